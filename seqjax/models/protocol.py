@@ -1,0 +1,129 @@
+"""What every model offers, and the containers that cross its border.
+
+Search, losses, tasks and training know models by this file alone. It knows no layer.
+
+Axis letters, here and everywhere: B batch, S source, T target, V vocabulary, D model,
+F feed-forward, H heads, K head size, L layers, W beam width, C cache capacity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+from flax import struct
+
+Params = Any
+"""Nested dict of arrays; like layers are stacked on axis 0 under `layers`."""
+Weights = Any
+"""What `prepare` made of parameters: their values in the layout decoding wants."""
+Cache = Any
+"""Pytree of a model's decoding state; a model's own business."""
+
+
+@struct.dataclass
+class Encoded:
+    """What the encoder says of a batch of sources."""
+
+    out: jax.Array
+    """[B, S, D]."""
+    mask: jax.Array
+    """[B, S] bool: true on real positions."""
+    segments: jax.Array | None = None
+    """[B, S] int32, 0 on padding, when several sources share a row (packing)."""
+    extra: Any = None
+    """Whatever else a family's decoder needs."""
+
+
+@struct.dataclass
+class Features:
+    """The decoder's last hidden states and how to get logits from any slice of them.
+
+    Losses project in chunks, so that [B, T, V] need never exist at once.
+    """
+
+    hidden: jax.Array
+    """[B, T, D]."""
+    projection: Any
+    """Pytree of the output layer's arrays."""
+    project: Callable[[Any, jax.Array], jax.Array] = struct.field(pytree_node=False)
+    """(projection, [..., D]) -> float32 logits [..., V]."""
+    extra: Any = None
+    """Attention, auxiliary outputs."""
+
+    def logits(self) -> jax.Array:
+        """[B, T, V] float32."""
+        return self.project(self.projection, self.hidden)
+
+
+class EncoderDecoder(Protocol):
+    """A sequence-to-sequence model: static configuration, arrays in and out.
+
+    `rng=None` means deterministic (no dropout). Parameters are never stored.
+    """
+
+    config: Any
+    pad: int
+    eos: int
+
+    def init(self, rng: jax.Array) -> Params:
+        """Fresh float32 parameters, with fairseq's initialisation."""
+        ...
+
+    def encode(
+        self, params: Params, source: jax.Array, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Encoded:
+        """`source` [B, S] int32, right-padded; `segments` [B, S] when packed."""
+        ...
+
+    def features(
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Features:
+        """Teacher-forced decoder states for `prev_output_tokens` [B, T]."""
+        ...
+
+    def prepare(self, params: Params) -> Weights:
+        """Parameters in the layout of `step` (unstacked layers, fused projections);
+        done once, outside the decoding loop."""
+        ...
+
+    def start(self, weights: Weights, encoded: Encoded, *, beam: int, capacity: int) -> Cache:
+        """Empty decoding state for `beam` hypotheses a sentence and `capacity` positions;
+        keys and values of the source are computed here, once per sentence."""
+        ...
+
+    def step(
+        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
+        position: jax.Array, ancestors: jax.Array,
+    ) -> tuple[Features, Cache]:
+        """One position of every hypothesis.
+
+        Args:
+          tokens: [B, W] int32, the tokens at `position` (position 0 is bos/eos).
+          cache: as `start` or the step before gave it; updated in place under jit.
+          position: int32 scalar, 0-based.
+          ancestors: [B, W, C] int32: the slot (0..W-1) in which position c of
+            hypothesis w was computed; entries from `position` on must be w itself.
+
+        Returns:
+          Features with hidden [B, W, D] and the new cache.
+        """
+        ...
+
+    def grow(self, cache: Cache, *, capacity: int) -> Cache:
+        """The same state with room for `capacity` positions."""
+        ...
+
+    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
+        """State after slot w continues slot `parents[b, w]`. Identity where history is
+        found through `ancestors`; a gather where the state is small (recurrent)."""
+        ...
+
+    @property
+    def max_source_positions(self) -> int: ...
+
+    @property
+    def max_target_positions(self) -> int: ...
