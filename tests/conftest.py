@@ -1,0 +1,68 @@
+"""What all tests share: eight virtual CPU devices, quick compilation, golden data.
+
+The environment is set before anything imports JAX, and subprocesses inherit it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pathlib
+import stat
+import tempfile
+import warnings
+
+
+def _private_cache() -> str | None:
+    """Folder of compiled programs, this user's alone (its contents are executed)."""
+    folder = pathlib.Path(tempfile.gettempdir()) / f"seqjax-tests-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    about = folder.lstat()
+    mine = not hasattr(os, "getuid") or about.st_uid == os.getuid()
+    if not (stat.S_ISDIR(about.st_mode) and mine and not about.st_mode & 0o077):
+        warnings.warn(f"{folder} is open to others: compiling without a cache", stacklevel=1)
+        return None
+    return str(folder)
+
+
+# Level 0 of LLVM halves the time of compiling; XLA's own passes, which decide what is
+# computed in which order, run as always.
+os.environ["XLA_FLAGS"] = " ".join([
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",
+]).strip()
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+if _cache := _private_cache():
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _cache)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+import pytest  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> pathlib.Path:
+    """The root of the working tree."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def goldens() -> pathlib.Path:
+    """Folder of recorded data; what is under it says where it comes from."""
+    return ROOT / "tests" / "goldens"
+
+
+@pytest.fixture
+def one_device_env() -> dict[str, str]:
+    """Environment of a subprocess that sees one CPU device, as most users' does."""
+    env = dict(os.environ)
+    env["XLA_FLAGS"] = env["XLA_FLAGS"].replace(
+        "--xla_force_host_platform_device_count=8", "--xla_force_host_platform_device_count=1"
+    )
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])])
+    return env
