@@ -454,7 +454,9 @@ def resolve(
         values = dict(raw.pop(section, {}))
         name = values.setdefault("name", default)
         if name not in families:
-            raise ConfigError(f"config.{section}.name: {name!r} is unknown." + nearest(name, families))
+            raise ConfigError(
+                f"config.{section}.name: {name!r} is unknown." + nearest(name, families)
+            )
         sections[section] = build(families[name], values, f"config.{section}")
     sections["model"] = resolve_model(raw.pop("model", {}), models=models, archs=archs)
     return build(Config, {**raw, **sections})
