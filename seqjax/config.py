@@ -87,8 +87,8 @@ class OptimizerConfig:
     adam_eps: float = 1e-8
     weight_decay: float = 0.0
     """Decoupled, on every parameter, as fairseq does."""
-    momentum: float = 0.99
-    """nag and sgd."""
+    momentum: float | None = None
+    """nag (None: 0.99) and sgd (None: 0)."""
     adafactor_eps: tuple[float, float] = (1e-30, 1e-3)
     clip_threshold: float = 1.0
     """adafactor: threshold of the root mean square of the update."""
@@ -109,14 +109,15 @@ class ScheduleConfig:
         "inverse_sqrt"
     )
     warmup_updates: int = 4000
-    warmup_init_lr: float = 0.0
+    warmup_init_lr: float = -1.0
+    """Where warm-up starts (negative: 0, but `min_lr` for cosine)."""
     end_learning_rate: float = 0.0
     """polynomial_decay: where it ends."""
     power: float = 1.0
     total_num_update: int = 0
     """polynomial_decay: length in updates (0: `train.max_update`)."""
     force_anneal: int | None = None
-    """fixed, polynomial_decay: anneal from this epoch on."""
+    """fixed: shrink the rate every epoch from this epoch on."""
     lr_shrink: float = 0.1
     """fixed, cosine: factor of each annealing."""
     min_lr: float = 0.0

@@ -1,0 +1,1 @@
+"""Training: optimizers, schedules, the compiled step, sharding, checkpoints, the loop."""
