@@ -1,0 +1,11 @@
+"""Training losses, chosen by name."""
+
+from __future__ import annotations
+
+from seqjax.losses.cross_entropy import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
+
+CONFIGS: dict[str, type] = {
+    "cross_entropy": CrossEntropyConfig,
+    "label_smoothed_cross_entropy": LabelSmoothedCrossEntropyConfig,
+}
+"""`config.loss.name` -> its dataclass."""

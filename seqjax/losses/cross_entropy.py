@@ -1,0 +1,168 @@
+"""Cross entropy with and without label smoothing, from the log-sum-exp.
+
+Log-probabilities are never built; with a large vocabulary the logits exist for a chunk
+of tokens at a time, and are computed again in the backward pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from seqjax.losses.base import LossOutput
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrossEntropyConfig:
+    """fairseq's `cross_entropy`."""
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    report_accuracy: bool = False
+    logits_budget: int = 64 * 2**20
+    """Elements of logits that may exist at once; more are computed in chunks."""
+
+    @property
+    def smoothing(self) -> float:
+        return 0.0
+
+    @property
+    def ignored_prefix(self) -> int:
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelSmoothedCrossEntropyConfig:
+    """fairseq's `label_smoothed_cross_entropy`."""
+
+    name: Literal["label_smoothed_cross_entropy"] = "label_smoothed_cross_entropy"
+    label_smoothing: float = 0.1
+    ignore_prefix_size: int = 0
+    """Target tokens at the start of each sentence that are not scored."""
+    report_accuracy: bool = False
+    logits_budget: int = 64 * 2**20
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"config.loss.label_smoothing: {self.label_smoothing} not in [0, 1)")
+
+    @property
+    def smoothing(self) -> float:
+        return self.label_smoothing
+
+    @property
+    def ignored_prefix(self) -> int:
+        return self.ignore_prefix_size
+
+
+@struct.dataclass
+class _Sums:
+    """Sums over tokens, float32 scalars."""
+
+    loss: jax.Array
+    nll: jax.Array
+    correct: jax.Array
+
+
+def cross_entropy(
+    hidden: jax.Array,
+    projection: Any,
+    project: Callable[[Any, jax.Array], jax.Array],
+    target: jax.Array,
+    *,
+    config: CrossEntropyConfig | LabelSmoothedCrossEntropyConfig,
+    pad: int,
+    positions: jax.Array | None = None,
+    sentences: jax.Array | None = None,
+) -> LossOutput:
+    """fairseq's (label smoothed) cross entropy, summed.
+
+    With V entries and e' = e / (V - 1):
+    loss = (1 - e - e') nll + e' sum_v -log p_v, over all v, padding included.
+
+    Args:
+      hidden: [B, T, D] decoder states.
+      projection, project: give float32 logits [..., V] from hidden states.
+      target: [B, T]; `pad` is not scored.
+      positions: [B, T] 0-based position in its sentence, needed with
+        `ignore_prefix_size` when sentences share rows.
+      sentences: float32 scalar, number of sentences (default: rows that hold a token).
+
+    Returns:
+      LossOutput whose weight is the number of scored tokens; metrics `loss`, `nll_loss`,
+      `ntokens`, `nsentences`, and `accuracy` when asked for.
+    """
+    scored = target != pad
+    ntokens = scored.sum(dtype=jnp.float32)
+    if sentences is None:
+        sentences = scored.any(axis=1).sum(dtype=jnp.float32)
+    if config.ignored_prefix:
+        index = jnp.arange(target.shape[1])[None] if positions is None else positions
+        scored = scored & (index >= config.ignored_prefix)
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    sums = _chunked(
+        flat, projection, project, target.reshape(-1), scored.reshape(-1),
+        smoothing=config.smoothing, budget=config.logits_budget, accuracy=config.report_accuracy,
+    )
+    metrics = {
+        "loss": (sums.loss, ntokens),
+        "nll_loss": (sums.nll, ntokens),
+        "ntokens": (ntokens, jnp.float32(1)),
+        "nsentences": (sentences, jnp.float32(1)),
+    }
+    if config.report_accuracy:
+        metrics["accuracy"] = (sums.correct, scored.sum(dtype=jnp.float32))
+    return LossOutput(sum=sums.loss, weight=ntokens, metrics=metrics)
+
+
+def _chunked(
+    hidden: jax.Array, projection: Any, project: Callable, target: jax.Array,
+    scored: jax.Array, *, smoothing: float, budget: int, accuracy: bool,
+) -> _Sums:
+    """`_token_sums`, in as few chunks of tokens as `budget` logits allow."""
+    tokens = hidden.shape[0]
+    vocabulary = jax.eval_shape(project, projection, hidden[:1]).shape[-1]
+
+    def sums(hidden: jax.Array, target: jax.Array, scored: jax.Array) -> _Sums:
+        logits = project(projection, hidden)
+        return _token_sums(logits, target, scored, smoothing=smoothing, accuracy=accuracy)
+
+    chunks = -(-tokens * vocabulary // budget)
+    if chunks <= 1:
+        return sums(hidden, target, scored)
+    size = -(-tokens // chunks)
+    extra = chunks * size - tokens
+    parts = (
+        jnp.pad(hidden, ((0, extra), (0, 0))).reshape(chunks, size, -1),
+        jnp.pad(target, (0, extra)).reshape(chunks, size),
+        jnp.pad(scored, (0, extra)).reshape(chunks, size),
+    )
+
+    def body(total: _Sums, part: tuple) -> tuple[_Sums, None]:
+        return jax.tree.map(jnp.add, total, jax.checkpoint(sums)(*part)), None
+
+    zero = jnp.zeros((), jnp.float32)
+    return jax.lax.scan(body, _Sums(loss=zero, nll=zero, correct=zero), parts)[0]
+
+
+def _token_sums(
+    logits: jax.Array, target: jax.Array, scored: jax.Array, *, smoothing: float, accuracy: bool
+) -> _Sums:
+    """Sums over tokens from logits [N, V] float32."""
+    lse = jax.nn.logsumexp(logits, axis=-1)
+    picked = jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
+    nll = jnp.where(scored, lse - picked, 0.0).sum()
+    loss = nll
+    if smoothing:
+        vocabulary = logits.shape[-1]
+        each = smoothing / (vocabulary - 1)
+        smooth = jnp.where(scored, vocabulary * lse - logits.sum(-1), 0.0).sum()
+        loss = (1.0 - smoothing - each) * nll + each * smooth
+    correct = jnp.zeros((), jnp.float32)
+    if accuracy:
+        correct = (scored & (logits.argmax(-1) == target)).sum(dtype=jnp.float32)
+    return _Sums(loss=loss, nll=nll, correct=correct)

@@ -1,0 +1,42 @@
+"""Sequence models. A family is chosen by name here; `build` makes it ready to use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from seqjax.models.transformer_config import ARCHS as TRANSFORMER_ARCHS
+from seqjax.models.transformer_config import TransformerConfig
+
+CONFIGS: dict[str, type] = {
+    "transformer": TransformerConfig,
+}
+"""`config.model.name` -> its dataclass."""
+
+ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{arch: ("transformer", values) for arch, values in TRANSFORMER_ARCHS.items()},
+}
+"""`config.model.arch`, fairseq's architecture name -> (family, defaults it changes)."""
+
+_MODELS: dict[str, str] = {
+    "transformer": "seqjax.models.transformer:TransformerModel",
+}
+"""`config.model.name` -> where its model is; imported when it is built."""
+
+
+def build(config: Any, *, source_vocab_size: int, target_vocab_size: int, compute_dtype: Any) -> Any:
+    """The model of a resolved model section.
+
+    Args:
+      source_vocab_size, target_vocab_size: entries of the dictionaries.
+      compute_dtype: type of matrix products and activations.
+
+    Returns:
+      A `protocol.EncoderDecoder`.
+    """
+    module, _, name = _MODELS[config.name].partition(":")
+    cls = getattr(importlib.import_module(module), name)
+    return cls(
+        config=config, source_vocab_size=source_vocab_size,
+        target_vocab_size=target_vocab_size, compute_dtype=compute_dtype,
+    )

@@ -1,0 +1,423 @@
+"""fairseq's encoder-decoder transformer, whole sequences at a time.
+
+`TransformerModel` is what the rest of the project sees (`protocol.EncoderDecoder`);
+position-by-position decoding is in `decoding.py`. Nothing here knows losses or search.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax.models import decoding
+from seqjax.models.attention import MultiheadAttention, causal_mask, segment_mask
+from seqjax.models.layers import (
+    Embedding,
+    LayerNorm,
+    Linear,
+    activation,
+    dropout,
+    embedding_init,
+    segment_positions,
+    sinusoid_table,
+    xavier_uniform,
+)
+from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights
+from seqjax.models.transformer_config import RuntimeConfig, TransformerConfig
+
+PAD = 1
+EOS = 2
+
+
+class _Layer(nn.Module):
+    """What encoder and decoder layers share: dropout, norm placement, feed-forward."""
+
+    config: Any
+    dtype: Any
+
+    def _drop(self, x: jax.Array, rate: float) -> jax.Array:
+        return dropout(x, rate, self.make_rng("dropout") if self.has_rng("dropout") else None)
+
+    def _feed_forward(self, x: jax.Array, embed_dim: int, ffn_dim: int) -> jax.Array:
+        cfg = self.config
+        hidden = Linear(embed_dim, ffn_dim, name="fc1", dtype=self.dtype)(x)
+        hidden = activation(cfg.activation_fn)(hidden)
+        hidden = self._drop(hidden, cfg.activation_dropout)
+        y = Linear(ffn_dim, embed_dim, name="fc2", dtype=self.dtype)(hidden)
+        return self._drop(y, cfg.dropout)
+
+    def _layer_drop(self, before: jax.Array, after: jax.Array, rate: float) -> jax.Array:
+        if rate == 0.0 or not self.has_rng("dropout"):
+            return after
+        return jnp.where(jax.random.uniform(self.make_rng("dropout")) < rate, before, after)
+
+
+class EncoderLayer(_Layer):
+    """Self-attention and feed-forward, pre- or post-norm."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
+        cfg, before = self.config, x
+        dim = cfg.encoder_embed_dim
+        pre = cfg.encoder_normalize_before
+        norm = LayerNorm(dim, name="self_attn_layer_norm")
+        attention = MultiheadAttention(
+            dim, cfg.encoder_attention_heads, dropout=cfg.attention_dropout,
+            dtype=self.dtype, name="self_attn",
+        )
+        y, _ = attention(norm(x) if pre else x, None, mask)
+        x = x + self._drop(y, cfg.dropout)
+        x = x if pre else norm(x)
+        norm = LayerNorm(dim, name="final_layer_norm")
+        x = x + self._feed_forward(norm(x) if pre else x, dim, cfg.encoder_ffn_embed_dim)
+        x = x if pre else norm(x)
+        return self._layer_drop(before, x, cfg.encoder_layerdrop), None
+
+
+class DecoderLayer(_Layer):
+    """Causal self-attention, attention to the source, feed-forward."""
+
+    memory_dim: int | None = None
+    """Width of the encoder's output (None: no attention to a source)."""
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, memory: jax.Array | None, mask: jax.Array,
+        memory_mask: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        cfg, before = self.config, x
+        dim, heads = cfg.decoder_embed_dim, cfg.decoder_attention_heads
+        pre = cfg.decoder_normalize_before
+        make = functools.partial(
+            MultiheadAttention, dim, heads, dropout=cfg.attention_dropout, dtype=self.dtype
+        )
+        norm = LayerNorm(dim, name="self_attn_layer_norm")
+        y, _ = make(name="self_attn")(norm(x) if pre else x, None, mask)
+        x = x + self._drop(y, cfg.dropout)
+        x = x if pre else norm(x)
+        probs = None
+        if memory is not None:
+            norm = LayerNorm(dim, name="encoder_attn_layer_norm")
+            attention = make(name="encoder_attn", kdim=self.memory_dim)
+            y, probs = attention(norm(x) if pre else x, memory, memory_mask)
+            x = x + self._drop(y, cfg.dropout)
+            x = x if pre else norm(x)
+        norm = LayerNorm(dim, name="final_layer_norm")
+        x = x + self._feed_forward(norm(x) if pre else x, dim, cfg.decoder_ffn_embed_dim)
+        x = x if pre else norm(x)
+        return self._layer_drop(before, x, cfg.decoder_layerdrop), probs
+
+
+def stack(layer: type[nn.Module], runtime: RuntimeConfig, *, length: int, inputs: int) -> Any:
+    """`layer` repeated `length` times with parameters stacked on axis 0.
+
+    Args:
+      runtime: says how much is unrolled and recomputed.
+      inputs: number of further inputs, the same for every layer.
+    """
+    if runtime.remat != "none":
+        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+        layer = nn.remat(
+            layer, policy=policy if runtime.remat == "dots" else None, prevent_cse=False
+        )
+    return nn.scan(
+        layer, variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},
+        in_axes=(nn.broadcast,) * inputs, length=length,
+        unroll=runtime.scan_unroll or length,
+    )
+
+
+class Positions(nn.Module):
+    """Learned or sinusoidal positions; 0-based positions in, fairseq's rows out."""
+
+    dim: int
+    learned: bool
+    max_positions: int
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
+        """[1 or B, T, D] for `tokens` [B, T]; positions restart in each segment."""
+        length = tokens.shape[1]
+        if self.learned:
+            rows = (self.max_positions + PAD + 1, self.dim)
+            table = self.param("embedding", embedding_init(self.dim, PAD), rows)[PAD + 1 :]
+        else:
+            table = jnp.asarray(sinusoid_table(length, self.dim, PAD + 1))
+        if segments is None:
+            return table[None, :length]
+        return jnp.take(table, segment_positions(segments), axis=0, mode="clip")
+
+
+class _Side(nn.Module):
+    """What encoder and decoder share: from embedded tokens to the first layer's input."""
+
+    config: Any
+    dtype: Any
+
+    def _dropped(self, x: jax.Array) -> jax.Array:
+        key = self.make_rng("dropout") if self.has_rng("dropout") else None
+        return dropout(x, self.config.dropout, key)
+
+
+class Encoder(_Side):
+    """fairseq's `TransformerEncoder`."""
+
+    vocab_size: int
+
+    def setup(self) -> None:
+        cfg, dim = self.config, self.config.encoder_embed_dim
+        self.embed_tokens = Embedding(self.vocab_size, dim, PAD)
+        if not cfg.no_token_positional_embeddings:
+            self.embed_positions = Positions(
+                dim, cfg.encoder_learned_pos, cfg.max_source_positions
+            )
+        if cfg.layernorm_embedding:
+            self.layernorm_embedding = LayerNorm(dim)
+        self.layers = stack(EncoderLayer, cfg, length=cfg.encoder_layers, inputs=1)(
+            cfg, self.dtype
+        )
+        if cfg.encoder_normalize_before:
+            self.layer_norm = LayerNorm(dim)
+
+    def __call__(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
+        cfg = self.config
+        x = self.embed_tokens(source)
+        if not cfg.no_scale_embedding:
+            x = x * cfg.encoder_embed_dim**0.5
+        if not cfg.no_token_positional_embeddings:
+            x = x + self.embed_positions(source, segments)
+        if cfg.layernorm_embedding:
+            x = self.layernorm_embedding(x)
+        real = source != PAD
+        x = (self._dropped(x) * real[..., None]).astype(self.dtype)
+        mask = real[:, None, None, :] if segments is None else segment_mask(segments, segments)
+        x, _ = self.layers(x, mask)
+        if cfg.encoder_normalize_before:
+            x = self.layer_norm(x)
+        return Encoded(out=x, mask=real, segments=segments)
+
+
+class Decoder(_Side):
+    """fairseq's `TransformerDecoder`, up to the output projection."""
+
+    vocab_size: int | None
+    """Rows of its own embedding (None: it is given the encoder's)."""
+    memory_dim: int | None
+    """Width of the encoder's output (None: a language model)."""
+
+    def setup(self) -> None:
+        cfg, dim = self.config, self.config.decoder_embed_dim
+        if self.vocab_size is not None:
+            self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, PAD)
+        if cfg.input_dim != dim:
+            self.project_in_dim = self._bias_free(cfg.input_dim, dim)
+        if not cfg.no_token_positional_embeddings:
+            self.embed_positions = Positions(
+                dim, cfg.decoder_learned_pos, cfg.max_target_positions
+            )
+        if cfg.layernorm_embedding:
+            self.layernorm_embedding = LayerNorm(dim)
+        self.layers = stack(DecoderLayer, cfg, length=cfg.decoder_layers, inputs=3)(
+            cfg, self.dtype, self.memory_dim
+        )
+        if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
+            self.layer_norm = LayerNorm(dim)
+        if cfg.output_dim != dim:
+            self.project_out_dim = self._bias_free(dim, cfg.output_dim)
+
+    def _bias_free(self, width: int, features: int) -> Linear:
+        return Linear(
+            width, features, use_bias=False, kernel_init=xavier_uniform(), dtype=self.dtype
+        )
+
+    def __call__(
+        self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
+        segments: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Decoder states, teacher-forced.
+
+        Args:
+          tokens: [B, T] previous output tokens.
+          embedded: [B, T, input_dim], their rows of the embedding.
+
+        Returns:
+          Hidden states [B, T, output_dim]; attention to the source [L, B, H, T, S].
+        """
+        cfg = self.config
+        x = embedded
+        if not cfg.no_scale_embedding:
+            x = x * cfg.decoder_embed_dim**0.5
+        if cfg.input_dim != cfg.decoder_embed_dim:
+            x = self.project_in_dim(x)
+        if not cfg.no_token_positional_embeddings:
+            x = x + self.embed_positions(tokens, segments)
+        if cfg.layernorm_embedding:
+            x = self.layernorm_embedding(x)
+        x = self._dropped(x).astype(self.dtype)
+        mask = causal_mask(tokens.shape[1])
+        if segments is not None:
+            mask = mask & segment_mask(segments, segments)
+        memory, memory_mask = None, None
+        if encoded is not None:
+            memory, memory_mask = encoded.out, encoded.mask[:, None, None, :]
+            if segments is not None and encoded.segments is not None:
+                memory_mask = segment_mask(segments, encoded.segments)
+        x, attention = self.layers(x, memory, mask, memory_mask)
+        if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
+            x = self.layer_norm(x)
+        if cfg.output_dim != cfg.decoder_embed_dim:
+            x = self.project_out_dim(x)
+        return x, attention
+
+
+class Transformer(nn.Module):
+    """Parameters and forward passes; which embeddings are shared is decided here."""
+
+    config: TransformerConfig
+    source_vocab_size: int
+    target_vocab_size: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size)
+        rows = None if shares_input(cfg) else self.target_vocab_size
+        self.decoder = Decoder(cfg, self.dtype, rows, cfg.encoder_embed_dim)
+        if not ties_output(cfg):
+            self.output_projection = Linear(
+                cfg.output_dim, self.target_vocab_size, use_bias=False, dtype=self.dtype,
+                kernel_init=_transposed(embedding_init(cfg.output_dim, None)),
+            )
+
+    def encode(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
+        return self.encoder(source, segments)
+
+    def decode(
+        self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        shared = shares_input(self.config)
+        table = (self.encoder if shared else self.decoder).embed_tokens
+        return self.decoder(tokens, table(tokens), encoded, segments)
+
+    def __call__(self, source: jax.Array, tokens: jax.Array) -> jax.Array:
+        """Touches every parameter (for initialisation)."""
+        hidden, _ = self.decode(tokens, self.encode(source, None), None)
+        return hidden if ties_output(self.config) else self.output_projection(hidden)
+
+
+def shares_input(cfg: TransformerConfig) -> bool:
+    """Whether the decoder reads the encoder's embedding."""
+    return cfg.share_all_embeddings or cfg.merge_src_tgt_embed
+
+
+def ties_output(cfg: TransformerConfig) -> bool:
+    """Whether the output projection is the decoder's embedding."""
+    return cfg.share_all_embeddings or cfg.share_decoder_input_output_embed
+
+
+def _transposed(init: Any) -> Any:
+    def apply(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        return init(key, shape[::-1], dtype).T
+
+    return apply
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerModel:
+    """`protocol.EncoderDecoder` for fairseq's transformer."""
+
+    config: TransformerConfig
+    source_vocab_size: int
+    target_vocab_size: int
+    compute_dtype: Any = jnp.float32
+    """Type of matrix products and activations; statistics and logits stay float32."""
+    pad: int = PAD
+    eos: int = EOS
+
+    def __post_init__(self) -> None:
+        cfg = self.config
+        if shares_input(cfg) and self.source_vocab_size != self.target_vocab_size:
+            raise ValueError(
+                "config.model: share_all_embeddings and merge_src_tgt_embed need a joined "
+                f"dictionary; the source has {self.source_vocab_size} entries, the target "
+                f"{self.target_vocab_size} (preprocess with --joined-dictionary)"
+            )
+        if ties_output(cfg) and cfg.input_dim != cfg.output_dim:
+            raise ValueError(
+                "config.model: a shared output projection needs decoder_output_dim "
+                f"({cfg.output_dim}) equal to the embedding's width ({cfg.input_dim})"
+            )
+
+    @functools.cached_property
+    def _module(self) -> Transformer:
+        return Transformer(
+            self.config, self.source_vocab_size, self.target_vocab_size, self.compute_dtype
+        )
+
+    @property
+    def max_source_positions(self) -> int:
+        return self.config.max_source_positions
+
+    @property
+    def max_target_positions(self) -> int:
+        return self.config.max_target_positions
+
+    def init(self, rng: jax.Array) -> Params:
+        dummy = jnp.full((1, 1), EOS, jnp.int32)
+        return self._module.init({"params": rng}, dummy, dummy)["params"]
+
+    def encode(
+        self, params: Params, source: jax.Array, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Encoded:
+        return self._apply(params, rng, 0, source, segments, method="encode")
+
+    def features(
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Features:
+        hidden, attention = self._apply(
+            params, rng, 1, prev_output_tokens, encoded, segments, method="decode"
+        )
+        projection, project = self._projection(params)
+        return Features(hidden=hidden, projection=projection, project=project, extra=attention)
+
+    def _apply(self, params: Params, rng: jax.Array | None, half: int, *args: Any, method: str):
+        rngs = None if rng is None else {"dropout": jax.random.fold_in(rng, half)}
+        return self._module.apply({"params": params}, *args, rngs=rngs, method=method)
+
+    def _projection(self, params: Params) -> tuple[jax.Array, Any]:
+        if not ties_output(self.config):
+            return params["output_projection"]["kernel"], decoding.project_kernel
+        side = "encoder" if shares_input(self.config) else "decoder"
+        return params[side]["embed_tokens"]["embedding"], decoding.project_table
+
+    def prepare(self, params: Params) -> Weights:
+        side = "encoder" if shares_input(self.config) else "decoder"
+        return decoding.prepare(
+            self.config, params["decoder"], dtype=self.compute_dtype,
+            table=params[side]["embed_tokens"]["embedding"],
+            projection=self._projection(params),
+        )
+
+    def start(self, weights: Weights, encoded: Encoded, *, beam: int, capacity: int) -> Cache:
+        return decoding.start(self.config, weights, encoded, beam=beam, capacity=capacity)
+
+    def step(
+        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
+        position: jax.Array, ancestors: jax.Array,
+    ) -> tuple[Features, Cache]:
+        return decoding.step(
+            self.config, weights, tokens, cache, position=position, ancestors=ancestors
+        )
+
+    def grow(self, cache: Cache, *, capacity: int) -> Cache:
+        return decoding.grow(cache, capacity=capacity)
+
+    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
+        return cache

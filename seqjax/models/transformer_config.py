@@ -1,0 +1,124 @@
+"""Configuration of the encoder-decoder transformer and fairseq's named architectures.
+
+Field names and defaults are fairseq's. The last fields say how it is computed; they
+change no number beyond rounding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """How a stack of layers is compiled. Every model's configuration has these."""
+
+    scan_unroll: int = 0
+    """Layers unrolled in one step of the scan over depth (0: all, fastest to run; 1: a
+    true loop, fastest to compile)."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass computes again: nothing, all but matrix products, all."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig(RuntimeConfig):
+    """fairseq's `transformer`."""
+
+    name: Literal["transformer"] = "transformer"
+    arch: str | None = None
+    """fairseq's architecture name; sets defaults of the other keys."""
+    activation_fn: Literal[
+        "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
+    ] = "relu"
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    """After the activation of the feed-forward network."""
+    encoder_embed_dim: int = 512
+    encoder_ffn_embed_dim: int = 2048
+    encoder_layers: int = 6
+    encoder_attention_heads: int = 8
+    encoder_normalize_before: bool = False
+    encoder_learned_pos: bool = False
+    encoder_layerdrop: float = 0.0
+    decoder_embed_dim: int = 512
+    decoder_ffn_embed_dim: int = 2048
+    decoder_layers: int = 6
+    decoder_attention_heads: int = 8
+    decoder_normalize_before: bool = False
+    decoder_learned_pos: bool = False
+    decoder_layerdrop: float = 0.0
+    decoder_input_dim: int | None = None
+    """Width of the target embedding (None: decoder_embed_dim)."""
+    decoder_output_dim: int | None = None
+    """Width in front of the output projection (None: decoder_embed_dim)."""
+    share_decoder_input_output_embed: bool = False
+    share_all_embeddings: bool = False
+    merge_src_tgt_embed: bool = False
+    """One embedding for source and target; the output projection stays apart unless
+    `share_decoder_input_output_embed`."""
+    no_token_positional_embeddings: bool = False
+    no_scale_embedding: bool = False
+    layernorm_embedding: bool = False
+    no_decoder_final_norm: bool = False
+    max_source_positions: int = 1024
+    max_target_positions: int = 1024
+
+    def __post_init__(self) -> None:
+        for side in ("encoder", "decoder"):
+            dim = getattr(self, f"{side}_embed_dim")
+            heads = getattr(self, f"{side}_attention_heads")
+            if heads < 1 or dim % heads:
+                raise ValueError(
+                    f"config.model: {side}_embed_dim {dim} is not a multiple of "
+                    f"{side}_attention_heads {heads}"
+                )
+        for rate in ("dropout", "attention_dropout", "activation_dropout",
+                     "encoder_layerdrop", "decoder_layerdrop"):
+            if not 0.0 <= getattr(self, rate) < 1.0:
+                raise ValueError(f"config.model.{rate}: {getattr(self, rate)} is not in [0, 1)")
+        if self.share_all_embeddings and self.encoder_embed_dim != self.input_dim:
+            raise ValueError(
+                "config.model.share_all_embeddings needs encoder_embed_dim "
+                f"({self.encoder_embed_dim}) equal to the decoder's input width ({self.input_dim})"
+            )
+
+    @property
+    def input_dim(self) -> int:
+        """Width of the target embedding."""
+        return self.decoder_input_dim or self.decoder_embed_dim
+
+    @property
+    def output_dim(self) -> int:
+        """Width in front of the output projection."""
+        return self.decoder_output_dim or self.decoder_embed_dim
+
+
+def _size(embed: int, ffn: int, layers: int, heads: int) -> dict[str, Any]:
+    return {
+        f"{side}_{key}": value
+        for side in ("encoder", "decoder")
+        for key, value in (
+            ("embed_dim", embed), ("ffn_embed_dim", ffn), ("layers", layers),
+            ("attention_heads", heads),
+        )
+    }
+
+
+_BIG = _size(1024, 4096, 6, 16)
+
+ARCHS: dict[str, dict[str, Any]] = {
+    "transformer": {},
+    "transformer_tiny": _size(64, 64, 2, 2),
+    "transformer_iwslt_de_en": _size(512, 1024, 6, 4),
+    "transformer_wmt_en_de": {},
+    "transformer_vaswani_wmt_en_de_big": {**_BIG, "dropout": 0.3},
+    "transformer_vaswani_wmt_en_fr_big": {**_BIG, "dropout": 0.1},
+    "transformer_wmt_en_de_big": {**_BIG, "dropout": 0.3, "attention_dropout": 0.1},
+    "transformer_wmt_en_de_big_t2t": {
+        **_BIG, "dropout": 0.3, "attention_dropout": 0.1, "activation_dropout": 0.1,
+        "encoder_normalize_before": True, "decoder_normalize_before": True,
+    },
+}
+"""fairseq architecture name -> the defaults that it changes."""
