@@ -209,6 +209,8 @@ class Decoder(_Side):
     """Rows of its own embedding (None: it is given the encoder's)."""
     memory_dim: int | None
     """Width of the encoder's output (None: a language model)."""
+    output_size: int | None
+    """Columns of its own output projection (None: tied to an embedding)."""
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.decoder_embed_dim
@@ -229,6 +231,11 @@ class Decoder(_Side):
             self.layer_norm = LayerNorm(dim)
         if cfg.output_dim != dim:
             self.project_out_dim = self._bias_free(dim, cfg.output_dim)
+        if self.output_size is not None:
+            self.output_projection = Linear(
+                cfg.output_dim, self.output_size, use_bias=False, dtype=self.dtype,
+                kernel_init=_transposed(embedding_init(cfg.output_dim, None)),
+            )
 
     def _bias_free(self, width: int, features: int) -> Linear:
         return Linear(
@@ -287,12 +294,8 @@ class Transformer(nn.Module):
         cfg = self.config
         self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size)
         rows = None if shares_input(cfg) else self.target_vocab_size
-        self.decoder = Decoder(cfg, self.dtype, rows, cfg.encoder_embed_dim)
-        if not ties_output(cfg):
-            self.output_projection = Linear(
-                cfg.output_dim, self.target_vocab_size, use_bias=False, dtype=self.dtype,
-                kernel_init=_transposed(embedding_init(cfg.output_dim, None)),
-            )
+        columns = None if ties_output(cfg) else self.target_vocab_size
+        self.decoder = Decoder(cfg, self.dtype, rows, cfg.encoder_embed_dim, columns)
 
     def encode(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
         return self.encoder(source, segments)
@@ -307,7 +310,7 @@ class Transformer(nn.Module):
     def __call__(self, source: jax.Array, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
         hidden, _ = self.decode(tokens, self.encode(source, None), None)
-        return hidden if ties_output(self.config) else self.output_projection(hidden)
+        return hidden if ties_output(self.config) else self.decoder.output_projection(hidden)
 
 
 def shares_input(cfg: TransformerConfig) -> bool:
@@ -393,7 +396,7 @@ class TransformerModel:
 
     def _projection(self, params: Params) -> tuple[jax.Array, Any]:
         if not ties_output(self.config):
-            return params["output_projection"]["kernel"], decoding.project_kernel
+            return params["decoder"]["output_projection"]["kernel"], decoding.project_kernel
         side = "encoder" if shares_input(self.config) else "decoder"
         return params[side]["embed_tokens"]["embedding"], decoding.project_table
 
