@@ -1,0 +1,158 @@
+"""Where arrays live: the device mesh, and one table of parameter path -> partition.
+
+Models never name a mesh axis; this file never imports a model. Batches are split by rows
+over ('data', 'fsdp'); parameters and optimizer state by the table below.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from seqjax.config import ConfigError, MeshConfig
+
+AXES = ("data", "fsdp", "tensor")
+
+RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    # First match wins; a spec is of the last axes, those before it (layers) are whole.
+    # Column-parallel: outputs split over `tensor` ...
+    (r"(q_proj|k_proj|v_proj|fc1|output_projection)/kernel$", ("fsdp", "tensor")),
+    (r"(q_proj|k_proj|v_proj|fc1)/bias$", ("tensor",)),
+    # ... row-parallel: inputs split, partial sums added up.
+    (r"(out_proj|fc2)/kernel$", ("tensor", "fsdp")),
+    (r"kernel$", (None, "fsdp")),
+    (r"embed_positions/embedding$", (None, "fsdp")),
+    (r"embedding$", ("tensor", "fsdp")),
+    (r"", ()),
+)
+
+_log = logging.getLogger(__name__)
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh ('data', 'fsdp', 'tensor') over all devices, or over those given.
+
+    Raises:
+      ConfigError: the sizes do not multiply up to the number of devices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    sizes = {axis: getattr(config, axis) for axis in AXES}
+    wanted = " x ".join(f"{axis}={size}" for axis, size in sizes.items())
+    open_axes = [axis for axis, size in sizes.items() if size == -1]
+    if len(open_axes) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
+        raise ConfigError(
+            f"config.mesh: {wanted}; sizes are 1 or more, and one of them may be -1 (what is left)"
+        )
+    known = math.prod(size for size in sizes.values() if size != -1)
+    here = f"{len(devices)} {devices[0].platform} device{'s' if len(devices) > 1 else ''}"
+    if open_axes:
+        if len(devices) % known:
+            raise ConfigError(
+                f"config.mesh: {wanted} does not divide the {here}; {known} must be a divisor"
+            )
+        sizes[open_axes[0]] = len(devices) // known
+    elif known != len(devices):
+        raise ConfigError(
+            f"config.mesh: {wanted} needs {known} devices, but there are {here}; "
+            "set one axis to -1 to take what is left"
+        )
+    shape = tuple(sizes.values())
+    return jax.make_mesh(shape, AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """`encoder/layers/fc1/kernel` for a key path of `jax.tree_util`."""
+    return "/".join(
+        str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path
+    )
+
+
+def spec_for(name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[PartitionSpec, bool]:
+    """The partition of one parameter by the table.
+
+    Returns:
+      The spec, and whether an axis of it was dropped because the size does not divide.
+    """
+    rule = next(spec for pattern, spec in RULES if re.search(pattern, name))
+    if len(rule) > len(shape):
+        return PartitionSpec(), False
+    axes: list[str | None] = [None] * (len(shape) - len(rule)) + list(rule)
+    dropped = False
+    for i, axis in enumerate(axes):
+        if axis is not None and shape[i] % mesh.shape[axis]:
+            axes[i], dropped = None, True
+    while axes and axes[-1] is None:
+        axes.pop()
+    return PartitionSpec(*axes), dropped
+
+
+def shardings(tree: Any, mesh: Mesh) -> Any:
+    """A NamedSharding per leaf of a tree of arrays or shapes.
+
+    Optimizer state inherits: its paths end as the parameters' do. Leaves whose rank
+    differs from what a rule is for (factored moments, counters) are whole on every device.
+    """
+    dropped: list[str] = []
+
+    def leaf(path: tuple[Any, ...], x: Any) -> NamedSharding:
+        name, shape = path_name(path), tuple(x.shape)
+        spec, fell_back = spec_for(name, shape, mesh)
+        if fell_back:
+            dropped.append(f"{name} {list(shape)}")
+        return NamedSharding(mesh, spec)
+
+    result = jax.tree_util.tree_map_with_path(leaf, tree)
+    if dropped:
+        more = f" and {len(dropped) - 3} more" if len(dropped) > 3 else ""
+        _log.info("not divisible by the mesh, so kept whole on an axis: %s%s",
+                  ", ".join(dropped[:3]), more)
+    return result
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh, *, rows_axis: int = 0) -> NamedSharding:
+    """Rows, which are axis `rows_axis`, split over ('data', 'fsdp')."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * rows_axis, ("data", "fsdp")))
+
+
+def rows_multiple(mesh: Mesh) -> int:
+    """What the number of rows of a batch must be a multiple of."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def local_rows(mesh: Mesh, rows: int) -> slice:
+    """The rows of a batch of `rows` that this process's devices hold, as one slice."""
+    index = batch_sharding(mesh).addressable_devices_indices_map((rows,))
+    slices = [i[0].indices(rows) for i in index.values() if i is not None]
+    return slice(min(s[0] for s in slices), max(s[1] for s in slices))
+
+
+def place(
+    arrays: Mapping[str, np.ndarray], mesh: Mesh, *, rows: int | None = None, rows_axis: int = 0
+) -> dict[str, jax.Array]:
+    """This process's rows of a batch on the devices, as part of the global arrays.
+
+    Args:
+      arrays: host arrays whose axis `rows_axis` holds this process's rows.
+      rows: rows of the whole batch, over all processes (None: as many as here).
+    """
+    sharding = batch_sharding(mesh, rows_axis=rows_axis)
+    if jax.process_count() == 1:
+        return jax.device_put(dict(arrays), sharding)
+    placed = {}
+    for name, x in arrays.items():
+        shape = list(x.shape)
+        shape[rows_axis] = rows if rows is not None else shape[rows_axis]
+        placed[name] = jax.make_array_from_process_local_data(sharding, x, tuple(shape))
+    return placed

@@ -1,0 +1,35 @@
+"""What training carries from update to update, as one pytree. It knows no arithmetic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from seqjax.training.optimizers import Optimizer
+
+
+@struct.dataclass
+class TrainState:
+    """Everything on the devices that the next update depends on."""
+
+    step: jax.Array
+    """int32 []: updates applied (fairseq's num_updates)."""
+    skipped: jax.Array
+    """int32 []: updates skipped in a row, up to now, for a non-finite gradient."""
+    params: Any
+    """Float32 parameters."""
+    opt_state: Any
+    """The optimizer's own (`seqjax.training.optimizers`)."""
+
+
+def new_state(params: Any, optimizer: Optimizer, *, step: int = 0) -> TrainState:
+    """A state with a fresh optimizer. Works under jit and `jax.eval_shape`."""
+    return TrainState(
+        step=jnp.asarray(step, jnp.int32),
+        skipped=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+    )
