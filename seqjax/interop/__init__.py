@@ -1,0 +1,1 @@
+"""Other libraries' checkpoints: reading, writing, and their weights as our parameters."""
