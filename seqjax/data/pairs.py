@@ -1,0 +1,327 @@
+"""Sentence pairs over token stores, and rows of a plan as padded arrays.
+
+`materialise` turns sentence numbers into the arrays of a batch with one ragged gather per
+side: no loop over sentences. It knows no plan, no text and no device. Sources and targets
+are always padded on the right (fairseq pads sources on the left: no number depends on it).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from seqjax.data import indexed
+from seqjax.data.epoch_plan import Lengths, Shape
+
+PAD, EOS = 1, 2
+"""Ids of padding and end of sentence, the same in every fairseq dictionary."""
+
+
+class TokenStore(Protocol):
+    """Token arrays one after the other; `indexed.IndexedDataset` is one."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N] int32."""
+        ...
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """All tokens, flat."""
+        ...
+
+    def starts(self, indices: np.ndarray | slice) -> np.ndarray:
+        """[n] int64: where these arrays begin in `tokens`."""
+        ...
+
+
+class MemoryStore:
+    """A token store made of lists or arrays of ids, each with its final eos."""
+
+    def __init__(self, sentences: Sequence[Sequence[int] | np.ndarray]):
+        self.lengths = np.array([len(s) for s in sentences], np.int32)
+        self._starts = np.concatenate([[0], np.cumsum(self.lengths, dtype=np.int64)])[:-1]
+        self.tokens = (
+            np.concatenate([np.asarray(s, np.int32) for s in sentences])
+            if len(sentences) else np.zeros(0, np.int32)
+        )
+
+    def starts(self, indices: np.ndarray | slice) -> np.ndarray:
+        return self._starts[indices]
+
+
+class Side:
+    """One language of a corpus: a chain of stores, the first perhaps repeated.
+
+    Args:
+      stores: shards in order.
+      repeat_first: how often the first shard counts (fairseq's `--upsample-primary`).
+      truncate: cut longer sentences to this many tokens, the last of which is eos
+        (fairseq's `--truncate-source`).
+    """
+
+    def __init__(
+        self, stores: Sequence[TokenStore], *, repeat_first: int = 1, truncate: int | None = None,
+    ):
+        if repeat_first < 1:
+            raise ValueError(f"upsample_primary={repeat_first}: it must be 1 or more")
+        if truncate is not None and truncate < 2:
+            raise ValueError(f"sources cannot be cut to {truncate} tokens: a word and eos are two")
+        self.stores = list(stores)
+        self.truncate = truncate
+        sizes = [len(store.lengths) for store in self.stores]
+        repeats = [repeat_first] + [1] * (len(sizes) - 1)
+        self._sizes = sizes
+        self._bounds = np.cumsum([n * r for n, r in zip(sizes, repeats, strict=True)])
+        parts = [
+            np.tile(np.asarray(store.lengths), r)
+            for store, r in zip(self.stores, repeats, strict=True)
+        ]
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        self.lengths = whole if truncate is None else np.minimum(whole, truncate)
+        """[N] int32 tokens of each sentence, eos included."""
+
+    def __len__(self) -> int:
+        return int(self._bounds[-1])
+
+    def gather(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of sentences [n], one after the other, and their lengths [n].
+
+        Raises:
+          IndexError: a sentence that is not there.
+        """
+        if len(ids) and not (0 <= int(ids.min()) and int(ids.max()) < len(self)):
+            raise IndexError(f"sentence {int(ids.max())} of {len(self)}")
+        lengths = self.lengths[ids]
+        if len(self.stores) == 1:
+            rows = ids if len(self) == self._sizes[0] else ids % self._sizes[0]
+            tokens = _ragged(self.stores[0], rows, lengths)
+        else:
+            tokens = self._gather_many(ids, lengths)
+        if self.truncate is not None:
+            # A cut sentence keeps its eos; one that was not cut ends in it anyway.
+            ends = np.cumsum(lengths, dtype=np.int64) - 1
+            tokens[ends[lengths == self.truncate]] = EOS
+        return tokens, lengths
+
+    def _gather_many(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        tokens = np.empty(int(lengths.sum(dtype=np.int64)), np.int32)
+        which = np.searchsorted(self._bounds, ids, side="right")
+        for k, store in enumerate(self.stores):
+            mine = which == k
+            if mine.any():
+                before = int(self._bounds[k - 1]) if k else 0
+                rows = (ids[mine] - before) % self._sizes[k]
+                tokens[np.repeat(mine, lengths)] = _ragged(store, rows, lengths[mine])
+        return tokens
+
+
+def _ragged(store: TokenStore, rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """int32: the first `lengths` tokens of `rows` of one store, one after the other."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    if not total:
+        return np.zeros(0, np.int32)
+    # Index of token k of the result: its place in the result, moved by where its sentence is.
+    index = np.repeat(store.starts(rows) - (ends - lengths), lengths)
+    index += np.arange(total)
+    return store.tokens.take(index).astype(np.int32)
+
+
+def _pad_rows(tokens: np.ndarray, fill: np.ndarray, width: int) -> np.ndarray:
+    """[R, width] int32: row r holds the next `fill[r]` tokens, then padding."""
+    out = np.full((len(fill), width), PAD, np.int32)
+    out[np.arange(width, dtype=np.int32) < fill[:, None]] = tokens
+    return out
+
+
+class PairDataset:
+    """Source sentences and their targets (fairseq's `LanguagePairDataset`).
+
+    Args:
+      source, target: stores, or lists of id arrays with their final eos; no target where
+        there is nothing to learn from (decoding), no source for a target-only corpus.
+      names: what errors call the two sides.
+      upsample_primary, truncate_source: see `Side`.
+
+    Raises:
+      ValueError: both sides have different numbers of sentences.
+    """
+
+    def __init__(
+        self,
+        source: TokenStore | Sequence | None,
+        target: TokenStore | Sequence | None = None,
+        *,
+        upsample_primary: int = 1,
+        truncate_source: int | None = None,
+        names: tuple[str, str] = ("source", "target"),
+    ):
+        self.source = _side(source, repeat_first=upsample_primary, truncate=truncate_source)
+        self.target = _side(target, repeat_first=upsample_primary)
+        self._check(names)
+
+    def _check(self, names: tuple[str, str]) -> None:
+        if self.source is None or self.target is None:
+            return
+        pairs = zip(self.source.stores, self.target.stores, strict=True)
+        for a, b in pairs:
+            if len(a.lengths) != len(b.lengths):
+                raise ValueError(
+                    f"{names[0]} has {len(a.lengths)} sentences, {names[1]} {len(b.lengths)}: "
+                    f"they must be translations of each other, line by line"
+                )
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        split: str,
+        *,
+        source_lang: str,
+        target_lang: str,
+        shards: bool = False,
+        upsample_primary: int = 1,
+        truncate_source: int | None = None,
+        need_target: bool = True,
+    ) -> PairDataset:
+        """Opens `{split}.{source}-{target}.{lang}`, or the pair of the other direction.
+
+        Args:
+          shards: also open train1, train2, ... as long as there are any (fairseq does so
+            for the training split).
+          truncate_source: cut sources to this many tokens.
+          need_target: a missing target is an error, else it means decoding.
+
+        Raises:
+          FileNotFoundError: naming the files that were looked for.
+        """
+        prefixes = _prefixes(os.fspath(folder), split, source_lang, target_lang, shards=shards)
+        sources = [indexed.IndexedDataset(p + source_lang) for p in prefixes]
+        targets = [
+            indexed.IndexedDataset(p + target_lang) for p in prefixes
+            if need_target or indexed.exists(p + target_lang)
+        ]
+        if targets and len(targets) != len(sources):
+            raise FileNotFoundError(
+                f"some shards of {prefixes[0]}* have a {target_lang} side, some have not"
+            )
+        return cls(
+            sources, targets or None, upsample_primary=upsample_primary,
+            truncate_source=truncate_source,
+            names=(prefixes[0] + source_lang, prefixes[0] + target_lang),
+        )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @functools.cached_property
+    def lengths(self) -> Lengths:
+        """What planning works on."""
+        return Lengths(
+            source=None if self.source is None else self.source.lengths,
+            target=None if self.target is None else self.target.lengths,
+        )
+
+    def materialise(
+        self, ids: np.ndarray, rows: np.ndarray, shape: Shape, *, packed: bool = False,
+    ) -> dict[str, np.ndarray]:
+        """The arrays of a batch.
+
+        Args:
+          ids: [n] int64 sentences, in row order.
+          rows: [n], not decreasing: the row of each; rows without a sentence are padding.
+          shape: rows and padded lengths; a side of length 0 is left out.
+          packed: several sentences share a row; adds `*_segments`.
+
+        Returns:
+          `source` [rows, S] and `target` [rows, T] int32; if packed also
+          `source_segments` and `target_segments`: 1, 2, ... in each row, 0 on padding.
+
+        Raises:
+          ValueError: a row that does not fit; names its sentences.
+        """
+        batch = {}
+        segment = _segments(rows) if packed else None
+        for name, side, width in (
+            ("source", self.source, shape.source), ("target", self.target, shape.target)
+        ):
+            if width == 0:
+                continue
+            if side is None:
+                raise ValueError(f"the plan asks for a {name}, which this dataset has not")
+            tokens, lengths = side.gather(ids)
+            fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
+            _check_fit(name, ids, rows, fill, shape, width)
+            batch[name] = _pad_rows(tokens, fill, width)
+            if segment is not None:
+                numbers = np.zeros((shape.rows, width), np.int32)
+                numbers[np.arange(width, dtype=np.int32) < fill[:, None]] = np.repeat(
+                    segment, lengths
+                )
+                batch[f"{name}_segments"] = numbers
+        return batch
+
+    def sentence(self, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Source and target ids of one sentence, eos included."""
+        ids = np.array([index])
+        return (
+            None if self.source is None else self.source.gather(ids)[0],
+            None if self.target is None else self.target.gather(ids)[0],
+        )
+
+
+def _check_fit(
+    name: str, ids: np.ndarray, rows: np.ndarray, fill: np.ndarray, shape: Shape, width: int
+) -> None:
+    if len(fill) > shape.rows or (len(fill) and int(fill.max()) > width):
+        r = int(fill.argmax()) if len(fill) == shape.rows else shape.rows
+        raise ValueError(
+            f"{name} of row {r} has {int(fill[r])} tokens, the batch is "
+            f"{shape.rows} x {width}; sentences {ids[rows == r].tolist()}"
+        )
+
+
+def _segments(rows: np.ndarray) -> np.ndarray:
+    """[n] int32: 1, 2, ... within each run of equal rows."""
+    place = np.arange(len(rows))
+    first = np.ones(len(rows), bool)
+    first[1:] = rows[1:] != rows[:-1]
+    return (place - np.maximum.accumulate(np.where(first, place, 0)) + 1).astype(np.int32)
+
+
+def _side(data, *, repeat_first: int, truncate: int | None = None) -> Side | None:
+    if data is None:
+        return None
+    if hasattr(data, "tokens"):
+        stores = [data]
+    elif len(data) and hasattr(data[0], "tokens"):
+        stores = data
+    else:
+        stores = [MemoryStore(data)]
+    return Side(stores, repeat_first=repeat_first, truncate=truncate)
+
+
+def _prefixes(folder: str, split: str, source: str, target: str, *, shards: bool) -> list[str]:
+    """`FOLDER/split.src-tgt.` of every shard, in fairseq's order of looking."""
+    found: list[str] = []
+    while True:
+        name = f"{split}{len(found) or ''}"
+        tried = [os.path.join(folder, f"{name}.{a}-{b}.") for a, b in
+                 ((source, target), (target, source))]
+        prefix = next((p for p in tried if indexed.exists(p + source)), None)
+        if prefix is None:
+            break
+        found.append(prefix)
+        if not shards:
+            break
+    if not found:
+        raise FileNotFoundError(
+            f"no split {split!r} of {source}-{target} in {folder}: looked for "
+            f"{tried[0]}{source}.idx and {tried[1]}{source}.idx"
+        )
+    return found

@@ -1,0 +1,207 @@
+"""From lengths and a configuration to a plan of batches: the door to all modes.
+
+    plan = make_plan(dataset.lengths, config.batching, seed=1, update_freq=(4,))
+    plan.shapes                # ((G, Shape(rows, S, T)), ...): compile these before step 1
+    epoch = plan.epoch(1)      # EpochPlan: len(epoch) updates
+    epoch.update(0)            # Update: sentence ids, rows, shape, token counts
+
+Everything here is NumPy on lengths. `pairs` makes arrays of it, `pipeline` iterates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seqjax.config import BatchingConfig
+from seqjax.data.bucketing import BucketedPlan, assign, choose_lengths
+from seqjax.data.epoch_plan import (
+    EpochPlan,
+    Lengths,
+    TrainPlan,
+    group_in_order,
+    round_up,
+    rows_within,
+    usable_ids,
+)
+from seqjax.data.fairseq_order import FairseqPlan
+from seqjax.data.packing import PackedPlan
+
+
+def make_plan(
+    lengths: Lengths,
+    batching: BatchingConfig,
+    *,
+    seed: int,
+    update_freq: tuple[int, ...] = (1,),
+    row_multiple: int = 1,
+    max_source_positions: int | None = None,
+    max_target_positions: int | None = None,
+    train: bool = True,
+    composition_epoch: int = 1,
+    workers: int = 1,
+) -> TrainPlan:
+    """The plan of every epoch.
+
+    Args:
+      lengths: of every sentence, eos included.
+      batching: mode, budgets, menu.
+      seed: with the epoch, all that the order depends on.
+      update_freq: micro-batches an update (G), per epoch; the last value stays.
+      row_multiple: rows of every micro-batch are a multiple of this, whatever the budget
+        (data * fsdp of the mesh).
+      max_source_positions, max_target_positions: the smaller of task's and model's.
+      train: shuffle; drop sentences over a limit with one warning. Else (validation): the
+        order is fixed, all sentences are kept, one over a limit raises unless
+        `skip_invalid_size_inputs_valid_test`.
+      composition_epoch: `fairseq` only: the epoch at which fairseq made its batches; a
+        fairseq checkpoint being continued names its own (fairseq composes anew, with
+        seed + epoch, whenever it restarts).
+      workers: `fairseq` only: data-parallel workers of the run to be reproduced;
+        `max_tokens` and `max_sentences` are then per worker, as in its command.
+
+    Raises:
+      ValueError: no usable sentence, or a budget that does not hold one; in validation a
+        sentence over a limit. Messages name the sentence and the key to change.
+    """
+    if min(update_freq, default=0) < 1:
+        raise ValueError(f"train.update_freq={update_freq}: values must be 1 or more")
+    limits = _limits(batching, max_source_positions, max_target_positions, train=train)
+    ids = usable_ids(
+        lengths, max_source=limits[0], max_target=limits[1], reason=limits[2],
+        drop=train or batching.skip_invalid_size_inputs_valid_test,
+    )
+    if batching.mode == "fairseq":
+        return FairseqPlan.create(
+            lengths, max_source=limits[0], max_target=limits[1],
+            max_tokens=batching.max_tokens, max_sentences=batching.max_sentences,
+            multiple=batching.required_batch_size_multiple, hard_multiple=row_multiple,
+            length_multiple=batching.length_multiple, num_shapes=batching.num_shapes,
+            update_freq=update_freq, seed=seed, train=train,
+            composition_epoch=composition_epoch, workers=workers,
+        )
+    if workers != 1:
+        raise ValueError(f"workers={workers} needs batching.mode='fairseq'")
+    if batching.mode == "packed":
+        return PackedPlan.create(
+            lengths, ids, pack_length=batching.pack_length, max_tokens=batching.max_tokens,
+            max_sentences=batching.max_sentences,
+            multiple=batching.required_batch_size_multiple, hard_multiple=row_multiple,
+            update_freq=update_freq, seed=seed, shuffle=train,
+        )
+    return BucketedPlan.create(
+        lengths, ids, max_tokens=batching.max_tokens, max_sentences=batching.max_sentences,
+        num_shapes=batching.num_shapes, length_multiple=batching.length_multiple,
+        multiple=batching.required_batch_size_multiple, hard_multiple=row_multiple,
+        update_freq=update_freq, seed=seed, shuffle=train,
+    )
+
+
+def _limits(
+    batching: BatchingConfig, max_source: int | None, max_target: int | None, *, train: bool
+) -> tuple[int | None, int | None, str]:
+    """Limits of both sides and what they are called.
+
+    fairseq's training also drops what is longer than `max_tokens`; its validation does not.
+    A packed row cannot hold more than `pack_length`.
+    """
+    reason = ["max_positions"]
+    bounds = []
+    if train and batching.max_tokens:
+        bounds.append(batching.max_tokens)
+        reason.append("batching.max_tokens")
+    if batching.mode == "packed":
+        bounds.append(batching.pack_length)
+        reason.append("batching.pack_length")
+
+    def least(limit: int | None) -> int | None:
+        known = [b for b in (limit, *bounds) if b is not None]
+        return min(known, default=None)
+
+    return least(max_source), least(max_target), " and ".join(reason)
+
+
+def plan_decoding(
+    source_lengths: np.ndarray,
+    *,
+    max_tokens: int | None = 12000,
+    batch_size: int | None = None,
+    num_shapes: int = 8,
+    length_multiple: int = 8,
+    row_multiple: int = 1,
+    max_source_positions: int | None = None,
+    skip_invalid: bool = False,
+    menu: tuple[int, ...] | None = None,
+) -> EpochPlan:
+    """Batches for search: like lengths together, longest first, on a small menu.
+
+    `EpochPlan.ids` says where each sentence came from, so that input order is restored by
+    writing results at their ids. G is 1.
+
+    Args:
+      source_lengths: [N] tokens, eos included.
+      max_tokens: source positions of one batch, padding included.
+      batch_size: sentences of one batch at most.
+      num_shapes: at most this many (rows, S).
+      menu: padded source lengths to use, growing, whatever the data, so that calls with
+        other sentences meet the same shapes; rows are then a power of two.
+        Lengths beyond the last are rounded up to a multiple of it.
+      skip_invalid: leave sentences over `max_source_positions` out, with a warning.
+
+    Raises:
+      ValueError: a sentence over `max_source_positions` or over `max_tokens`, by its
+        number and length.
+    """
+    lengths = Lengths(source=np.asarray(source_lengths, np.int32))
+    ids = usable_ids(
+        lengths, max_source=max_source_positions, max_target=None, drop=skip_invalid,
+        reason="max_source_positions", hint="shorten it, or let such sentences be skipped",
+    )
+    source = lengths.side("source")[ids]
+    if max_tokens is not None and int(source.max()) > max_tokens:
+        i = int(ids[source.argmax()])
+        raise ValueError(
+            f"sentence {i} has {int(source.max())} source tokens, which is more than "
+            f"max_tokens={max_tokens} of a decoding batch; set max_tokens higher"
+        )
+    if menu is None:
+        widths = [s for s, _ in choose_lengths(
+            source, np.zeros_like(source), num_shapes=num_shapes,
+            length_multiple=length_multiple,
+        )]
+    else:
+        top = round_up(int(source.max()), menu[-1])
+        widths = sorted({*menu, *range(menu[-1], top + 1, menu[-1])})
+    if max_tokens is not None and widths[-1] * row_multiple > max_tokens:
+        widths[-1] = int(source.max())
+    return _decoding_epoch(
+        lengths, ids, source, widths, max_tokens=max_tokens, batch_size=batch_size,
+        row_multiple=row_multiple, powers=menu is not None,
+    )
+
+
+def _decoding_epoch(
+    lengths: Lengths, ids: np.ndarray, source: np.ndarray, widths: list[int], *,
+    max_tokens: int | None, batch_size: int | None, row_multiple: int, powers: bool,
+) -> EpochPlan:
+    bucket = assign(source, np.zeros_like(source), [(w, 0) for w in widths])
+    order = np.lexsort((ids, -source))
+    shapes, sizes = [], []
+    for k in np.unique(bucket)[::-1].tolist():
+        count = int((bucket == k).sum())
+        limit = rows_within(
+            widths[k], max_tokens=max_tokens, max_sentences=batch_size, multiple=8,
+            hard_multiple=row_multiple,
+        )
+        rows = -(-count // -(-count // limit))
+        rows = 1 << (rows - 1).bit_length() if powers else rows
+        rows = min(limit, round_up(rows, row_multiple))
+        batches = -(-count // rows)
+        shapes += [[rows, widths[k], 0]] * batches
+        sizes.append(np.minimum(rows, count - rows * np.arange(batches)))
+    size = np.concatenate(sizes)
+    bounds = np.concatenate([[0], np.cumsum(size)])
+    return EpochPlan(
+        epoch=1, lengths=lengths, shapes=np.array(shapes, np.int32), bounds=bounds,
+        ids=ids[order], rows=(np.arange(len(ids)) - np.repeat(bounds[:-1], size)).astype(np.int32),
+        updates=group_in_order(len(size), 1),
+    )
