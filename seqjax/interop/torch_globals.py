@@ -117,7 +117,7 @@ class Names:
             "torch.nn.parameter.Parameter": None,
             "torch.storage.UntypedStorage": None,
             "torch.Size": lambda sizes=(): _checked_numbers(sizes, "size"),
-            "torch.device": lambda *parts: ":".join(brief(p).strip("'") for p in parts),
+            "torch.device": _device,
             "collections.OrderedDict": self.mapping,
             "collections.defaultdict": lambda factory=None, items=(): self.mapping(items),
             "collections.Counter": self.mapping,
@@ -269,6 +269,12 @@ def _subscript(origin: Any, args: Any) -> Global:
     if not isinstance(origin, Global) or not origin.name.startswith(("typing.", "builtins.")):
         raise UnsafeCheckpointError("asks for an item of something that is not a type")
     return Global(f"{origin.name}[...]")
+
+
+def _device(kind: Any, *index: Any) -> str:
+    if not isinstance(kind, str) or not all(isinstance(i, int) for i in index) or len(index) > 1:
+        raise CorruptCheckpointError("a device's name")
+    return ":".join([kind[:40], *map(str, index)])
 
 
 def _path(*parts: Any) -> str:
