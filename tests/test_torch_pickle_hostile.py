@@ -176,7 +176,8 @@ HOSTILE_CODE = {
     "text persistent id": b"Px\n",
     "protocol 0 integer": b"I1\n",
     "protocol 0 text": b"S'x'\n",
-    "a module pickled whole": b"(" + text("module") + b"cos\nsystem\n" + text("a") + text("b") + b"tQ",
+    "a module pickled whole": (
+        b"(" + text("module") + b"cos\nsystem\n" + text("a") + text("b") + b"tQ"),
     "a persistent id of another kind": text("file:///etc/passwd") + b"Q",
     "stack global": text("os") + text("system") + b"\x93" + b"(" + text("x") + b"tR",
     "dotted stack global": text("fairseq") + text("os;system") + b"\x93",
