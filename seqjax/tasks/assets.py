@@ -1,0 +1,62 @@
+"""Vocabularies and tokenizers as named files, so that a checkpoint holds all it needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from seqjax.data import tokenizers
+from seqjax.data.vocabulary import OVERWRITE, Vocabulary
+
+
+def vocabulary_name(lang: str) -> str:
+    """File name of a dictionary, as in fairseq's data folders."""
+    return f"dict.{lang}.txt" if lang else "dict.txt"
+
+
+def pack_tokenizer(lang: str, tokenizer: tokenizers.Tokenizer) -> dict[str, bytes]:
+    """A tokenizer as files: `tokenizer.LANG.json`, and one more for each binary part."""
+    stem = f"tokenizer.{lang}" if lang else "tokenizer"
+    files: dict[str, bytes] = {}
+    described: dict[str, object] = {}
+    for key, value in tokenizer.to_state().items():
+        if isinstance(value, bytes):
+            files[f"{stem}.{key}"] = value
+            described[key] = {"file": f"{stem}.{key}"}
+        else:
+            described[key] = value
+    files[f"{stem}.json"] = json.dumps(described, indent=1, ensure_ascii=False).encode()
+    return files
+
+
+def unpack_tokenizer(lang: str, files: Mapping[str, bytes]) -> tokenizers.Tokenizer | None:
+    """What `pack_tokenizer` packed, or None if there is no such file."""
+    name = f"tokenizer.{lang}.json" if lang else "tokenizer.json"
+    if name not in files:
+        return None
+    state: tokenizers.State = {}
+    for key, value in json.loads(files[name]).items():
+        state[key] = files[value["file"]] if isinstance(value, dict) else value
+    return tokenizers.from_state(state)
+
+
+def pack_vocabulary(lang: str, vocabulary: Vocabulary) -> dict[str, bytes]:
+    """A dictionary as its `dict.LANG.txt`."""
+    seen = set(vocabulary.symbols[: vocabulary.num_special])
+    lines = []
+    start = vocabulary.num_special
+    for word, count in zip(vocabulary.symbols[start:], vocabulary.counts[start:], strict=True):
+        # A word that is listed again replaces the first; the file must say so to be read.
+        lines.append(f"{word} {count}{f' {OVERWRITE}' if word in seen else ''}\n")
+        seen.add(word)
+    return {vocabulary_name(lang): "".join(lines).encode()}
+
+
+def unpack_vocabulary(lang: str, files: Mapping[str, bytes]) -> Vocabulary:
+    """What `pack_vocabulary` packed.
+
+    Raises:
+      KeyError: there is no such file.
+    """
+    name = vocabulary_name(lang)
+    return Vocabulary.parse(files[name].decode(), name=name)

@@ -1,0 +1,212 @@
+"""Translation: sentence pairs, their vocabularies and tokenizers, the loss, ids <-> text.
+
+fairseq's task of the same name. It knows models by their protocol and search not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.config import Config, ConfigError
+from seqjax.data import folder, pairs, tokenizers
+from seqjax.data.vocabulary import Vocabulary
+from seqjax.losses.base import LossOutput
+from seqjax.losses.cross_entropy import cross_entropy
+from seqjax.models.protocol import EncoderDecoder, Params
+from seqjax.tasks import assets
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranslationConfig:
+    """fairseq's `translation`."""
+
+    name: Literal["translation"] = "translation"
+    data: str = ""
+    """Folder that `seqjax.preprocess` or fairseq-preprocess made."""
+    source_lang: str | None = None
+    """Inferred from the folder's file names when None."""
+    target_lang: str | None = None
+    train_subset: str = "train"
+    max_source_positions: int = 1024
+    max_target_positions: int = 1024
+    truncate_source: bool = False
+    """Cut long sources to `max_source_positions` instead of dropping the sentence."""
+    upsample_primary: int = 1
+    """Times that the shard `train` counts beside train1, train2, ..."""
+    post_process: str | None = None
+    """How pieces become words where the data folder holds no tokenizer: `@@ `,
+    `subword_nmt`, `sentencepiece`, ... (fairseq's `--post-process`, `--eval-bleu-remove-bpe`)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranslationTask:
+    """One language pair; made by `setup` from a data folder or by `from_assets`."""
+
+    config: TranslationConfig
+    loss_config: Any
+    source_lang: str
+    target_lang: str
+    source_vocab: Vocabulary
+    target_vocab: Vocabulary
+    source_tokenizer: tokenizers.Tokenizer | None
+    target_tokenizer: tokenizers.Tokenizer | None
+
+    @classmethod
+    def setup(cls, config: Config) -> TranslationTask:
+        """Reads what the data folder says of vocabularies and tokenizers.
+
+        Raises:
+          ConfigError: there is no such folder, or it holds no pair of languages.
+        """
+        cfg: TranslationConfig = config.task
+        if not cfg.data:
+            raise ConfigError("config.task.data: name the folder with the preprocessed data")
+        if not os.path.isdir(cfg.data):
+            raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
+        source, target = cfg.source_lang, cfg.target_lang
+        if source is None or target is None:
+            source, target = folder.find_pair(cfg.data)
+        tokenizer = folder.load_tokenizers(cfg.data)
+        return cls(
+            config=dataclasses.replace(cfg, source_lang=source, target_lang=target),
+            loss_config=config.loss, source_lang=source, target_lang=target,
+            source_vocab=Vocabulary.load(folder.dict_path(cfg.data, source)),
+            target_vocab=Vocabulary.load(folder.dict_path(cfg.data, target)),
+            source_tokenizer=tokenizer.get(source), target_tokenizer=tokenizer.get(target),
+        )
+
+    def assets(self) -> dict[str, bytes]:
+        """Files from which `from_assets` makes this task again, without the data folder."""
+        files: dict[str, bytes] = {}
+        for lang, vocab, tokenizer in (
+            (self.source_lang, self.source_vocab, self.source_tokenizer),
+            (self.target_lang, self.target_vocab, self.target_tokenizer),
+        ):
+            files |= assets.pack_vocabulary(lang, vocab)
+            if tokenizer is not None:
+                files |= assets.pack_tokenizer(lang, tokenizer)
+        return files
+
+    @classmethod
+    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> TranslationTask:
+        """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
+        cfg: TranslationConfig = config.task
+        source, target = cfg.source_lang or "", cfg.target_lang or ""
+        return cls(
+            config=cfg, loss_config=config.loss, source_lang=source, target_lang=target,
+            source_vocab=assets.unpack_vocabulary(source, files),
+            target_vocab=assets.unpack_vocabulary(target, files),
+            source_tokenizer=assets.unpack_tokenizer(source, files),
+            target_tokenizer=assets.unpack_tokenizer(target, files),
+        )
+
+    @property
+    def vocab_sizes(self) -> dict[str, int]:
+        """What `models.build` needs."""
+        return {
+            "source_vocab_size": len(self.source_vocab),
+            "target_vocab_size": len(self.target_vocab),
+        }
+
+    def max_positions(self, model: EncoderDecoder) -> tuple[int, int]:
+        """Longest source and target: the smaller of the task's limit and the model's."""
+        return (
+            min(self.config.max_source_positions, model.max_source_positions),
+            min(self.config.max_target_positions, model.max_target_positions),
+        )
+
+    def dataset(self, split: str) -> pairs.PairDataset:
+        """Sentence pairs of a split; of the training split, all its shards."""
+        cfg, train = self.config, split == self.config.train_subset
+        return pairs.PairDataset.load(
+            cfg.data, split, source_lang=self.source_lang, target_lang=self.target_lang,
+            shards=train, upsample_primary=cfg.upsample_primary if train else 1,
+            truncate_source=cfg.max_source_positions if cfg.truncate_source else None,
+        )
+
+    def train_dataset(self) -> pairs.PairDataset:
+        """Sentence pairs to learn from."""
+        return self.dataset(self.config.train_subset)
+
+    def loss(
+        self, model: EncoderDecoder, params: Params, batch: Mapping[str, jax.Array],
+        rng: jax.Array | None,
+    ) -> LossOutput:
+        """The configured loss of a batch of [B, ...] arrays; pure.
+
+        Args:
+          rng: key of dropout, or None for none.
+        """
+        source_segments = batch.get("source_segments")
+        segments = batch.get("target_segments")
+        target = batch["target"]
+        encoded = model.encode(params, batch["source"], segments=source_segments, rng=rng)
+        prev = previous_tokens(target, segments, pad=model.pad, eos=model.eos)
+        features = model.features(params, prev, encoded, segments=segments, rng=rng)
+        sentences = positions = None
+        if segments is not None:
+            sentences = segments.max(axis=1).sum(dtype=jnp.float32)
+            positions = packed_positions(segments)
+        return cross_entropy(
+            features.hidden, features.projection, features.project, target,
+            config=self.loss_config, pad=model.pad, positions=positions, sentences=sentences,
+        )
+
+    def encode_source(self, text: str) -> np.ndarray:
+        """Text -> ids with final eos."""
+        return _encode(text, self.source_tokenizer, self.source_vocab)
+
+    def encode_target(self, text: str) -> np.ndarray:
+        """Text -> ids with final eos."""
+        return _encode(text, self.target_tokenizer, self.target_vocab)
+
+    def decode_target(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Ids -> plain text, detokenised."""
+        return self._decode(ids, self.target_tokenizer, self.target_vocab)
+
+    def decode_source(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Ids -> plain text, detokenised."""
+        return self._decode(ids, self.source_tokenizer, self.source_vocab)
+
+    def _decode(
+        self, ids: Sequence[int] | np.ndarray, tokenizer: tokenizers.Tokenizer | None,
+        vocab: Vocabulary,
+    ) -> str:
+        if tokenizer is None:
+            return vocab.string(ids, post_process=self.config.post_process)
+        return tokenizer.decode(vocab.string(ids))
+
+
+def _encode(
+    text: str, tokenizer: tokenizers.Tokenizer | None, vocab: Vocabulary
+) -> np.ndarray:
+    return vocab.encode_line(text if tokenizer is None else tokenizer.encode(text))
+
+
+def previous_tokens(
+    target: jax.Array, segments: jax.Array | None, *, pad: int, eos: int
+) -> jax.Array:
+    """[B, T]: each sentence shifted right by one, beginning with eos.
+
+    fairseq moves the final eos to the front, which is the same for a sentence that ends
+    in eos.
+    """
+    shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=eos)
+    if segments is not None:
+        before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)))
+        shifted = jnp.where(segments != before, eos, shifted)
+    return jnp.where(target == pad, pad, shifted)
+
+
+def packed_positions(segments: jax.Array) -> jax.Array:
+    """[B, T]: 0-based position of each token in its segment."""
+    index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
+    before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    return index - jax.lax.cummax(jnp.where(segments != before, index, 0), axis=1)
