@@ -39,9 +39,12 @@ def pack(source: np.ndarray, target: np.ndarray, *, capacity: int) -> np.ndarray
     if len(size) and size.max() > capacity:
         i = int(size.argmax())
         raise ValueError(f"pair {i} is {size[i]} tokens long: more than pack_length={capacity}")
-    order = np.argsort(-size, kind="stable")
-    sizes = size[order]
-    cuts = np.concatenate([[0], np.flatnonzero(np.diff(sizes)) + 1, [len(sizes)]])
+    # Long pairs are few: sizes that differ by less than a sixteenth are placed together.
+    step = 1 << np.maximum(0, np.frexp(size)[1] - 5)
+    group = -(-size // step) * step
+    order = np.argsort(-group, kind="stable")
+    groups = group[order]
+    cuts = np.concatenate([[0], np.flatnonzero(np.diff(groups)) + 1, [len(groups)]])
     row = np.empty(len(size), np.int32)
     open_rows = _Rows(capacity=capacity, limit=len(size))
     for a, b in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
@@ -52,7 +55,7 @@ def pack(source: np.ndarray, target: np.ndarray, *, capacity: int) -> np.ndarray
 
 
 class _Rows:
-    """Room left in the rows opened so far, kept sorted by the smaller room of both sides."""
+    """The rows opened so far and the room left on both sides of each."""
 
     def __init__(self, *, capacity: int, limit: int):
         self.capacity = capacity
@@ -61,56 +64,71 @@ class _Rows:
         self.count = 0
 
     def place(self, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Rows of pairs of like size, [n]."""
+        """Rows of pairs of like size, [n]: tightest open rows first, then new ones."""
         row = np.empty(len(source), np.int32)
-        left = np.arange(len(source))
-        while len(left):
-            left = self._into_open(source, target, left, row)
-            if len(left):
-                left = self._into_new(source, target, left, row)
+        # Sorted by how much longer the source is; rows are taken in the same order below,
+        # so that both sides of a row fill up together.
+        left = np.argsort(source - target, kind="stable")
+        left = self._where_any_fits(source, target, left, row)
+        left = self._one_a_row(source, target, left, row)
+        if len(left):
+            each = max(1, self.capacity // int(np.maximum(source[left], target[left]).max()))
+            new = np.arange(self.count, self.count + -(-len(left) // each))
+            self.source[new] = self.target[new] = self.capacity
+            self.count += len(new)
+            # Strided, so that a row gets pairs of all proportions.
+            self._take(source, target, left, np.tile(new, each)[:len(left)], row)
         return row
 
-    def _into_open(self, source, target, left, row) -> np.ndarray:
-        """One pair per row with room, tightest rows first, until nothing fits."""
-        while len(left):
+    def _where_any_fits(self, source, target, left, row) -> np.ndarray:
+        """Fills rows that have room for any of the pairs, with as many as they hold."""
+        size = int(np.maximum(source[left], target[left]).max())
+        room = np.minimum(self.source[:self.count], self.target[:self.count])
+        fits = np.flatnonzero(room >= size)
+        if not len(fits):
+            return left
+        holds = room[fits] // size
+        if int(holds.sum()) > len(left):
+            fits = fits[np.argsort(room[fits], kind="stable")]
+            holds = room[fits] // size
+            last = int(np.searchsorted(np.cumsum(holds), len(left)))
+            fits, holds = fits[:last + 1], holds[:last + 1]
+        slots = np.repeat(fits, holds)[:len(left)]
+        slots = slots[np.argsort(self.source[slots] - self.target[slots], kind="stable")]
+        # An even choice from all proportions if not all have a place.
+        chosen = np.arange(len(slots)) * len(left) // len(slots)
+        self._take(source, target, left[chosen], slots, row)
+        keep = np.ones(len(left), bool)
+        keep[chosen] = False
+        return left[keep]
+
+    def _one_a_row(self, source, target, left, row) -> np.ndarray:
+        """Rows with room for some of the pairs get one if it happens to fit."""
+        for _ in range(2):
+            if not len(left):
+                break
             rs, rt = self.source[:self.count], self.target[:self.count]
-            s, t = source[left], target[left]
-            fits = np.flatnonzero((rs >= s.max()) & (rt >= t.max()))
+            fits = np.flatnonzero((rs >= source[left].min()) & (rt >= target[left].min()))
             if not len(fits):
-                fits = np.flatnonzero((rs >= s.min()) & (rt >= t.min()))
-                if not len(fits):
-                    return left
-            room = np.minimum(rs[fits], rt[fits])
-            if len(fits) > len(left):
-                fits = fits[np.argpartition(room, len(left) - 1)[:len(left)]]
-            # The pair with the most source beside its target goes to the row with the most
-            # source room beside its target room: both sides then fill up together.
+                break
+            fits = fits[np.argsort(np.minimum(rs[fits], rt[fits]), kind="stable")[:len(left)]]
             fits = fits[np.argsort(rs[fits] - rt[fits], kind="stable")]
-            n = len(fits)
-            pick = np.argsort(s - t, kind="stable")
-            if len(left) > n:
-                pick = pick[np.linspace(0, len(left) - 1, n).astype(int)]
-            ok = (rs[fits] >= s[pick]) & (rt[fits] >= t[pick])
+            chosen = np.arange(len(fits)) * len(left) // len(fits)
+            pick = left[chosen]
+            ok = (rs[fits] >= source[pick]) & (rt[fits] >= target[pick])
             if not ok.any():
-                return left
-            fits, pick = fits[ok], pick[ok]
-            row[left[pick]] = fits
-            self.source[fits] -= s[pick]
-            self.target[fits] -= t[pick]
-            left = np.delete(left, pick)
+                break
+            self._take(source, target, pick[ok], fits[ok], row)
+            keep = np.ones(len(left), bool)
+            keep[chosen[ok]] = False
+            left = left[keep]
         return left
 
-    def _into_new(self, source, target, left, row) -> np.ndarray:
-        """Opens rows for a share of the pairs; the rest may then fit beside them."""
-        each = max(1, self.capacity // int(np.maximum(source[left], target[left]).max()))
-        n = -(-len(left) // each)
-        new = np.arange(self.count, self.count + n)
-        chosen = left[:n]
-        row[chosen] = new
-        self.source[new] = self.capacity - source[chosen]
-        self.target[new] = self.capacity - target[chosen]
-        self.count += n
-        return left[n:]
+    def _take(self, source, target, pairs, slots, row) -> None:
+        row[pairs] = slots
+        n = self.count
+        self.source[:n] -= np.bincount(slots, source[pairs], minlength=n).astype(np.int32)
+        self.target[:n] -= np.bincount(slots, target[pairs], minlength=n).astype(np.int32)
 
 
 def pack_blocks(
