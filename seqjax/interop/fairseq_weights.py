@@ -1,0 +1,277 @@
+"""fairseq's state dicts as our parameters, and back, bit for bit.
+
+A plan lists for every parameter of a model the tensors in fairseq's file that it is made of
+(`plan`); reading and writing are loops over it. What differs between model families is in
+`families`. Every name in a file is used or reported, all together in one table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import models
+from seqjax.config import ConfigError
+from seqjax.interop.fairseq_config import (
+    FairseqConfig,
+    TaskFacts,
+    from_checkpoint,
+    model_config,
+    task_facts,
+)
+from seqjax.interop.families import FAMILIES
+from seqjax.interop.families.base import SAME, TRANSPOSED, Family, State, Transform
+from seqjax.interop.torch_pickle import CheckpointError, drop_pages, read_pt
+
+Params = dict[str, Any]
+
+
+class WeightsError(CheckpointError):
+    """The weights do not fit the model; the message is a table of all that is wrong."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FairseqCheckpoint:
+    """A fairseq checkpoint, ready to use here."""
+
+    config: Any
+    """The model's dataclass (`seqjax.models.CONFIGS`)."""
+    params: Params
+    """float32 numpy arrays as the model's `init` makes them."""
+    source_vocab_size: int
+    target_vocab_size: int
+    task: TaskFacts
+    fairseq: FairseqConfig
+    """Everything that the file says about how it was trained, in fairseq's keys."""
+    dtypes: dict[str, str]
+    """fairseq name -> dtype in the file, where it was not float32."""
+    kept: State
+    """Entries of the file that hold no parameter, and names as they were: for `to_state`."""
+    extra: dict[str, Any]
+    """The rest of the file: extra_state, optimizer_history, last_optimizer_state, ..."""
+
+
+def load_fairseq(
+    path: str | os.PathLike[str], *, plain_modules: Collection[str] = ()
+) -> FairseqCheckpoint:
+    """A fairseq `.pt` as configuration and parameters, without torch or fairseq.
+
+    Args:
+      path: the file.
+      plain_modules: packages of your own whose classes the file may hold (see `read_pt`).
+
+    Raises:
+      FileNotFoundError, CheckpointError: the file cannot be read.
+      ConfigError: its model is not one that we have.
+      WeightsError: its weights do not fit its model.
+    """
+    tree = read_pt(path, plain_modules=plain_modules)
+    if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
+        raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no `model`")
+    try:
+        return from_tree(tree)
+    except (ConfigError, CheckpointError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def from_tree(tree: Mapping[str, Any]) -> FairseqCheckpoint:
+    """`load_fairseq` for contents that have been read already."""
+    fairseq = from_checkpoint(tree)
+    config = model_config(fairseq, {name: family.keys for name, family in FAMILIES.items()})
+    family = FAMILIES[config.name]
+    state, config = family.upgrade(_arrays_only(tree["model"]), config)
+    try:
+        source, target = family.vocabulary(state)
+    except KeyError as error:
+        raise WeightsError(f"the checkpoint's model has no {error.args[0]}") from None
+    params = to_params(state, config, source_vocab_size=source, target_vocab_size=target)
+    ignored = re.compile("|".join(family.ignored) or r"(?!)")
+    return FairseqCheckpoint(
+        config=config, params=params, source_vocab_size=source, target_vocab_size=target,
+        task=task_facts(fairseq), fairseq=fairseq,
+        dtypes={k: v.dtype.name for k, v in state.items() if v.dtype != np.float32},
+        kept={k: np.array(v) for k, v in state.items() if ignored.fullmatch(k)},
+        extra={k: v for k, v in tree.items() if k not in ("model", "cfg", "args")},
+    )
+
+
+def _arrays_only(state: Mapping[str, Any]) -> State:
+    wrong = [str(k) for k, v in state.items() if not isinstance(v, np.ndarray)]
+    if wrong:
+        raise WeightsError(f"entries of the checkpoint's `model` that are not tensors: {wrong[:9]}")
+    return dict(state)
+
+
+# ---- the plan ----
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One parameter of ours and where fairseq keeps it."""
+
+    path: tuple[str, ...]
+    shape: tuple[int, ...]
+    """Ours."""
+    names: tuple[str, ...]
+    """fairseq's: one per layer where the parameter is stacked."""
+    stacked: bool
+    transform: Transform
+
+    @functools.cached_property
+    def theirs(self) -> tuple[int, ...]:
+        """Shape of each of fairseq's tensors."""
+        one = self.shape[1:] if self.stacked else self.shape
+        return self.transform.theirs(np.broadcast_to(np.zeros((), np.bool_), one)).shape
+
+
+_LEAVES = {"kernel": ("weight", TRANSPOSED), "scale": ("weight", SAME),
+           "embedding": ("weight", SAME), "bias": ("bias", SAME)}
+
+
+def plan(config: Any, *, source_vocab_size: int, target_vocab_size: int) -> list[Entry]:
+    """Every parameter of the model and fairseq's names for it, in a fixed order."""
+    family = FAMILIES[config.name]
+    model = models.build(
+        config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size,
+        compute_dtype=jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    return [_entry(path, tuple(leaf.shape), family) for path, leaf in _leaves(shapes)]
+
+
+def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _entry(path: tuple[str, ...], shape: tuple[int, ...], family: Family) -> Entry:
+    *modules, leaf = path
+    suffix, transform = _LEAVES.get(leaf, (leaf, SAME))
+    stacks = [i for i, part in enumerate(modules) if part in family.stacks]
+    names = []
+    for layer in range(shape[0] if stacks else 1):
+        parts = [f"{p}.{layer}" if i in stacks else p for i, p in enumerate(modules)]
+        name = ".".join([*parts, suffix])
+        for pattern, replacement in family.renames:
+            name = re.sub(pattern, replacement, name)
+        names.append(name)
+    for pattern, special in family.transforms:
+        if names and re.fullmatch(pattern, names[0]):
+            transform = special
+            break
+    return Entry(path=path, shape=shape, names=tuple(names), stacked=bool(stacks),
+                 transform=transform)
+
+
+# ---- reading ----
+
+
+def to_params(
+    state: State, config: Any, *, source_vocab_size: int, target_vocab_size: int
+) -> Params:
+    """Parameters (new float32 arrays) from a state dict with today's names.
+
+    Memory-mapped tensors are let go of as they are copied, so that the peak is one copy.
+
+    Raises:
+      WeightsError: missing, unexpected, misshapen or contradictory tensors, in one table.
+    """
+    family = FAMILIES[config.name]
+    entries = plan(
+        config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size)
+    _check(state, entries, family, config)
+    params: Params = {}
+    for entry in entries:
+        value = np.empty(entry.shape, np.float32)
+        for layer, name in enumerate(entry.names):
+            target = value[layer] if entry.stacked else value
+            target[...] = entry.transform.ours(state[name])
+        drop_pages(state[entry.names[0]])
+        _put(params, entry.path, value)
+    return params
+
+
+def _put(tree: Params, path: tuple[str, ...], value: Any) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value
+
+
+def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    return functools.reduce(lambda node, part: node[part], path, tree)
+
+
+def _check(state: State, entries: list[Entry], family: Family, config: Any) -> None:
+    wanted = {name: entry.theirs for entry in entries for name in entry.names}
+    ignored = re.compile("|".join(family.ignored) or r"(?!)")
+    copies = family.copies(config)
+    rows: list[tuple[str, str, str]] = []
+    for name, shape in wanted.items():
+        if name not in state:
+            rows.append(("missing", name, f"wanted {list(shape)}"))
+        elif state[name].shape != shape:
+            rows.append(("misshapen", name, f"has {list(state[name].shape)}, wanted {list(shape)}"))
+        elif state[name].dtype.kind not in "fV":  # V: bfloat16 and other kinds numpy lacks
+            rows.append(("wrong type", name, f"has {state[name].dtype}"))
+    for name, value in state.items():
+        if name in wanted or ignored.fullmatch(name):
+            continue
+        if name not in copies:
+            rows.append(("unexpected", name, f"has {list(value.shape)}"))
+        elif copies[name] in state and not _equal(value, state[copies[name]]):
+            rows.append(("untied", name, f"differs from {copies[name]}, its copy by the config"))
+    if rows:
+        width = max(len(name) for _, name, _ in rows)
+        table = "\n".join(f"  {kind:<11}{name:<{width}}  {what}" for kind, name, what in rows)
+        raise WeightsError(f"{len(rows)} weights do not fit the {config.name} model:\n{table}")
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    same = a.__array_interface__["data"] == b.__array_interface__["data"]
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return (same and a.strides == b.strides) or bool(np.array_equal(a, b))
+
+
+# ---- writing ----
+
+
+def to_state(
+    params: Mapping[str, Any], config: Any, *, source_vocab_size: int, target_vocab_size: int,
+    kept: State | None = None, dtypes: Mapping[str, str] | None = None,
+) -> State:
+    """The state dict that fairseq loads, tied copies and versions included.
+
+    Args:
+      params: as the model's `init` makes them.
+      kept, dtypes: of the checkpoint that the parameters came from, if they did: restores
+        its other entries and its precision.
+
+    Returns:
+      float32 arrays (or of `dtypes`), in fairseq's layout; tied ones are the same array.
+      Most are views of `params`.
+    """
+    family, dtypes = FAMILIES[config.name], dtypes or {}
+    state: State = dict(family.constants(config)) if kept is None else dict(kept)
+    for entry in plan(
+            config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size):
+        value = np.asarray(_at(params, entry.path))
+        if value.shape != entry.shape:
+            raise WeightsError(
+                f"{'/'.join(entry.path)} has shape {value.shape}, the model wants {entry.shape}")
+        for layer, name in enumerate(entry.names):
+            one = entry.transform.theirs(value[layer] if entry.stacked else value)
+            state[name] = one.astype(jnp.dtype(dtypes[name])) if name in dtypes else one
+    for copy, owner in family.copies(config).items():
+        state[copy] = state[owner]
+    return state

@@ -1,0 +1,58 @@
+"""What a family has to say about fairseq's names; the mechanism is in `fairseq_weights`.
+
+By default a parameter is found under its own path: `encoder/layers/fc1/kernel` stacks
+`encoder.layers.N.fc1.weight`, transposed. A family states the exceptions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from seqjax.interop.fairseq_config import ModelKeys
+
+State = dict[str, np.ndarray]
+"""fairseq's `model` entry: names and arrays, in the file's order."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Transform:
+    """torch's layout <-> ours, for the array of one layer. Must be a view or a new array."""
+
+    ours: Callable[[np.ndarray], np.ndarray]
+    theirs: Callable[[np.ndarray], np.ndarray]
+
+
+SAME = Transform(ours=lambda x: x, theirs=lambda x: x)
+TRANSPOSED = Transform(ours=lambda x: x.T, theirs=lambda x: x.T)
+"""[out, in] <-> [in, out]."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """fairseq's names for one family of models."""
+
+    keys: ModelKeys
+    """How the configuration is read."""
+    vocabulary: Callable[[State], tuple[int, int]]
+    """Entries of the source and target dictionaries, from the (upgraded) weights. May raise
+    KeyError where they are missing."""
+    upgrade: Callable[[State, Any], tuple[State, Any]] = lambda state, config: (state, config)
+    """Old names to today's, in a new dict; may change the configuration as well (fairseq's
+    `version` rules). Raises ConfigError for what cannot be carried over."""
+    ignored: tuple[str, ...] = ()
+    """Regular expressions of whole names that hold no parameter; they are kept for export."""
+    copies: Callable[[Any], Mapping[str, str]] = lambda config: {}
+    """Names under which fairseq writes a tied tensor once more -> the name that we read."""
+    constants: Callable[[Any], State] = lambda config: {}
+    """Entries without parameter that fairseq expects to find."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """Regular expression and replacement on names made from our paths; all are applied."""
+    transforms: tuple[tuple[str, Transform], ...] = ()
+    """Regular expression of fairseq names and the layout to use; the first wins over the
+    default (kernels transposed, the rest as they are)."""
+    stacks: tuple[str, ...] = ("layers",)
+    """Path parts under which like layers are stacked on axis 0."""

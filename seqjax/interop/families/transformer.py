@@ -1,0 +1,125 @@
+"""fairseq's `transformer`: the names of its weights and their history.
+
+0.5 and before: attention's q, k, v stacked in `in_proj_weight`; layer norms numbered;
+`decoder.embed_out` for an untied output; sinusoids saved. Since: see `Family`'s defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from seqjax.config import ConfigError
+from seqjax.interop.fairseq_config import ModelKeys
+from seqjax.interop.families.base import Family, State
+from seqjax.models.transformer_config import TransformerConfig
+
+_NORMS = {
+    "encoder": ("self_attn_layer_norm", "final_layer_norm"),
+    "decoder": ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
+}
+_OUTPUT = "decoder.output_projection.weight"
+
+
+def split_in_proj(state: State) -> State:
+    """`X.in_proj_{weight,bias}` (rows q, k, v) as `X.{q,k,v}_proj.{weight,bias}`."""
+    result: State = {}
+    for name, value in state.items():
+        found = re.fullmatch(r"(.*\.)in_proj_(weight|bias)", name)
+        if found is None or value.shape[0] % 3:
+            result[name] = value
+            continue
+        rows = value.shape[0] // 3
+        for index, part in enumerate("qkv"):
+            result[f"{found[1]}{part}_proj.{found[2]}"] = value[index * rows:(index + 1) * rows]
+    return result
+
+
+def number_norms(state: State) -> State:
+    """`layer_norms.N` as the norm that it is."""
+    result: State = {}
+    for name, value in state.items():
+        found = re.fullmatch(r"(encoder|decoder)(\.layers\.\d+\.)layer_norms\.(\d)\.(\w+)", name)
+        if found is not None and int(found[3]) < len(_NORMS[found[1]]):
+            name = f"{found[1]}{found[2]}{_NORMS[found[1]][int(found[3])]}.{found[4]}"
+        result[name] = value
+    return result
+
+
+def _version(state: State, side: str) -> float:
+    value = state.get(f"{side}.version")
+    return 1.0 if value is None or value.size == 0 else float(np.asarray(value).reshape(-1)[0])
+
+
+def upgrade(state: State, config: TransformerConfig) -> tuple[State, TransformerConfig]:
+    """Today's names; a pre-norm stack from before final norms existed goes without one."""
+    state = number_norms(split_in_proj(state))
+    if "decoder.embed_out" in state and _OUTPUT not in state:
+        state[_OUTPUT] = state.pop("decoder.embed_out")
+    if config.encoder_normalize_before and _version(state, "encoder") < 2:
+        raise ConfigError(
+            "the checkpoint is of a pre-norm encoder without a final layer norm"
+            " (encoder.version < 2), which seqjax does not have")
+    if config.decoder_normalize_before and _version(state, "decoder") <= 2:
+        config = dataclasses.replace(config, no_decoder_final_norm=True)
+        for leaf in ("weight", "bias"):
+            state.pop(f"decoder.layer_norm.{leaf}", None)
+    return state, config
+
+
+def copies(config: TransformerConfig) -> Mapping[str, str]:
+    """Tied embeddings, which fairseq writes under each of their names."""
+    shared = config.share_all_embeddings or config.merge_src_tgt_embed
+    owner = "encoder.embed_tokens.weight" if shared else "decoder.embed_tokens.weight"
+    tied = config.share_all_embeddings or config.share_decoder_input_output_embed
+    result = {"decoder.embed_tokens.weight": owner} if shared else {}
+    return {**result, _OUTPUT: owner} if tied else result
+
+
+def constants(config: TransformerConfig) -> State:
+    """The version of the format, which both sides write."""
+    return {f"{side}.version": np.array([3], np.float32) for side in ("encoder", "decoder")}
+
+
+def derive(values: dict[str, Any], explicit: set[str]) -> None:
+    """The decoder's sizes follow the encoder's, one shared embedding implies the other."""
+    for size in ("embed_dim", "ffn_embed_dim"):
+        if f"encoder_{size}" in values:
+            values.setdefault(f"decoder_{size}", values[f"encoder_{size}"])
+    if values.get("share_all_embeddings"):
+        values["share_decoder_input_output_embed"] = True
+
+
+KEYS = ModelKeys(
+    refused={
+        "adaptive_softmax_cutoff": ("", []), "adaptive_input": (False,),
+        "cross_self_attention": (False,), "no_cross_attention": (False,),
+        "encoder_layers_to_keep": ("",), "decoder_layers_to_keep": ("",),
+        "base_layers": (0,), "char_inputs": (False,), "encoder_xformers_att_config": ("",),
+        "decoder_xformers_att_config": ("",), "use_stable_embedding": (False,),
+        "scale_fc": (False,), "scale_attn": (False,), "scale_heads": (False,),
+        "scale_resids": (False,),
+    },
+    dropped={"quant_noise_pq": (0, 0.0), "quant_noise_scalar": (0, 0.0)},
+    aliases={"relu_dropout": "activation_dropout"},
+    derive=derive,
+)
+
+FAMILY = Family(
+    keys=KEYS,
+    vocabulary=lambda state: (
+        state["encoder.embed_tokens.weight"].shape[0],
+        state["decoder.embed_tokens.weight"].shape[0],
+    ),
+    upgrade=upgrade,
+    ignored=(
+        r"(encoder|decoder)\.version",
+        r"(encoder|decoder)\.embed_positions\.(_float_tensor|weights)",
+    ),
+    copies=copies,
+    constants=constants,
+)
