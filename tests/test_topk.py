@@ -39,7 +39,7 @@ def test_top_k_is_lax_top_k_bit_for_bit(kind, n, k, block):
 
 def test_two_stages_are_taken_where_they_pay():
     assert topk.worthwhile(32768, 1, 10) and topk.worthwhile(32768, 5, 10)
-    assert not topk.worthwhile(200, 5, 10) and not topk.worthwhile(100, 1000, 1)
+    assert not topk.worthwhile(200, 5, 10) and not topk.worthwhile(40, 1000, 1)
 
 
 @pytest.mark.parametrize("kind", ["normal", "few values", "mostly -inf"])

@@ -1,0 +1,1 @@
+"""Search, sampling and scoring. It knows models by their protocol alone."""

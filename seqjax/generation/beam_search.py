@@ -1,0 +1,235 @@
+"""The compiled search: one loop over steps, on the device, for a batch of sentences.
+
+A search is `begin` (encode, empty state), then chunks: a `while_loop` that runs until all
+sentences are done or the cache is full. Between chunks the cache grows to the next of a
+few capacities, so that attention pays for real lengths and few programs are compiled.
+The cache is never copied inside a chunk: hypotheses find their past through `ancestors`.
+
+It knows models by their protocol. It knows neither files nor tokenization nor batching.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.config import ConfigError, GenerationConfig
+from seqjax.generation.processors import (
+    FREE,
+    Scores,
+    Sentences,
+    StepRules,
+    TokenRules,
+    ban_repeated_ngrams,
+    scores_of,
+)
+from seqjax.generation.sampling import SamplingSelection
+from seqjax.generation.search_state import (
+    SearchState,
+    advance,
+    grow_state,
+    history,
+    start_state,
+)
+from seqjax.generation.selection import (
+    BeamSelection,
+    DiverseSelection,
+    SiblingSelection,
+    Strategy,
+)
+from seqjax.generation.topk import block_maxima
+from seqjax.models.protocol import EncoderDecoder, Params
+
+SMALLEST_CAPACITY = 32
+"""Positions in the first cache; each next one has twice as many."""
+
+
+def strategy_of(config: GenerationConfig) -> Strategy:
+    """The strategy that a configuration asks for.
+
+    Raises:
+      ConfigError: options that contradict each other.
+    """
+    chosen = {
+        "sampling": config.sampling, "diverse_beam_groups": config.diverse_beam_groups > 0,
+        "diversity_rate": config.diversity_rate > 0, "match_source_len": config.match_source_len,
+    }
+    names = [name for name, on in chosen.items() if on]
+    if len(names) > 1:
+        raise ConfigError(f"generation: {' and '.join(names)} exclude each other: keep one")
+    if not config.sampling and (config.sampling_topk > 0 or config.sampling_topp > 0):
+        raise ConfigError("generation: sampling_topk and sampling_topp need sampling=True")
+    if config.sampling:
+        if config.nbest != config.beam:
+            raise ConfigError(
+                f"generation: sampling draws beam={config.beam} independent outputs; "
+                f"set nbest={config.beam} too (it is {config.nbest})")
+        return SamplingSelection(topk=config.sampling_topk, topp=config.sampling_topp)
+    if config.diverse_beam_groups > 0:
+        if config.beam % config.diverse_beam_groups:
+            raise ConfigError(
+                f"generation: beam={config.beam} is not divisible by "
+                f"diverse_beam_groups={config.diverse_beam_groups}")
+        return DiverseSelection(groups=config.diverse_beam_groups,
+                                strength=config.diverse_beam_strength)
+    if config.diversity_rate > 0:
+        return SiblingSelection(rate=config.diversity_rate)
+    return BeamSelection()
+
+
+def check(config: GenerationConfig) -> None:
+    """Refuses values that no search can use.
+
+    Raises:
+      ConfigError: naming the key.
+    """
+    if config.beam < 1:
+        raise ConfigError(f"generation.beam: {config.beam} is less than 1")
+    if not 1 <= config.nbest <= config.beam:
+        raise ConfigError(f"generation.nbest: {config.nbest} is not between 1 and "
+                          f"beam={config.beam}")
+    if not config.temperature > 0:
+        raise ConfigError(f"generation.temperature: {config.temperature} is not above 0")
+    if config.no_repeat_ngram_size < 0 or config.min_len < 0:
+        raise ConfigError("generation: no_repeat_ngram_size and min_len may not be negative")
+    strategy_of(config)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Everything that a search compiles in."""
+
+    rules: TokenRules
+    strategy: Strategy
+    beam: int
+    vocabulary: int
+    temperature: float = 1.0
+    lenpen: float = 1.0
+    unnormalized: bool = False
+
+    def norms(self, capacity: int) -> np.ndarray:
+        """[C] float32: what a hypothesis that ends at step c is divided by."""
+        lengths = np.arange(1, capacity + 1, dtype=np.float64)
+        return (np.ones_like(lengths) if self.unnormalized else lengths ** self.lenpen).astype(
+            np.float32)
+
+
+def options_of(
+    config: GenerationConfig, *, pad: int, eos: int, unk: int, vocabulary: int,
+    suppress: Sequence[int] = (),
+) -> SearchOptions:
+    """The options of a configuration; the beam is at most the vocabulary less pad."""
+    check(config)
+    return SearchOptions(
+        rules=TokenRules(
+            pad=pad, eos=eos, unk=unk, unkpen=config.unkpen, suppress=tuple(sorted(suppress)),
+            min_len=config.min_len, match_source_len=config.match_source_len,
+            no_repeat_ngram_size=config.no_repeat_ngram_size),
+        strategy=strategy_of(config), beam=min(config.beam, vocabulary - 1),
+        vocabulary=vocabulary, temperature=config.temperature, lenpen=config.lenpen,
+        unnormalized=config.unnormalized)
+
+
+class Search:
+    """The compiled functions of one search by one model, or by several that vote.
+
+    Nothing is kept between calls but compiled programs; jit finds them by shape.
+    """
+
+    def __init__(self, models: Sequence[EncoderDecoder], options: SearchOptions):
+        self.models = tuple(models)
+        self.options = options
+        self.begin = jax.jit(self._begin, static_argnames=("capacity",))
+        self.chunk = jax.jit(self._chunk, donate_argnames=("caches", "state"))
+        self.grow = jax.jit(self._grow, static_argnames=("capacity",))
+
+    def _begin(
+        self, params: Sequence[Params], weights: Sequence[Any], source: jax.Array,
+        sentences: Sentences, *, capacity: int,
+    ) -> tuple[tuple[Any, ...], SearchState]:
+        """Encodes `source` [B, S]; caches and state before the first step."""
+        caches = tuple(
+            model.start(w, model.encode(p, source), beam=self.options.beam, capacity=capacity)
+            for model, p, w in zip(self.models, params, weights, strict=True))
+        state = start_state(
+            bos=sentences.bos, beam=self.options.beam, capacity=capacity,
+            done=sentences.source_len == 0,
+            memory=self.options.strategy.start(source.shape[0]))
+        return caches, state
+
+    def _grow(
+        self, caches: tuple[Any, ...], state: SearchState, *, capacity: int,
+    ) -> tuple[tuple[Any, ...], SearchState]:
+        """The same search with room for `capacity` positions."""
+        grown = tuple(m.grow(c, capacity=capacity)
+                      for m, c in zip(self.models, caches, strict=True))
+        return grown, grow_state(state, capacity=capacity)
+
+    def _chunk(
+        self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],
+        state: SearchState,
+    ) -> tuple[tuple[Any, ...], SearchState, jax.Array]:
+        """Steps until the cache is full or all is done; also returns whether all is."""
+        capacity = state.ancestors.shape[2]
+        norms = jnp.asarray(self.options.norms(capacity))
+
+        def unfinished(carry: tuple[tuple[Any, ...], SearchState]) -> jax.Array:
+            return (carry[1].position < capacity) & ~jnp.all(carry[1].done)
+
+        def body(carry: tuple[tuple[Any, ...], SearchState]):
+            return self.step(weights, sentences, *carry, norms=norms)
+
+        caches, state = jax.lax.while_loop(unfinished, body, (caches, state))
+        return caches, state, jnp.all(state.done)
+
+    def step(
+        self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],
+        state: SearchState, *, norms: jax.Array,
+    ) -> tuple[tuple[Any, ...], SearchState]:
+        """One token for every hypothesis."""
+        logits, grown = [], []
+        for model, w, cache in zip(self.models, weights, caches, strict=True):
+            features, cache = model.step(
+                w, state.tokens, cache, position=state.position, ancestors=state.ancestors)
+            logits.append(features.logits())
+            grown.append(cache)
+        rules = self.options.rules.at(state.position, sentences)
+        scores = scores_of(logits, state.total, temperature=self.options.temperature)
+        scores = self._without_repeats(scores, state, rules)
+        candidates, memory = self.options.strategy.select(
+            scores, rules, sentences, state.position, state.memory)
+        count = candidates.scores.shape[1]
+        worthless = None
+        if self.options.rules.match_source_len:
+            worthless = state.position > sentences.source_len
+        state, parents = advance(
+            state, candidates, eos=self.options.rules.eos, max_len=sentences.max_len,
+            norm=norms[state.position], memory=memory, worthless=worthless,
+            existing=jnp.where(state.position == 0, min(count, self.options.vocabulary - 1),
+                               count))
+        caches = tuple(m.reorder(c, parents)
+                       for m, c in zip(self.models, grown, strict=True))
+        return caches, state
+
+    def _without_repeats(self, scores: Scores, state: SearchState, rules: StepRules) -> Scores:
+        size = self.options.rules.no_repeat_ngram_size
+        if not size:
+            return scores
+        values = ban_repeated_ngrams(
+            scores.values, history(state), state.position, size=size, free=rules.forced == FREE)
+        return scores.replace(values=values, maxima=block_maxima(values))
+
+
+def capacities(needed: int, largest: int) -> list[int]:
+    """The capacities a search goes through that may need `needed` positions: powers of two,
+    the last one no larger than the model's `largest`."""
+    menu = [SMALLEST_CAPACITY]
+    while menu[-1] < needed:
+        menu.append(2 * menu[-1])
+    menu[-1] = max(min(menu[-1], largest), needed)
+    return menu

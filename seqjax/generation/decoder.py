@@ -1,0 +1,310 @@
+"""From sources of any number and length to hypotheses: plan, run, restore the order.
+
+It knows models by their protocol and speaks token ids; files, tokenization and vocabularies
+are its callers' business.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.config import GenerationConfig
+from seqjax.generation.beam_search import Search, capacities, options_of
+from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
+from seqjax.generation.hypothesis import Hypothesis
+from seqjax.generation.processors import Sentences
+from seqjax.generation.search_state import SearchState, hypotheses
+from seqjax.models.protocol import EncoderDecoder, Params
+
+IN_FLIGHT = 2
+"""Batches that are on the device at a time: one works while the host reads the other."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """Parameters and what decoding makes of them, one entry per model."""
+
+    params: tuple[Params, ...]
+    weights: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """One batch's results."""
+
+    indices: tuple[int, ...]
+    """Numbers of the sentences in the input."""
+    hypotheses: list[list[Hypothesis]]
+    """For each of them at most `nbest`, best first."""
+
+
+class Decoder:
+    """Decodes with one model, or with several that vote (their probabilities averaged).
+
+    Compiled programs are kept with the decoder, parameters are not: pass them, or what
+    `prepare` made of them, to every call.
+    """
+
+    def __init__(
+        self, model: EncoderDecoder | Sequence[EncoderDecoder], config: GenerationConfig, *,
+        unk: int = 3, bos: int | None = None, suppress: Sequence[int] = (),
+        row_multiple: int = 1, sharding: jax.sharding.Sharding | None = None,
+    ):
+        """
+        Args:
+          model: one model or several of the same target vocabulary.
+          config: the search.
+          unk: id of the unknown word (`unkpen`).
+          bos: token before the first one; None: eos, as fairseq's.
+          suppress: tokens that are never generated.
+          row_multiple: rows of a batch are multiples of this.
+          sharding: how arrays with a leading batch axis lie on the devices.
+
+        Raises:
+          ConfigError: options that no search can use, or that contradict each other.
+        """
+        self.models = tuple(model) if isinstance(model, Sequence) else (model,)
+        if not self.models:
+            raise ValueError("Decoder: no model was given")
+        self.config = config
+        self.unk, self.suppress = unk, tuple(suppress)
+        self.pad, self.eos = self.models[0].pad, self.models[0].eos
+        self.bos = self.eos if bos is None else bos
+        self.row_multiple, self.sharding = row_multiple, sharding
+        self._search: Search | None = None
+        self._prepare = jax.jit(
+            lambda params: tuple(m.prepare(p) for m, p in zip(self.models, params, strict=True)))
+        # Contradictions must show now; the vocabulary's size is known with the first parameters.
+        options_of(config, pad=self.pad, eos=self.eos, unk=unk, vocabulary=1 << 30)
+
+    @property
+    def max_source_positions(self) -> int:
+        return min(m.max_source_positions for m in self.models)
+
+    @property
+    def max_target_positions(self) -> int:
+        return min(m.max_target_positions for m in self.models)
+
+    def prepare(self, params: Params | Sequence[Params] | Prepared) -> Prepared:
+        """Parameters in the layout of decoding; worth keeping for many calls.
+
+        Args:
+          params: of the model, or a sequence of one per model.
+        """
+        if isinstance(params, Prepared):
+            return params
+        each = tuple(params) if isinstance(params, (list, tuple)) else (params,)
+        if len(each) != len(self.models):
+            raise ValueError(
+                f"Decoder: {len(each)} sets of parameters for {len(self.models)} models")
+        return Prepared(params=each, weights=self._prepare(each))
+
+    def decode(
+        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
+        prefixes: Sequence[Any] | None = None,
+        plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
+    ) -> list[list[Hypothesis]]:
+        """Hypotheses for every source, in the order of the sources.
+
+        Args:
+          params: as `prepare` takes or returns them.
+          sources: id sequences with their final eos, of any number and length.
+          prefixes: tokens that each output must begin with (empty: none).
+          plan: batches to be decoded; None: batches of like lengths. Results do not depend
+            on it, unless `padded_source_len` says so.
+
+        Raises:
+          ValueError: a source without tokens or over the model's limit, or limits that
+            leave no room for an output; the message has the sentence's number, from 0.
+        """
+        out: list[list[Hypothesis]] = [[] for _ in sources]
+        for part in self.stream(params, sources, prefixes=prefixes, plan=plan):
+            for index, found in zip(part.indices, part.hypotheses, strict=True):
+                out[index] = found
+        return out
+
+    def stream(
+        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
+        prefixes: Sequence[Any] | None = None,
+        plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
+    ) -> Iterator[Decoded]:
+        """As `decode`, batch by batch as they finish, in the order of the plan."""
+        sources = [np.asarray(source, np.int32) for source in sources]
+        prefixes = [np.asarray(p, np.int32) for p in prefixes or [()] * len(sources)]
+        if len(prefixes) != len(sources):
+            raise ValueError(f"Decoder: {len(prefixes)} prefixes for {len(sources)} sources")
+        lengths = np.array([len(s) for s in sources], np.int64)
+        self._check_sources(lengths)
+        batches = self._batches(lengths, plan)
+        limits = [self._max_lens(batch, lengths) for batch in batches]
+        return self._run(self.prepare(params), batches, sources, prefixes, limits)
+
+    def _run(
+        self, prepared: Prepared, batches: list[DecodingBatch], sources: list[np.ndarray],
+        prefixes: list[np.ndarray], limits: list[np.ndarray],
+    ) -> Iterator[Decoded]:
+        running: collections.deque[_Run] = collections.deque()
+        for batch, limit in zip(batches, limits, strict=True):
+            running.append(self._start(prepared, batch, sources, prefixes, limit))
+            if len(running) >= IN_FLIGHT:
+                yield self._finish(running.popleft())
+        while running:
+            yield self._finish(running.popleft())
+
+    def _check_sources(self, lengths: np.ndarray) -> None:
+        for index in np.flatnonzero(lengths == 0):
+            raise ValueError(f"source {index} has no tokens (not even eos)")
+        for index in np.flatnonzero(lengths > self.max_source_positions):
+            raise ValueError(
+                f"source {index} has {lengths[index]} tokens, but the model takes at most "
+                f"{self.max_source_positions}: shorten or leave out that sentence")
+
+    def _batches(
+        self, lengths: np.ndarray, plan: Sequence[DecodingBatch | Sequence[int]] | None,
+    ) -> list[DecodingBatch]:
+        config = self.config
+        if plan is None:
+            batch_size = config.batch_size or default_rows()
+            return plan_decoding(
+                lengths, max_tokens=config.max_tokens, batch_size=batch_size,
+                largest_width=self.max_source_positions, row_multiple=self.row_multiple)
+        out = []
+        for part in plan:
+            if not isinstance(part, DecodingBatch):
+                longest = int(lengths[list(part)].max())
+                units = round_up_to_power(-(-len(part) // self.row_multiple))
+                part = DecodingBatch(
+                    indices=tuple(part), rows=units * self.row_multiple,
+                    width=min(round_up_to_power(longest, least=16),
+                              max(longest, self.max_source_positions)))
+            out.append(part)
+        return out
+
+    def _max_lens(self, batch: DecodingBatch, lengths: np.ndarray) -> np.ndarray:
+        """Hypothesis tokens at most, eos not counted, for each sentence of a batch."""
+        config, own = self.config, lengths[list(batch.indices)]
+        counted = np.full_like(own, own.max()) if config.padded_source_len else own
+        most = self.max_target_positions - 1
+        if config.match_source_len:
+            limit = counted
+            for index, wanted in zip(batch.indices, limit, strict=True):
+                if wanted > most:
+                    raise ValueError(
+                        f"source {index}: match_source_len wants {wanted} tokens, but the model "
+                        f"makes at most {most}")
+        else:
+            limit = np.array([min(math.floor(config.max_len_a * int(n) + config.max_len_b), most)
+                              for n in counted], np.int64)
+        for index, n in zip(batch.indices, limit, strict=True):
+            if n < max(config.min_len, 0):
+                raise ValueError(
+                    f"source {index}: outputs may have at most {n} tokens but need "
+                    f"min_len={config.min_len}: raise max_len_b or lower min_len")
+        return limit
+
+    def _start(
+        self, prepared: Prepared, batch: DecodingBatch, sources: list[np.ndarray],
+        prefixes: list[np.ndarray], limit: np.ndarray,
+    ) -> _Run:
+        rows = batch.rows
+        source = np.full((rows, batch.width), self.pad, np.int32)
+        longest = max((len(prefixes[i]) for i in batch.indices), default=0)
+        prefix = np.full((rows, round_up_to_power(longest) if longest else 0), self.pad, np.int32)
+        source_len, max_len = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
+        index = np.zeros(rows, np.int32)
+        for row, i in enumerate(batch.indices):
+            source[row, :len(sources[i])] = sources[i]
+            prefix[row, :len(prefixes[i])] = prefixes[i]
+            source_len[row], max_len[row], index[row] = len(sources[i]), limit[row], i
+        place = self._place
+        sentences = Sentences(
+            source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
+            bos=place(np.full(rows, self.bos, np.int32)), index=place(index),
+            seed=jnp.uint32(self.config.seed))
+        search = self._get_search(prepared, rows)
+        sizes = capacities(int(max_len.max()) + 1, self.max_target_positions)
+        run = _Run(search=search, batch=batch, sentences=sentences, weights=prepared.weights,
+                   capacities=sizes)
+        caches, state = search.begin(
+            prepared.params, prepared.weights, place(source), sentences, capacity=sizes[0])
+        run.chunk(caches, state)
+        return run
+
+    def _place(self, x: np.ndarray) -> jax.Array:
+        return jnp.asarray(x) if self.sharding is None else jax.device_put(x, self.sharding)
+
+    def _finish(self, run: _Run) -> Decoded:
+        state = run.finish()
+        return Decoded(
+            indices=run.batch.indices,
+            hypotheses=hypotheses(state, rows=len(run.batch.indices), nbest=self.config.nbest,
+                                  eos=self.eos))
+
+    def _get_search(self, prepared: Prepared, rows: int) -> Search:
+        if self._search is None:
+            sizes = {
+                vocabulary_size(m, p, w)
+                for m, p, w in zip(self.models, prepared.params, prepared.weights, strict=True)}
+            if len(sizes) > 1:
+                raise ValueError(
+                    f"Decoder: the models' target vocabularies differ: {sorted(sizes)}")
+            self._search = Search(self.models, options_of(
+                self.config, pad=self.pad, eos=self.eos, unk=self.unk, vocabulary=sizes.pop(),
+                suppress=self.suppress))
+        return self._search
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Run:
+    """One batch on its way through the capacities."""
+
+    search: Search
+    batch: DecodingBatch
+    sentences: Sentences
+    weights: tuple[Any, ...]
+    capacities: list[int]
+    at: int = 0
+    caches: Any = None
+    state: SearchState | None = None
+    all_done: jax.Array | None = None
+
+    def chunk(self, caches: Any, state: SearchState) -> None:
+        """Dispatches a chunk; does not wait for it."""
+        self.caches, self.state, self.all_done = self.search.chunk(
+            self.weights, self.sentences, caches, state)
+
+    def finish(self) -> SearchState:
+        """Waits, grows the cache as often as it takes, and brings the state to the host."""
+        while not bool(self.all_done):
+            self.at += 1
+            self.chunk(*self.search.grow(
+                self.caches, self.state, capacity=self.capacities[self.at]))
+        self.caches = None
+        return jax.device_get(self.state)
+
+
+def vocabulary_size(model: EncoderDecoder, params: Params, weights: Any) -> int:
+    """Entries of the model's output layer, found without computing anything."""
+
+    def logits(params: Params, weights: Any) -> jax.Array:
+        encoded = model.encode(params, jnp.full((1, 1), model.eos, jnp.int32))
+        cache = model.start(weights, encoded, beam=1, capacity=1)
+        features, _ = model.step(
+            weights, jnp.full((1, 1), model.eos, jnp.int32), cache,
+            position=jnp.zeros((), jnp.int32), ancestors=jnp.zeros((1, 1, 1), jnp.int32))
+        return features.logits()
+
+    return jax.eval_shape(logits, params, weights).shape[-1]
+
+
+def default_rows() -> int:
+    """Rows of a batch where the user does not say: enough to fill the device."""
+    return 64 if jax.default_backend() == "cpu" else 256

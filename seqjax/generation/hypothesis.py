@@ -1,0 +1,20 @@
+"""What search and scoring return."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Hypothesis:
+    """One output for one source. Natural logarithms throughout."""
+
+    tokens: np.ndarray
+    """[T] int32, without the leading bos, with the final eos."""
+    score: float
+    """Sum of `positional_scores`, divided by T ** lenpen unless `unnormalized`; -inf for
+    the lone eos that stands where search found nothing of finite score."""
+    positional_scores: np.ndarray
+    """[T] float32: the log-probability (with penalties) that each token added."""

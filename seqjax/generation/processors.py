@@ -1,0 +1,213 @@
+"""Which tokens a hypothesis may take next, and at what price: fairseq's rules.
+
+Rules never build a masked copy of the vocabulary-wide scores. They are a function from
+(log-probabilities, their columns) to changed ones that search applies to the few entries
+it looks at, plus one token per sentence that may be forced.
+
+It knows scores and token ids; it knows neither models nor how candidates are chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from seqjax.generation.topk import block_maxima
+
+FREE = -1
+"""In `StepRules.forced`: nothing is forced."""
+
+
+@struct.dataclass
+class Sentences:
+    """What is asked of each sentence of a batch."""
+
+    source_len: jax.Array
+    """[B] int32: source tokens, eos included; 0 marks a row without a sentence."""
+    max_len: jax.Array
+    """[B] int32: hypothesis tokens at most, the final eos not counted."""
+    prefix: jax.Array
+    """[B, P] int32: forced first tokens, pad where there is none."""
+    bos: jax.Array
+    """[B] int32: the token before the first one."""
+    index: jax.Array
+    """[B] int32: number of the sentence in the input; seeds its samples."""
+    seed: jax.Array
+    """uint32 scalar."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenRules:
+    """The rules of one search; compiled in."""
+
+    pad: int
+    eos: int
+    unk: int
+    unkpen: float = 0.0
+    """Subtracted from the log-probability of unk."""
+    suppress: tuple[int, ...] = ()
+    """Tokens that are never chosen (unless a prefix forces them)."""
+    min_len: int = 1
+    """eos is not allowed before this many other tokens."""
+    match_source_len: bool = False
+    """eos is not allowed before the source's length, and costs nothing from there on."""
+    no_repeat_ngram_size: int = 0
+    """No n tokens in a row occur twice in a hypothesis (0: off)."""
+
+    @property
+    def special(self) -> tuple[int, ...]:
+        """Columns that `StepRules.adjust` may change."""
+        return tuple(sorted({self.pad, self.eos, self.unk, *self.suppress}))
+
+    def at(self, position: jax.Array, sentences: Sentences) -> StepRules:
+        """The rules as they stand at one step (0-based, int32 scalar)."""
+        last = position >= sentences.max_len
+        forced = jnp.where(last, self.eos, FREE)
+        eos_prefix = jnp.zeros_like(last)
+        width = sentences.prefix.shape[1]
+        if width:
+            token = jax.lax.dynamic_index_in_dim(
+                sentences.prefix, jnp.minimum(position, width - 1), axis=1, keepdims=False)
+            here = (position < width) & (token != self.pad) & ~last
+            forced = jnp.where(here, token, forced)
+            eos_prefix = here & (token == self.eos)
+        ban = jnp.broadcast_to(position < self.min_len, last.shape)
+        pay = jnp.ones_like(ban)
+        if self.match_source_len:
+            ban = pay = position < sentences.source_len  # overrides min_len, as in fairseq
+        return StepRules(rules=self, forced=forced, eos_prefix=eos_prefix, ban_eos=ban, pay_eos=pay)
+
+
+@struct.dataclass
+class StepRules:
+    """`TokenRules` at one step."""
+
+    rules: TokenRules = struct.field(pytree_node=False)
+    forced: jax.Array
+    """[B] int32: the only token allowed, or FREE."""
+    eos_prefix: jax.Array
+    """[B] bool: a prefix forces eos here; all beams then become copies of beam 0."""
+    ban_eos: jax.Array
+    """[B] bool, for sentences that are free."""
+    pay_eos: jax.Array
+    """[B] bool: false where eos costs nothing (`match_source_len`)."""
+
+    def adjust(self, log_probs: jax.Array, columns: jax.Array) -> jax.Array:
+        """Log-probabilities [B, ...] of free sentences; `columns` broadcasts to them."""
+        rules = self.rules
+        out = self.price(log_probs, columns)
+        for token in rules.suppress:
+            out = jnp.where(columns == token, -jnp.inf, out)
+        if rules.eos in rules.suppress:
+            return out
+        banned = per_sentence(self.ban_eos, out)
+        return jnp.where((columns == rules.eos) & banned, -jnp.inf, out)
+
+    def mask(self, log_probs: jax.Array) -> jax.Array:
+        """All rules on [B, W, V] at once, for searches that need every entry."""
+        columns = jnp.arange(log_probs.shape[-1])
+        forced = self.forced[:, None, None]
+        only = jnp.where(columns == forced, self.price(log_probs, columns), -jnp.inf)
+        return jnp.where(forced == FREE, self.adjust(log_probs, columns), only)
+
+    def price(self, log_probs: jax.Array, columns: jax.Array) -> jax.Array:
+        """The rules that hold for forced tokens too; arguments as `adjust`."""
+        rules = self.rules
+        out = jnp.where(columns == rules.pad, -jnp.inf, log_probs)
+        if rules.unkpen:
+            out = jnp.where(columns == rules.unk, out - rules.unkpen, out)
+        if rules.match_source_len:
+            free = ~per_sentence(self.pay_eos, out)
+            out = jnp.where((columns == rules.eos) & free, 0.0, out)
+        return out
+
+
+def per_sentence(flags: jax.Array, like: jax.Array) -> jax.Array:
+    """[B] with as many trailing axes of size 1 as `like` [B, ...] needs."""
+    return flags.reshape(flags.shape + (1,) * (like.ndim - 1))
+
+
+@struct.dataclass
+class Scores:
+    """Scores of every next token of every hypothesis, in the parts that make them up.
+
+    The log-probability of token v is `values[..., v] - minus`, before rules; its score is
+    that plus `plus`. A hypothesis whose `plus` is -inf is dead.
+    """
+
+    values: jax.Array
+    """[B, W, V] float32."""
+    maxima: jax.Array
+    """`block_maxima(values)`."""
+    minus: jax.Array
+    """[B, W] float32: the log of the sum of exponentials, or 0."""
+    plus: jax.Array
+    """[B, W] float32: score of the hypothesis so far."""
+
+    def log_probs(self) -> jax.Array:
+        """[B, W, V], -inf for dead hypotheses."""
+        alive = (self.plus > -jnp.inf)[..., None]
+        return jnp.where(alive, self.values - self.minus[..., None], -jnp.inf)
+
+
+def scores_of(logits: list[jax.Array], cumulative: jax.Array, *, temperature: float) -> Scores:
+    """Scores from the logits [B, W, V] of one model, or of several that vote.
+
+    Several models: the logarithm of the mean of their probabilities. A hypothesis with a
+    NaN or an infinite log-sum-exp is dead, as in fairseq.
+    """
+    if temperature != 1.0:
+        logits = [x / temperature for x in logits]
+    if len(logits) == 1:
+        values, maxima = logits[0], block_maxima(logits[0])
+        minus = log_sum_exp(values, maxima.max(-1))
+    else:
+        each = jnp.stack([x - log_sum_exp(x, x.max(-1))[..., None] for x in logits])
+        values = jax.nn.logsumexp(each, axis=0) - jnp.log(float(len(logits)))
+        values = jnp.where(jnp.isnan(values), -jnp.inf, values)
+        maxima, minus = block_maxima(values), jnp.zeros_like(cumulative)
+    alive = jnp.isfinite(minus)
+    return Scores(values=values, maxima=maxima, minus=jnp.where(alive, minus, 0.0),
+                  plus=jnp.where(alive, cumulative, -jnp.inf))
+
+
+def log_sum_exp(x: jax.Array, maximum: jax.Array) -> jax.Array:
+    """[...] from [..., V] and its maximum, in one pass."""
+    return maximum + jnp.log(jnp.exp(x - maximum[..., None]).sum(-1))
+
+
+def ban_repeated_ngrams(
+    values: jax.Array, tokens: jax.Array, position: jax.Array, *, size: int, free: jax.Array,
+) -> jax.Array:
+    """-inf where a token would complete an n-gram that its hypothesis already has.
+
+    fairseq's rule as its CUDA kernel has it (its Python code inspects padding instead and
+    hardly ever bans). The leading bos is not part of a hypothesis, and forced tokens are
+    never banned.
+
+    Args:
+      values: [B, W, V].
+      tokens: [B, W, C]: column c holds the hypothesis's token number c, valid below `position`.
+      position: tokens each hypothesis has.
+      size: n.
+      free: [B] bool: sentences without a forced token.
+    """
+    b, w, c = tokens.shape
+    starts = jnp.arange(c)
+    found = jnp.broadcast_to(starts + size <= position, (b, w, c)) & free[:, None, None]
+    for offset in range(size - 1):
+        last = jnp.maximum(position - (size - 1) + offset, 0)
+        wanted = jax.lax.dynamic_index_in_dim(tokens, last, axis=2, keepdims=True)
+        found = found & (_ahead(tokens, offset) == wanted)
+    banned = jnp.where(found, _ahead(tokens, size - 1), values.shape[-1])
+    return values.at[jnp.arange(b)[:, None, None], jnp.arange(w)[:, None], banned].set(
+        -jnp.inf, mode="drop")
+
+
+def _ahead(tokens: jax.Array, by: int) -> jax.Array:
+    """tokens[..., c + by] in column c, clipped at the end."""
+    by = min(by, tokens.shape[-1])
+    return jnp.concatenate([tokens[..., by:], jnp.zeros_like(tokens[..., :by])], axis=-1)
