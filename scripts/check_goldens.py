@@ -1,0 +1,170 @@
+"""Compares seqjax with what fairseq computed, for every model of a folder of goldens.
+
+    python scripts/check_goldens.py FOLDER [NAME ...]
+
+FOLDER holds one folder per model with `checkpoint.pt` and `forward.npz` (the collated batch
+under `sample/`, `lprobs`, `loss`, `grad_norm/PARAMETER`). Prints one line per model; exits
+with 1 if a model differs. `COMPARISONS` says how each family is run; a new one is added there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import losses, models
+from seqjax.config import ConfigError
+from seqjax.interop.fairseq_weights import FairseqCheckpoint, load_fairseq, to_state
+from seqjax.losses.cross_entropy import cross_entropy
+from seqjax.models.protocol import Params
+
+TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How far a model is from what was recorded; every number should be below 1e-4."""
+
+    lprobs: float
+    """Largest absolute difference of a log-probability on an unpadded position."""
+    loss: float
+    """Relative."""
+    grad_norm: float
+    """Largest relative difference of a parameter's gradient norm. Where the true gradient is
+    zero (biases of keys: softmax does not see them) both are rounding noise: below 1e-7 of
+    the norm of all gradients together."""
+    parameter: str
+    """The parameter of `grad_norm`."""
+
+    @property
+    def ok(self) -> bool:
+        return max(self.lprobs, self.loss, self.grad_norm) <= TOLERANCE
+
+
+def right_padded(rows: np.ndarray, pad: int) -> np.ndarray:
+    """Rows padded on the left, padded on the right."""
+    result = np.full_like(rows, pad)
+    for row, new in zip(rows, result, strict=True):
+        kept = row[row != pad]
+        new[:len(kept)] = kept
+    return result.astype(np.int32)
+
+
+def loss_config(checkpoint: FairseqCheckpoint) -> Any:
+    """The criterion that the checkpoint was trained with."""
+    values = dict(checkpoint.task.criterion)
+    cls = losses.CONFIGS[values.pop("_name")]
+    known = {f.name for f in dataclasses.fields(cls)}
+    return cls(**{k: v for k, v in values.items() if k in known})
+
+
+def compare_gradients(
+    grads: Params, checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray]
+) -> tuple[float, str]:
+    """The largest relative difference of a norm, and whose it is."""
+    state = to_state(
+        grads, checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
+        target_vocab_size=checkpoint.target_vocab_size, kept={})
+    wanted = {k.removeprefix("grad_norm/"): float(recorded[k])
+              for k in recorded if k.startswith("grad_norm/")}
+    absent = sorted(set(wanted) - set(state))
+    if absent or not wanted:
+        return float("inf"), f"no gradient of {absent}"
+    zero = 1e-7 * float(np.sqrt(sum(v * v for v in wanted.values())))
+    worst, name = 0.0, ""
+    for parameter, norm in wanted.items():
+        found = float(np.linalg.norm(np.asarray(state[parameter], np.float64)))
+        if norm < zero and found < zero:
+            continue
+        difference = abs(found - norm) / norm
+        if not difference <= worst:
+            worst, name = difference, parameter
+    return worst, name
+
+
+def encoder_decoder(
+    checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray]
+) -> Difference:
+    """Teacher-forced log-probabilities, loss and gradients of a translation model."""
+    model = models.build(
+        checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
+        target_vocab_size=checkpoint.target_vocab_size, compute_dtype=jnp.float32)
+    source = right_padded(recorded["sample/net_input/src_tokens"], model.pad)
+    previous = recorded["sample/net_input/prev_output_tokens"].astype(np.int32)
+    target = recorded["sample/target"].astype(np.int32)
+    config = loss_config(checkpoint)
+
+    @jax.jit
+    def run(params: Params) -> tuple[Any, Any, Any]:
+        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            features = model.features(params, previous, model.encode(params, source))
+            output = cross_entropy(
+                features.hidden, features.projection, features.project, target,
+                config=config, pad=model.pad)
+            return output.sum, jax.nn.log_softmax(features.logits())
+        (value, lprobs), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return value, lprobs, grads
+
+    value, lprobs, grads = jax.device_get(run(checkpoint.params))
+    real = target != model.pad
+    worst, parameter = compare_gradients(grads, checkpoint, recorded)
+    return Difference(
+        lprobs=float(np.abs(lprobs - recorded["lprobs"])[real].max()),
+        loss=abs(float(value) / float(recorded["loss"]) - 1),
+        grad_norm=worst, parameter=parameter)
+
+
+COMPARISONS: dict[str, Callable[[FairseqCheckpoint, Mapping[str, np.ndarray]], Difference]] = {
+    "transformer": encoder_decoder,
+}
+"""`config.model.name` -> how its goldens are compared."""
+
+
+def compare(folder: pathlib.Path) -> Difference:
+    """One golden.
+
+    Raises:
+      ConfigError: a family that is not here yet.
+    """
+    checkpoint = load_fairseq(folder / "checkpoint.pt")
+    family = checkpoint.config.name
+    if family not in COMPARISONS:
+        raise ConfigError(f"no comparison for models of {family!r}")
+    with np.load(folder / "forward.npz") as recorded:
+        return COMPARISONS[family](checkpoint, recorded)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Compare seqjax with recorded fairseq output.")
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("names", nargs="*", help="only these models")
+    args = parser.parse_args(arguments)
+    folders = sorted(p.parent for p in args.folder.glob("*/forward.npz")
+                     if not args.names or p.parent.name in args.names)
+    if not folders:
+        print(f"error: {args.folder}: no goldens (NAME/forward.npz)", file=sys.stderr)
+        return 2
+    print(f"{'model':<28}{'lprobs':>10}{'loss':>10}{'grad norm':>11}  worst gradient")
+    failed = 0
+    for folder in folders:
+        try:
+            found = compare(folder)
+        except ConfigError as error:
+            print(f"{folder.name:<28}skipped: {str(error).partition(': ')[2][:120]}")
+            continue
+        failed += not found.ok
+        print(f"{folder.name:<28}{found.lprobs:>10.1e}{found.loss:>10.1e}{found.grad_norm:>11.1e}"
+              f"  {found.parameter}{'' if found.ok else '  DIFFERS'}", flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Compares seqjax's search with what fairseq's generator found, for a folder of goldens.
+
+    python scripts/check_hypotheses.py FOLDER [NAME ...]
+
+FOLDER holds `data-bin*` and one folder per model with `checkpoint.pt` and `hypos.json`.
+Prints one line per model and option set; exits with 1 if tokens differ anywhere or scores
+by more than 1e-4. The n-gram set is left out: fairseq's Python code hardly bans anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+
+from seqjax import models
+from seqjax.config import GenerationConfig
+from seqjax.data.indexed import IndexedDataset
+from seqjax.generation.decoder import Decoder
+from seqjax.generation.hypothesis import Hypothesis
+from seqjax.interop.fairseq_weights import load_fairseq
+
+TOLERANCE = 1e-4
+LEFT_OUT = ("beam4_ngram2",)
+
+
+def config_of(args: dict[str, Any]) -> GenerationConfig:
+    """The options of a golden, which multiply the batch's padded length as fairseq does."""
+    return GenerationConfig(**{"max_len_a": 0.0, "max_len_b": 40, "padded_source_len": True, **args})
+
+
+def difference(found: list[Hypothesis], wanted: list[dict[str, Any]]) -> float:
+    """The largest difference of a score; infinite where tokens differ."""
+    if [h.tokens.tolist() for h in found] != [w["tokens"] for w in wanted]:
+        return float("inf")
+    worst = 0.0
+    for h, w in zip(found, wanted, strict=True):
+        same = np.array_equal(h.score, np.float32(w["score"]))  # both may be -inf
+        worst = max(worst, 0.0 if same else abs(h.score - w["score"]),
+                    float(np.abs(h.positional_scores - np.array(w["positional"])).max()))
+    return worst
+
+
+def check(folder: pathlib.Path, data: pathlib.Path) -> bool:
+    """Prints a line per option set of one model; whether all is well."""
+    checkpoint = load_fairseq(folder / "checkpoint.pt")
+    model = models.build(
+        checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
+        target_vocab_size=checkpoint.target_vocab_size, compute_dtype=np.float32)
+    source = IndexedDataset(data / "valid.de-en.de")
+    target = IndexedDataset(data / "valid.de-en.en")
+    good = True
+    for name, golden in json.loads((folder / "hypos.json").read_text()).items():
+        if name in LEFT_OUT:
+            continue
+        ids = [int(i) for i in golden["hypos"]]
+        config = config_of(golden["args"])
+        prefixes = [target[i][:config.prefix_size] for i in ids]
+        found = Decoder(model, config).decode(
+            checkpoint.params, [source[i] for i in ids], prefixes=prefixes,
+            plan=[range(len(ids))])
+        worst = max(difference(f, golden["hypos"][str(i)]) for i, f in zip(ids, found, strict=True))
+        good &= worst <= TOLERANCE
+        print(f"{folder.name:28} {name:20} {worst:.1e} {'ok' if worst <= TOLERANCE else 'DIFFERS'}",
+              flush=True)
+    return good
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("names", nargs="*", help="models (default: all with hypos.json)")
+    args = parser.parse_args()
+    names = args.names or sorted(p.parent.name for p in args.folder.glob("*/hypos.json"))
+    good = True
+    for name in names:
+        sizes = load_fairseq(args.folder / name / "checkpoint.pt")
+        joined = sizes.source_vocab_size == sizes.target_vocab_size
+        good &= check(args.folder / name,
+                      args.folder / ("data-bin.joined.de-en" if joined else "data-bin.de-en"))
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""Records what fairseq computes for tiny recurrent and convolutional models.
+
+Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither. Writes
+`FOLDER/FAMILY/CASE.npz`:
+
+    python scripts/record_families.py tests/goldens
+
+`args` (JSON) are the keys given beyond the architecture's, `state/*` the weights under
+fairseq's names, `source` and `prev` and `target` the batch (padded on the right; fairseq is
+given its sources padded on the left), `lprobs` the log-probabilities, `loss` and `grad/*`
+the label-smoothed loss and the norm of its gradient per parameter, `step_lprobs` the
+log-probabilities of position-by-position decoding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import types
+
+import numpy as np
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+
+SMOOTHING = 0.1
+
+_LSTM = dict(
+    encoder_embed_dim=6, decoder_embed_dim=6, decoder_out_embed_dim=6, encoder_hidden_size=5,
+    decoder_hidden_size=7, encoder_layers=2, decoder_layers=2,
+)
+_FCONV = dict(encoder_embed_dim=6, decoder_embed_dim=6, decoder_out_embed_dim=5)
+_LIGHT = dict(
+    encoder_embed_dim=8, decoder_embed_dim=8, encoder_ffn_embed_dim=10, decoder_ffn_embed_dim=12,
+    encoder_attention_heads=2, decoder_attention_heads=2, encoder_layers=2, decoder_layers=2,
+    encoder_conv_type="lightweight", decoder_conv_type="lightweight", weight_softmax=True,
+    encoder_kernel_size_list=[3, 7], decoder_kernel_size_list=[3, 5],
+    encoder_glu=True, decoder_glu=True,
+)
+_LIGHT_LM = dict(
+    decoder_embed_dim=8, decoder_ffn_embed_dim=12, decoder_attention_heads=2, decoder_layers=2,
+    decoder_kernel_size_list=[3, 5], weight_softmax=True, dropout=0.1, attention_dropout=0.0,
+    relu_dropout=0.0, no_token_positional_embeddings=False,
+    share_decoder_input_output_embed=False, decoder_conv_type="dynamic", decoder_glu=True,
+)
+CASES: dict[str, tuple[str, dict]] = {
+    "lstm/bidirectional": ("lstm", dict(_LSTM, encoder_bidirectional=True)),
+    "lstm/tied_no_attention": ("lstm", dict(
+        _LSTM, decoder_attention="0", share_decoder_input_output_embed=True)),
+    "lstm/shared": ("lstm", dict(
+        encoder_embed_dim=6, decoder_embed_dim=6, decoder_out_embed_dim=6,
+        share_all_embeddings=True)),
+    "lstm/adaptive": ("lstm", dict(
+        _LSTM, decoder_hidden_size=8, criterion="adaptive_loss", adaptive_softmax_cutoff="8,14")),
+    "fconv/mixed": ("fconv", dict(
+        _FCONV, encoder_layers="[(6, 3)] * 2 + [(5, 2), (8, 4, 2), (7, 1, 0)]",
+        decoder_layers="[(6, 3), (5, 2, 0), (7, 4, 2)]", decoder_attention="[True, False, True]")),
+    "fconv/shared": ("fconv", dict(
+        _FCONV, decoder_out_embed_dim=6, share_input_output_embed=True,
+        encoder_layers="[(4, 3)]", decoder_layers="[(4, 3), (4, 1)]")),
+    "lightconv/lightweight": ("lightconv", dict(_LIGHT)),
+    "lightconv/dynamic": ("lightconv", dict(
+        _LIGHT, encoder_conv_type="dynamic", decoder_conv_type="dynamic", encoder_glu=False,
+        decoder_glu=False, encoder_normalize_before=True, decoder_normalize_before=True,
+        encoder_learned_pos=True, decoder_learned_pos=True)),
+    "lightconv/odd": ("lightconv", dict(
+        _LIGHT, weight_softmax=False, encoder_conv_dim=4, decoder_conv_dim=6,
+        decoder_input_dim=6, decoder_output_dim=10, decoder_conv_type="dynamic",
+        decoder_kernel_size_list=[31], no_token_positional_embeddings=True,
+        tie_adaptive_weights=False)),
+    "lightconv/wide_kernel": ("lightconv", dict(
+        _LIGHT, decoder_conv_type="dynamic", decoder_kernel_size_list=[31],
+        share_all_embeddings=True)),
+    "lstm/lm_residual": ("lstm_lm", dict(
+        decoder_embed_dim=6, decoder_hidden_size=7, decoder_out_embed_dim=6, decoder_layers=3,
+        share_decoder_input_output_embed=True, residuals=True)),
+    "lstm/lm_adaptive": ("lstm_lm", dict(
+        decoder_embed_dim=6, decoder_hidden_size=16, decoder_out_embed_dim=16,
+        criterion="adaptive_loss", adaptive_softmax_cutoff="8,14")),
+    "fconv/lm": ("fconv_lm", dict(
+        decoder_embed_dim=6, decoder_layers="[(6, 3), (5, 2), (6, 1, 0)]")),
+    "fconv/lm_adaptive": ("fconv_lm", dict(
+        decoder_embed_dim=6, decoder_layers="[(16, 3), (16, 4)]", criterion="adaptive_loss",
+        adaptive_softmax_cutoff="8,14")),
+    "lightconv/lm": ("lightconv_lm", dict(_LIGHT_LM)),
+    "lightconv/lm_adaptive": ("lightconv_lm", dict(
+        _LIGHT_LM, decoder_embed_dim=16, decoder_input_dim=16, decoder_output_dim=16,
+        adaptive_input=True, adaptive_input_cutoff="8,14", adaptive_softmax_cutoff="8,14",
+        adaptive_input_factor=2, adaptive_softmax_factor=2, tie_adaptive_weights=True,
+        tie_adaptive_proj=True, decoder_conv_type="lightweight",
+        no_token_positional_embeddings=True)),
+}
+
+
+def dictionary(entries: int) -> Dictionary:
+    """A dictionary of made-up words."""
+    result = Dictionary()
+    for i in range(entries - len(result)):
+        result.add_symbol(f"w{i}")
+    return result
+
+
+def build(arch: str, given: dict, sizes: tuple[int, int]):
+    """fairseq's model with every parameter moved off its start."""
+    values = dict(criterion="label_smoothed_cross_entropy", max_source_positions=20,
+                  max_target_positions=20, tokens_per_sample=20, tie_adaptive_weights=False)
+    args = types.SimpleNamespace(**{**values, **given})
+    ARCH_CONFIG_REGISTRY[arch](args)
+    source, target = dictionary(sizes[0]), dictionary(sizes[1])
+    task = types.SimpleNamespace(
+        source_dictionary=source, target_dictionary=target, dictionary=target,
+        output_dictionary=target)
+    model = ARCH_MODEL_REGISTRY[arch].build_model(args, task)
+    for name, value in model.named_parameters():
+        if "conv_bias" in name:
+            value.data.zero_()
+        value.data.add_(0.2 * torch.randn_like(value))
+    return model.eval()
+
+
+def batch(rng: np.random.Generator, sizes: tuple[int, int]):
+    """Three sentences of different lengths, padded on the right."""
+    source, target = np.ones((3, 9), np.int64), np.ones((3, 8), np.int64)
+    for row, (s, t) in enumerate(((9, 7), (6, 8), (4, 3))):
+        source[row, :s] = [*rng.integers(3, sizes[0], s - 1), 2]
+        target[row, :t] = [*rng.integers(3, sizes[1], t - 1), 2]
+    prev = np.ones_like(target)
+    for row in range(3):
+        length = (target[row] != 1).sum()
+        prev[row, :length] = [2, *target[row, : length - 1]]
+    return source, prev, target
+
+
+def left_padded(source: np.ndarray) -> torch.Tensor:
+    """The same sentences, as fairseq wants them."""
+    return torch.tensor(np.stack([np.roll(row, (row == 1).sum()) for row in source]))
+
+
+def record(arch: str, given: dict) -> dict[str, np.ndarray]:
+    """Everything about one case."""
+    torch.manual_seed(1)
+    shared = given.get("share_all_embeddings", False)
+    sizes = (18, 18) if shared or arch.endswith("_lm") else (16, 18)
+    model = build(arch, given, sizes)
+    source, prev, target = batch(np.random.default_rng(2), sizes)
+    inputs, truth = torch.tensor(prev), torch.tensor(target)
+    encoded, extra = None, {}
+    if not arch.endswith("_lm"):
+        lengths = torch.tensor((source != 1).sum(1))
+        encoded = model.encoder(left_padded(source), lengths)
+        extra = {"encoder_out": encoded}
+    output = model.decoder(inputs, **extra)
+    lprobs = model.get_normalized_probs(output, log_probs=True, sample={"target": None})
+    keep = (truth != 1)
+    nll = -lprobs.gather(2, truth[..., None])[..., 0][keep].sum()
+    smooth = -lprobs[keep].sum()
+    each = SMOOTHING / (sizes[1] - 1)
+    loss = (1 - SMOOTHING - each) * nll + each * smooth
+    loss.backward()
+    result = {
+        "arch": np.array(arch), "args": np.array(json.dumps(given)), "prev": prev.astype(np.int8),
+        "target": target.astype(np.int8), "loss": loss.detach().numpy(),
+        "lprobs": lprobs.detach().numpy(), "nll": nll.detach().numpy(),
+        "source": source.astype(np.int8),
+    }
+    for name, value in model.named_parameters():
+        if value.grad is not None:
+            result[f"grad/{name}"] = value.grad.norm().numpy()
+    for name, value in model.state_dict().items():
+        result[f"state/{name}"] = value.numpy()
+    with torch.no_grad():
+        state, steps = {}, []
+        for t in range(prev.shape[1]):
+            out = model.decoder(inputs[:, : t + 1], incremental_state=state, **extra)
+            steps.append(model.get_normalized_probs(
+                out, log_probs=True, sample={"target": None})[:, -1])
+            if encoded is None and t == 0 and not state:
+                raise RuntimeError(f"{arch} keeps no state")
+    result["step_lprobs"] = torch.stack(steps, 1).numpy()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    folder = parser.parse_args().folder
+    for name, (arch, given) in CASES.items():
+        path = folder / f"{name}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **record(arch, given))
+        print(path, path.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()
