@@ -104,7 +104,7 @@ def cross_entropy(
         index = jnp.arange(target.shape[1])[None] if positions is None else positions
         scored = scored & (index >= config.ignored_prefix)
     flat = hidden.reshape(-1, hidden.shape[-1])
-    sums = _chunked(
+    sums = chunked_sums(
         flat, projection, project, target.reshape(-1), scored.reshape(-1),
         smoothing=config.smoothing, budget=config.logits_budget, accuracy=config.report_accuracy,
     )
@@ -119,11 +119,21 @@ def cross_entropy(
     return LossOutput(sum=sums.loss, weight=ntokens, metrics=metrics)
 
 
-def _chunked(
+def chunked_sums(
     hidden: jax.Array, projection: Any, project: Callable, target: jax.Array,
     scored: jax.Array, *, smoothing: float, budget: int, accuracy: bool,
 ) -> _Sums:
-    """`_token_sums`, in as few chunks of tokens as `budget` logits allow."""
+    """Sums over tokens, in as few chunks as `budget` logits allow.
+
+    Args:
+      hidden: [N, D].
+      projection, project: as for `cross_entropy`.
+      target: [N] ids of outputs.
+      scored: [N] bool.
+
+    Returns:
+      Float32 scalars `loss`, `nll` and (0 unless `accuracy`) `correct`.
+    """
     tokens = hidden.shape[0]
     vocabulary = jax.eval_shape(project, projection, hidden[:1]).shape[-1]
 

@@ -7,32 +7,40 @@ from typing import Any
 
 from seqjax.models.transformer_config import ARCHS as TRANSFORMER_ARCHS
 from seqjax.models.transformer_config import TransformerConfig
+from seqjax.models.transformer_lm_config import ARCHS as TRANSFORMER_LM_ARCHS
+from seqjax.models.transformer_lm_config import TransformerLMConfig
 
 CONFIGS: dict[str, type] = {
     "transformer": TransformerConfig,
+    "transformer_lm": TransformerLMConfig,
 }
 """`config.model.name` -> its dataclass."""
 
 ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
     **{arch: ("transformer", values) for arch, values in TRANSFORMER_ARCHS.items()},
+    **{arch: ("transformer_lm", values) for arch, values in TRANSFORMER_LM_ARCHS.items()},
 }
 """`config.model.arch`, fairseq's architecture name -> (family, defaults it changes)."""
 
 _MODELS: dict[str, str] = {
     "transformer": "seqjax.models.transformer:TransformerModel",
+    "transformer_lm": "seqjax.models.transformer_lm:TransformerLMModel",
 }
 """`config.model.name` -> where its model is; imported when it is built."""
 
 
-def build(config: Any, *, source_vocab_size: int, target_vocab_size: int, compute_dtype: Any) -> Any:
+def build(
+    config: Any, *, source_vocab_size: int, target_vocab_size: int, compute_dtype: Any
+) -> Any:
     """The model of a resolved model section.
 
     Args:
-      source_vocab_size, target_vocab_size: entries of the dictionaries.
+      source_vocab_size, target_vocab_size: entries of the dictionaries (of a language
+        model: what it reads and what it predicts).
       compute_dtype: type of matrix products and activations.
 
     Returns:
-      A `protocol.EncoderDecoder`.
+      A `protocol.EncoderDecoder` or a `protocol.LanguageModel`.
     """
     module, _, name = _MODELS[config.name].partition(":")
     cls = getattr(importlib.import_module(module), name)

@@ -41,8 +41,8 @@ def project_kernel(kernel: jax.Array, hidden: jax.Array) -> jax.Array:
 class DecoderWeights:
     """A decoder's parameters, one entry a layer, projections fused."""
 
-    table: jax.Array
-    """[V, input_dim]."""
+    table: Any
+    """[V, input_dim], or whatever `look_up` reads."""
     positions: jax.Array | None
     """[max_target_positions, D]; None without positions."""
     layers: tuple[dict[str, Any], ...]
@@ -54,6 +54,8 @@ class DecoderWeights:
     """layernorm_embedding, layer_norm, project_in_dim, project_out_dim where present."""
     projection: Any
     project: Any = struct.field(pytree_node=False)
+    look_up: Any = struct.field(pytree_node=False, default=None)
+    """(table, ids) -> rows; None: `table` is an array."""
 
 
 @struct.dataclass
@@ -72,7 +74,8 @@ class DecoderCache:
 
 
 def prepare(
-    cfg: Any, decoder: Params, *, table: jax.Array, projection: tuple[Any, Any], dtype: Any
+    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any,
+    look_up: Any = None,
 ) -> DecoderWeights:
     """Unstacks layers and fuses projections of the decoder's parameters.
 
@@ -80,8 +83,9 @@ def prepare(
       cfg: configuration with fairseq's `decoder_*` keys.
       decoder: parameters with `layers` stacked.
       table: embedding of target tokens.
-      projection: (array, function) of the output layer.
+      projection: (arrays, function) of the output layer.
       dtype: type of matrix products.
+      look_up: (table, ids) -> rows, where `table` is not an array.
     """
     stacked = decoder["layers"]
     layers = tuple(
@@ -102,11 +106,11 @@ def prepare(
                 sinusoid_table(cfg.max_target_positions, cfg.decoder_embed_dim, PAD + 1)
             )
     names = ("layernorm_embedding", "layer_norm", "project_in_dim", "project_out_dim")
-    array, project = projection
+    arrays, project = projection
     return DecoderWeights(
         table=table, positions=positions, layers=layers, memory_kernel=memory_kernel,
         memory_bias=memory_bias, rest={n: decoder[n] for n in names if n in decoder},
-        projection=array.astype(dtype), project=project,
+        projection=_cast(arrays, dtype), project=project, look_up=look_up,
     )
 
 
@@ -199,7 +203,10 @@ def _embed(
 ) -> jax.Array:
     """[B, W, D]: the first layer's input."""
     dtype = weights.layers[0]["fc1"]["kernel"].dtype
-    x = embed(weights.table, tokens, pad=None)
+    if weights.look_up is None:
+        x = embed(weights.table, tokens, pad=None)
+    else:
+        x = weights.look_up(weights.table, tokens)
     if not cfg.no_scale_embedding:
         x = x * cfg.decoder_embed_dim**0.5
     if "project_in_dim" in weights.rest:

@@ -127,3 +127,50 @@ class EncoderDecoder(Protocol):
 
     @property
     def max_target_positions(self) -> int: ...
+
+
+class LanguageModel(Protocol):
+    """A decoder without a source. It is generated from as an `EncoderDecoder` is, with
+    prefix tokens after the first token, which is eos (or bos where it was trained so)."""
+
+    config: Any
+    pad: int
+    eos: int
+
+    def init(self, rng: jax.Array) -> Params:
+        """Fresh float32 parameters, with fairseq's initialisation."""
+        ...
+
+    def features(
+        self, params: Params, prev_output_tokens: jax.Array, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Features:
+        """Teacher-forced states for `prev_output_tokens` [B, T], right-padded;
+        `segments` [B, T] when packed."""
+        ...
+
+    def prepare(self, params: Params) -> Weights:
+        """As `EncoderDecoder.prepare`."""
+        ...
+
+    def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:
+        """Empty decoding state for `batch` rows of `beam` hypotheses."""
+        ...
+
+    def step(
+        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
+        position: jax.Array, ancestors: jax.Array,
+    ) -> tuple[Features, Cache]:
+        """As `EncoderDecoder.step`."""
+        ...
+
+    def grow(self, cache: Cache, *, capacity: int) -> Cache:
+        """As `EncoderDecoder.grow`."""
+        ...
+
+    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
+        """As `EncoderDecoder.reorder`."""
+        ...
+
+    @property
+    def max_target_positions(self) -> int: ...
