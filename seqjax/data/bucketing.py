@@ -92,7 +92,7 @@ def assign(
     """[n]: the first entry of `pairs` that holds each sentence."""
     s_entry = np.searchsorted([s for s, _ in pairs], source)
     t_entry = np.searchsorted([t for _, t in pairs], target)
-    return np.maximum(s_entry, t_entry)
+    return np.maximum(s_entry, t_entry).astype(np.int16)
 
 
 def _without_unused(pairs, source, target) -> list[tuple[int, int]]:
@@ -113,7 +113,7 @@ class BucketedPlan:
     ids: np.ndarray
     """[n] usable sentences."""
     bucket: np.ndarray
-    """[n]: entry of `pairs` of each."""
+    """[n] int16: entry of `pairs` of each."""
     pairs: tuple[tuple[int, int], ...]
     max_rows: tuple[int, ...]
     """Rows that the budget allows, per entry."""

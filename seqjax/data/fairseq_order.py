@@ -10,7 +10,6 @@ no weight. It knows no tokens and no files.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import numpy as np
 
@@ -250,7 +249,7 @@ class FairseqPlan:
             ids=self.ids, rows=rows.astype(np.int32), updates=updates, start=start,
         )
 
-    @functools.cached_property
+    @property
     def shapes(self) -> tuple[tuple[int, Shape], ...]:
         """With G > 1 an update is padded to the maximum of its batches: the menu is then
         a chain, and these are the maxima of any two of its entries."""

@@ -8,7 +8,6 @@ knows no tokens and no files.
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import numpy as np
 
@@ -206,15 +205,12 @@ class PackedPlan:
             updates=updates, packed=True, start=start,
         )
 
-    @functools.cached_property
-    def _first(self) -> EpochPlan:
-        return self.epoch(1)
-
     def describe(self) -> str:
-        plan = self._first
+        sample = dataclasses.replace(self, ids=self.ids[:_BLOCK], update_freq=(1,)).epoch(1)
+        rows = len(sample) * self.shape.rows * len(self.ids) / len(sample.ids)
         return (
-            f"packed: {len(self.ids)} sentences in {len(plan)} updates an epoch, "
-            f"{plan.efficiency:.1%} of the positions hold tokens, one shape "
+            f"packed: {len(self.ids)} sentences in about {rows:.0f} rows, "
+            f"{sample.efficiency:.1%} of the positions hold tokens, one shape "
             f"(rows x source x target): "
             f"{self.shape.rows}x{self.shape.source}x{self.shape.target}"
         )

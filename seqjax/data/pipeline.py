@@ -18,6 +18,7 @@ import dataclasses
 import importlib.util
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -60,6 +61,8 @@ class Batch:
     epoch: int
     step: int
     """0-based update of the epoch."""
+    updates: int
+    """Updates of the whole epoch."""
     last: bool
     """The epoch ends with this batch."""
     state: DataState
@@ -195,7 +198,8 @@ def describe_batch(
     """A `Batch` with the host-side facts of an update."""
     last = index == len(epoch_plan) - 1
     return Batch(
-        arrays=arrays, ids=ids, epoch=update.epoch, step=update.index, last=last,
+        arrays=arrays, ids=ids, epoch=update.epoch, step=update.index,
+        updates=update.index + len(epoch_plan) - index, last=last,
         state=DataState(update.epoch + 1, 0) if last else DataState(update.epoch, update.consumed),
         groups=update.groups, shape=update.shape, nsentences=update.nsentences,
         ntokens=update.ntokens, source_tokens=update.source_tokens, padding=update.padding,
@@ -223,7 +227,11 @@ class Prefetcher:
         is under way before the step asks for it.
 
     An exception in the thread is raised by `next` at the place where the batch would have
-    been; after it, and after `close`, the thread is gone.
+    been. After that, after the last batch, after `close`, and once nobody refers to this
+    any more, the thread is gone.
+
+    Attributes:
+      state: where the batch after the last one handed out is.
     """
 
     def __init__(
@@ -231,32 +239,15 @@ class Prefetcher:
     ):
         if size < 1:
             raise ValueError(f"batching.prefetch={size}: at least one batch must be made ahead")
-        self._source, self._transfer = batches, transfer
+        self.state: DataState | None = getattr(batches, "state", None)
         self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=size)
         self._stop = threading.Event()
-        self.state: DataState | None = getattr(batches, "state", None)
-        self._thread = threading.Thread(target=self._run, name="seqjax-batches", daemon=True)
+        self._thread = threading.Thread(
+            target=_make_ahead, args=(batches, transfer, self._queue, self._stop),
+            name="seqjax-batches", daemon=True,
+        )
+        self._finish = weakref.finalize(self, _finish, batches, self._thread, self._stop)
         self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            for batch in self._source:
-                if self._transfer is not None:
-                    batch = dataclasses.replace(batch, arrays=self._transfer(batch.arrays))
-                if not self._put("batch", batch):
-                    return
-            self._put("end", None)
-        except BaseException as error:  # noqa: BLE001 (raised again where it is seen)
-            self._put("error", error)
-
-    def _put(self, kind: str, value: Any) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put((kind, value), timeout=0.05)
-                return True
-            except queue.Full:
-                continue
-        return False
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -274,19 +265,49 @@ class Prefetcher:
         raise StopIteration
 
     def close(self) -> None:
-        """Stops the thread; batches made ahead are dropped."""
-        self._stop.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-        close = getattr(self._source, "close", None)
-        if close is not None:
-            close()
+        """Stops the thread; batches made ahead are dropped. May be called twice."""
+        self._finish()
 
     def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _make_ahead(
+    batches: Iterator[Batch], transfer: Transfer | None, ready: queue.Queue, stop: threading.Event
+) -> None:
+    """The thread. It must not refer to its Prefetcher, which could then never be collected."""
+
+    def put(kind: str, value: Any) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put((kind, value), timeout=0.05)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    try:
+        for batch in batches:
+            if transfer is not None:
+                batch = dataclasses.replace(batch, arrays=transfer(batch.arrays))
+            if not put("batch", batch):
+                return
+            del batch
+        put("end", None)
+    except BaseException as error:  # noqa: BLE001 (raised again by next)
+        put("error", error)
+
+
+def _finish(batches: Iterator[Batch], thread: threading.Thread, stop: threading.Event) -> None:
+    stop.set()
+    if thread.is_alive() and thread is not threading.current_thread():
+        thread.join()
+    close = getattr(batches, "close", None)
+    if close is not None:
+        close()
 
 
 def open_batches(
