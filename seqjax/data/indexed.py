@@ -16,6 +16,7 @@ all little-endian. Nothing is read ahead: memory stays flat whatever the corpus.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -287,8 +288,9 @@ class IndexedWriter:
 
     def discard(self) -> None:
         """Removes what was written so far."""
-        self._bin.close()
-        self._lengths.close()
+        for file in (self._bin, self._lengths):
+            with contextlib.suppress(OSError):  # a full disk: the rest cannot be written
+                file.close()
         for path in self._parts.values():
             if os.path.exists(path):
                 os.remove(path)

@@ -1,0 +1,206 @@
+"""Raw text: files read line by line, checked before they are used, cut for several workers.
+
+A line is what Python's text mode says it is, as in fairseq: `\\n`, `\\r` and `\\r\\n` end one,
+U+2028 and the like do not. Files are read in pieces: memory does not grow with them. This
+module knows no tokenizer and no vocabulary.
+"""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import io
+import os
+from collections.abc import Iterator, Sequence
+
+_BLOCK = 1 << 20  # bytes read at a time
+
+
+class SourceError(ValueError):
+    """Text that cannot be used; the message names the file, and the line where there is one."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Span:
+    """A range of bytes of a file, from the start of a line to the end of one."""
+
+    start: int
+    end: int
+
+
+def count_lines(path: str | os.PathLike[str]) -> int:
+    """Reads a whole text file and counts its lines.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      SourceError: no lines, or a line that is not UTF-8.
+    """
+    path = os.fspath(path)
+    require_file(path)
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder("utf-8")(), translate=True
+    )
+    lines, last = 0, "\n"
+    with open(path, "rb") as file:
+        while True:
+            block = file.read(_BLOCK)
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                raise _not_utf8(path, lines, error) from None
+            if text:
+                lines += text.count("\n")
+                last = text[-1]
+            if not block:
+                break
+    lines += last != "\n"
+    if lines == 0:
+        raise SourceError(f"{path}: empty file (0 lines)")
+    return lines
+
+
+def _not_utf8(path: str, lines: int, error: UnicodeDecodeError) -> SourceError:
+    good = error.object[: error.start].decode("utf-8", errors="ignore")
+    line = lines + good.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
+    byte = error.object[error.start]
+    return SourceError(
+        f"{path}: line {line} is not UTF-8 (byte 0x{byte:02x}). Convert the file, for instance"
+        f" with: iconv -f LATIN1 -t UTF-8"
+    )
+
+
+def require_file(path: str) -> None:
+    """Raises FileNotFoundError, with the names that are there, unless `path` is a file."""
+    if os.path.isfile(path):
+        return
+    if os.path.isdir(path):
+        raise SourceError(f"{path}: is a folder, expected a file")
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder or "."):
+        raise FileNotFoundError(f"{path}: no such file (there is no folder {folder})")
+    start = name.split(".")[0]
+    similar = sorted(other for other in os.listdir(folder or ".") if other.startswith(start))
+    hint = f" (there is {', '.join(similar[:6])})" if similar else ""
+    raise FileNotFoundError(f"{path}: no such file{hint}")
+
+
+def check_parallel(paths: Sequence[str]) -> int:
+    """Counts the lines of files that belong together.
+
+    Raises:
+      SourceError: their numbers differ, or one cannot be used (`count_lines`).
+    """
+    counts = [count_lines(path) for path in paths]
+    for path, count in zip(paths, counts, strict=True):
+        if count != counts[0]:
+            raise SourceError(
+                f"{paths[0]} has {counts[0]} lines, but {path} has {count}: line i of one must"
+                " be the translation of line i of the other."
+            )
+    return counts[0]
+
+
+def split_spans(path: str | os.PathLike[str], *, max_bytes: int, at_least: int) -> list[Span]:
+    """Cuts a file at line ends into spans of about equal size.
+
+    Args:
+      max_bytes: how long a span may be (a longer line makes a longer span).
+      at_least: how many spans to aim for, however short the file.
+    """
+    size = os.path.getsize(path)
+    number = max(at_least, -(-size // max_bytes), 1)
+    cuts = [0]
+    with open(path, "rb") as file:
+        for i in range(1, number):
+            file.seek(max(size * i // number, cuts[-1]))
+            # Only "\n" is looked for: a cut must not part "\r\n".
+            file.readline()
+            cuts.append(file.tell())
+    cuts.append(size)
+    pairs = zip(cuts, cuts[1:], strict=False)
+    return [Span(start=start, end=end) for start, end in pairs if end > start]
+
+
+class _SpanReader(io.RawIOBase):
+    """The bytes of a span, as a file."""
+
+    def __init__(self, path: str | os.PathLike[str], span: Span):
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 (closed in close)
+        self._file.seek(span.start)
+        self._left = span.end - span.start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:  # noqa: ANN001
+        view = memoryview(buffer)[: self._left]
+        count = self._file.readinto(view) or 0
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def read_lines(
+    path: str | os.PathLike[str], span: Span | None = None
+) -> Iterator[list[str]]:
+    """The lines of a file, or of a span of it, in lists of about a megabyte.
+
+    Lines end in `\\n` (whatever ended them in the file), the last one perhaps not.
+    """
+    if span is None:
+        span = Span(start=0, end=os.path.getsize(path))
+    raw = io.BufferedReader(_SpanReader(path, span), _BLOCK)
+    with io.TextIOWrapper(raw, encoding="utf-8") as file:
+        while lines := file.readlines(_BLOCK):
+            yield lines
+
+
+def iterate_lines(paths: Sequence[str], *, every: int = 1) -> Iterator[str]:
+    """Every `every`-th line of several files, without line ends."""
+    number = 0
+    for path in paths:
+        for lines in read_lines(path):
+            yield from (line.rstrip("\n") for line in lines[-number % every :: every])
+            number += len(lines)
+
+
+def split_tsv(path: str, columns: Sequence[int], outputs: Sequence[str]) -> int:
+    """Writes columns of a tab-separated file (no header, no quotes) to files of lines.
+
+    Args:
+      columns: which ones, from 0.
+      outputs: a file for each.
+
+    Returns:
+      The number of lines.
+
+    Raises:
+      SourceError: a line has too few columns, or the file cannot be used (`count_lines`).
+    """
+    total = count_lines(path)
+    files = [open(output, "w", encoding="utf-8", newline="\n") for output in outputs]
+    number = 0
+    try:
+        for lines in read_lines(path):
+            for line in lines:
+                number += 1
+                cells = line.rstrip("\n").split("\t")
+                if len(cells) <= max(columns):
+                    raise SourceError(
+                        f"{path}: line {number} has {len(cells)} columns (tabs separate them),"
+                        f" column {max(columns)} is wanted (counted from 0)"
+                    )
+                for column, file in zip(columns, files, strict=True):
+                    file.write(cells[column] + "\n")
+    finally:
+        for file in files:
+            file.close()
+    return total
+
+
+def one_line(text: str) -> str:
+    """Text of any source as one line: line ends become spaces."""
+    return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")

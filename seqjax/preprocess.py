@@ -1,0 +1,291 @@
+"""`python -m seqjax.preprocess`: text -> a data folder, as fairseq-preprocess makes it.
+
+With fairseq's flags and text that is already split into words or pieces, the stores and
+dictionaries are fairseq's byte for byte. Beyond that it takes raw text (`--tokenizer`),
+tab-separated files and TensorFlow datasets (`--source`). docs/data.md has examples.
+
+The command line is checked here and the result put in its place; the steps are in
+`data.prepare`. Everything is written to a hidden folder inside the destination first, so
+that the data are there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from seqjax.data import binarize, folder, prepare, sources, tokenizers
+from seqjax.data.indexed import IndexedDatasetError
+from seqjax.data.vocabulary import VocabularyError
+
+_SENTENCEPIECE_OPTIONS = ("sentencepiece_model", "model_type", "character_coverage")
+
+KNOWN_ERRORS = (
+    FileNotFoundError,
+    prepare.PreprocessError,
+    sources.SourceError,
+    tokenizers.TokenizerError,
+    VocabularyError,
+    IndexedDatasetError,
+    folder.FolderError,
+    binarize.WorkerError,
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m seqjax.preprocess",
+        description="Turn text into a data folder. Flags are fairseq-preprocess's, and more.",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    _add_fairseq_flags(result)
+    group = result.add_argument_group("raw text")
+    add = group.add_argument
+    add("--tokenizer", choices=sorted(tokenizers.TOKENIZERS),
+        help="cut raw text into pieces; without it, white space separates them already")
+    add("--moses", action="store_true", help="split into words with Moses before --tokenizer")
+    add("--vocab-size", type=int, metavar="N",
+        help=f"pieces of a tokenizer that is trained here ({prepare.DEFAULT_VOCAB_SIZE})")
+    add("--bpe-codes", metavar="FILE", help="use these subword-nmt codes; SRC,TGT for two files")
+    add("--sentencepiece-model", metavar="FILE", help="use this model; SRC,TGT for two files")
+    add("--model-type", choices=["unigram", "bpe"], help="kind of SentencePiece model (unigram)")
+    add("--character-coverage", type=float, metavar="SHARE",
+        help="share of characters with a SentencePiece piece of their own (1.0)")
+    add("--tokenizer-sentences", type=int, default=2_000_000, metavar="N",
+        help="train a tokenizer on at most about N lines, evenly spread")
+    group = result.add_argument_group("source")
+    add = group.add_argument
+    add("--source", default="files", metavar="KIND",
+        help="files: one per language, PREFIX.LANG. tsv: --trainpref and so on name"
+        " tab-separated files. tfds:NAME: a TensorFlow dataset, tfds:FOLDER one that TFDS built")
+    add("--tsv-columns", metavar="I,J", help="columns of source and target, from 0 (0,1)")
+    add("--tfds-source-key", metavar="KEY", help="feature with the source text")
+    add("--tfds-target-key", metavar="KEY", help="feature with the target text")
+    add("--tfds-data-dir", metavar="DIR", help="where TFDS keeps its datasets")
+    add("--tfds-download", action="store_true", help="let TFDS download the dataset")
+    return result
+
+
+def _add_fairseq_flags(result: argparse.ArgumentParser) -> None:
+    add = result.add_argument_group("as in fairseq").add_argument
+    add("-s", "--source-lang", metavar="SRC", help="source language")
+    add("-t", "--target-lang", metavar="TGT", help="target language")
+    add("--trainpref", metavar="FP", help="prefix of training files, before .LANG; a,b for more")
+    add("--validpref", metavar="FP", help="prefix of validation files; a,b make valid and valid1")
+    add("--testpref", metavar="FP", help="prefix of test files; a,b make test and test1")
+    add("--destdir", metavar="DIR", default="data-bin", help="folder to write")
+    add("--joined-dictionary", action="store_true", help="one dictionary for both languages")
+    add("--only-source", action="store_true", help="one language only")
+    add("--srcdict", metavar="FP", help="use this source dictionary")
+    add("--tgtdict", metavar="FP", help="use this target dictionary")
+    add("--thresholdsrc", type=int, default=0, metavar="N", help="drop source words seen less")
+    add("--thresholdtgt", type=int, default=0, metavar="N", help="drop target words seen less")
+    add("--nwordssrc", type=int, default=-1, metavar="N", help="size of the source dictionary")
+    add("--nwordstgt", type=int, default=-1, metavar="N", help="size of the target dictionary")
+    add("--padding-factor", type=int, default=8, metavar="N",
+        help="pad dictionary sizes to a multiple of this")
+    add("--workers", type=int, default=1, metavar="N", help="number of processes")
+    add("--dict-only", action="store_true", help="make the dictionaries only")
+    add("--align-suffix", metavar="SUFFIX", help="binarize alignments PREFIX.SUFFIX too")
+    add("--alignfile", metavar="FILE", help="make a dictionary of aligned words from this file")
+    add("--dataset-impl", choices=["mmap"], default="mmap", help="format of the stores")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; gives the exit status."""
+    arguments = parser()
+    args = arguments.parse_args(argv)
+    try:
+        _run(args, arguments)
+    except KNOWN_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = error.filename or args.destdir
+        print(f"error: {place}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
+    _check_options(args)
+    log = _Log()
+    with _staging(args.destdir) as stage, binarize.Workers(
+        args.workers, say=_say_progress
+    ) as workers:
+        raw = prepare.gather(args, stage, say=_say_progress)
+        langs = prepare.languages(args)
+        _check_destination(args, langs)
+        job = prepare.Job(args=args, langs=langs, stage=stage, workers=workers, log=log)
+        job.check(raw)
+        log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} preprocess {_changed(args, arguments)}")
+        texts, trained = job.tokenize(raw)
+        vocabularies = job.vocabularies(texts)
+        splits = {} if args.dict_only else job.binarize(texts, vocabularies)
+        if not args.dict_only:
+            job.align(raw, texts, vocabularies)
+        manifest = folder.Manifest(
+            source_lang=args.source_lang,
+            target_lang=args.target_lang,
+            joined_dictionary=args.joined_dictionary,
+            tokenizers={lang or "": spec for lang, spec in trained.items()},
+            splits=splits,
+            vocabularies={lang or "": len(v) for lang, v in vocabularies.items()},
+            options=_changed(args, arguments),
+        )
+        folder.save_manifest(job.out, _merged(folder.load_manifest(args.destdir), manifest))
+        _publish(job.out, args.destdir)
+        log(f"Wrote preprocessed data to {args.destdir}")
+        log.save(os.path.join(args.destdir, "preprocess.log"))
+
+
+def _merged(before: folder.Manifest | None, new: folder.Manifest) -> folder.Manifest:
+    """What the folder holds after more was added to it."""
+    if before is None:
+        return new
+    same = (before.source_lang, before.target_lang) == (new.source_lang, new.target_lang)
+    return dataclasses.replace(
+        new,
+        tokenizers={**before.tokenizers, **new.tokenizers},
+        splits={**before.splits, **new.splits} if same else new.splits,
+        vocabularies={**before.vocabularies, **new.vocabularies},
+    )
+
+
+class _Log:
+    """Lines on the terminal that `preprocess.log` keeps."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        print(line, flush=True)
+        self.lines.append(line)
+
+    def save(self, path: str) -> None:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("".join(f"{line}\n" for line in self.lines))
+
+
+def _say_progress(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _changed(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> dict[str, object]:
+    return {k: v for k, v in vars(args).items() if v != arguments.get_default(k)}
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Options that contradict each other, or that nothing would read."""
+
+    def refuse(condition: object, message: str) -> None:
+        if condition:
+            raise prepare.PreprocessError(message)
+
+    kind, joined = args.tokenizer, args.joined_dictionary
+    kind_of_source = args.source.partition(":")[0]
+    refuse(args.workers < 1, "--workers must be 1 or more")
+    refuse(args.tokenizer_sentences < 1, "--tokenizer-sentences must be 1 or more")
+    refuse(kind_of_source not in ("files", "tsv", "tfds") or args.source == "tfds",
+           f"--source {args.source}: expected files, tsv or tfds:NAME")
+    refuse(joined and args.only_source, "--joined-dictionary and --only-source do not go together")
+    refuse(joined and args.srcdict and args.tgtdict,
+           "--joined-dictionary takes --srcdict or --tgtdict, not both")
+    refuse(args.only_source and args.tgtdict, "--tgtdict and --only-source do not go together")
+    refuse(args.source_lang and args.source_lang == args.target_lang,
+           f"--source-lang and --target-lang are both {args.source_lang!r}")
+    if kind_of_source != "tfds":
+        refuse(not args.only_source and not (args.source_lang and args.target_lang),
+               "--source-lang and --target-lang are needed (or --only-source)")
+        refuse(not (args.trainpref or args.validpref or args.testpref or args.dict_only),
+               "there is nothing to read: give --trainpref, --validpref or --testpref")
+        refuse(args.tfds_source_key or args.tfds_target_key or args.tfds_data_dir
+               or args.tfds_download, "--tfds-... options go with --source tfds:NAME")
+        refuse(not args.trainpref and not prepare.given_dictionaries(args),
+               "--trainpref is needed to make a dictionary from (or give --srcdict"
+               f"{'' if args.only_source else ' and --tgtdict'})")
+    else:
+        refuse(args.trainpref or args.validpref or args.testpref,
+               "--trainpref, --validpref and --testpref do not go with --source tfds:NAME")
+    refuse(kind_of_source != "tsv" and args.tsv_columns, "--tsv-columns goes with --source tsv")
+    refuse(kind_of_source != "files" and (args.align_suffix or args.alignfile),
+           "alignments go with --source files")
+    refuse(args.only_source and (args.align_suffix or args.alignfile),
+           "alignments need two languages")
+    refuse(args.alignfile and args.tokenizer or args.align_suffix and args.tokenizer,
+           "alignments are of words as they are in the text: leave out --tokenizer")
+    refuse(args.alignfile and "," in (args.trainpref or ","), "--alignfile needs one --trainpref")
+    _check_tokenizer_options(args, kind, refuse)
+
+
+def _check_tokenizer_options(
+    args: argparse.Namespace, kind: str | None, refuse: Callable[[object, str], None]
+) -> None:
+    refuse(args.bpe_codes and kind != "subword_nmt",
+           "--bpe-codes goes with --tokenizer subword_nmt")
+    for name in _SENTENCEPIECE_OPTIONS:
+        refuse(getattr(args, name) is not None and kind != "sentencepiece",
+               f"--{name.replace('_', '-')} goes with --tokenizer sentencepiece")
+    model = args.bpe_codes or args.sentencepiece_model
+    refuse(model and "," in model and args.joined_dictionary,
+           "--joined-dictionary needs one tokenizer model for both languages")
+    trained = kind in prepare.TRAINED and not model
+    refuse(args.vocab_size is not None and not trained,
+           "--vocab-size is for a tokenizer that is trained here: --tokenizer sentencepiece or"
+           " subword_nmt without a model; --nwordssrc and --nwordstgt limit dictionaries")
+    refuse(args.model_type and not trained or args.character_coverage and not trained,
+           "--model-type and --character-coverage are for a model that is trained here")
+    refuse(trained and (args.srcdict or args.tgtdict),
+           f"--srcdict and --tgtdict list the pieces of another {kind} model than the one that"
+           " would be trained now: give that model, with "
+           + ("--sentencepiece-model" if kind == "sentencepiece" else "--bpe-codes"))
+    refuse(trained and args.source.partition(":")[0] != "tfds" and not args.trainpref,
+           f"--tokenizer {kind} is trained on --trainpref: give it, or a model")
+    refuse(args.moses and kind == "moses", "--moses and --tokenizer moses are the same: give one")
+
+
+@contextlib.contextmanager
+def _staging(destdir: str) -> Iterator[str]:
+    """A hidden folder in the destination, removed in any case."""
+    created = not os.path.isdir(destdir)
+    os.makedirs(destdir, exist_ok=True)
+    stage = os.path.join(destdir, f".preprocess.tmp{os.getpid()}")
+    os.makedirs(os.path.join(stage, "out"))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        if created and not os.listdir(destdir):
+            os.rmdir(destdir)
+
+
+def _publish(out: str, destdir: str) -> None:
+    # The manifest last: it vouches for everything else.
+    for name in sorted(os.listdir(out), key=lambda name: (name == folder.MANIFEST, name)):
+        os.replace(os.path.join(out, name), os.path.join(destdir, name))
+
+
+def _check_destination(args: argparse.Namespace, langs: list[prepare.Lang]) -> None:
+    """Refuses to replace a dictionary, without which the stores there are worthless."""
+    for lang, given, flag in zip(
+        langs, (args.srcdict, args.tgtdict), ("--srcdict", "--tgtdict"), strict=False
+    ):
+        path = folder.dict_path(args.destdir, lang)
+        given = given or (args.joined_dictionary and (args.srcdict or args.tgtdict))
+        if os.path.exists(path) and not given:
+            raise prepare.PreprocessError(
+                f"{path} exists already. Choose another --destdir, remove the old data, or add to"
+                f" it with its own dictionary: {flag} {path}"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
