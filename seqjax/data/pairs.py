@@ -132,7 +132,7 @@ def _ragged(store: TokenStore, rows: np.ndarray, lengths: np.ndarray) -> np.ndar
     return store.tokens.take(index).astype(np.int32)
 
 
-def _pad_rows(tokens: np.ndarray, fill: np.ndarray, width: int) -> np.ndarray:
+def pad_rows(tokens: np.ndarray, fill: np.ndarray, width: int) -> np.ndarray:
     """[R, width] int32: row r holds the next `fill[r]` tokens, then padding."""
     out = np.full((len(fill), width), PAD, np.int32)
     out[np.arange(width, dtype=np.int32) < fill[:, None]] = tokens
@@ -246,7 +246,7 @@ class PairDataset:
           ValueError: a row that does not fit; names its sentences.
         """
         batch = {}
-        segment = _segments(rows) if packed else None
+        segment = segment_numbers(rows) if packed else None
         for name, side, width in (
             ("source", self.source, shape.source), ("target", self.target, shape.target)
         ):
@@ -256,8 +256,8 @@ class PairDataset:
                 raise ValueError(f"the plan asks for a {name}, which this dataset has not")
             tokens, lengths = side.gather(ids)
             fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
-            _check_fit(name, ids, rows, fill, shape, width)
-            batch[name] = _pad_rows(tokens, fill, width)
+            check_fit(name, ids, rows, fill, shape, width)
+            batch[name] = pad_rows(tokens, fill, width)
             if segment is not None:
                 numbers = np.zeros((shape.rows, width), np.int32)
                 numbers[np.arange(width, dtype=np.int32) < fill[:, None]] = np.repeat(
@@ -275,7 +275,7 @@ class PairDataset:
         )
 
 
-def _check_fit(
+def check_fit(
     name: str, ids: np.ndarray, rows: np.ndarray, fill: np.ndarray, shape: Shape, width: int
 ) -> None:
     if len(fill) > shape.rows or (len(fill) and int(fill.max()) > width):
@@ -286,7 +286,7 @@ def _check_fit(
         )
 
 
-def _segments(rows: np.ndarray) -> np.ndarray:
+def segment_numbers(rows: np.ndarray) -> np.ndarray:
     """[n] int32: 1, 2, ... within each run of equal rows."""
     place = np.arange(len(rows))
     first = np.ones(len(rows), bool)
