@@ -1,0 +1,37 @@
+"""Names of an adaptive softmax (and a tied adaptive input) in fairseq's files.
+
+Shared by the tables of the families that may have one; it knows none of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from seqjax.interop.families.base import State
+
+RENAMES: tuple[tuple[str, str], ...] = (
+    (r"adaptive_softmax\.tail_(\d+)\.proj\.", r"adaptive_softmax.tail.\1.0."),
+    (r"adaptive_softmax\.tail_(\d+)\.out\.", r"adaptive_softmax.tail.\1.2."),
+    (r"adaptive_softmax\.class_proj\.", r"adaptive_softmax.head.class_proj."),
+    (r"embed_tokens\.embeddings_(\d+)\.embed\.", r"embed_tokens.embeddings.\1.0."),
+    (r"embed_tokens\.embeddings_(\d+)\.proj\.", r"embed_tokens.embeddings.\1.1."),
+)
+"""From names made of our paths."""
+
+IGNORED: tuple[str, ...] = (
+    r"decoder\.adaptive_softmax\.(version|head\._float_tensor)",
+    r"decoder\.embed_tokens\._float_tensor",
+)
+"""Entries that hold no parameter."""
+
+
+def constants(*, softmax: bool, adaptive_input: bool, tied: bool) -> State:
+    """Entries that fairseq expects to find beside the weights."""
+    state: State = {}
+    if softmax:
+        state["decoder.adaptive_softmax.version"] = np.array([1], np.int64)
+    if tied:
+        state["decoder.adaptive_softmax.head._float_tensor"] = np.zeros(1, np.float32)
+    if adaptive_input:
+        state["decoder.embed_tokens._float_tensor"] = np.zeros(1, np.float32)
+    return state
