@@ -135,17 +135,24 @@ class Decoder:
         self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
         prefixes: Sequence[Any] | None = None,
         plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> Iterator[Decoded]:
-        """As `decode`, batch by batch as they finish, in the order of the plan."""
+        """As `decode`, batch by batch as they finish, in the order of the plan.
+
+        Args:
+          numbers: what the random samples of each source depend on (default: its place
+            in `sources`).
+        """
         sources = [np.asarray(source, np.int32) for source in sources]
         prefixes = [np.asarray(p, np.int32) for p in prefixes or [()] * len(sources)]
         if len(prefixes) != len(sources):
             raise ValueError(f"Decoder: {len(prefixes)} prefixes for {len(sources)} sources")
         lengths = np.array([len(s) for s in sources], np.int64)
-        self._check_sources(lengths)
+        self.check_sources(lengths)
         batches = self._batches(lengths, plan)
         limits = [self._max_lens(batch, lengths) for batch in batches]
-        return self._run(self.prepare(params), batches, sources, prefixes, limits)
+        seeds = np.arange(len(sources)) if numbers is None else np.asarray(numbers)
+        return self._run(self.prepare(params), batches, sources, prefixes, limits, seeds)
 
     def _run(
         self, prepared: Prepared, batches: list[DecodingBatch], sources: list[np.ndarray],
@@ -159,7 +166,13 @@ class Decoder:
         while running:
             yield self._finish(running.popleft())
 
-    def _check_sources(self, lengths: np.ndarray) -> None:
+    def check_sources(self, lengths: Sequence[int] | np.ndarray) -> None:
+        """Refuses sources that cannot be decoded, before anything is computed.
+
+        Raises:
+          ValueError: a source without tokens or over the model's limit, by its number.
+        """
+        lengths = np.asarray(lengths, np.int64)
         for index in np.flatnonzero(lengths == 0):
             raise ValueError(f"source {index} has no tokens (not even eos)")
         for index in np.flatnonzero(lengths > self.max_source_positions):
@@ -212,7 +225,7 @@ class Decoder:
 
     def _start(
         self, prepared: Prepared, batch: DecodingBatch, sources: list[np.ndarray],
-        prefixes: list[np.ndarray], limit: np.ndarray,
+        prefixes: list[np.ndarray], limit: np.ndarray, seeds: np.ndarray,
     ) -> _Run:
         rows = batch.rows
         source = np.full((rows, batch.width), self.pad, np.int32)
@@ -223,7 +236,7 @@ class Decoder:
         for row, i in enumerate(batch.indices):
             source[row, :len(sources[i])] = sources[i]
             prefix[row, :len(prefixes[i])] = prefixes[i]
-            source_len[row], max_len[row], index[row] = len(sources[i]), limit[row], i
+            source_len[row], max_len[row], index[row] = len(sources[i]), limit[row], seeds[i]
         place = self._place
         sentences = Sentences(
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),

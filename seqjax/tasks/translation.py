@@ -122,13 +122,32 @@ class TranslationTask:
             min(self.config.max_target_positions, model.max_target_positions),
         )
 
-    def dataset(self, split: str) -> pairs.PairDataset:
+    def check_folder(self, data: str) -> None:
+        """Refuses a data folder whose dictionaries are not the model's.
+
+        Raises:
+          ConfigError: naming the dictionary.
+        """
+        for lang, vocab in (
+            (self.source_lang, self.source_vocab), (self.target_lang, self.target_vocab)
+        ):
+            path = folder.dict_path(data, lang)
+            found = Vocabulary.load(path)
+            if found.symbols != vocab.symbols:
+                raise ConfigError(
+                    f"{path}: is not the dictionary that the model was trained with "
+                    f"({len(found)} entries, the model has {len(vocab)}); preprocess with "
+                    "--srcdict and --tgtdict, or decode plain text with --input"
+                )
+
+    def dataset(self, split: str, *, need_target: bool = True) -> pairs.PairDataset:
         """Sentence pairs of a split; of the training split, all its shards."""
         cfg, train = self.config, split == self.config.train_subset
         return pairs.PairDataset.load(
             cfg.data, split, source_lang=self.source_lang, target_lang=self.target_lang,
             shards=train, upsample_primary=cfg.upsample_primary if train else 1,
             truncate_source=cfg.max_source_positions if cfg.truncate_source else None,
+            need_target=need_target,
         )
 
     def train_dataset(self) -> pairs.PairDataset:

@@ -1,0 +1,156 @@
+"""What the command lines of all verbs share: flags from dataclasses, errors, progress.
+
+It knows no verb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import errno
+import inspect
+import os
+import sys
+import textwrap
+import time
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from seqjax.config import ConfigError, coerce
+
+EXPECTED = (ConfigError, ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError,
+            PermissionError, ModuleNotFoundError)
+"""Errors that say what is wrong with the input: shown without a traceback."""
+
+
+def run(main: Callable[[], int | None]) -> typing.NoReturn:
+    """Calls a verb's `main`; an expected error becomes one line and exit status 2."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; the rest must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except EXPECTED as error:
+        sys.exit(_explain(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES):
+            raise
+        sys.exit(_explain(error))
+    sys.exit(status or 0)
+
+
+def _explain(error: BaseException) -> int:
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    print(f"error: {text}", file=sys.stderr)
+    if os.environ.get("SEQJAX_TRACEBACK"):
+        raise error
+    return 2
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Field name -> the string under it in the source."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
+    body = typing.cast(ast.ClassDef, tree.body[0]).body
+    docs = {}
+    for node, after in zip(body, body[1:], strict=False):
+        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr):
+            if isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+                name = typing.cast(ast.Name, node.target).id
+                docs[name] = " ".join(after.value.value.split())
+    return docs
+
+
+def add_fields(
+    parser: argparse._ActionsContainer, cls: type, *, leave_out: Iterable[str] = ()
+) -> None:
+    """A flag for every field of a dataclass, as fairseq spells it: `max_len_a` is
+    `--max-len-a`. Flags that are not given are absent from the result."""
+    hints, docs = typing.get_type_hints(cls), field_docs(cls)
+    for field in dataclasses.fields(cls):
+        if field.name in leave_out:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        default = f"(default {field.default})".replace("%", "%%")
+        text = f"{docs.get(field.name, '')} {default}".replace("`", "").strip()
+        if hints[field.name] is bool:
+            parser.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
+            )
+            continue
+        parser.add_argument(
+            flag, default=argparse.SUPPRESS, help=text, metavar="X",
+            type=_typed(hints[field.name], flag),
+        )
+
+
+def _typed(annotation: Any, flag: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return coerce(text, annotation, flag)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parse
+
+
+def given_fields(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """The fields of `cls` whose flags were given."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {k: v for k, v in vars(arguments).items() if k in names}
+
+
+class Progress:
+    """A line on stderr that says how far, how fast and how long still.
+
+    On a terminal it is one line that changes; elsewhere a line every `seconds`.
+    """
+
+    def __init__(self, total: int, *, unit: str, done: int = 0, seconds: float = 10.0):
+        self.total, self.unit, self.done = total, unit, done
+        self._first, self._start, self._shown = done, time.monotonic(), time.monotonic()
+        self._live = sys.stderr.isatty()
+        self._every = 0.2 if self._live else seconds
+
+    def add(self, count: int) -> None:
+        """`count` more are done."""
+        self.done += count
+        now = time.monotonic()
+        if now - self._shown >= self._every:
+            self._shown = now
+            self._write(now)
+
+    def close(self) -> None:
+        """Shows the final state."""
+        self._write(time.monotonic())
+        if self._live:
+            print(file=sys.stderr)
+
+    def _write(self, now: float) -> None:
+        rate = (self.done - self._first) / max(now - self._start, 1e-9)
+        left = (self.total - self.done) / rate if rate else float("inf")
+        line = (f"{self.done}/{self.total} {self.unit}, {rate:.1f}/s, "
+                f"{duration(left)} left" if self.done < self.total else
+                f"{self.done}/{self.total} {self.unit} in {duration(now - self._start)}, "
+                f"{rate:.1f}/s")
+        if self._live:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """`75` -> `1:15`."""
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(int(round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

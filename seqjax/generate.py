@@ -1,0 +1,306 @@
+"""Decode a file, or a split of a data folder, with a trained model.
+
+    python -m seqjax.generate --checkpoint runs/demo --input test.en --output test.hyp.de
+    python -m seqjax.generate --checkpoint runs/demo --input - --output - --format jsonl
+    python -m seqjax.generate --checkpoint runs/demo --data data-bin --subset test --format fairseq
+
+Plain text comes out detokenised and in the order of the input. A job that is killed goes
+on where it was when it is started again: finished sentences are kept beside the output,
+in OUTPUT.part, until the output is complete.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqjax import cli
+from seqjax.config import ConfigError, GenerationConfig
+
+FORMATS = ("text", "jsonl", "fairseq")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is to be decoded."""
+
+    inputs: list[Any]
+    """Texts, or arrays of ids."""
+    references: list[np.ndarray] | None = None
+    """Target ids of a data folder's split."""
+    order: Sequence[int]
+    """The order in which `--format fairseq` prints."""
+    prefixes: list[np.ndarray] | None = None
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m seqjax.generate", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_flags(parser)
+    parser.add_argument("--input", help="text to decode, one sentence a line; - is stdin")
+    parser.add_argument("--data", help="data folder to decode a split of, instead of --input")
+    parser.add_argument("--subset", "--gen-subset", default="test", help="split of --data")
+    parser.add_argument("--output", default="-", help="file to write; - is stdout")
+    parser.add_argument("--format", choices=FORMATS,
+                        help="text: the best translation, detokenised. jsonl: n-best with "
+                             "scores. fairseq: S-, T-, H-, D- and P- lines (default: text)")
+    add_line_flags(parser)
+    add_search_flags(parser)
+    args = parser.parse_args(arguments)
+    args.format = args.format or "text"
+    if (args.input is None) == (args.data is None):
+        parser.error("give either --input FILE or --data FOLDER")
+    return args
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Which model; shared with `seqjax.interactive`."""
+    parser.add_argument("--checkpoint", "--path", required=True,
+                        help="work folder or checkpoint; several joined by : make an ensemble")
+    parser.add_argument("--which", choices=("best", "last"), default="best",
+                        help="of a work folder, which checkpoint (default best)")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+
+
+def add_line_flags(parser: argparse.ArgumentParser) -> None:
+    """How lines are printed; shared with `seqjax.interactive`."""
+    parser.add_argument("--post-process", "--remove-bpe", nargs="?", const="@@ ", default=None,
+                        help="fairseq format: join pieces into words (subword_nmt, "
+                             "sentencepiece, ...; alone: '@@ ')")
+
+
+def add_search_flags(parser: argparse.ArgumentParser) -> None:
+    """Every field of `GenerationConfig`."""
+    group = parser.add_argument_group("search", "fairseq's names and defaults")
+    cli.add_fields(group, GenerationConfig)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse(arguments)
+    if args.output != "-":
+        _check_output(args.output)
+    texts = None if args.input is None else _read_input(args.input)
+    if texts == []:
+        raise ConfigError(f"{args.input}: empty, nothing to decode")
+
+    from seqjax import hub  # JAX is imported once the cheap checks have passed
+
+    model = hub.load(args.checkpoint, which=args.which, dtype=args.dtype)
+    options = cli.given_fields(args, GenerationConfig)
+    job = _text_job(texts) if texts is not None else _data_job(args, model)
+    decoder = model.decoder(**options)
+    decoder.check_sources([len(model.source_ids(x)) for x in job.inputs])
+    journal = Journal.open(args, model, job, options) if args.output != "-" else None
+    results = _decode(model, job, options, journal)
+    _write(args.output, _render(args, model, job, results))
+    if journal is not None:
+        journal.remove()
+
+
+def _read_input(path: str) -> list[str]:
+    from seqjax.data import sources
+
+    if path == "-":
+        return [line.rstrip("\n") for line in sys.stdin]
+    sources.count_lines(path)  # finds what is wrong with it
+    return list(sources.iterate_lines([path]))
+
+
+def _text_job(texts: list[str]) -> Job:
+    return Job(inputs=texts, order=range(len(texts)))
+
+
+def _data_job(args: argparse.Namespace, model: Any) -> Job:
+    """A split of a data folder, printed in the order of fairseq's batches."""
+    from seqjax.config import BatchingConfig
+    from seqjax.data import planning
+
+    task = dataclasses.replace(
+        model.task, config=dataclasses.replace(model.task.config, data=args.data)
+    )
+    task.check_folder(args.data)
+    dataset = task.dataset(args.subset, need_target=False)
+    rows = [dataset.sentence(i) for i in range(len(dataset))]
+    plan = planning.make_plan(
+        dataset.lengths, train=False, seed=1,
+        batching=BatchingConfig(
+            mode="fairseq", max_tokens=getattr(args, "max_tokens", 12000),
+            max_sentences=getattr(args, "batch_size", None),
+            skip_invalid_size_inputs_valid_test=False,
+        ),
+    )
+    references = None if dataset.target is None else [row[1] for row in rows]
+    size = getattr(args, "prefix_size", 0)
+    if size and references is None:
+        raise ConfigError(f"--prefix-size needs targets, which {args.data} has not")
+    return Job(
+        inputs=[row[0] for row in rows], references=references, order=plan.epoch(1).ids.tolist(),
+        prefixes=[r[:size] for r in references] if size and references else None,
+    )
+
+
+class Journal:
+    """Finished sentences of an unfinished job: one JSON line each, after a line that says
+    of which job. A torn last line, of a job that was killed while writing, is dropped."""
+
+    def __init__(self, path: str, found: dict[int, list[dict[str, Any]]]) -> None:
+        self.path, self.found = path, found
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by remove)
+
+    @classmethod
+    def open(cls, args: argparse.Namespace, model: Any, job: Job, options: dict) -> Journal:
+        path = args.output + ".part"
+        header = _fingerprint(args, model, job, options)
+        found: dict[int, list[dict[str, Any]]] = {}
+        try:
+            with open(path, "rb") as file:
+                lines = file.read().split(b"\n")
+        except FileNotFoundError:
+            lines = []
+        if lines and lines[0].decode("utf-8", "replace") == header:
+            whole = lines[:-1]  # what follows the last newline is torn, or empty
+            for line in whole[1:]:
+                entry = json.loads(line)
+                found[entry["id"]] = entry["hypotheses"]
+            with open(path, "r+b") as file:
+                file.truncate(sum(len(line) + 1 for line in whole))
+            print(f"{path}: {len(found)} of {len(job.inputs)} sentences are done already",
+                  file=sys.stderr)
+        else:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(header + "\n")
+        return cls(path, found)
+
+    def add(self, index: int, hypotheses: list[dict[str, Any]]) -> None:
+        """Keeps one sentence's result."""
+        self._file.write(json.dumps({"id": index, "hypotheses": hypotheses}) + "\n")
+        self._file.flush()
+
+    def remove(self) -> None:
+        """The output is complete."""
+        self._file.close()
+        os.remove(self.path)
+
+
+def _fingerprint(args: argparse.Namespace, model: Any, job: Job, options: dict) -> str:
+    digest = hashlib.sha256()
+    for item in job.inputs:
+        digest.update((item if isinstance(item, str) else item.tobytes().hex()).encode() + b"\n")
+    about = {
+        "inputs": digest.hexdigest(), "checkpoint": os.path.abspath(args.checkpoint),
+        "which": args.which, "model": model.identity, "dtype": args.dtype,
+        "options": {k: options[k] for k in sorted(options)},
+    }
+    return json.dumps(about, sort_keys=True, default=str)
+
+
+def _decode(
+    model: Any, job: Job, options: dict[str, Any], journal: Journal | None
+) -> list[list[dict[str, Any]]]:
+    """Plain results of every input, those of an earlier run included."""
+    found = dict(journal.found) if journal else {}
+    todo = [i for i in range(len(job.inputs)) if i not in found]
+    progress = cli.Progress(len(job.inputs), unit="sentences", done=len(found))
+    stream = model.stream(
+        [job.inputs[i] for i in todo], numbers=todo,
+        prefixes=None if job.prefixes is None else [job.prefixes[i] for i in todo], **options
+    )
+    for place, hypotheses in stream:
+        index = todo[place]
+        found[index] = [
+            {"tokens": h.tokens.tolist(), "score": h.score, "text": h.text,
+             "positional_scores": [float(x) for x in h.positional_scores]}
+            for h in hypotheses
+        ]
+        if journal:
+            journal.add(index, found[index])
+        progress.add(1)
+    progress.close()
+    return [found[i] for i in range(len(job.inputs))]
+
+
+def _render(
+    args: argparse.Namespace, model: Any, job: Job, results: list[list[dict[str, Any]]]
+) -> Iterator[str]:
+    """The lines of the output."""
+    if args.format == "text":
+        for hypotheses in results:
+            yield hypotheses[0]["text"]
+    elif args.format == "jsonl":
+        for index, hypotheses in enumerate(results):
+            source = job.inputs[index]
+            text = source if isinstance(source, str) else model.task.decode_source(source)
+            yield json.dumps({"id": index, "source": text, "hypotheses": hypotheses},
+                             ensure_ascii=False)
+    else:
+        for index in job.order:
+            reference = None if job.references is None else job.references[index]
+            yield from fairseq_lines(
+                model, index, job.inputs[index], reference, results[index],
+                post_process=args.post_process,
+            )
+
+
+def fairseq_lines(
+    model: Any, index: int, source: Any, reference: np.ndarray | None,
+    hypotheses: list[dict[str, Any]], *, post_process: str | None, timing: str | None = None,
+) -> Iterator[str]:
+    """What fairseq-generate prints of one sentence; scores in base 2."""
+    task = model.task
+    ids = task.encode_source(source) if isinstance(source, str) else source
+    yield f"S-{index}\t{task.source_vocab.string(ids, post_process=post_process)}"
+    if timing is not None:
+        yield f"W-{index}\t{timing}"
+    if reference is not None:
+        text = task.target_vocab.string(reference, post_process=post_process, escape_unk=True)
+        yield f"T-{index}\t{text}"
+    for hypothesis in hypotheses:
+        text = task.target_vocab.string(hypothesis["tokens"], post_process=post_process)
+        score = np.float32(hypothesis["score"]) / np.float32(np.log(2))
+        positional = np.array(hypothesis["positional_scores"], np.float32) / np.float32(np.log(2))
+        tokenizer = task.target_tokenizer
+        detokenised = text if tokenizer is None else hypothesis["text"]
+        yield f"H-{index}\t{float(score)}\t{text}"
+        yield f"D-{index}\t{float(score)}\t{detokenised}"
+        yield f"P-{index}\t" + " ".join(f"{x:.4f}" for x in positional)
+
+
+def _check_output(path: str) -> None:
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        raise ConfigError(f"--output {path}: is a folder")
+    if not os.path.isdir(folder):
+        raise ConfigError(f"--output {path}: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"--output {path}: cannot write to the folder {folder}")
+
+
+def _write(path: str, lines: Iterator[str]) -> None:
+    """All lines, to a file at once or to stdout."""
+    if path == "-":
+        for line in lines:
+            print(line)
+        return
+    temporary = f"{path}.tmp{os.getpid()}"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,267 @@
+"""Load a trained model and use it from Python.
+
+    m = seqjax.load("runs/demo")
+    m.translate("Battery level", beam=5)                  # "Batteriestand"
+    m.translate(["Battery level", "Living room"])         # a list for a list
+    m.generate(["Battery level"], beam=5, nbest=5)        # lists of Hypothesis
+    m.score(["Battery level"], ["Batteriestand"])         # one Hypothesis a pair
+    m.log_probs([[8, 15, 2]], [[2, 31]])                  # [1, 2, V]
+
+Inputs of any number and length are sorted, batched and put back in order inside; results
+do not depend on the batching.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import config as configuration
+from seqjax import generation, losses, models, tasks
+from seqjax.config import Config, ConfigError, GenerationConfig
+from seqjax.generation.decoder import Decoder, Prepared
+from seqjax.generation.scoring import Scorer
+from seqjax.training import checkpoints
+
+Ids = Sequence[int] | np.ndarray
+Input = str | Ids
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Hypothesis(generation.hypothesis.Hypothesis):
+    """One output for one source: `tokens`, `score`, `positional_scores` and their text."""
+
+    text: str
+    """Plain text, detokenised."""
+
+
+def resolve(raw: Mapping[str, Any]) -> Config:
+    """The full configuration from sparse plain data, with every family known."""
+    return configuration.resolve(
+        raw, tasks=tasks.CONFIGS, models=models.CONFIGS, losses=losses.CONFIGS,
+        archs=models.ARCHS,
+    )
+
+
+def compute_dtype(name: str) -> Any:
+    """The type that `train.compute_dtype` means on this machine."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)
+
+
+def load(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *,
+    which: str = "best", dtype: str = "auto",
+) -> Translator:
+    """A trained model, ready to use.
+
+    Args:
+      path: a work folder of `seqjax.train` or one checkpoint in it; several, as a list
+        or joined by colons, make an ensemble.
+      which: of a work folder, its `best` or its `last` checkpoint.
+      dtype: of matrix products: `float32`, `bfloat16`, or `auto` (float32 on a CPU).
+
+    Raises:
+      seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`.
+      ConfigError: the members of an ensemble have different vocabularies.
+    """
+    paths = _paths(path)
+    members = [_load_one(each, which=which, dtype=dtype) for each in paths]
+    task, config = members[0][0], members[0][1]
+    for (other, *_), name in zip(members[1:], paths[1:], strict=True):
+        if other.target_vocab != task.target_vocab or other.source_vocab != task.source_vocab:
+            raise ConfigError(f"{name}: its vocabularies are not those of {paths[0]}")
+    return Translator(
+        task=task, config=config, models=tuple(m for *_, m, _ in members),
+        params=tuple(p for *_, p in members),
+        identity=" ".join(str(checkpoints.find(p, which=which).resolve()) for p in paths),
+    )
+
+
+def _paths(path: Any) -> list[str]:
+    if isinstance(path, (list, tuple)):
+        return [os.fspath(p) for p in path]
+    path = os.fspath(path)
+    return [path] if os.path.exists(path) else path.split(os.pathsep)
+
+
+def _load_one(path: str, *, which: str, dtype: str) -> tuple[Any, Config, Any, Any]:
+    raw, assets, params = checkpoints.load_for_inference(path, which=which)
+    config = resolve(raw)
+    task = tasks.from_assets(config, assets)
+    model = models.build(config.model, **task.vocab_sizes, compute_dtype=compute_dtype(dtype))
+    return task, config, model, jax.tree.map(jnp.asarray, params)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Translator:
+    """A translation model, or an ensemble of several, with its vocabularies."""
+
+    task: Any
+    config: Config
+    models: tuple[Any, ...]
+    params: tuple[Any, ...]
+    identity: str = ""
+    """Which checkpoints these are."""
+    _decoders: dict[GenerationConfig, Decoder] = dataclasses.field(default_factory=dict, repr=False)
+
+    def translate(self, texts: str | Sequence[str], **options: Any) -> Any:
+        """The best translation of each text.
+
+        Args:
+          texts: a string, or strings; leave their tokenization to the model.
+          **options: fields of `GenerationConfig`: beam, lenpen, sampling, ...
+
+        Returns:
+          A string for a string, a list for a list.
+        """
+        single = isinstance(texts, str)
+        found = self.generate([texts] if single else texts, **options)
+        best = [hypotheses[0].text for hypotheses in found]
+        return best[0] if single else best
+
+    def generate(
+        self, inputs: Sequence[Input], *, prefixes: Sequence[Input] | None = None, **options: Any
+    ) -> list[list[Hypothesis]]:
+        """At most `nbest` hypotheses of each input, best first.
+
+        Args:
+          inputs: texts, or lists of source ids that end in eos.
+          prefixes: what each output must begin with: texts, or ids without eos.
+          **options: fields of `GenerationConfig`.
+
+        Raises:
+          ConfigError: an unknown option, or options that contradict each other.
+          ValueError: an input over the model's limit, by its number from 0.
+        """
+        out: list[list[Hypothesis]] = [[] for _ in inputs]
+        for index, hypotheses in self.stream(inputs, prefixes=prefixes, **options):
+            out[index] = hypotheses
+        return out
+
+    def stream(
+        self, inputs: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
+        numbers: Sequence[int] | None = None, **options: Any,
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """As `generate`, one input at a time as batches finish, with its place in `inputs`.
+
+        Args:
+          numbers: what each input's random samples depend on (default: its place).
+        """
+        if isinstance(inputs, str):
+            raise TypeError("inputs: give a list of texts (or use translate for one text)")
+        decoder = self.decoder(**options)
+        sources = [self.source_ids(x) for x in inputs]
+        starts = None
+        if prefixes is not None:
+            starts = [self.task.encode_target(p)[:-1] if isinstance(p, str) else np.asarray(p)
+                      for p in prefixes]
+        for part in decoder.stream(
+            self._prepared(decoder), sources, prefixes=starts, numbers=numbers
+        ):
+            for index, hypotheses in zip(part.indices, part.hypotheses, strict=True):
+                yield index, [self._with_text(h) for h in hypotheses]
+
+    def score(self, sources: Sequence[Input], targets: Sequence[Input]) -> list[Hypothesis]:
+        """How probable each target is, teacher-forced; `score` is the mean per token.
+
+        Args:
+          sources, targets: texts, or lists of ids that end in eos.
+        """
+        if len(sources) != len(targets):
+            raise ValueError(f"score: {len(sources)} sources but {len(targets)} targets")
+        found = Scorer(self.models).score(
+            self.params, [self.source_ids(x) for x in sources],
+            [self.task.encode_target(t) if isinstance(t, str) else np.asarray(t, np.int32)
+             for t in targets],
+        )
+        return [self._with_text(h) for h in found]
+
+    def log_probs(self, sources: Sequence[Ids], prev_output_tokens: Sequence[Ids]) -> np.ndarray:
+        """Natural log-probabilities of every next token.
+
+        Args:
+          sources: lists of source ids that end in eos.
+          prev_output_tokens: lists of target ids that begin with eos.
+
+        Returns:
+          [B, T, V] float32, T the longest of `prev_output_tokens`; zeros on padding.
+        """
+        if len(sources) != len(prev_output_tokens):
+            raise ValueError(
+                f"log_probs: {len(sources)} sources but {len(prev_output_tokens)} targets"
+            )
+        longest = max((len(p) for p in prev_output_tokens), default=0)
+        out = np.zeros((len(sources), longest, len(self.task.target_vocab)), np.float32)
+        order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+        for start in range(0, len(order), 16):
+            rows = order[start : start + 16]
+            source = _padded([sources[i] for i in rows], rows=16)
+            prev = _padded([prev_output_tokens[i] for i in rows], rows=16)
+            found = np.asarray(self._log_probs(self.params, source, prev))
+            for row, i in enumerate(rows):
+                n = len(prev_output_tokens[i])
+                out[i, :n] = found[row, :n]
+        return out
+
+    def encode(self, text: str) -> np.ndarray:
+        """Source text -> ids with final eos."""
+        return self.task.encode_source(text)
+
+    def decode(self, ids: Ids) -> str:
+        """Target ids -> plain text."""
+        return self.task.decode_target(ids)
+
+    def decoder(self, **options: Any) -> Decoder:
+        """The compiled search for these options; kept for the next call."""
+        plain = configuration.to_plain(self.config.generation)
+        settings = configuration.build(GenerationConfig, {**plain, **options}, "generation")
+        if settings not in self._decoders:
+            self._decoders[settings] = Decoder(
+                self.models, settings, unk=self.task.target_vocab.unk
+            )
+        return self._decoders[settings]
+
+    @functools.cached_property
+    def _log_probs(self) -> Any:
+        def mean_log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
+            each = []
+            for model, p in zip(self.models, params, strict=True):
+                logits = model.features(p, prev, model.encode(p, source)).logits()
+                each.append(jax.nn.log_softmax(logits, axis=-1))
+            # fairseq's ensembles average probabilities.
+            return jax.nn.logsumexp(jnp.stack(each), axis=0) - np.log(len(each))
+
+        return jax.jit(mean_log_probs)
+
+    def _prepared(self, decoder: Decoder) -> Prepared:
+        if "_weights" not in self.__dict__:
+            self._weights = decoder.prepare(self.params)
+        return self._weights
+
+    def source_ids(self, x: Input) -> np.ndarray:
+        """A text or ids as ids with final eos."""
+        return self.task.encode_source(x) if isinstance(x, str) else np.asarray(x, np.int32)
+
+    def _with_text(self, h: generation.hypothesis.Hypothesis) -> Hypothesis:
+        return Hypothesis(
+            tokens=h.tokens, score=h.score, positional_scores=h.positional_scores,
+            text=self.task.decode_target(h.tokens),
+        )
+
+
+def _padded(rows_of_ids: Sequence[Ids], *, rows: int, pad: int = 1) -> np.ndarray:
+    """[rows, multiple of 16] int32; missing rows are all padding."""
+    width = -(-max(len(r) for r in rows_of_ids) // 16) * 16
+    out = np.full((rows, width), pad, np.int32)
+    for i, ids in enumerate(rows_of_ids):
+        out[i, : len(ids)] = ids
+    return out

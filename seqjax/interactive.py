@@ -1,0 +1,98 @@
+"""Translate what is typed or piped in, as it comes.
+
+    python -m seqjax.interactive --checkpoint runs/demo
+    cat test.en | python -m seqjax.interactive --checkpoint runs/demo --buffer-size 64 --format fairseq
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+from seqjax import cli
+from seqjax.config import ConfigError, GenerationConfig
+from seqjax.generate import add_line_flags, add_model_flags, add_search_flags, fairseq_lines
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m seqjax.interactive", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_model_flags(parser)
+    parser.add_argument("--input", default="-", help="file to read; - is stdin (default)")
+    parser.add_argument("--buffer-size", type=int, default=1,
+                        help="read this many lines before translating them together")
+    parser.add_argument("--format", choices=("text", "fairseq"), default="text",
+                        help="text: the translation alone. fairseq: S-, W-, H-, D- and P- lines")
+    add_line_flags(parser)
+    add_search_flags(parser)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse(arguments)
+    size = max(args.buffer_size, 1)
+    batch_size = getattr(args, "batch_size", None)
+    if batch_size is not None and batch_size > size:
+        raise ConfigError(f"--batch-size {batch_size} is more than --buffer-size {size}")
+    if args.input == "-":
+        _translate_all(args, sys.stdin, size)
+        return
+    try:
+        file = open(args.input, encoding="utf-8")  # noqa: SIM115 (closed below)
+    except FileNotFoundError:
+        raise ConfigError(f"--input {args.input}: no such file") from None
+    with file:
+        _translate_all(args, file, size)
+
+
+def _translate_all(args: argparse.Namespace, file: TextIO, size: int) -> None:
+    from seqjax import hub
+
+    model = hub.load(args.checkpoint, which=args.which, dtype=args.dtype)
+    options = cli.given_fields(args, GenerationConfig)
+    model.decoder(**options)  # contradictions show before the first line
+    if file.isatty():
+        print("Type a sentence and press return; end with ctrl-d.", file=sys.stderr)
+    number = 0
+    for lines in _buffers(file, size):
+        begun = time.monotonic()
+        found = model.generate(lines, **options)
+        seconds = time.monotonic() - begun
+        for line, hypotheses in zip(lines, found, strict=True):
+            if args.format == "text":
+                print(hypotheses[0].text, flush=True)
+            else:
+                _print_fairseq(model, number, line, hypotheses, args, seconds / len(lines))
+            number += 1
+
+
+def _buffers(file: TextIO, size: int) -> Iterator[list[str]]:
+    lines: list[str] = []
+    for line in file:
+        lines.append(line.rstrip("\n"))
+        if len(lines) == size:
+            yield lines
+            lines = []
+    if lines:
+        yield lines
+
+
+def _print_fairseq(
+    model: Any, number: int, line: str, hypotheses: list[Any], args: argparse.Namespace,
+    seconds: float,
+) -> None:
+    plain = [{"tokens": h.tokens, "score": h.score, "text": h.text,
+              "positional_scores": h.positional_scores} for h in hypotheses]
+    for text in fairseq_lines(
+        model, number, line, None, plain, post_process=args.post_process,
+        timing=f"{seconds:.3f}\tseconds",
+    ):
+        print(text, flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

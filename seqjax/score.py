@@ -1,0 +1,77 @@
+"""Score a file of hypotheses against a file of references.
+
+    python -m seqjax.score --sys hyp.de --ref ref.de --metric sacrebleu chrf ter
+    python -m seqjax.score --sys hyp.tok.de --ref ref.tok.de      # fairseq-score's BLEU4 line
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from seqjax import cli
+from seqjax.config import ConfigError
+from seqjax.data import sources
+from seqjax.tasks import metrics
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """fairseq-score's flags, and `--metric`."""
+    parser = argparse.ArgumentParser(prog="python -m seqjax.score", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-s", "--sys", default="-", help="hypotheses, one a line; - is stdin")
+    parser.add_argument("-r", "--ref", required=True, help="references, one a line")
+    parser.add_argument("--metric", nargs="+", choices=sorted(metrics.METRICS),
+                        help="default: bleu, fairseq's BLEU of tokenised text")
+    parser.add_argument("-o", "--order", type=int, default=4, help="bleu: longest n-gram")
+    parser.add_argument("--ignore-case", action="store_true")
+    parser.add_argument("--sacrebleu", action="store_true", help="the same as --metric sacrebleu")
+    parser.add_argument("--sentence-bleu", action="store_true",
+                        help="one line a sentence, of the first metric")
+    parser.add_argument("--tokenize", default="13a", help="sacrebleu's tokenizer")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse(arguments)
+    sources.count_lines(args.ref)
+    references = list(sources.iterate_lines([args.ref]))
+    if args.sys == "-":
+        hypotheses = [line.rstrip("\n") for line in sys.stdin]
+    else:
+        sources.count_lines(args.sys)
+        hypotheses = list(sources.iterate_lines([args.sys]))
+    if len(hypotheses) != len(references):
+        raise ConfigError(
+            f"{args.sys} has {len(hypotheses)} lines, {args.ref} {len(references)}: they must "
+            "match line by line"
+        )
+    names = args.metric or (["sacrebleu"] if args.sacrebleu else ["bleu"])
+    if args.sentence_bleu:
+        for number, pair in enumerate(zip(hypotheses, references, strict=True)):
+            print(f"{number} {_score(names[0], [pair[0]], [pair[1]], args).text}")
+        return
+    found = [_score(name, hypotheses, references, args) for name in names]
+    if args.json:
+        print(json.dumps({s.name: {"score": s.score, "signature": s.signature} for s in found}))
+        return
+    for score in found:
+        print(score.text + (f"  [{score.signature}]" if score.signature else ""))
+
+
+def _score(
+    name: str, hypotheses: Sequence[str], references: Sequence[str], args: argparse.Namespace
+) -> metrics.Score:
+    options = {"lowercase": args.ignore_case}
+    if name == "bleu":
+        options["order"] = args.order
+    if name == "sacrebleu":
+        options["tokenize"] = args.tokenize
+    return metrics.METRICS[name](hypotheses, references, **options)
+
+
+if __name__ == "__main__":
+    cli.run(main)
