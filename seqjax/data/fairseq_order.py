@@ -26,10 +26,14 @@ _MENU_CANDIDATES = 768
 def ordered_ids(lengths: Lengths, *, seed: int, shuffle: bool = True) -> np.ndarray:
     """[N] int64: fairseq's `ordered_indices` under `numpy_seed(seed)`.
 
-    A permutation, then stable sorts by target and by source length (`LanguagePairDataset`).
+    A permutation, then stable sorts by target and by source length (`LanguagePairDataset`);
+    without sources (`MonolingualDataset`) by length, ties in the order of the permutation's
+    values, which is its inverse.
     """
     n = len(lengths)
     ids = np.random.RandomState(seed).permutation(n) if shuffle else np.arange(n)
+    if lengths.source is None:
+        return np.lexsort((ids, lengths.target)).astype(np.int64)
     for side in (lengths.target, lengths.source):
         if side is not None:
             ids = ids[np.argsort(side[ids], kind="stable")]
