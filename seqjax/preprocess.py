@@ -105,6 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments.parse_args(argv)
     try:
         _run(args, arguments)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
     except KNOWN_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,6 +15,8 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from seqjax.data.sources import SourceError, one_line
 
 # TFDS's names for what fairseq calls valid.
@@ -61,7 +63,7 @@ def open_corpus(
     """
     tfds = _import_tfds()
     builder = _builder(tfds, name, data_dir=data_dir, download=download)
-    features = _leaves(builder.info.features)
+    features = sorted(_leaves(tfds, builder.info.features))
     keys, langs = _choose(builder.info, features, name, keys=list(keys), langs=list(langs))
     splits = {
         ours: theirs[0]
@@ -138,14 +140,14 @@ def _require_network(name: str) -> None:
         ) from None
 
 
-def _leaves(features: Any, prefix: str = "") -> list[str]:
+def _leaves(tfds: Any, features: Any, prefix: str = "") -> list[str]:
     """Paths of the features that are text."""
     found: list[str] = []
     for key, feature in features.items():
         path = f"{prefix}{key}"
-        if hasattr(feature, "items"):
-            found += _leaves(feature, f"{path}/")
-        elif getattr(getattr(feature, "np_dtype", None), "__name__", "") in ("str", "object_"):
+        if isinstance(feature, tfds.features.FeaturesDict):
+            found += _leaves(tfds, feature, f"{path}/")
+        elif feature.shape == () and np.dtype(feature.np_dtype).kind in "OSU":
             found.append(path)
     return found
 
