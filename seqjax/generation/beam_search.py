@@ -222,7 +222,7 @@ class Search:
             return scores
         values = ban_repeated_ngrams(
             scores.values, history(state), state.position, size=size, free=rules.forced == FREE)
-        return scores.replace(values=values, maxima=block_maxima(values))
+        return dataclasses.replace(scores, values=values, maxima=block_maxima(values))
 
 
 def capacities(needed: int, largest: int) -> list[int]:

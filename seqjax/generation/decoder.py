@@ -156,11 +156,11 @@ class Decoder:
 
     def _run(
         self, prepared: Prepared, batches: list[DecodingBatch], sources: list[np.ndarray],
-        prefixes: list[np.ndarray], limits: list[np.ndarray],
+        prefixes: list[np.ndarray], limits: list[np.ndarray], seeds: np.ndarray,
     ) -> Iterator[Decoded]:
         running: collections.deque[_Run] = collections.deque()
         for batch, limit in zip(batches, limits, strict=True):
-            running.append(self._start(prepared, batch, sources, prefixes, limit))
+            running.append(self._start(prepared, batch, sources, prefixes, limit, seeds))
             if len(running) >= IN_FLIGHT:
                 yield self._finish(running.popleft())
         while running:

@@ -7,6 +7,7 @@ when hypotheses change places. It knows candidates; it knows neither models nor 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -84,8 +85,8 @@ def grow_state(state: SearchState, *, capacity: int) -> SearchState:
     """The same search with room for `capacity` steps."""
     b, w, c = state.ancestors.shape
     wider = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, capacity - c)))  # noqa: E731
-    return state.replace(
-        ancestors=jnp.concatenate([state.ancestors, _own_slots(b, w, capacity - c)], axis=2),
+    return dataclasses.replace(
+        state, ancestors=jnp.concatenate([state.ancestors, _own_slots(b, w, capacity - c)], axis=2),
         chosen=wider(state.chosen), totals=wider(state.totals), parents=wider(state.parents))
 
 

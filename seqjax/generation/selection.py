@@ -55,7 +55,7 @@ def candidate_count(beam: int, vocabulary: int, *, multiple: int = 2) -> int:
 def first_step(scores: Scores, position: jax.Array) -> Scores:
     """Leaves hypothesis 0 alone alive at position 0."""
     alive = (position > 0) | (jnp.arange(scores.plus.shape[1]) == 0)
-    return scores.replace(plus=jnp.where(alive, scores.plus, -jnp.inf))
+    return dataclasses.replace(scores, plus=jnp.where(alive, scores.plus, -jnp.inf))
 
 
 def replicate_first(scores: Scores, rules: StepRules) -> tuple[Scores, jax.Array]:
@@ -157,7 +157,7 @@ class DiverseSelection:
         every = jax.tree.map(lambda *parts: jnp.stack(parts, axis=2), *found)  # [B, size, G]
         same = every.tokens[:, :, None, :] == every.tokens[:, :, :, None]
         flat = jax.tree.map(lambda x: x.reshape(b, w), every)
-        flat = flat.replace(beams=jnp.take_along_axis(owner, flat.beams, axis=1))
+        flat = dataclasses.replace(flat, beams=jnp.take_along_axis(owner, flat.beams, axis=1))
         return flat, memory + same.sum(1)
 
 
