@@ -24,7 +24,7 @@ def build(where: pathlib.Path, file_format: str) -> dict[str, str]:
     """Two datasets: a translation one, and one with nested and other features."""
     import tensorflow_datasets as tfds
 
-    class Verses(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    class Verses(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
@@ -41,7 +41,7 @@ def build(where: pathlib.Path, file_format: str) -> dict[str, str]:
             for i in range(SIZES[split]):
                 yield i, {"de": f"Satz {i}\nvon {split}", "en": f"sentence ü {i}"}
 
-    class Nested(Verses, skip_registration=True):
+    class Nested(Verses, skip_registration=True):  # type: ignore
         def _info(self):
             text = tfds.features.Text()
             return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({
