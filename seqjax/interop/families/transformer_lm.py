@@ -1,0 +1,142 @@
+"""fairseq's `transformer_lm`: the names of its weights and their history.
+
+What an adaptive softmax shares with an adaptive input, fairseq writes under both names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from seqjax.config import ConfigError
+from seqjax.interop.fairseq_config import ModelKeys
+from seqjax.interop.families import adaptive
+from seqjax.interop.families.base import Family, State
+from seqjax.interop.families.transformer import number_norms, split_in_proj
+from seqjax.models.transformer_lm_config import TransformerLMConfig
+
+_OUTPUT = "decoder.output_projection.weight"
+_WORDS = "decoder.embed_tokens.weight"
+
+
+def upgrade(state: State, config: TransformerLMConfig) -> tuple[State, TransformerLMConfig]:
+    """Today's names, and what old files tell by their weights alone.
+
+    Old files have keys for final norms and tied projections that mean something else; the
+    weights are clear: a final norm is there or not, tied projections are equal.
+    """
+    state = number_norms(split_in_proj(state))
+    if "decoder.embed_out" in state and _OUTPUT not in state:
+        state[_OUTPUT] = state.pop("decoder.embed_out")
+    if "decoder.adaptive_softmax.head.weight" in state and config.tie_adaptive_weights:
+        raise ConfigError(
+            "the checkpoint's adaptive softmax has a head of its own, but its config says"
+            " tie_adaptive_weights")
+    version = state.get("decoder.version")
+    old = version is None or float(np.asarray(version).reshape(-1)[0]) <= 2
+    if config.decoder_normalize_before:
+        if old:
+            for leaf in ("weight", "bias"):
+                state.pop(f"decoder.layer_norm.{leaf}", None)
+        if "decoder.layer_norm.weight" not in state:
+            config = dataclasses.replace(config, no_decoder_final_norm=True)
+    if config.tie_adaptive_weights and not config.tie_adaptive_proj:
+        pair = [state.get(n) for n in ("decoder.adaptive_softmax.tail.0.0.weight",
+                                       "decoder.embed_tokens.embeddings.1.1.weight")]
+        if pair[0] is not None and pair[1] is not None and np.array_equal(pair[0], pair[1]):
+            config = dataclasses.replace(config, tie_adaptive_proj=True)
+    return state, _without_last_cutoff(config, state)
+
+
+def _without_last_cutoff(config: TransformerLMConfig, state: State) -> TransformerLMConfig:
+    """A last cutoff that is the vocabulary's size says nothing; without it there is always
+    one tail per cutoff (see `copies`)."""
+    sizes = dict(zip(("adaptive_input_cutoff", "adaptive_softmax_cutoff"), vocabulary(state),
+                     strict=True))
+    shorter = {}
+    for key, size in sizes.items():
+        cutoffs = getattr(config, key)
+        if cutoffs is not None and len(cutoffs) > 1 and cutoffs[-1] == size:
+            shorter[key] = cutoffs[:-1]
+    return dataclasses.replace(config, **shorter)
+
+
+def vocabulary(state: State) -> tuple[int, int]:
+    """Entries that are read and that are predicted."""
+    if _WORDS in state:
+        read = state[_WORDS].shape[0]
+    else:
+        read = _rows(state, "decoder.embed_tokens.embeddings.{}.0.weight")
+    tails = _rows(state, "decoder.adaptive_softmax.tail.{}.2.weight", least=0)
+    if "decoder.adaptive_softmax.head.class_proj.weight" in state:
+        return read, tails + state["decoder.adaptive_softmax.head.word_proj.weight"].shape[0]
+    if "decoder.adaptive_softmax.head.weight" in state:
+        classes = _count(state, "decoder.adaptive_softmax.tail.{}.2.weight")
+        head = state["decoder.adaptive_softmax.head.weight"].shape[0]
+        return read, tails + head - classes
+    return read, state[_OUTPUT].shape[0] if _OUTPUT in state else read
+
+
+def _count(state: State, pattern: str) -> int:
+    number = 0
+    while pattern.format(number) in state:
+        number += 1
+    return number
+
+
+def _rows(state: State, pattern: str, *, least: int = 1) -> int:
+    count = max(least, _count(state, pattern))
+    return sum(state[pattern.format(i)].shape[0] for i in range(count))
+
+
+def copies(config: TransformerLMConfig) -> Mapping[str, str]:
+    """Tied weights, which fairseq writes under each of their names."""
+    if config.adaptive_softmax_cutoff is None:
+        return {_OUTPUT: _WORDS} if config.share_decoder_input_output_embed else {}
+    if not config.tie_adaptive_weights:
+        return {}
+    band, softmax = "decoder.embed_tokens.embeddings", "decoder.adaptive_softmax"
+    found = {f"{softmax}.head.word_proj.weight": f"{band}.0.0.weight"}
+    for i in range(len(config.adaptive_softmax_cutoff)):
+        found[f"{softmax}.tail.{i}.2.weight"] = f"{band}.{i + 1}.0.weight"
+        if config.tie_adaptive_proj:
+            found[f"{softmax}.tail.{i}.0.weight"] = f"{band}.{i + 1}.1.weight"
+    return found
+
+
+def constants(config: TransformerLMConfig) -> State:
+    """The version of the format, and buffers without meaning."""
+    return {
+        "decoder.version": np.array([3], np.float32),
+        **adaptive.constants(
+            softmax=config.adaptive_softmax_cutoff is not None,
+            adaptive_input=config.adaptive_input, tied=config.tie_adaptive_weights,
+        ),
+    }
+
+
+KEYS = ModelKeys(
+    refused={
+        "character_embeddings": (False,), "decoder_layers_to_keep": ("",),
+        "base_layers": (0,), "decoder_xformers_att_config": ("",),
+        "scale_fc": (False,), "scale_attn": (False,), "scale_heads": (False,),
+        "scale_resids": (False,),
+    },
+    dropped={"quant_noise_pq": (0, 0.0), "quant_noise_scalar": (0, 0.0)},
+    aliases={"relu_dropout": "activation_dropout", "tokens_per_sample": "max_target_positions"},
+)
+
+FAMILY = Family(
+    keys=KEYS,
+    vocabulary=vocabulary,
+    upgrade=upgrade,
+    ignored=(
+        r"decoder\.version", r"decoder\.embed_positions\.(_float_tensor|weights)",
+        *adaptive.IGNORED,
+    ),
+    copies=copies,
+    constants=constants,
+    renames=adaptive.RENAMES,
+)
