@@ -5,10 +5,11 @@ Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither
 
     python scripts/record_families.py tests/goldens
 
-`args` (JSON) are the keys given beyond the architecture's, `state/*` the weights under
-fairseq's names, `source` and `prev` and `target` the batch (padded on the right; fairseq is
-given its sources padded on the left), `lprobs` the log-probabilities, `loss` and `grad/*`
-the label-smoothed loss and the norm of its gradient per parameter, `step_lprobs` the
+`about` (JSON) has the architecture, the `args` given beyond it, the weights' names and
+shapes in the order of the flat `weights`, and the names of those with a gradient in the
+order of `grads`, its norms. `source`, `prev` and `target` are the batch (padded on the right;
+fairseq is given its sources padded on the left), `lprobs` the log-probabilities, `loss` the
+label-smoothed loss (with an adaptive softmax: adaptive_loss), `step_lprobs` the
 log-probabilities of position-by-position decoding.
 """
 
@@ -52,7 +53,7 @@ CASES: dict[str, tuple[str, dict]] = {
         encoder_embed_dim=6, decoder_embed_dim=6, decoder_out_embed_dim=6,
         share_all_embeddings=True)),
     "lstm/adaptive": ("lstm", dict(
-        _LSTM, decoder_hidden_size=8, criterion="adaptive_loss", adaptive_softmax_cutoff="8,14")),
+        _LSTM, decoder_hidden_size=16, criterion="adaptive_loss", adaptive_softmax_cutoff="8,14")),
     "fconv/mixed": ("fconv", dict(
         _FCONV, encoder_layers="[(6, 3)] * 2 + [(5, 2), (8, 4, 2), (7, 1, 0)]",
         decoder_layers="[(6, 3), (5, 2, 0), (7, 4, 2)]", decoder_attention="[True, False, True]")),
@@ -137,6 +138,21 @@ def left_padded(source: np.ndarray) -> torch.Tensor:
     return torch.tensor(np.stack([np.roll(row, (row == 1).sum()) for row in source]))
 
 
+def objective(model, output, target: torch.Tensor) -> torch.Tensor:
+    """The summed loss of fairseq's criterions."""
+    softmax = getattr(model.decoder, "adaptive_softmax", None)
+    if softmax is not None:
+        logits, targets = softmax(output[0], target)
+        return sum(
+            torch.nn.functional.cross_entropy(x, y, ignore_index=1, reduction="sum")
+            for x, y in zip(logits, targets) if y is not None)
+    lprobs = model.get_normalized_probs(output, log_probs=True)
+    keep = target != 1
+    nll = -lprobs.gather(2, target[..., None])[..., 0][keep].sum()
+    each = SMOOTHING / (lprobs.shape[-1] - 1)
+    return (1 - SMOOTHING - each) * nll - each * lprobs[keep].sum()
+
+
 def record(arch: str, given: dict) -> dict[str, np.ndarray]:
     """Everything about one case."""
     torch.manual_seed(1)
@@ -151,32 +167,29 @@ def record(arch: str, given: dict) -> dict[str, np.ndarray]:
         encoded = model.encoder(left_padded(source), lengths)
         extra = {"encoder_out": encoded}
     output = model.decoder(inputs, **extra)
-    lprobs = model.get_normalized_probs(output, log_probs=True, sample={"target": None})
-    keep = (truth != 1)
-    nll = -lprobs.gather(2, truth[..., None])[..., 0][keep].sum()
-    smooth = -lprobs[keep].sum()
-    each = SMOOTHING / (sizes[1] - 1)
-    loss = (1 - SMOOTHING - each) * nll + each * smooth
+    loss = objective(model, output, truth)
     loss.backward()
-    result = {
-        "arch": np.array(arch), "args": np.array(json.dumps(given)), "prev": prev.astype(np.int8),
-        "target": target.astype(np.int8), "loss": loss.detach().numpy(),
-        "lprobs": lprobs.detach().numpy(), "nll": nll.detach().numpy(),
-        "source": source.astype(np.int8),
+    gradients = {k: v.grad.norm() for k, v in model.named_parameters() if v.grad is not None}
+    state = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
+    about = {
+        "arch": arch, "args": given, "grads": list(gradients),
+        "weights": {name: list(value.shape) for name, value in state.items()},
     }
-    for name, value in model.named_parameters():
-        if value.grad is not None:
-            result[f"grad/{name}"] = value.grad.norm().numpy()
-    for name, value in model.state_dict().items():
-        result[f"state/{name}"] = value.numpy()
     with torch.no_grad():
-        state, steps = {}, []
+        lprobs = model.get_normalized_probs(output, log_probs=True, sample={"target": None})
+    result = {
+        "about": np.array(json.dumps(about)), "source": source.astype(np.int8),
+        "prev": prev.astype(np.int8), "target": target.astype(np.int8),
+        "loss": loss.detach().numpy(), "lprobs": lprobs.numpy(),
+        "grads": torch.stack(list(gradients.values())).numpy(),
+        "weights": torch.cat([value.reshape(-1) for value in state.values()]).numpy(),
+    }
+    with torch.no_grad():
+        cache, steps = {}, []
         for t in range(prev.shape[1]):
-            out = model.decoder(inputs[:, : t + 1], incremental_state=state, **extra)
+            out = model.decoder(inputs[:, : t + 1], incremental_state=cache, **extra)
             steps.append(model.get_normalized_probs(
                 out, log_probs=True, sample={"target": None})[:, -1])
-            if encoded is None and t == 0 and not state:
-                raise RuntimeError(f"{arch} keeps no state")
     result["step_lprobs"] = torch.stack(steps, 1).numpy()
     return result
 

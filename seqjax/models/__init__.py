@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from seqjax.models.lstm_config import ARCHS as LSTM_ARCHS
+from seqjax.models.lstm_config import LM_ARCHS as LSTM_LM_ARCHS
+from seqjax.models.lstm_config import LSTMConfig, LSTMLanguageModelConfig
 from seqjax.models.transformer_config import ARCHS as TRANSFORMER_ARCHS
 from seqjax.models.transformer_config import TransformerConfig
 from seqjax.models.transformer_lm_config import ARCHS as TRANSFORMER_LM_ARCHS
@@ -13,18 +16,24 @@ from seqjax.models.transformer_lm_config import TransformerLMConfig
 CONFIGS: dict[str, type] = {
     "transformer": TransformerConfig,
     "transformer_lm": TransformerLMConfig,
+    "lstm": LSTMConfig,
+    "lstm_lm": LSTMLanguageModelConfig,
 }
 """`config.model.name` -> its dataclass."""
 
 ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
     **{arch: ("transformer", values) for arch, values in TRANSFORMER_ARCHS.items()},
     **{arch: ("transformer_lm", values) for arch, values in TRANSFORMER_LM_ARCHS.items()},
+    **{arch: ("lstm", values) for arch, values in LSTM_ARCHS.items()},
+    **{arch: ("lstm_lm", values) for arch, values in LSTM_LM_ARCHS.items()},
 }
 """`config.model.arch`, fairseq's architecture name -> (family, defaults it changes)."""
 
 _MODELS: dict[str, str] = {
     "transformer": "seqjax.models.transformer:TransformerModel",
     "transformer_lm": "seqjax.models.transformer_lm:TransformerLMModel",
+    "lstm": "seqjax.models.lstm:LSTMModel",
+    "lstm_lm": "seqjax.models.lstm_lm:LSTMLanguageModel",
 }
 """`config.model.name` -> where its model is; imported when it is built."""
 
