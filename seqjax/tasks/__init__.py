@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax.config import Config
+from seqjax.tasks.language_modeling import LanguageModelingConfig
 from seqjax.tasks.translation import TranslationConfig
 
 CONFIGS: dict[str, type] = {
+    "language_modeling": LanguageModelingConfig,
     "translation": TranslationConfig,
 }
 """`config.task.name` -> its dataclass."""
 
 _TASKS: dict[str, str] = {
+    "language_modeling": "seqjax.tasks.language_modeling:LanguageModelingTask",
     "translation": "seqjax.tasks.translation:TranslationTask",
 }
 """`config.task.name` -> where its task is."""

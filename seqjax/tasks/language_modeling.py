@@ -1,0 +1,233 @@
+"""Language modelling: blocks of running text, their vocabulary and tokenizer, the loss.
+
+fairseq's task of the same name, for models that predict the next token. It knows models
+by their protocol and search not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.config import Config, ConfigError
+from seqjax.data import folder, indexed, tokenizers
+from seqjax.data.blocks import BreakMode, ShortenMethod, TokenBlocks
+from seqjax.data.vocabulary import Vocabulary
+from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
+from seqjax.losses.base import LossOutput
+from seqjax.losses.cross_entropy import cross_entropy
+from seqjax.models.protocol import Features, LanguageModel, Params
+from seqjax.tasks import assets
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageModelingConfig:
+    """fairseq's `language_modeling`."""
+
+    name: Literal["language_modeling"] = "language_modeling"
+    data: str = ""
+    """Folder that `seqjax.preprocess --only-source` or fairseq-preprocess made."""
+    lang: str | None = None
+    """Language of the files' names (None: they have none)."""
+    train_subset: str = "train"
+    sample_break_mode: BreakMode = "none"
+    """Where blocks may end: anywhere (`none`), between sentences (`complete`), also
+    between documents, which an empty line separates (`complete_doc`); or every sentence
+    is a block (`eos`)."""
+    tokens_per_sample: int = 1024
+    """Tokens of a block."""
+    add_bos_token: bool = False
+    """Put `<s>` in front of every block."""
+    output_dictionary_size: int = -1
+    """Predict only the first so many entries of the dictionary (negative: all); others
+    become `<unk>`."""
+    max_target_positions: int | None = None
+    """Longest block that is kept (None: the model's limit)."""
+    shorten_method: ShortenMethod = "none"
+    """Cut sentences of more than `tokens_per_sample` tokens: keep the first ones
+    (`truncate`) or a random window (`random_crop`)."""
+    shorten_data_split_list: tuple[str, ...] = ()
+    """Splits to be shortened (empty: all)."""
+    post_process: str | None = None
+    """How pieces become words where the data folder holds no tokenizer: `@@ `,
+    `sentencepiece`, ..."""
+
+    def __post_init__(self) -> None:
+        if self.tokens_per_sample < 1:
+            raise ConfigError(
+                f"config.task.tokens_per_sample: {self.tokens_per_sample}; it must be 1 or more"
+            )
+        if 0 <= self.output_dictionary_size < 5:
+            raise ConfigError(
+                f"config.task.output_dictionary_size: {self.output_dictionary_size} entries are "
+                "special symbols only; give more, or -1 for all"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageModelingTask:
+    """One corpus; made by `setup` from a data folder or by `from_assets`."""
+
+    config: LanguageModelingConfig
+    loss_config: Any
+    seed: int
+    """Of `random_crop`."""
+    vocab: Vocabulary
+    tokenizer: tokenizers.Tokenizer | None
+
+    @classmethod
+    def setup(cls, config: Config) -> LanguageModelingTask:
+        """Reads what the data folder says of the vocabulary and the tokenizer.
+
+        Raises:
+          ConfigError: there is no such folder, or the loss does not fit the model.
+        """
+        cfg: LanguageModelingConfig = config.task
+        if not cfg.data:
+            raise ConfigError("config.task.data: name the folder with the preprocessed data")
+        if not os.path.isdir(cfg.data):
+            raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
+        cutoffs = getattr(config.model, "adaptive_softmax_cutoff", None)
+        if isinstance(config.loss, AdaptiveLossConfig) and cutoffs is None:
+            raise ConfigError(
+                "config.loss.name: adaptive_loss is for a model with adaptive_softmax_cutoff; "
+                "set that, or loss.name=cross_entropy"
+            )
+        return cls(
+            config=cfg, loss_config=config.loss, seed=config.seed,
+            vocab=Vocabulary.load(folder.dict_path(cfg.data, cfg.lang)),
+            tokenizer=folder.load_tokenizers(cfg.data).get(cfg.lang or ""),
+        )
+
+    def assets(self) -> dict[str, bytes]:
+        """Files from which `from_assets` makes this task again, without the data folder."""
+        lang = self.config.lang or ""
+        files = assets.pack_vocabulary(lang, self.vocab)
+        return files if self.tokenizer is None else (
+            files | assets.pack_tokenizer(lang, self.tokenizer)
+        )
+
+    @classmethod
+    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> LanguageModelingTask:
+        """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
+        cfg: LanguageModelingConfig = config.task
+        lang = cfg.lang or ""
+        return cls(
+            config=cfg, loss_config=config.loss, seed=config.seed,
+            vocab=assets.unpack_vocabulary(lang, files),
+            tokenizer=assets.unpack_tokenizer(lang, files),
+        )
+
+    @property
+    def source_vocab(self) -> Vocabulary:
+        """What is read."""
+        return self.vocab
+
+    @property
+    def target_vocab(self) -> Vocabulary:
+        """What is predicted; with `output_dictionary_size`, its first entries."""
+        return self.vocab
+
+    @property
+    def output_size(self) -> int:
+        """Entries that are predicted."""
+        size = self.config.output_dictionary_size
+        return len(self.vocab) if size < 0 else min(size, len(self.vocab))
+
+    @property
+    def vocab_sizes(self) -> dict[str, int]:
+        """What `models.build` needs."""
+        return {"source_vocab_size": len(self.vocab), "target_vocab_size": self.output_size}
+
+    @property
+    def first_token(self) -> int:
+        """What generation and scoring begin with: `<s>` with `add_bos_token`, else eos."""
+        return self.vocab.bos if self.config.add_bos_token else self.vocab.eos
+
+    def max_positions(self, model: LanguageModel) -> tuple[None, int]:
+        """Longest block: the smaller of the task's limit and the model's; no source.
+
+        fairseq does not count `<s>`, so neither does the limit.
+        """
+        limit = model.max_target_positions
+        if self.config.max_target_positions is not None:
+            limit = min(limit, self.config.max_target_positions)
+        return None, limit + int(self.config.add_bos_token)
+
+    def dataset(self, split: str) -> TokenBlocks:
+        """Blocks of a split; of the training split, all its shards one after the other."""
+        cfg = self.config
+        prefixes = folder.mono_prefixes(
+            cfg.data, split, lang=cfg.lang, combine=split == cfg.train_subset
+        )
+        shorten = not cfg.shorten_data_split_list or split in cfg.shorten_data_split_list
+        try:
+            return TokenBlocks(
+                [indexed.IndexedDataset(p) for p in prefixes],
+                tokens_per_sample=cfg.tokens_per_sample, break_mode=cfg.sample_break_mode,
+                add_bos_token=cfg.add_bos_token, seed=self.seed,
+                output_size=self.output_size if self.output_size < len(self.vocab) else None,
+                shorten_method=cfg.shorten_method if shorten else "none",
+            )
+        except indexed.IndexedDatasetError:
+            raise
+        except ValueError as error:
+            raise ConfigError(f"{prefixes[0]}: {error}") from None
+
+    def train_dataset(self) -> TokenBlocks:
+        """Blocks to learn from."""
+        return self.dataset(self.config.train_subset)
+
+    def loss(
+        self, model: LanguageModel, params: Params, batch: Mapping[str, jax.Array],
+        rng: jax.Array | None,
+    ) -> LossOutput:
+        """The configured loss of a batch of [B, T] arrays `source` (what came before) and
+        `target`; pure.
+
+        Args:
+          rng: key of dropout, or None for none.
+        """
+        segments = batch.get("target_segments")
+        sentences = None
+        if segments is not None:
+            sentences = segments.max(axis=1).sum(dtype=jnp.float32)
+        features = model.features(params, batch["source"], segments=segments, rng=rng)
+        return self.loss_of(features, batch["target"], pad=model.pad, sentences=sentences)
+
+    def loss_of(
+        self, features: Features, target: jax.Array, *, pad: int,
+        sentences: jax.Array | None = None,
+    ) -> LossOutput:
+        """The configured loss of decoder states."""
+        if isinstance(self.loss_config, AdaptiveLossConfig):
+            return adaptive_loss(
+                features.hidden, features.projection, target, config=self.loss_config,
+                pad=pad, sentences=sentences,
+            )
+        return cross_entropy(
+            features.hidden, features.projection, features.project, target,
+            config=self.loss_config, pad=pad, sentences=sentences,
+        )
+
+    def encode_source(self, text: str) -> np.ndarray:
+        """Text -> ids with final eos."""
+        return self.vocab.encode_line(
+            text if self.tokenizer is None else self.tokenizer.encode(text)
+        )
+
+    encode_target = encode_source
+
+    def decode_target(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Ids -> plain text, detokenised."""
+        if self.tokenizer is None:
+            return self.vocab.string(ids, post_process=self.config.post_process)
+        return self.tokenizer.decode(self.vocab.string(ids))
+
+    decode_source = decode_target
