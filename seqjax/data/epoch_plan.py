@@ -142,17 +142,23 @@ class EpochPlan:
     def update(self, index: int) -> Update:
         """Update `index` (0-based) of those left; micro-batches are padded to one shape."""
         micro = self.updates[index]
-        real = micro[micro >= 0]
-        shape = Shape(*(int(n) for n in self.shapes[real].max(axis=0)))
-        spans = [(self.bounds[m], self.bounds[m + 1]) for m in real]
-        ids = np.concatenate([self.ids[a:b] for a, b in spans])
-        rows = np.concatenate(
-            [self.rows[a:b] + g * shape.rows for g, (a, b) in enumerate(spans)]
-        )
+        real = micro[micro >= 0].tolist()
+        if len(real) == 1:
+            a, b = self.bounds[real[0]], self.bounds[real[0] + 1]
+            shape = Shape(*self.shapes[real[0]].tolist())
+            ids, rows = self.ids[a:b], self.rows[a:b]
+        else:
+            shape = Shape(*self.shapes[real].max(axis=0).tolist())
+            spans = [slice(self.bounds[m], self.bounds[m + 1]) for m in real]
+            ids = np.concatenate([self.ids[span] for span in spans])
+            rows = np.concatenate(
+                [self.rows[span] + g * shape.rows for g, span in enumerate(spans)]
+            )
         return Update(
             epoch=self.epoch, index=-(-self.start // self.groups) + index,
             consumed=self.start + (index + 1) * self.groups,
-            groups=len(micro), shape=shape, ids=ids, rows=rows.astype(np.int32),
+            groups=len(micro), shape=shape, ids=ids,
+            rows=rows.astype(np.int32, copy=False),
             packed=self.packed, micro_batches=len(real),
             source_tokens=self._tokens("source", ids), target_tokens=self._tokens("target", ids),
         )

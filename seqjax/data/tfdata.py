@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import itertools
 import os
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,11 @@ class TfDataIterator:
         self.plan, self.dataset, self.shard = plan, dataset, shard
         self.state = state if state is not None else DataState()
         self._parallel, self._prefetch = parallel, prefetch
-        self._plans: dict[int, EpochPlan] = {}
-        self._made: dict[tuple[int, int], Update] = {}
+        self._places = places(plan, self.state)
+        self._lock = threading.Lock()
+        # Places that were looked up and not yet handed out, by number since the start.
+        self._known: dict[int, tuple[EpochPlan, int, Update]] = {}
+        self._next_place = self._next_batch = 0
         self._error: BaseException | None = None
         self._elements: Iterator[Any] | None = None
         self._closed = False
@@ -70,9 +73,9 @@ class TfDataIterator:
         if self._closed:
             raise StopIteration
         if self._elements is None:
-            self._elements = iter(self._dataset())
+            self._elements = self._dataset().as_numpy_iterator()
         try:
-            element = next(self._elements)
+            *values, ids = next(self._elements)
         except tensorflow().errors.OpError:
             error, self._error = self._error, None
             self.close()
@@ -80,15 +83,11 @@ class TfDataIterator:
                 # The message names the sentences; TensorFlow's has a stack in it.
                 raise error from None
             raise
-        values = [tensor.numpy() for tensor in element]
-        epoch, index = int(values[0]), int(values[1])
-        epoch_plan = self._plans[epoch]
-        batch = describe_batch(
-            epoch_plan, index, self._made.pop((epoch, index)),
-            dict(zip(self._keys, values[2:-1], strict=True)), values[-1],
-        )
-        if batch.last:
-            del self._plans[epoch]
+        with self._lock:
+            epoch_plan, index, update = self._known.pop(self._next_batch)
+        self._next_batch += 1
+        arrays = dict(zip(self._keys, values, strict=True))
+        batch = describe_batch(epoch_plan, index, update, arrays, ids)
         self.state = batch.state
         return batch
 
@@ -96,8 +95,8 @@ class TfDataIterator:
         """Stops tf.data's threads."""
         self._closed = True
         self._elements = None
-        self._plans.clear()
-        self._made.clear()
+        with self._lock:
+            self._known.clear()
 
     def __enter__(self) -> TfDataIterator:
         return self
@@ -105,22 +104,19 @@ class TfDataIterator:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _numbers(self, stream: Iterable[tuple[EpochPlan, int]]) -> Iterator[tuple[int, int]]:
-        try:
-            for epoch_plan, index in stream:
-                self._plans[epoch_plan.epoch] = epoch_plan
-                yield epoch_plan.epoch, index
-        except Exception as error:
-            self._error = error
-            raise
+    def _place(self, number: int) -> Update:
+        """Update `number` since the start; tf.data's threads may ask in any order."""
+        with self._lock:
+            while self._next_place <= number:
+                epoch_plan, index = next(self._places)
+                self._known[self._next_place] = epoch_plan, index, epoch_plan.update(index)
+                self._next_place += 1
+            return self._known[number][2]
 
-    def _make(self, epoch: np.ndarray, index: np.ndarray) -> list[np.ndarray]:
+    def _make(self, number: np.ndarray) -> list[np.ndarray]:
         try:
-            key = int(epoch), int(index)
-            update = self._plans[key[0]].update(key[1])
-            arrays, ids = assemble(update, self.dataset, shard=self.shard)
-            self._made[key] = update
-            return [epoch, index, *(arrays[k] for k in self._keys), ids]
+            arrays, ids = assemble(self._place(int(number)), self.dataset, shard=self.shard)
+            return [*(arrays[k] for k in self._keys), ids]
         except Exception as error:
             self._error = error
             raise
@@ -128,23 +124,18 @@ class TfDataIterator:
     def _dataset(self) -> Any:
         """Builds the pipeline."""
         tf = tensorflow()
-        # The first place is looked at here, to learn which arrays a batch has.
-        stream = places(self.plan, self.state)
-        first = next(stream)
-        self._keys = tuple(assemble(first[0].update(first[1]), self.dataset, shard=self.shard)[0])
-        spec = tf.TensorSpec((), tf.int64)
-        dataset = tf.data.Dataset.from_generator(
-            lambda: self._numbers(itertools.chain([first], stream)), output_signature=(spec, spec)
-        )
-        types = [tf.int64, tf.int64, *[tf.int32] * len(self._keys), tf.int64]
-        dataset = dataset.map(
-            lambda epoch, index: tf.numpy_function(self._make, [epoch, index], types),
+        # The first batch is made here once, to learn which arrays there are.
+        first, _ = assemble(self._place(0), self.dataset, shard=self.shard)
+        self._keys = tuple(first)
+        types = [*(tf.as_dtype(first[k].dtype) for k in self._keys), tf.int64]
+        dataset = tf.data.Dataset.range(np.iinfo(np.int64).max).map(
+            lambda number: tf.numpy_function(self._make, [number], types),
             num_parallel_calls=self._parallel, deterministic=True,
         ).prefetch(self._prefetch)
         options = tf.data.Options()
         options.deterministic = True
         # A pool of its own, so that neither XLA's threads nor other pipelines are crowded.
-        options.threading.private_threadpool_size = self._parallel + 1
+        options.threading.private_threadpool_size = self._parallel
         options.threading.max_intra_op_parallelism = 1
         options.autotune.enabled = False
         return dataset.with_options(options)
