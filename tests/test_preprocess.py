@@ -355,3 +355,23 @@ def test_full_disk(corpus, tmp_path, capsys) -> None:
     assert status == 2
     assert "error: " in (error := capsys.readouterr().err) and "a: File too large" in error
     assert not (tmp_path / "a").exists()
+
+
+def test_the_guide(raw, corpus, repository, tmp_path, monkeypatch) -> None:
+    """The commands and the Python of docs/data.md run, in their order."""
+    guide = (repository / "docs" / "data.md").read_text(encoding="utf-8")
+    commands = re.findall(r"```\npython -m seqjax\.preprocess (.*?)\n```", guide, re.DOTALL)
+    assert len(commands) == 6
+    (tmp_path / "raw").symlink_to(raw)
+    (tmp_path / "bpe").symlink_to(corpus)
+    write(tmp_path / "pairs.tsv", "das Haus\tthe house\n")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        assert run(*command.replace("\\\n", " ").split()) == 0, command
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    assert names["text"] == "Und er sprach :"
+    assert names["vocabulary"].unk not in names["ids"]
+    manifest = folder.load_manifest("data/spm")
+    assert manifest is not None and sorted(manifest.splits) == ["test", "train", "valid"]

@@ -141,8 +141,7 @@ def _count_span(path: str, span: sources.Span, _: int) -> tuple[dict[str, int], 
     counts: collections.Counter[str] = collections.Counter()
     lines_read = 0
     for lines in sources.read_lines(path, span):
-        for line in lines:
-            counts.update(line.split())
+        counts.update("".join(lines).split())
         lines_read += len(lines)
     counts[EOS] += lines_read
     return dict(counts), counts.total()
