@@ -62,6 +62,39 @@ def test_same_batches_as_a_recorded_run(lengths, name):
                 assert ours == theirs
 
 
+def test_same_blocks_as_a_recorded_run():
+    run = GOLDEN["blocks"]
+    sizes = np.full(-(-run["tokens"] // 64), 64)
+    sizes[-1] = run["tokens"] - 64 * (len(sizes) - 1)
+    plan = make_plan(
+        Lengths(target=sizes), batching(max_tokens=run["max_tokens"]), seed=run["seed"]
+    )
+    stream = places(plan, DataState())
+    for epoch, ids, ntokens in run["updates"]:
+        epoch_plan, index = next(stream)
+        update = epoch_plan.update(index)
+        assert (update.epoch, [update.ntokens]) == (epoch, ntokens)
+        assert [sorted(g) for g in groups_of(update)] == [sorted(g) for g in ids]
+
+
+def test_test_split_comes_in_the_order_of_fairseq_generate():
+    golden = GOLDEN["test"]
+    lengths = Lengths(
+        source=np.array(golden["source_lengths"]), target=np.array(golden["target_lengths"])
+    )
+    plan = make_plan(
+        lengths, batching(max_tokens=600, required_batch_size_multiple=1), seed=1, train=False,
+        shuffle_ties=False,
+    ).epoch(1)
+    printed = golden["order"]
+    for i in range(len(plan)):
+        ids = plan.update(i).ids.tolist()
+        theirs, printed = printed[:len(ids)], printed[len(ids):]
+        assert sorted(ids) == sorted(theirs)
+        assert lengths.source[ids].tolist() == lengths.source[theirs].tolist()
+    assert not printed
+
+
 def test_continues_where_a_fairseq_checkpoint_stopped(lengths):
     plan = make_plan(lengths, batching(max_tokens=GOLDEN["resumed"]["max_tokens"]), seed=1)
     for state, facts in ((DataState(), "first"), (DataState(1, 20), "after")):

@@ -26,18 +26,18 @@ _MENU_CANDIDATES = 768
 def ordered_ids(lengths: Lengths, *, seed: int, shuffle: bool = True) -> np.ndarray:
     """[N] int64: fairseq's `ordered_indices` under `numpy_seed(seed)`.
 
-    A permutation, then stable sorts by target and by source length (`LanguagePairDataset`);
-    without sources (`MonolingualDataset`) by length, ties in the order of the permutation's
-    values, which is its inverse.
+    Pairs: a permutation, then stable sorts by target and by source length
+    (`LanguagePairDataset`). Targets alone: by length, ties by what the permutation holds at
+    their index (`MonolingualDataset`).
     """
     n = len(lengths)
-    ids = np.random.RandomState(seed).permutation(n) if shuffle else np.arange(n)
+    order = np.random.RandomState(seed).permutation(n) if shuffle else np.arange(n)
     if lengths.source is None:
-        return np.lexsort((ids, lengths.target)).astype(np.int64)
+        return np.lexsort((order, lengths.side("target"))).astype(np.int64)
     for side in (lengths.target, lengths.source):
         if side is not None:
-            ids = ids[np.argsort(side[ids], kind="stable")]
-    return ids.astype(np.int64)
+            order = order[np.argsort(side[order], kind="stable")]
+    return order.astype(np.int64)
 
 
 def batch_by_size(
@@ -191,14 +191,14 @@ class FairseqPlan:
         max_tokens: int | None, max_sentences: int | None, multiple: int,
         hard_multiple: int, length_multiple: int, num_shapes: int,
         update_freq: tuple[int, ...], seed: int, train: bool, composition_epoch: int,
-        workers: int,
+        workers: int, shuffle_ties: bool,
     ) -> FairseqPlan:
         """Composes the batches; the arguments are `planning.make_plan`'s."""
         if not max_tokens and not max_sentences:
             raise ValueError(
                 "set batching.max_tokens or batching.max_sentences: batches have no limit"
             )
-        ids = ordered_ids(lengths, seed=seed + composition_epoch)
+        ids = ordered_ids(lengths, seed=seed + composition_epoch, shuffle=shuffle_ties)
         keep = np.ones(len(ids), bool)
         for side, limit in ((lengths.source, max_source), (lengths.target, max_target)):
             if side is not None:

@@ -39,6 +39,7 @@ def make_plan(
     train: bool = True,
     composition_epoch: int = 1,
     workers: int = 1,
+    shuffle_ties: bool = True,
 ) -> TrainPlan:
     """The plan of every epoch.
 
@@ -58,6 +59,8 @@ def make_plan(
         seed + epoch, whenever it restarts).
       workers: `fairseq` only: data-parallel workers of the run to be reproduced;
         `max_tokens` and `max_sentences` are then per worker, as in its command.
+      shuffle_ties: `fairseq` only: false for the split `test`, whose sentences of equal
+        lengths fairseq leaves in the order of the corpus.
 
     Raises:
       ValueError: no usable sentence, or a budget that does not hold one; in validation a
@@ -78,6 +81,7 @@ def make_plan(
             length_multiple=batching.length_multiple, num_shapes=batching.num_shapes,
             update_freq=update_freq, seed=seed, train=train,
             composition_epoch=composition_epoch, workers=workers,
+            shuffle_ties=shuffle_ties,
         )
     if workers != 1:
         raise ValueError(f"workers={workers} needs batching.mode='fairseq'")
