@@ -27,7 +27,6 @@ from seqjax.data.vocabulary import VocabularyError
 _SENTENCEPIECE_OPTIONS = ("sentencepiece_model", "model_type", "character_coverage")
 
 KNOWN_ERRORS = (
-    FileNotFoundError,
     prepare.PreprocessError,
     sources.SourceError,
     tokenizers.TokenizerError,
@@ -112,8 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        place = error.filename or args.destdir
-        print(f"error: {place}: {error.strerror or error}", file=sys.stderr)
+        text = str(error)
+        if error.strerror:  # the system's words, not ours; a full disk comes without a name
+            text = f"{error.filename or args.destdir}: {error.strerror}"
+        print(f"error: {text}", file=sys.stderr)
         return 2
     return 0
 
