@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.config import Config, ConfigError
+from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.data import folder, pairs, tokenizers
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.losses.base import LossOutput
 from seqjax.losses.cross_entropy import cross_entropy
 from seqjax.models.protocol import EncoderDecoder, Params
 from seqjax.tasks import assets
+from seqjax.tasks.judging import Judge
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -176,6 +177,25 @@ class TranslationTask:
         return cross_entropy(
             features.hidden, features.projection, features.project, target,
             config=self.loss_config, pad=model.pad, positions=positions, sentences=sentences,
+        )
+
+    def judge_for(
+        self, model: EncoderDecoder, dataset: pairs.PairDataset, *,
+        generation: GenerationConfig, limit: int = 0,
+    ) -> Judge:
+        """What scores translations of a dataset during training.
+
+        Args:
+          limit: only the first so many sentences (0: all).
+        """
+        count = min(limit or len(dataset), len(dataset))
+        rows = [dataset.sentence(i) for i in range(count)]
+        most = self.max_positions(model)[0]
+        kept = [(s, t) for s, t in rows if s is not None and t is not None and len(s) <= most]
+        return Judge(
+            model, generation, sources=[s for s, _ in kept], references=[t for _, t in kept],
+            source_text=self.decode_source, target_text=self.decode_target,
+            unk=self.target_vocab.unk,
         )
 
     def encode_source(self, text: str) -> np.ndarray:

@@ -1,0 +1,56 @@
+"""How good a model's translations are, while it trains: real decoding and sacreBLEU."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from seqjax.config import GenerationConfig
+from seqjax.generation.decoder import Decoder
+from seqjax.models.protocol import EncoderDecoder, Params
+from seqjax.tasks import metrics
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The verdict on some sentences."""
+
+    score: metrics.Score
+    """sacreBLEU of the detokenised translations."""
+    samples: list[tuple[str, str, str]]
+    """(source, translation, reference) of every sentence, in order."""
+
+
+class Judge:
+    """Translates the same sentences at each validation and scores them.
+
+    The compiled search is kept from call to call.
+
+    Args:
+      sources, references: ids with final eos.
+      source_text, target_text: ids -> plain text.
+    """
+
+    def __init__(
+        self, model: EncoderDecoder, generation: GenerationConfig, *,
+        sources: Sequence[np.ndarray], references: Sequence[np.ndarray],
+        source_text: Callable[[np.ndarray], str], target_text: Callable[[np.ndarray], str],
+        unk: int,
+    ) -> None:
+        self._decoder = Decoder(model, dataclasses.replace(generation, nbest=1), unk=unk)
+        self._decoder.check_sources([len(s) for s in sources])
+        self._sources = list(sources)
+        self._source_texts = [source_text(s) for s in sources]
+        self._references = [target_text(r) for r in references]
+        self._target_text = target_text
+
+    def __call__(self, params: Params) -> Judged:
+        """Decodes with these parameters."""
+        found = self._decoder.decode(params, self._sources)
+        texts = [self._target_text(hypotheses[0].tokens) for hypotheses in found]
+        return Judged(
+            score=metrics.sacrebleu(texts, self._references),
+            samples=list(zip(self._source_texts, texts, self._references, strict=True)),
+        )
