@@ -1,7 +1,7 @@
 """Translate what is typed or piped in, as it comes.
 
     python -m seqjax.interactive --checkpoint runs/demo
-    cat test.en | python -m seqjax.interactive --checkpoint runs/demo --buffer-size 64 --format fairseq
+    python -m seqjax.interactive --checkpoint runs/demo --input test.en --buffer-size 64
 """
 
 from __future__ import annotations
