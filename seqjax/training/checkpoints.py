@@ -1,0 +1,409 @@
+"""Checkpoints that hold everything: arrays, configuration, vocabularies, place in the data.
+
+    WORKDIR/checkpoints/1200/       one folder per update, complete or absent
+        params/                     parameters (orbax), readable on their own
+        state/                      optimizer and counters (orbax)
+        about/config.json           the resolved configuration
+        about/record.json           place in the data, metrics, history (`Record`)
+        about/assets/...            vocabularies, tokenizer models
+
+Writing is asynchronous and atomic: a folder gets its name when all of it is on disk, so
+killing the process at any time leaves the earlier ones. Reading (`find`, `read_*`) works
+on any machine and number of devices. This file knows no model and no data format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from seqjax.config import CheckpointConfig, ConfigError
+from seqjax.training.state import TrainState
+
+FOLDER = "checkpoints"
+
+
+class CheckpointError(ConfigError):
+    """A checkpoint that cannot be written or read; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a checkpoint holds beside arrays and assets; JSON throughout."""
+
+    step: int
+    """Updates applied."""
+    data: dict[str, int]
+    """Place in the data: the fields of `DataState`."""
+    metric_name: str | None = None
+    metric: float | None = None
+    """Validation result at this update, rounded as it is compared (None: none here)."""
+    maximize: bool = False
+    """Whether a higher metric is better."""
+    best: float | None = None
+    """Best metric up to here."""
+    bad_validations: int = 0
+    """Validations in a row without improvement (patience)."""
+    seconds: float = 0.0
+    """Training time up to here, earlier runs included."""
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """Every validation so far: step, epoch and metrics."""
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def find(path: str | os.PathLike[str], *, which: str = "best") -> pathlib.Path:
+    """The folder of one checkpoint.
+
+    Args:
+      path: a work folder, its `checkpoints` folder, or one checkpoint.
+      which: of several, `best` (by the validation metric; the last if none has one) or
+        `last`.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    root = pathlib.Path(path)
+    if not root.exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    if (root / "about" / "record.json").is_file():
+        return root
+    folders = steps_in(root / FOLDER if (root / FOLDER).is_dir() else root)
+    if not folders:
+        raise CheckpointError(f"{path}: holds no complete checkpoint")
+    last = folders[max(folders)]
+    if which == "last":
+        return last
+    scored = [(record.metric if record.maximize else -record.metric, step)
+              for step, folder in folders.items()
+              if (record := read_record(folder)).metric is not None
+              and not math.isnan(record.metric)]
+    return folders[max(scored)[1]] if scored else last
+
+
+def steps_in(root: pathlib.Path) -> dict[int, pathlib.Path]:
+    """Complete checkpoints in a folder, by update."""
+    if not root.is_dir():
+        return {}
+    return {int(f.name): f for f in sorted(root.iterdir())
+            if f.name.isdigit() and (f / "about" / "record.json").is_file()}
+
+
+def read_record(folder: pathlib.Path) -> Record:
+    """The `Record` of one checkpoint folder."""
+    values = _read_json(folder / "about" / "record.json")
+    known = {f.name for f in dataclasses.fields(Record)}
+    return Record(**{k: v for k, v in values.items() if k in known})
+
+
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+    """The resolved configuration that trained it, as plain data."""
+    return _read_json(folder / "about" / "config.json")
+
+
+def read_assets(folder: pathlib.Path) -> dict[str, bytes]:
+    """Name -> content of the vocabularies and tokenizer models."""
+    root = folder / "about" / "assets"
+    return {f.relative_to(root).as_posix(): f.read_bytes()
+            for f in sorted(root.rglob("*")) if f.is_file()}
+
+
+def _read_json(file: pathlib.Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: missing; not a checkpoint of seqjax") from None
+    except json.JSONDecodeError as e:
+        raise CheckpointError(f"{file}: not readable as JSON ({e})") from None
+
+
+def read_params(folder: pathlib.Path) -> Any:
+    """Parameters as nested dicts of float32 numpy arrays, without the optimizer."""
+    import orbax.checkpoint as ocp
+
+    handler = ocp.PyTreeCheckpointHandler()
+    with _reading(folder), ocp.Checkpointer(handler) as checkpointer:
+        item = (folder / "params").resolve()
+        tree = handler.metadata(item).tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        return checkpointer.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+def read_state(folder: pathlib.Path, target: TrainState) -> TrainState:
+    """A whole training state, placed as `target` says.
+
+    Args:
+      target: shapes with shardings (`jax.ShapeDtypeStruct`), of any mesh.
+
+    Raises:
+      CheckpointError: the checkpoint has other parameters or another optimizer.
+    """
+    import orbax.checkpoint as ocp
+
+    parts = {"params": target.params, "state": _without_params(target)}
+    found = {}
+    with _reading(folder), ocp.Checkpointer(handler := ocp.PyTreeCheckpointHandler()) as reader:
+        for name, tree in parts.items():
+            item = (folder / name).resolve()
+            _check_shapes(handler.metadata(item).tree, tree, folder / name)
+            args = jax.tree.map(
+                lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape,
+                                               dtype=x.dtype), tree)
+            found[name] = reader.restore(
+                item, args=ocp.args.PyTreeRestore(item=tree, restore_args=args))
+    return TrainState(params=found["params"], **found["state"])
+
+
+def _without_params(state: TrainState) -> dict[str, Any]:
+    return {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
+
+
+def _check_shapes(saved: Any, wanted: Any, where: pathlib.Path) -> None:
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(path): tuple(x.shape) for path, x in leaves}
+
+    a, b = shapes(saved), shapes(wanted)
+    lines = [f"{k}: {list(a[k]) if k in a else 'absent'} there, "
+             f"{list(b[k]) if k in b else 'absent'} here"
+             for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+    if lines:
+        more = f"\n  ... and {len(lines) - 8} more" if len(lines) > 8 else ""
+        raise CheckpointError(f"{where} does not fit this configuration:\n  "
+                              + "\n  ".join(lines[:8]) + more)
+
+
+@contextlib.contextmanager
+def _reading(folder: pathlib.Path) -> Iterator[None]:
+    import warnings
+
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sharding info not provided")
+            yield
+    except ConfigError:
+        raise
+    except (OSError, ValueError, KeyError) as e:
+        raise CheckpointError(f"{folder}: cannot be read ({type(e).__name__}: {e})") from e
+
+
+def load_for_inference(
+    path: str | os.PathLike[str], *, which: str = "best"
+) -> tuple[dict[str, Any], dict[str, bytes], Any]:
+    """What a trained model is: (resolved config as plain data, assets, parameters).
+
+    Args:
+      path: a work folder or one checkpoint (see `find`).
+    """
+    folder = find(path, which=which)
+    return read_config(folder), read_assets(folder), read_params(folder)
+
+
+MAY_CHANGE = ("drop", "remat", "scan_unroll", "arch")
+"""Keys of the model section (parts of their names) that change no parameter."""
+
+
+def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> list[str]:
+    """Whether a checkpoint's run may go on under `current`.
+
+    Returns:
+      Lines about the other keys that differ, to be shown.
+
+    Raises:
+      CheckpointError: the model or the optimizer is another; lists the differing keys.
+    """
+    differing = _differences(saved, current)
+
+    def must_match(key: str) -> bool:
+        if key.startswith("model."):
+            return not any(part in key for part in MAY_CHANGE)
+        return key in ("optimizer.name", "task.name")
+
+    lines = {key: f"{key}: {a!r} there, {b!r} here" for key, (a, b) in differing.items()}
+    fatal = [line for key, line in lines.items() if must_match(key)]
+    if fatal:
+        raise CheckpointError(
+            f"{where} is a checkpoint of another configuration:\n  " + "\n  ".join(fatal)
+            + "\nUse another --workdir, or give these keys the checkpoint's values"
+        )
+    places = ("resume_from", "init_from")
+    return [line for key, line in lines.items() if key not in places]
+
+
+def _differences(
+    a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> both values, where they differ; a missing key is no value (None)."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted(a.keys() | b.keys()):
+        x, y = a.get(key), b.get(key)
+        if isinstance(x, Mapping) and isinstance(y, Mapping):
+            found |= _differences(x, y, f"{prefix}{key}.")
+        elif x != y:
+            found[prefix + key] = (x, y)
+    return found
+
+
+def check_workdir(workdir: str | os.PathLike[str], *, need_bytes: int = 0) -> pathlib.Path:
+    """Makes the folder and tries to write there.
+
+    Args:
+      need_bytes: what one checkpoint takes.
+
+    Raises:
+      CheckpointError: it cannot be made or written, or the disk is too full.
+    """
+    root = pathlib.Path(workdir)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=root, prefix=".write-test-") as f:
+            f.write(bytes(4096))
+            f.flush()
+            os.fsync(f.fileno())
+        free = shutil.disk_usage(root).free
+    except OSError as e:
+        raise CheckpointError(
+            f"{workdir}: cannot write there ({e.strerror or e})"
+        ) from e
+    if free < need_bytes:
+        raise CheckpointError(
+            f"{workdir}: {free / 2**20:.0f} MiB free, but a checkpoint takes "
+            f"{need_bytes / 2**20:.0f} MiB; make room or choose another folder"
+        )
+    return root
+
+
+class Checkpoints:
+    """The checkpoints of one run: written in the background, pruned by the policy.
+
+    Keeps the last `keep_last`, the best `keep_best`, and every multiple of
+    `keep_every_updates`. Use as a context manager; leaving it waits for what is under way.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str], config: CheckpointConfig) -> None:
+        from orbax.checkpoint import CheckpointManager, CheckpointManagerOptions
+        from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
+
+        from seqjax.training.checkpoint_files import quiet_orbax
+
+        quiet_orbax()
+        self.root = (pathlib.Path(workdir) / FOLDER).resolve()
+        policies: list[Any] = [
+            keep.LatestN(n=max(config.keep_last, 1)),
+            keep.BestN(n=config.keep_best, get_metric_fn=lambda m: m["rank"],
+                       keep_checkpoints_without_metrics=False),
+        ]
+        if config.keep_every_updates:
+            policies.append(keep.EveryNSteps(interval_steps=config.keep_every_updates))
+        with self._writing():
+            self._manager = CheckpointManager(
+                self.root,
+                options=CheckpointManagerOptions(
+                    enable_async_checkpointing=config.asynchronous,
+                    cleanup_tmp_directories=True,
+                    preservation_policy=keep.AnyPreservationPolicy(policies),
+                ),
+            )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.close()
+        else:  # an error is on its way: do not replace it
+            with contextlib.suppress(Exception):
+                self._manager.close()
+
+    def latest(self) -> pathlib.Path | None:
+        """The newest complete checkpoint."""
+        folders = steps_in(self.root)
+        return folders[max(folders)] if folders else None
+
+    def save(
+        self, state: TrainState, record: Record, *, config: Mapping[str, Any],
+        assets: Mapping[str, bytes],
+    ) -> None:
+        """Starts to write. Returns when `state` may be donated; the rest happens behind.
+        An update that is saved already is not saved again.
+
+        Raises:
+          CheckpointError: this or the save before it failed.
+        """
+        import orbax.checkpoint as ocp
+
+        from seqjax.training.checkpoint_files import FilesSave
+
+        # What orbax would find out in a thread, minutes later, is said at once.
+        check_workdir(self.root, need_bytes=state_bytes(state))
+        files = {"config.json": _json(config), "record.json": _json(dataclasses.asdict(record)),
+                 **{f"assets/{name}": content for name, content in assets.items()}}
+        metrics = None
+        if record.metric is not None:
+            rank = record.metric if record.maximize else -record.metric
+            metrics = {"rank": -math.inf if math.isnan(rank) else rank}
+        with self._writing():
+            self._manager.wait_until_finished()
+            if record.step in self._manager.all_steps():
+                return  # updates are what a checkpoint is of; this one is on disk
+            self._manager.save(
+                record.step, metrics=metrics, force=True,
+                args=ocp.args.Composite(
+                    params=ocp.args.PyTreeSave(state.params),
+                    state=ocp.args.PyTreeSave(_without_params(state)),
+                    about=FilesSave(files=files),
+                ),
+            )
+
+    def check(self) -> None:
+        """Raises CheckpointError if a save in the background has failed."""
+        with self._writing():
+            self._manager.check_for_errors()
+
+    def wait(self) -> None:
+        """Until everything is on disk."""
+        with self._writing():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def close(self) -> None:
+        """Waits, and lets go of threads."""
+        self.wait()
+        self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except ConfigError:
+            raise
+        except Exception as e:
+            full = isinstance(e, OSError) and e.errno == errno.ENOSPC
+            full = full or "No space left" in str(e) or "RESOURCE_EXHAUSTED" in str(e)
+            reason = "the disk is full" if full else f"{type(e).__name__}: {e}"
+            raise CheckpointError(
+                f"{self.root}: writing a checkpoint failed ({reason}); "
+                "checkpoints written before are intact"
+            ) from e
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def state_bytes(state: Any) -> int:
+    """Size of a pytree of arrays or shapes."""
+    return sum(int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(state))
