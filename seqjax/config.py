@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import importlib
 import importlib.util
 import json
 import pathlib
@@ -28,9 +29,11 @@ class ConfigError(ValueError):
 class BatchingConfig:
     """How sentences become batches of a few static shapes."""
 
-    mode: Literal["packed", "bucketed", "fairseq"] = "bucketed"
+    mode: Literal["packed", "bucketed", "fairseq", "fairseq_packed"] = "bucketed"
     """`packed`: several sentences a row, one compiled shape. `bucketed`: one sentence a
-    row, a small menu of shapes. `fairseq`: exactly fairseq's batches in its order."""
+    row, a small menu of shapes. `fairseq`: exactly fairseq's batches in its order.
+    `fairseq_packed`: fairseq's updates, each packed into rows; the same sums with far less
+    padding when `update_freq` is more than 1."""
     max_tokens: int | None = 4096
     """Tokens in one micro-batch of the whole mesh (fairseq's `--max-tokens` times the
     number of its workers), counted on the longer side, padding included."""
@@ -221,7 +224,8 @@ class GenerationConfig:
     """Siblings penalty."""
     padded_source_len: bool = False
     """Let `max_len_a` multiply the batch's padded source length, as fairseq does, instead
-    of each sentence's own."""
+    of each sentence's own; and let diverse beams look up a sentence's number among the rows
+    of the batch, as it does. With it, results depend on the batch."""
     seed: int = 1
     max_tokens: int = 12000
     """Source tokens of one decoding batch, padding included."""
@@ -423,6 +427,31 @@ def apply_overrides(raw: dict[str, Any], overrides: Mapping[str, str]) -> dict[s
     return result
 
 
+def import_object(name: str, path: str) -> Any:
+    """The object of `package.module:Object`, which a config may name instead of a family.
+
+    Raises:
+      ConfigError: there is no such module or object; `path` is the key that named it.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{path}: cannot import {name!r} ({error})") from None
+
+
+def family(name: str, families: Mapping[str, type], path: str) -> type:
+    """The dataclass of a named family, or the `Config` of a `package.module:Object`."""
+    if ":" in name:
+        found = import_object(name, path)
+        if not dataclasses.is_dataclass(getattr(found, "Config", None)):
+            raise ConfigError(f"{path}: {name!r} has no dataclass named Config")
+        return found.Config
+    if name not in families:
+        raise ConfigError(f"{path}: {name!r} is unknown." + nearest(name, families))
+    return families[name]
+
+
 def resolve(
     raw: Mapping[str, Any],
     *,
@@ -482,6 +511,5 @@ def resolve_model(
                 f"config.model.name: {values['name']!r}, but arch {arch!r} is of {family!r}"
             )
     name = values.setdefault("name", "transformer")
-    if name not in models:
-        raise ConfigError(f"config.model.name: {name!r} is unknown." + nearest(name, models))
-    return build(models[name], {**defaults, **values}, "config.model")
+    cls = family(name, models, "config.model.name")
+    return build(cls, {**defaults, **values}, "config.model")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
+from seqjax.config import import_object
+from seqjax.models.fconv_config import ARCHS as FCONV_ARCHS
+from seqjax.models.fconv_config import LM_ARCHS as FCONV_LM_ARCHS
+from seqjax.models.fconv_config import FConvConfig, FConvLanguageModelConfig
 from seqjax.models.lstm_config import ARCHS as LSTM_ARCHS
 from seqjax.models.lstm_config import LM_ARCHS as LSTM_LM_ARCHS
 from seqjax.models.lstm_config import LSTMConfig, LSTMLanguageModelConfig
@@ -18,6 +21,8 @@ CONFIGS: dict[str, type] = {
     "transformer_lm": TransformerLMConfig,
     "lstm": LSTMConfig,
     "lstm_lm": LSTMLanguageModelConfig,
+    "fconv": FConvConfig,
+    "fconv_lm": FConvLanguageModelConfig,
 }
 """`config.model.name` -> its dataclass."""
 
@@ -26,6 +31,8 @@ ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
     **{arch: ("transformer_lm", values) for arch, values in TRANSFORMER_LM_ARCHS.items()},
     **{arch: ("lstm", values) for arch, values in LSTM_ARCHS.items()},
     **{arch: ("lstm_lm", values) for arch, values in LSTM_LM_ARCHS.items()},
+    **{arch: ("fconv", values) for arch, values in FCONV_ARCHS.items()},
+    **{arch: ("fconv_lm", values) for arch, values in FCONV_LM_ARCHS.items()},
 }
 """`config.model.arch`, fairseq's architecture name -> (family, defaults it changes)."""
 
@@ -34,8 +41,11 @@ _MODELS: dict[str, str] = {
     "transformer_lm": "seqjax.models.transformer_lm:TransformerLMModel",
     "lstm": "seqjax.models.lstm:LSTMModel",
     "lstm_lm": "seqjax.models.lstm_lm:LSTMLanguageModel",
+    "fconv": "seqjax.models.fconv:FConvModel",
+    "fconv_lm": "seqjax.models.fconv_lm:FConvLanguageModel",
 }
-"""`config.model.name` -> where its model is; imported when it is built."""
+"""`config.model.name` -> where its model is; imported when it is built. A name that is not
+here is `package.module:Object` itself."""
 
 
 def build(
@@ -51,8 +61,7 @@ def build(
     Returns:
       A `protocol.EncoderDecoder` or a `protocol.LanguageModel`.
     """
-    module, _, name = _MODELS[config.name].partition(":")
-    cls = getattr(importlib.import_module(module), name)
+    cls = import_object(_MODELS.get(config.name, config.name), "config.model.name")
     return cls(
         config=config, source_vocab_size=source_vocab_size,
         target_vocab_size=target_vocab_size, compute_dtype=compute_dtype,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from seqjax.config import Config
+from seqjax.config import Config, import_object
 from seqjax.tasks.language_modeling import LanguageModelingConfig
 from seqjax.tasks.translation import TranslationConfig
 
@@ -20,12 +19,13 @@ _TASKS: dict[str, str] = {
     "language_modeling": "seqjax.tasks.language_modeling:LanguageModelingTask",
     "translation": "seqjax.tasks.translation:TranslationTask",
 }
-"""`config.task.name` -> where its task is."""
+"""`config.task.name` -> where its task is. A name that is not here is
+`package.module:Object` itself."""
 
 
 def _task(config: Config) -> Any:
-    module, _, name = _TASKS[config.task.name].partition(":")
-    return getattr(importlib.import_module(module), name)
+    name = config.task.name
+    return import_object(_TASKS.get(name, name), "config.task.name")
 
 
 def setup(config: Config) -> Any:
