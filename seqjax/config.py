@@ -440,7 +440,7 @@ def import_object(name: str, path: str) -> Any:
         raise ConfigError(f"{path}: cannot import {name!r} ({error})") from None
 
 
-def family(name: str, families: Mapping[str, type], path: str) -> type:
+def family_config(name: str, families: Mapping[str, type], path: str) -> type:
     """The dataclass of a named family, or the `Config` of a `package.module:Object`."""
     if ":" in name:
         found = import_object(name, path)
@@ -511,5 +511,5 @@ def resolve_model(
                 f"config.model.name: {values['name']!r}, but arch {arch!r} is of {family!r}"
             )
     name = values.setdefault("name", "transformer")
-    cls = family(name, models, "config.model.name")
+    cls = family_config(name, models, "config.model.name")
     return build(cls, {**defaults, **values}, "config.model")
