@@ -30,7 +30,8 @@ LEFT_OUT = ("beam4_ngram2",)
 
 def config_of(args: dict[str, Any]) -> GenerationConfig:
     """The options of a golden, which multiply the batch's padded length as fairseq does."""
-    return GenerationConfig(**{"max_len_a": 0.0, "max_len_b": 40, "padded_source_len": True, **args})
+    defaults = {"max_len_a": 0.0, "max_len_b": 40, "padded_source_len": True}
+    return GenerationConfig(**{**defaults, **args})
 
 
 def difference(found: list[Hypothesis], wanted: list[dict[str, Any]]) -> float:
@@ -60,9 +61,10 @@ def check(folder: pathlib.Path, data: pathlib.Path) -> bool:
         ids = [int(i) for i in golden["hypos"]]
         config = config_of(golden["args"])
         prefixes = [target[i][:config.prefix_size] for i in ids]
-        found = Decoder(model, config).decode(
+        batch = Decoder(model, config).stream(
             checkpoint.params, [source[i] for i in ids], prefixes=prefixes,
-            plan=[range(len(ids))])
+            plan=[range(len(ids))], numbers=ids)
+        found = next(batch).hypotheses
         worst = max(difference(f, golden["hypos"][str(i)]) for i, f in zip(ids, found, strict=True))
         good &= worst <= TOLERANCE
         print(f"{folder.name:28} {name:20} {worst:.1e} {'ok' if worst <= TOLERANCE else 'DIFFERS'}",

@@ -76,7 +76,8 @@ def strategy_of(config: GenerationConfig) -> Strategy:
                 f"generation: beam={config.beam} is not divisible by "
                 f"diverse_beam_groups={config.diverse_beam_groups}")
         return DiverseSelection(groups=config.diverse_beam_groups,
-                                strength=config.diverse_beam_strength)
+                                strength=config.diverse_beam_strength,
+                                by_number=config.padded_source_len)
     if config.diversity_rate > 0:
         return SiblingSelection(rate=config.diversity_rate)
     return BeamSelection()

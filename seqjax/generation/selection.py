@@ -128,6 +128,10 @@ class DiverseSelection:
 
     groups: int
     strength: float
+    by_number: bool = False
+    """After the first step, take what was shared then from the row that has the sentence's
+    number, as fairseq does by mistake: right only where numbers are rows (elsewhere, and
+    where there is no such row, the sentence's own). For comparisons with fairseq."""
 
     def start(self, batch: int) -> jax.Array:
         """[B, G, G]: tokens shared so far."""
@@ -137,7 +141,6 @@ class DiverseSelection:
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
         memory: Any,
     ) -> tuple[Candidates, Any]:
-        del sentences
         b, w, v = scores.values.shape
         size = w // self.groups
         scores, owner = replicate_first(scores, rules)
@@ -158,7 +161,12 @@ class DiverseSelection:
         same = every.tokens[:, :, None, :] == every.tokens[:, :, :, None]
         flat = jax.tree.map(lambda x: x.reshape(b, w), every)
         flat = dataclasses.replace(flat, beams=jnp.take_along_axis(owner, flat.beams, axis=1))
-        return flat, memory + same.sum(1)
+        memory = memory + same.sum(1)
+        if self.by_number:
+            exists = sentences.index < (sentences.source_len > 0).sum()
+            row = jnp.where(exists, sentences.index, jnp.arange(b))
+            memory = jnp.where(position == 0, memory[row], memory)
+        return flat, memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
