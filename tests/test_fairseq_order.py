@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from benchmarks import synthetic
 from seqjax.config import BatchingConfig
 from seqjax.data import fairseq_order
 from seqjax.data.epoch_plan import Lengths
@@ -266,3 +267,50 @@ def test_over_long_sentences(caplog):
     assert sorted(kept.tolist()) == [i for i in range(33) if i != 20]
     with pytest.raises(ValueError, match="max_tokens or batching.max_sentences"):
         make_plan(long, batching(max_tokens=None), seed=1)
+
+
+@pytest.mark.parametrize(("freq", "workers"), [(1, 1), (2, 1), (5, 1), (2, 3)])
+def test_packed_updates_hold_the_same_sentences(lengths, freq, workers):
+    options = {"max_tokens": 800, "pack_length": 64, "length_multiple": 4}
+    many = {"seed": 1, "update_freq": (freq,), "workers": workers, "row_multiple": 4}
+    plain = make_plan(lengths, batching(**options), **many)
+    packed = make_plan(lengths, BatchingConfig(mode="fairseq_packed", **options), **many)
+    assert len({shape for _, shape in packed.shapes}) == 1 and len(packed.shapes) <= 4
+    for number, start in ((1, 0), (2, freq * workers)):
+        ours, theirs = packed.epoch(number, start=start), plain.epoch(number, start=start)
+        assert len(ours) == len(theirs)
+        assert ours.update_shapes() <= set(packed.shapes)
+        positions = 0
+        for i in range(len(ours)):
+            a, b = ours.update(i), theirs.update(i)
+            assert sorted(a.ids) == sorted(b.ids)
+            assert (a.ntokens, a.source_tokens, a.consumed, a.index) == (
+                b.ntokens, b.source_tokens, b.consumed, b.index)
+            assert a.packed and (np.diff(a.rows) >= 0).all()
+            assert a.rows.max() < a.groups * a.shape.rows
+            assert np.bincount(a.rows, lengths.source[a.ids]).max() <= a.shape.source
+            assert np.bincount(a.rows, lengths.target[a.ids]).max() <= a.shape.target
+            positions += a.groups * a.shape.tokens
+        tokens = lengths.source[ours.ids].sum() + lengths.target[ours.ids].sum()
+        if not start:
+            assert ours.efficiency == pytest.approx(tokens / positions)
+    assert "packed" in packed.describe()
+
+
+def test_packed_updates_are_dense():
+    source, target = synthetic.lengths(20000)
+    lengths = Lengths(source=source, target=target)
+    plain = make_plan(lengths, batching(), seed=1, update_freq=(16,)).epoch(1)
+    packed = make_plan(
+        lengths, BatchingConfig(mode="fairseq_packed"), seed=1, update_freq=(16,)
+    ).epoch(1)
+    # The last of the 12 updates is short.
+    assert plain.efficiency < 0.1 and packed.efficiency > 0.65
+
+
+def test_packed_rows_grow_with_the_longest_sentence():
+    long = Lengths(source=np.array([5] * 16 + [130]), target=np.array([9] * 16 + [101]))
+    config = BatchingConfig(mode="fairseq_packed", max_tokens=200, pack_length=64)
+    plan = make_plan(long, config, seed=1, train=False)
+    assert {s.source for _, s in plan.shapes} == {s.target for _, s in plan.shapes} == {136}
+    assert sorted(plan.epoch(1).ids.tolist()) == list(range(17))

@@ -187,7 +187,7 @@ def test_batches_hold_the_planned_sentences(pairs, mode, groups):
     assert sorted(seen) == list(range(200))
 
 
-@pytest.mark.parametrize("mode", ["bucketed", "packed", "fairseq"])
+@pytest.mark.parametrize("mode", ["bucketed", "packed", "fairseq", "fairseq_packed"])
 def test_resume_at_any_update_is_exact(pairs, mode):
     plan = plan_of(pairs, mode, update_freq=(3, 2))
     whole = take(TrainIterator(plan, pairs), 2 * len(plan.epoch(1)) + 8)

@@ -24,6 +24,7 @@ from seqjax.data.epoch_plan import (
     usable_ids,
 )
 from seqjax.data.fairseq_order import FairseqPlan
+from seqjax.data.fairseq_packed import FairseqPackedPlan
 from seqjax.data.packing import PackedPlan
 
 
@@ -54,12 +55,12 @@ def make_plan(
       train: shuffle; drop sentences over a limit with one warning. Else (validation): the
         order is fixed, all sentences are kept, one over a limit raises unless
         `skip_invalid_size_inputs_valid_test`.
-      composition_epoch: `fairseq` only: the epoch at which fairseq made its batches; a
+      composition_epoch: `fairseq*` only: the epoch at which fairseq made its batches; a
         fairseq checkpoint being continued names its own (fairseq composes anew, with
         seed + epoch, whenever it restarts).
-      workers: `fairseq` only: data-parallel workers of the run to be reproduced;
+      workers: `fairseq*` only: data-parallel workers of the run to be reproduced;
         `max_tokens` and `max_sentences` are then per worker, as in its command.
-      shuffle_ties: `fairseq` only: false for the split `test`, whose sentences of equal
+      shuffle_ties: `fairseq*` only: false for the split `test`, whose sentences of equal
         lengths fairseq leaves in the order of the corpus.
 
     Raises:
@@ -73,8 +74,8 @@ def make_plan(
         lengths, max_source=limits[0], max_target=limits[1], reason=limits[2],
         drop=train or batching.skip_invalid_size_inputs_valid_test,
     )
-    if batching.mode == "fairseq":
-        return FairseqPlan.create(
+    if batching.mode in ("fairseq", "fairseq_packed"):
+        plan = FairseqPlan.create(
             lengths, max_source=limits[0], max_target=limits[1],
             max_tokens=batching.max_tokens, max_sentences=batching.max_sentences,
             multiple=batching.required_batch_size_multiple, hard_multiple=row_multiple,
@@ -83,8 +84,14 @@ def make_plan(
             composition_epoch=composition_epoch, workers=workers,
             shuffle_ties=shuffle_ties,
         )
+        if batching.mode == "fairseq":
+            return plan
+        return FairseqPackedPlan.create(
+            plan, pack_length=batching.pack_length, row_multiple=row_multiple,
+            length_multiple=batching.length_multiple,
+        )
     if workers != 1:
-        raise ValueError(f"workers={workers} needs batching.mode='fairseq'")
+        raise ValueError(f"workers={workers} needs batching.mode='fairseq' or 'fairseq_packed'")
     if batching.mode == "packed":
         return PackedPlan.create(
             lengths, ids, pack_length=batching.pack_length, max_tokens=batching.max_tokens,

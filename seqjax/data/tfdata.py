@@ -72,10 +72,11 @@ class TfDataIterator:
     def __next__(self) -> Batch:
         if self._closed:
             raise StopIteration
-        if self._elements is None:
-            self._elements = self._dataset().as_numpy_iterator()
+        elements = self._elements
+        if elements is None:
+            elements = self._elements = self._dataset().as_numpy_iterator()
         try:
-            *values, ids = next(self._elements)
+            *values, ids = next(elements)
         except tensorflow().errors.OpError:
             error, self._error = self._error, None
             self.close()
