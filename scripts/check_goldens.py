@@ -124,6 +124,9 @@ def encoder_decoder(
 
 COMPARISONS: dict[str, Callable[[FairseqCheckpoint, Mapping[str, np.ndarray]], Difference]] = {
     "transformer": encoder_decoder,
+    "lstm": encoder_decoder,
+    "fconv": encoder_decoder,
+    "lightconv": encoder_decoder,
 }
 """`config.model.name` -> how its goldens are compared."""
 

@@ -5,13 +5,15 @@ To add a family: write `families/NAME.py` with a `FAMILY`, and name it here.
 
 from __future__ import annotations
 
-from seqjax.interop.families import lstm, transformer, transformer_lm
+from seqjax.interop.families import fconv, lstm, transformer, transformer_lm
 from seqjax.interop.families.base import Family
 
 FAMILIES: dict[str, Family] = {
     "transformer": transformer.FAMILY,
     "lstm": lstm.FAMILY,
     "lstm_lm": lstm.LM_FAMILY,
+    "fconv": fconv.FAMILY,
+    "fconv_lm": fconv.LM_FAMILY,
     "transformer_lm": transformer_lm.FAMILY,
 }
 """`config.model.name` -> its table."""
