@@ -45,7 +45,29 @@ _LIGHT_LM = dict(
     relu_dropout=0.0, no_token_positional_embeddings=False,
     share_decoder_input_output_embed=False, decoder_conv_type="dynamic", decoder_glu=True,
 )
+_TRANSFORMER_LM = dict(
+    decoder_embed_dim=16, decoder_ffn_embed_dim=12, decoder_attention_heads=2, decoder_layers=2,
+)
+_ADAPTIVE_LM = dict(
+    _TRANSFORMER_LM, criterion="adaptive_loss", adaptive_input=True, adaptive_input_cutoff="8,14",
+    adaptive_softmax_cutoff="8,14", adaptive_input_factor=2, adaptive_softmax_factor=2,
+)
 CASES: dict[str, tuple[str, dict]] = {
+    "transformer_lm/learned": ("transformer_lm_gpt3_small", dict(_TRANSFORMER_LM)),
+    "transformer_lm/widths": ("transformer_lm_big", dict(
+        _TRANSFORMER_LM, decoder_input_dim=6, decoder_output_dim=10, layernorm_embedding=True,
+        no_scale_embedding=True)),
+    "transformer_lm/adaptive": ("transformer_lm_wiki103", dict(
+        _ADAPTIVE_LM, adaptive_input_factor=4, adaptive_softmax_factor=4,
+        tie_adaptive_weights=True)),
+    "transformer_lm/adaptive_words": ("transformer_lm_gbw", dict(
+        _ADAPTIVE_LM, tie_adaptive_weights=True)),
+    "transformer_lm/adaptive_apart": ("transformer_lm_gpt", dict(
+        _ADAPTIVE_LM, decoder_output_dim=12, decoder_input_dim=10,
+        no_token_positional_embeddings=True)),
+    "transformer_lm/adaptive_softmax": ("transformer_lm_gpt", dict(
+        _TRANSFORMER_LM, criterion="adaptive_loss", adaptive_softmax_cutoff="8,18",
+        adaptive_softmax_factor=3)),
     "lstm/bidirectional": ("lstm", dict(_LSTM, encoder_bidirectional=True)),
     "lstm/tied_no_attention": ("lstm", dict(
         _LSTM, decoder_attention="0", share_decoder_input_output_embed=True)),
@@ -145,7 +167,7 @@ def objective(model, output, target: torch.Tensor) -> torch.Tensor:
         logits, targets = softmax(output[0], target)
         return sum(
             torch.nn.functional.cross_entropy(x, y, ignore_index=1, reduction="sum")
-            for x, y in zip(logits, targets) if y is not None)
+            for x, y in zip(logits, targets, strict=True) if y is not None)
     lprobs = model.get_normalized_probs(output, log_probs=True)
     keep = target != 1
     nll = -lprobs.gather(2, target[..., None])[..., 0][keep].sum()
@@ -157,12 +179,12 @@ def record(arch: str, given: dict) -> dict[str, np.ndarray]:
     """Everything about one case."""
     torch.manual_seed(1)
     shared = given.get("share_all_embeddings", False)
-    sizes = (18, 18) if shared or arch.endswith("_lm") else (16, 18)
+    sizes = (18, 18) if shared or "_lm" in arch else (16, 18)
     model = build(arch, given, sizes)
     source, prev, target = batch(np.random.default_rng(2), sizes)
     inputs, truth = torch.tensor(prev), torch.tensor(target)
     encoded, extra = None, {}
-    if not arch.endswith("_lm"):
+    if "_lm" not in arch:
         lengths = torch.tensor((source != 1).sum(1))
         encoded = model.encoder(left_padded(source), lengths)
         extra = {"encoder_out": encoded}
