@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import pathlib
@@ -311,6 +312,7 @@ def test_packed_updates_are_dense():
 def test_packed_rows_grow_with_the_longest_sentence():
     long = Lengths(source=np.array([5] * 16 + [130]), target=np.array([9] * 16 + [101]))
     config = BatchingConfig(mode="fairseq_packed", max_tokens=200, pack_length=64)
-    plan = make_plan(long, config, seed=1, train=False)
+    plan = make_plan(long, dataclasses.replace(config, required_batch_size_multiple=1), seed=1)
     assert {s.source for _, s in plan.shapes} == {s.target for _, s in plan.shapes} == {136}
     assert sorted(plan.epoch(1).ids.tolist()) == list(range(17))
+    assert not make_plan(long, config, seed=1, train=False).epoch(1).update(0).packed

@@ -84,7 +84,8 @@ def make_plan(
             composition_epoch=composition_epoch, workers=workers,
             shuffle_ties=shuffle_ties,
         )
-        if batching.mode == "fairseq":
+        if batching.mode == "fairseq" or not train:
+            # Validation has one batch an update: there is nothing to gain from packing.
             return plan
         return FairseqPackedPlan.create(
             plan, pack_length=batching.pack_length, row_multiple=row_multiple,

@@ -1,4 +1,4 @@
-"""The batches of `pipeline`, assembled by tf.data: the only module that imports TensorFlow.
+"""Training batches assembled by tf.data: the only module that imports TensorFlow.
 
 Elements are whole batches: a stream of places in the plan, mapped in parallel to arrays.
 (Element-wise tf.data pipelines are a hundred times slower.) TensorFlow is imported when
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.data.batches import Batch, Dataset, DataState, assemble, describe_batch, places
 from seqjax.data.epoch_plan import EpochPlan, TrainPlan, Update
-from seqjax.data.pipeline import Batch, Dataset, DataState, assemble, describe_batch, places
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def tensorflow() -> Any:
 
 
 class TfDataIterator:
-    """Batches of epoch after epoch; arguments and state as `pipeline.TrainIterator`'s.
+    """Batches of epoch after epoch; arguments and state as `batches.TrainIterator`'s.
 
     Args:
       parallel: batches that are made at the same time.
