@@ -156,7 +156,7 @@ def read_state(folder: pathlib.Path, target: TrainState) -> TrainState:
     with _reading(folder), ocp.Checkpointer(handler := ocp.PyTreeCheckpointHandler()) as reader:
         for name, tree in parts.items():
             item = (folder / name).resolve()
-            _check_shapes(handler.metadata(item).tree, tree, folder / name)
+            check_shapes(handler.metadata(item).tree, tree, str(folder / name))
             args = jax.tree.map(
                 lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape,
                                                dtype=x.dtype), tree)
@@ -169,7 +169,9 @@ def _without_params(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
 
 
-def _check_shapes(saved: Any, wanted: Any, where: pathlib.Path) -> None:
+def check_shapes(saved: Any, wanted: Any, where: str) -> None:
+    """Raises CheckpointError if two trees have other leaves or shapes; lists them."""
+
     def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {jax.tree_util.keystr(path): tuple(x.shape) for path, x in leaves}

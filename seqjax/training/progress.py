@@ -1,0 +1,164 @@
+"""Where the numbers go: the console, `metrics.jsonl`, TensorBoard curves.
+
+On a terminal one line changes as training goes on; elsewhere there is a line per interval.
+It knows nothing of how the numbers are made. Only the first process writes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from seqjax.training.metrics import shown
+
+
+def duration(seconds: float) -> str:
+    """`3661` -> `1:01:01`."""
+    if not math.isfinite(seconds):
+        return "?"
+    hours, rest = divmod(int(seconds + 0.5), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+class Reporter:
+    """Writes what is reported; a context manager."""
+
+    def __init__(
+        self, workdir: str | os.PathLike[str], *, tensorboard: bool, resumed_at: int = 0,
+        active: bool = True, stream: TextIO | None = None,
+    ) -> None:
+        """
+        Args:
+          tensorboard: write curves too, if the package `tensorboard` is installed.
+          resumed_at: updates of the checkpoint that is continued; lines about later ones
+            are of a run that was cut off and are dropped.
+          active: false in all but one process.
+        """
+        self._stream = stream or sys.stderr
+        self._live = active and self._stream.isatty()
+        self._active, self._status, self._json, self._curves = active, "", None, None
+        if not active:
+            return
+        file = pathlib.Path(workdir) / "metrics.jsonl"
+        if file.is_file():
+            kept = [line for line in file.read_text().splitlines() if _update(line) <= resumed_at]
+            file.write_text("".join(line + "\n" for line in kept))
+        self._json = file.open("a", buffering=1)
+        if tensorboard and importlib.util.find_spec("tensorboard"):
+            self._curves = Curves(pathlib.Path(workdir) / "tensorboard")
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+        if self._json is not None:
+            self._json.close()
+        if self._curves is not None:
+            self._curves.close()
+
+    @property
+    def live(self) -> bool:
+        """Whether someone watches the line change."""
+        return self._live
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if self._active:
+            self._clear()
+            print(text, file=self._stream, flush=True)
+
+    def status(self, text: str) -> None:
+        """The line that changes; on a terminal only."""
+        if self._live:
+            self._clear()
+            width = os.get_terminal_size(self._stream.fileno()).columns
+            self._status = text[: width - 1]
+            print(self._status, end="", file=self._stream, flush=True)
+
+    def train(self, head: str, values: Mapping[str, float], *, line: bool = True) -> None:
+        """Numbers of an interval of training: `epoch 001:  100 / 1102 loss=..., ...`."""
+        text = f"{head} " + ", ".join(f"{k}={v}" for k, v in shown(values).items())
+        if line:
+            self.say(text)
+            self.record("train_inner", values)
+        else:
+            self.status(text)
+
+    def summary(self, group: str, head: str, values: Mapping[str, float]) -> None:
+        """Numbers of an epoch or a validation: `epoch 001 | loss 5.1 | ...`."""
+        self.say(" | ".join([head, *(f"{k} {v}" for k, v in shown(values).items())]))
+        self.record(group, values)
+
+    def record(self, group: str, values: Mapping[str, Any]) -> None:
+        """A line of metrics.jsonl and points of the curves."""
+        if self._json is not None:
+            plain = {k: _plain(v) for k, v in values.items()}
+            self._json.write(json.dumps({"group": group, "time": round(time.time(), 3), **plain})
+                             + "\n")
+        if self._curves is not None:
+            self._curves.add(group, values, step=int(values.get("num_updates", 0)))
+
+    def _clear(self) -> None:
+        if self._status:
+            print("\r\x1b[K", end="", file=self._stream)
+            self._status = ""
+
+
+def _update(line: str) -> float:
+    try:
+        return float(json.loads(line).get("num_updates", 0))
+    except (json.JSONDecodeError, AttributeError):
+        return math.inf  # cut off in the middle
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinities; they become text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return value
+
+
+class Curves:
+    """TensorBoard event files, through `tensorboard`'s own record writer.
+
+    Its EventFileWriter would import TensorFlow where that is installed; this does not.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        folder.mkdir(parents=True, exist_ok=True)
+        now = int(time.time())
+        name = f"events.out.tfevents.{now:010d}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / name).open("ab", buffering=0)
+        self._writer = RecordWriter(self._file)
+        self._write(self._event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, group: str, values: Mapping[str, Any], *, step: int) -> None:
+        """A point per number, under `group/name`."""
+        points = [
+            self._summary.Value(tag=f"{group}/{name}", simple_value=float(value))
+            for name, value in values.items()
+            if isinstance(value, (int, float)) and name not in ("num_updates", "epoch")
+        ]
+        summary = self._summary(value=points)
+        self._write(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def _write(self, event: Any) -> None:
+        self._writer.write(event.SerializeToString())
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        self._writer.flush()
+        self._file.close()

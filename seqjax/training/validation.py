@@ -1,0 +1,119 @@
+"""Validation: the loss over a held-out split, and real decoding scored by the task.
+
+Batches come from the same kind of plan as training's, so their shapes are known, and
+compiled, before the first step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from seqjax.config import Config, ConfigError
+from seqjax.data.epoch_plan import Shape
+from seqjax.data.pipeline import epoch_batches
+from seqjax.data.planning import make_plan
+from seqjax.training import sharding
+from seqjax.training.compilation import Job
+from seqjax.training.metrics import add_sums, averages
+from seqjax.training.train_step import LossFn, make_eval_step
+
+
+def batch_spec(
+    dataset: Any, shape: Shape, mesh: Mesh, *, packed: bool, groups: int | None = None
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Abstract arrays of a batch of `shape`, over all processes, as they are placed.
+
+    Args:
+      groups: micro-batches of an update (None: no leading axis).
+    """
+    none = np.zeros(0, np.int64)
+    arrays = dataset.materialise(none, none.astype(np.int32), shape, packed=packed)
+    lead = () if groups is None else (groups,)
+    place = sharding.batch_sharding(mesh, rows_axis=len(lead))
+    return {name: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype, sharding=place)
+            for name, x in arrays.items()}
+
+
+class Validator:
+    """One split, its plan and its compiled evaluation."""
+
+    def __init__(
+        self, config: Config, task: Any, model: Any, mesh: Mesh, loss_fn: LossFn,
+        *, max_positions: tuple[int | None, int | None],
+    ) -> None:
+        """
+        Raises:
+          FileNotFoundError: there is no such split.
+          ConfigError: a sentence over a limit; the metric to watch is not one.
+        """
+        self._config, self._mesh = config, mesh
+        self.dataset = task.dataset(config.valid.subset)
+        try:
+            self.plan = make_plan(
+                self.dataset.lengths, config.batching, seed=config.seed, train=False,
+                row_multiple=sharding.rows_multiple(mesh),
+                max_source_positions=max_positions[0], max_target_positions=max_positions[1],
+            )
+        except ValueError as e:
+            raise ConfigError(f"split {config.valid.subset!r}: {e}") from None
+        self._epoch = self.plan.epoch(1)
+        self._step = jax.jit(make_eval_step(loss_fn))
+        self._compiled: dict[Hashable, Any] = {}
+        self._judge: Callable[[Any], Any] | None = None
+        if config.valid.decode and hasattr(task, "judge_for"):
+            self._judge = task.judge_for(
+                model, self.dataset, generation=config.generation,
+                limit=config.valid.decode_sentences,
+            )
+        if config.valid.metric == "bleu" and self._judge is None:
+            raise ConfigError("config.valid.metric: 'bleu' needs config.valid.decode=True and a "
+                              "task that generates")
+
+    def jobs(self, params: Any) -> dict[Hashable, Job]:
+        """What is to be compiled, for abstract `params`."""
+        specs = {
+            shape: batch_spec(self.dataset, shape, self._mesh, packed=self._epoch.packed)
+            for _, shape in self.plan.shapes
+        }
+        return {("valid", shape): Job(function=self._step, arguments=(params, spec),
+                                      size=shape.tokens) for shape, spec in specs.items()}
+
+    def take(self, compiled: dict[Hashable, Any]) -> None:
+        """The programs that `jobs` asked for."""
+        self._compiled = compiled
+
+    def __call__(self, params: Any) -> tuple[dict[str, float], list[tuple[str, str, str]]]:
+        """Metrics by name, and samples of (source, translation, reference)."""
+        shard = (jax.process_index(), jax.process_count())
+        batches = epoch_batches(self._epoch, self.dataset, shard=shard)
+        limit = self._config.valid.max_batches or None
+        found = []
+        for batch in itertools.islice(batches, limit):
+            step = self._compiled.get(("valid", batch.shape), self._step)
+            arrays = sharding.place(batch.arrays, self._mesh, rows=batch.shape.rows)
+            found.append(step(params, arrays))
+        sums: dict[str, tuple[float, float]] = {}
+        for metrics in jax.device_get(found):
+            add_sums(sums, metrics)
+        values, samples = averages(sums), []
+        if self._judge is not None:
+            judged = self._judge(_on_one_device(params, self._mesh))
+            values["bleu"], samples = float(judged.score.score), judged.samples
+        return values, samples[: self._config.valid.samples]
+
+
+def _on_one_device(params: Any, mesh: Mesh) -> Any:
+    """Parameters for decoding, which every process does alike on its first device."""
+    if mesh.size == 1:
+        return params
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        params = multihost_utils.process_allgather(params, tiled=True)
+    return jax.device_put(params, jax.local_devices()[0])
