@@ -1,0 +1,128 @@
+"""How probable given targets are: teacher-forced log-probabilities per token.
+
+Knows models by their protocol; sources and targets are id sequences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.generation.decoding_plan import plan_decoding, round_up_to_power
+from seqjax.generation.hypothesis import Hypothesis
+from seqjax.generation.processors import log_sum_exp
+from seqjax.models.protocol import EncoderDecoder, Features, Params
+
+LOGITS_BUDGET = 16 * 2**20
+"""Elements of logits that exist at a time."""
+LEAST_WIDTH = 16
+"""Narrower shapes do not pay for their compilation."""
+
+
+def token_log_probs(
+    features: Features, targets: jax.Array, *, budget: int = LOGITS_BUDGET,
+) -> jax.Array:
+    """Log-probabilities [B, T] float32 of `targets` [B, T], without log-probabilities of
+    the whole vocabulary; at most about `budget` elements of logits exist at a time."""
+    b, t, d = features.hidden.shape
+    vocabulary = jax.eval_shape(features.logits).shape[-1]
+    pieces = max(1, min(b * t, math.ceil(b * t * vocabulary / budget)))
+    rows = math.ceil(b * t / pieces)
+    missing = rows * pieces - b * t
+    hidden = jnp.pad(features.hidden.reshape(b * t, d), ((0, missing), (0, 0)))
+    wanted = jnp.pad(targets.reshape(b * t), (0, missing))
+
+    def piece(x: tuple[jax.Array, jax.Array]) -> jax.Array:
+        logits = features.project(features.projection, x[0])
+        chosen = jnp.take_along_axis(logits, x[1][:, None], axis=-1)[:, 0]
+        return chosen - log_sum_exp(logits, logits.max(-1))
+
+    found = jax.lax.map(piece, (hidden.reshape(pieces, rows, d), wanted.reshape(pieces, rows)))
+    return found.reshape(-1)[:b * t].reshape(b, t)
+
+
+class Scorer:
+    """Scores pairs with one model, or with several whose probabilities are averaged
+    (fairseq's `SequenceScorer`)."""
+
+    def __init__(self, model: EncoderDecoder | Sequence[EncoderDecoder], *,
+                 max_tokens: int = 12000, batch_size: int = 64):
+        """
+        Args:
+          model: one model or several of the same vocabularies.
+          max_tokens: tokens of a batch on its longer side, padding included.
+          batch_size: pairs of a batch at most.
+        """
+        self.models = tuple(model) if isinstance(model, Sequence) else (model,)
+        self.max_tokens, self.batch_size = max_tokens, batch_size
+        self._log_probs = jax.jit(self._batch)
+
+    def score(
+        self, params: Params | Sequence[Params], sources: Sequence[Any], targets: Sequence[Any],
+    ) -> list[Hypothesis]:
+        """A `Hypothesis` per pair, in order: `positional_scores` are the log-probabilities of
+        the target's tokens, `score` is their mean.
+
+        Args:
+          params: of the model, or a sequence of one per model.
+          sources: id sequences with their final eos.
+          targets: id sequences with their final eos.
+
+        Raises:
+          ValueError: an empty or over-long side of a pair, by its number from 0.
+        """
+        if len(sources) != len(targets):
+            raise ValueError(f"Scorer: {len(sources)} sources but {len(targets)} targets")
+        params = tuple(params) if isinstance(params, (list, tuple)) else (params,)
+        sources = [np.asarray(s, np.int32) for s in sources]
+        targets = [np.asarray(t, np.int32) for t in targets]
+        self._check("source", sources, min(m.max_source_positions for m in self.models))
+        self._check("target", targets, min(m.max_target_positions for m in self.models))
+        longer = [max(len(s), len(t)) for s, t in zip(sources, targets, strict=True)]
+        out: list[Hypothesis | None] = [None] * len(sources)
+        for batch in plan_decoding(longer, max_tokens=self.max_tokens,
+                                   batch_size=self.batch_size, least_width=LEAST_WIDTH):
+            found = self._log_probs(
+                params, self._rows(sources, batch.indices, batch.rows),
+                self._rows(targets, batch.indices, batch.rows))
+            for i, scores in zip(batch.indices, np.asarray(found), strict=False):
+                kept = scores[:len(targets[i])]
+                out[i] = Hypothesis(
+                    tokens=targets[i], score=float(kept.mean(dtype=np.float64)),
+                    positional_scores=kept.copy())
+        return [h for h in out if h is not None]
+
+    def _check(self, side: str, rows: Sequence[np.ndarray], most: int) -> None:
+        for i, ids in enumerate(rows):
+            if not len(ids):
+                raise ValueError(f"{side} {i} has no tokens (not even eos)")
+            if len(ids) > most:
+                raise ValueError(f"{side} {i} has {len(ids)} tokens, but the model takes at most "
+                                 f"{most}: shorten or leave out that pair")
+
+    def _rows(self, ids: Sequence[np.ndarray], indices: Sequence[int], rows: int) -> np.ndarray:
+        """[rows, power of two], right-padded: sides have widths of their own."""
+        longest = max(len(ids[i]) for i in indices)
+        width = round_up_to_power(longest, least=LEAST_WIDTH)
+        side = np.full((rows, width), self.models[0].pad, np.int32)
+        for row, i in enumerate(indices):
+            side[row, :len(ids[i])] = ids[i]
+        return side
+
+    def _batch(
+        self, params: Sequence[Params], source: jax.Array, target: jax.Array,
+    ) -> jax.Array:
+        """[B, T] float32."""
+        first = jnp.full((target.shape[0], 1), self.models[0].eos, target.dtype)
+        previous = jnp.concatenate([first, target[:, :-1]], axis=1)
+        each = [
+            token_log_probs(model.features(p, previous, model.encode(p, source)), target)
+            for model, p in zip(self.models, params, strict=True)]
+        if len(each) == 1:
+            return each[0]
+        return jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))
