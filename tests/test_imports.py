@@ -40,7 +40,8 @@ ALLOWED: dict[str, set[str]] = {
 NEVER = {"torch", "transformers", "fairseq"}
 # Import names that differ from the name on the package index.
 IMPORT_NAMES = {
-    "absl-py": "absl", "orbax-checkpoint": "orbax", "tensorflow-cpu": "tensorflow", "pytest-xdist": "xdist",
+    "absl-py": "absl", "orbax-checkpoint": "orbax", "pytest-xdist": "xdist",
+    "tensorflow-cpu": "tensorflow",
 }
 
 
