@@ -27,7 +27,7 @@ from seqjax.data import indexed
 from seqjax.data.epoch_plan import Lengths
 from seqjax.data.pairs import PairDataset
 from seqjax.data.pipeline import TrainIterator
-from seqjax.data.planning import make_plan, plan_decoding
+from seqjax.data.planning import make_plan
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 VOCAB = 32768
@@ -137,7 +137,7 @@ def _summary(samples: list[dict[str, float]]) -> dict[str, float]:
 
 
 def shapes(*, pairs: int = 60000) -> dict[str, Any]:
-    """C13: compiled shapes and token efficiency of an epoch, for training and decoding."""
+    """C13: compiled shapes and token efficiency of an epoch of training."""
     source, target = synthetic.lengths(pairs)
     lengths = Lengths(source=source.astype(np.int32), target=target.astype(np.int32))
     found: dict[str, Any] = {}
@@ -145,15 +145,11 @@ def shapes(*, pairs: int = 60000) -> dict[str, Any]:
         ("train packed", BatchingConfig(mode="packed")),
         ("train bucketed", BatchingConfig(mode="bucketed")),
         ("train bucketed 16", BatchingConfig(mode="bucketed", num_shapes=16)),
+        ("train fairseq_packed", BatchingConfig(mode="fairseq_packed")),
         ("train fairseq 64", BatchingConfig(mode="fairseq", num_shapes=64)),
     ):
         epoch = make_plan(lengths, config, seed=1).epoch(1)
         found[name] = {"shapes": len(epoch.update_shapes()), "efficiency": epoch.efficiency}
-    for count in (4, 8):
-        decoding = plan_decoding(lengths.side("source"), num_shapes=count)
-        found[f"decode {count}"] = {
-            "shapes": len(decoding.update_shapes()), "efficiency": decoding.efficiency,
-        }
     return found
 
 

@@ -14,7 +14,7 @@ from seqjax.data import indexed, pipeline
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pairs import EOS, PAD, PairDataset
 from seqjax.data.pipeline import DataState, Prefetcher, TrainIterator, epoch_batches, open_batches
-from seqjax.data.planning import make_plan, plan_decoding
+from seqjax.data.planning import make_plan
 
 BACKENDS = [
     "numpy",
@@ -152,31 +152,34 @@ def test_truncated_sources_keep_their_eos():
 
 # Order and resume.
 
-@pytest.mark.parametrize("mode", ["bucketed", "packed", "fairseq"])
+@pytest.mark.parametrize("mode", ["bucketed", "packed", "fairseq", "fairseq_packed"])
 @pytest.mark.parametrize("groups", [1, 3])
 def test_batches_hold_the_planned_sentences(pairs, mode, groups):
     plan = plan_of(pairs, mode, update_freq=(groups,))
+    assert plan.packed == plan.epoch(1).packed == (mode in ("packed", "fairseq_packed"))
     seen = []
     for batch in TrainIterator(plan, pairs):
         b, s, t = batch.shape
-        assert batch.arrays["source"].shape == (groups, b, s)
-        assert batch.arrays["target"].shape == (groups, b, t)
+        if mode != "fairseq_packed":
+            assert batch.groups == groups
+        assert batch.arrays["source"].shape == (batch.groups, b, s)
+        assert batch.arrays["target"].shape == (batch.groups, b, t)
         assert (batch.groups, batch.shape) in plan.shapes
-        assert batch.ids.shape[:2] == (groups, b)
+        assert batch.ids.shape[:2] == (batch.groups, b)
         real = {k: batch.arrays[k] != PAD for k in ("source", "target")}
         assert (batch.source_tokens, batch.ntokens) == (real["source"].sum(), real["target"].sum())
-        positions = groups * b * (s + t)
+        positions = batch.groups * b * (s + t)
         assert batch.padding == pytest.approx(
             1 - (batch.source_tokens + batch.ntokens) / positions
         )
         assert batch.nsentences == (batch.ids >= 0).sum()
-        for g, r in np.ndindex(groups, b):
+        for g, r in np.ndindex(batch.groups, b):
             ids = np.atleast_1d(batch.ids[g, r])
             ids = ids[ids >= 0].tolist()
             for name in ("source", "target"):
                 tokens = [t for i in ids for t in pairs.sentence(i)[name == "target"].tolist()]
                 assert batch.arrays[name][g, r][real[name][g, r]].tolist() == tokens
-                if mode == "packed":
+                if plan.packed:
                     segments = batch.arrays[f"{name}_segments"][g, r]
                     assert (segments > 0).tolist() == real[name][g, r].tolist()
                     assert segments.max(initial=0) == len(ids)
@@ -200,7 +203,7 @@ def test_resume_at_any_update_is_exact(pairs, mode):
 
 
 def test_every_process_makes_its_rows(pairs):
-    for mode in ("bucketed", "packed", "fairseq"):
+    for mode in ("bucketed", "packed", "fairseq", "fairseq_packed"):
         plan = plan_of(pairs, mode, update_freq=(2,), row_multiple=4)
         whole = take(TrainIterator(plan, pairs), 5)
         parts = [take(TrainIterator(plan, pairs, shard=(p, 4)), 5) for p in range(4)]
@@ -216,16 +219,16 @@ def test_every_process_makes_its_rows(pairs):
         next(TrainIterator(plan, pairs, shard=(0, 3)))
 
 
-def test_decoding_batches_restore_input_order(pairs):
-    sources = PairDataset([pairs.sentence(i)[0] for i in range(50)])
-    plan = plan_decoding(sources.lengths.side("source"), max_tokens=256)
-    found: dict[int, list[int]] = {}
-    for batch in epoch_batches(plan, sources):
-        assert batch.arrays.keys() == {"source"} and batch.arrays["source"].ndim == 2
-        for i, row in zip(batch.ids.tolist(), batch.arrays["source"], strict=True):
-            if i >= 0:
-                found[i] = row[row != PAD].tolist()
-    assert [found[i] for i in range(50)] == [pairs.sentence(i)[0].tolist() for i in range(50)]
+def test_one_pass_is_not_stacked(pairs):
+    plan = plan_of(pairs, update_freq=(1,))
+    seen = []
+    for batch in epoch_batches(plan, pairs):
+        assert batch.arrays["source"].shape == (batch.shape.rows, batch.shape.source)
+        assert batch.ids.shape == (batch.shape.rows,)
+        seen += batch.ids[batch.ids >= 0].tolist()
+    assert sorted(seen) == list(range(200))
+    with pytest.raises(ValueError, match="2 micro-batches must be stacked"):
+        next(epoch_batches(plan_of(pairs, update_freq=(2,)), pairs))
 
 
 # Prefetch and back ends.

@@ -1,4 +1,4 @@
-"""Bucketed plans and decoding plans: every sentence once, few shapes, little padding."""
+"""Bucketed plans: every sentence once, few shapes, little padding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks import synthetic
 from seqjax.config import BatchingConfig
 from seqjax.data.bucketing import assign, choose_lengths
 from seqjax.data.epoch_plan import Lengths, Shape
-from seqjax.data.planning import make_plan, plan_decoding
+from seqjax.data.planning import make_plan
 
 
 def like_wmt(pairs: int) -> Lengths:
@@ -165,53 +165,3 @@ def test_errors_name_the_sentence_and_the_key(caplog):
         Lengths(source=np.ones(3, int), target=np.ones(2, int))
     with pytest.raises(ValueError, match="update_freq"):
         plan_of(lengths, update_freq=(0,))
-
-
-@pytest.mark.parametrize("options", [
-    {}, {"batch_size": 10}, {"max_tokens": None, "batch_size": 7}, {"num_shapes": 2},
-    {"row_multiple": 4}, {"menu": (8, 16, 32, 64, 128)}, {"menu": (8, 16), "batch_size": 3},
-])
-def test_decoding_plans(options):
-    source = like_wmt(1000).side("source")
-    plan = plan_decoding(source, **{"max_tokens": 2000, **options})
-    assert sorted(plan.ids.tolist()) == list(range(1000))
-    shapes = {s for _, s in plan.update_shapes()}
-    if "menu" not in options:
-        assert len(shapes) <= options.get("num_shapes", 8)
-    previous = np.inf
-    for i in range(len(plan)):
-        update = plan.update(i)
-        rows, width, _ = update.shape
-        assert rows <= (options.get("batch_size") or 1000)
-        assert rows % options.get("row_multiple", 1) == 0
-        if options.get("max_tokens", 2000):
-            assert rows * width <= 2000
-        lengths = source[update.ids]
-        assert lengths.max() <= width and lengths.max() <= previous
-        previous = lengths.min()
-        if "menu" in options:
-            # A power of two, or as many as the limits allow.
-            limited = rows == options.get("batch_size") or rows * 2 * width > 2000
-            assert rows & (rows - 1) == 0 or limited
-
-
-def test_decoding_with_a_fixed_menu_meets_the_same_shapes_again():
-    menu = (16, 32, 64)
-    shapes = set()
-    for n in range(1, 65):
-        shapes |= plan_decoding(np.array([n]), menu=menu).update_shapes()
-    assert shapes == {(1, Shape(1, w, 0)) for w in menu}
-    assert {s.source for _, s in plan_decoding(np.array([65, 150]), menu=menu).update_shapes()} == {
-        128, 192
-    }
-
-
-def test_decoding_errors(caplog):
-    with pytest.raises(ValueError, match=r"sentence 1 has 30 source tokens.*max_tokens=20"):
-        plan_decoding(np.array([3, 30]), max_tokens=20)
-    with pytest.raises(ValueError, match=r"sentence 1 has 30 source tokens.*max_source_positions"):
-        plan_decoding(np.array([3, 30]), max_source_positions=20)
-    plan = plan_decoding(np.array([3, 30]), max_source_positions=20, skip_invalid=True)
-    assert plan.ids.tolist() == [0]
-    with pytest.raises(ValueError, match="holds no sentence"):
-        plan_decoding(np.zeros(0, int))

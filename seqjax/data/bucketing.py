@@ -174,6 +174,10 @@ class BucketedPlan:
             (g, shape) for g in sorted(set(self.update_freq)) for shape in self.menu(g)
         )
 
+    @property
+    def packed(self) -> bool:
+        return False
+
     def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:
         groups = self.update_freq[min(epoch, len(self.update_freq)) - 1]
         rng = epoch_rng(self.seed, epoch)

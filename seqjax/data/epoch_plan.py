@@ -180,7 +180,8 @@ class EpochPlan:
         padded = np.where((self.updates >= 0)[..., None], self.shapes[self.updates], 0)
         padded = padded.max(axis=1).astype(np.int64)
         positions = self.groups * (padded[:, 0] * (padded[:, 1] + padded[:, 2])).sum()
-        return (self._tokens("source", self.ids) + self._tokens("target", self.ids)) / positions
+        tokens = self._tokens("source", self.ids) + self._tokens("target", self.ids)
+        return float(tokens / positions)
 
 
 class TrainPlan(Protocol):
@@ -189,6 +190,11 @@ class TrainPlan(Protocol):
     @property
     def shapes(self) -> tuple[tuple[int, Shape], ...]:
         """(G, shape) of every update that any epoch can hold: what must be compiled."""
+        ...
+
+    @property
+    def packed(self) -> bool:
+        """Several sentences share a row, and batches have `*_segments`."""
         ...
 
     def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:

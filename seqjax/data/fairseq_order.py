@@ -240,6 +240,10 @@ class FairseqPlan:
             update_freq=update_freq, workers=workers, seed=seed, shuffle=train, dropped=dropped,
         )
 
+    @property
+    def packed(self) -> bool:
+        return False
+
     def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:
         freq = self.update_freq[min(epoch, len(self.update_freq)) - 1]
         batches = len(self.bounds) - 1

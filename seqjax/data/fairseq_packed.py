@@ -91,10 +91,15 @@ class FairseqPackedPlan:
         found = {g for freq in self.order.update_freq for g in allowed_groups(freq)}
         return tuple((g, self.shape) for g in sorted(found))
 
+    @property
+    def packed(self) -> bool:
+        return True
+
     def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:
         plain = self.order.epoch(epoch, start=start)
+        fields = {f.name: getattr(plain, f.name) for f in dataclasses.fields(EpochPlan)}
         return PackedUpdates(
-            **{f.name: getattr(plain, f.name) for f in dataclasses.fields(EpochPlan)},
+            **{**fields, "packed": True},
             row_shape=self.shape, wanted_groups=plain.groups // self.order.workers,
         )
 

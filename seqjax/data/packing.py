@@ -180,6 +180,10 @@ class PackedPlan:
     def shapes(self) -> tuple[tuple[int, Shape], ...]:
         return tuple((g, self.shape) for g in sorted(set(self.update_freq)))
 
+    @property
+    def packed(self) -> bool:
+        return True
+
     def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:
         groups = self.update_freq[min(epoch, len(self.update_freq)) - 1]
         rng = epoch_rng(self.seed, epoch)

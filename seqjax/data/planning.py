@@ -10,19 +10,9 @@ Everything here is NumPy on lengths. `pairs` makes arrays of it, `pipeline` iter
 
 from __future__ import annotations
 
-import numpy as np
-
 from seqjax.config import BatchingConfig
-from seqjax.data.bucketing import BucketedPlan, assign, choose_lengths
-from seqjax.data.epoch_plan import (
-    EpochPlan,
-    Lengths,
-    TrainPlan,
-    group_in_order,
-    round_up,
-    rows_within,
-    usable_ids,
-)
+from seqjax.data.bucketing import BucketedPlan
+from seqjax.data.epoch_plan import Lengths, TrainPlan, usable_ids
 from seqjax.data.fairseq_order import FairseqPlan
 from seqjax.data.fairseq_packed import FairseqPackedPlan
 from seqjax.data.packing import PackedPlan
@@ -130,90 +120,3 @@ def _limits(
         return min(known, default=None)
 
     return least(max_source), least(max_target), " and ".join(reason)
-
-
-def plan_decoding(
-    source_lengths: np.ndarray,
-    *,
-    max_tokens: int | None = 12000,
-    batch_size: int | None = None,
-    num_shapes: int = 8,
-    length_multiple: int = 8,
-    row_multiple: int = 1,
-    max_source_positions: int | None = None,
-    skip_invalid: bool = False,
-    menu: tuple[int, ...] | None = None,
-) -> EpochPlan:
-    """Batches for search: like lengths together, longest first, on a small menu.
-
-    `EpochPlan.ids` says where each sentence came from, so that input order is restored by
-    writing results at their ids. G is 1.
-
-    Args:
-      source_lengths: [N] tokens, eos included.
-      max_tokens: source positions of one batch, padding included.
-      batch_size: sentences of one batch at most.
-      num_shapes: at most this many (rows, S).
-      menu: padded source lengths to use, growing, whatever the data, so that calls with
-        other sentences meet the same shapes; rows are then a power of two.
-        Lengths beyond the last are rounded up to a multiple of it.
-      skip_invalid: leave sentences over `max_source_positions` out, with a warning.
-
-    Raises:
-      ValueError: a sentence over `max_source_positions` or over `max_tokens`, by its
-        number and length.
-    """
-    lengths = Lengths(source=np.asarray(source_lengths, np.int32))
-    ids = usable_ids(
-        lengths, max_source=max_source_positions, max_target=None, drop=skip_invalid,
-        reason="max_source_positions", hint="shorten it, or let such sentences be skipped",
-    )
-    source = lengths.side("source")[ids]
-    if max_tokens is not None and int(source.max()) > max_tokens:
-        i = int(ids[source.argmax()])
-        raise ValueError(
-            f"sentence {i} has {int(source.max())} source tokens, which is more than "
-            f"max_tokens={max_tokens} of a decoding batch; set max_tokens higher"
-        )
-    if menu is None:
-        widths = [s for s, _ in choose_lengths(
-            source, np.zeros_like(source), num_shapes=num_shapes,
-            length_multiple=length_multiple,
-        )]
-    else:
-        top = round_up(int(source.max()), menu[-1])
-        widths = sorted({*menu, *range(menu[-1], top + 1, menu[-1])})
-    if max_tokens is not None and widths[-1] * row_multiple > max_tokens:
-        widths[-1] = int(source.max())
-    return _decoding_epoch(
-        lengths, ids, source, widths, max_tokens=max_tokens, batch_size=batch_size,
-        row_multiple=row_multiple, powers=menu is not None,
-    )
-
-
-def _decoding_epoch(
-    lengths: Lengths, ids: np.ndarray, source: np.ndarray, widths: list[int], *,
-    max_tokens: int | None, batch_size: int | None, row_multiple: int, powers: bool,
-) -> EpochPlan:
-    bucket = assign(source, np.zeros_like(source), [(w, 0) for w in widths])
-    order = np.lexsort((ids, -source))
-    shapes, sizes = [], []
-    for k in np.unique(bucket)[::-1].tolist():
-        count = int((bucket == k).sum())
-        limit = rows_within(
-            widths[k], max_tokens=max_tokens, max_sentences=batch_size, multiple=8,
-            hard_multiple=row_multiple,
-        )
-        rows = -(-count // -(-count // limit))
-        rows = 1 << (rows - 1).bit_length() if powers else rows
-        rows = min(limit, round_up(rows, row_multiple))
-        batches = -(-count // rows)
-        shapes += [[rows, widths[k], 0]] * batches
-        sizes.append(np.minimum(rows, count - rows * np.arange(batches)))
-    size = np.concatenate(sizes)
-    bounds = np.concatenate([[0], np.cumsum(size)])
-    return EpochPlan(
-        epoch=1, lengths=lengths, shapes=np.array(shapes, np.int32), bounds=bounds,
-        ids=ids[order], rows=(np.arange(len(ids)) - np.repeat(bounds[:-1], size)).astype(np.int32),
-        updates=group_in_order(len(size), 1),
-    )
