@@ -1,6 +1,6 @@
 """Load a trained model and use it from Python.
 
-    m = seqjax.load("runs/demo")
+    m = seqjax.load("runs/demo")                          # or ("model.pt", data="data-bin")
     m.translate("Battery level", beam=5)                  # "Batteriestand"
     m.translate(["Battery level", "Living room"])         # a list for a list
     m.generate(["Battery level"], beam=5, nbest=5)        # lists of Hypothesis
@@ -28,6 +28,7 @@ from seqjax import generation, losses, models, tasks
 from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.generation.decoder import Decoder, Prepared
 from seqjax.generation.scoring import Scorer
+from seqjax.interop import fairseq_files
 from seqjax.training import checkpoints
 
 Ids = Sequence[int] | np.ndarray
@@ -59,22 +60,32 @@ def compute_dtype(name: str) -> Any:
 
 def load(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *,
-    which: str = "best", dtype: str = "auto",
+    data: str | os.PathLike[str] | None = None, which: str = "best", dtype: str = "auto",
+    bpe: str | None = None, tokenizer: str | None = None,
 ) -> Translator:
     """A trained model, ready to use.
 
     Args:
-      path: a work folder of `seqjax.train` or one checkpoint in it; several, as a list
-        or joined by colons, make an ensemble.
+      path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;
+        several, as a list or joined by colons, make an ensemble.
+      data: folder with the dictionaries of a `.pt` (default: its own folder, else the one
+        that it was trained on). A checkpoint of ours has its own; they must be the same.
       which: of a work folder, its `best` or its `last` checkpoint.
       dtype: of matrix products: `float32`, `bfloat16`, or `auto` (float32 on a CPU).
+      bpe, tokenizer: of a `.pt`: fairseq's names of its subword model and tokenizer, where
+        it does not say them itself (`bpe="fastbpe", tokenizer="moses"`).
 
     Raises:
       seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`.
-      ConfigError: the members of an ensemble have different vocabularies.
+      ConfigError: the members of an ensemble have different vocabularies; a model, task
+        or tokenizer that seqjax does not have; no dictionaries, or those of another model.
     """
     paths = _paths(path)
-    members = [_load_one(each, which=which, dtype=dtype) for each in paths]
+    if (bpe or tokenizer) and not any(map(fairseq_files.is_pt, paths)):
+        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files; a folder of "
+                          "seqjax holds its own tokenizer")
+    members = [_load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer)
+               for each in paths]
     task, config = members[0][0], members[0][1]
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
         if other.target_vocab != task.target_vocab or other.source_vocab != task.source_vocab:
@@ -82,7 +93,7 @@ def load(
     return Translator(
         task=task, config=config, models=tuple(m for *_, m, _ in members),
         params=tuple(p for *_, p in members),
-        identity=" ".join(str(checkpoints.find(p, which=which).resolve()) for p in paths),
+        identity=" ".join(_identity(p, which) for p in paths),
     )
 
 
@@ -93,10 +104,26 @@ def _paths(path: Any) -> list[str]:
     return [path] if os.path.exists(path) else path.split(os.pathsep)
 
 
-def _load_one(path: str, *, which: str, dtype: str) -> tuple[Any, Config, Any, Any]:
-    raw, assets, params = checkpoints.load_for_inference(path, which=which)
+def _identity(path: str, which: str) -> str:
+    """Which checkpoint exactly this is."""
+    if fairseq_files.is_pt(path):
+        about = os.stat(path)
+        return f"{os.path.realpath(path)}@{about.st_size}@{about.st_mtime_ns}"
+    return str(checkpoints.find(path, which=which).resolve())
+
+
+def _load_one(
+    path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None
+) -> tuple[Any, Config, Any, Any]:
+    if fairseq_files.is_pt(path):
+        found = fairseq_files.portable(path, data=data, bpe=bpe, tokenizer=tokenizer)
+        raw, assets, params = found.config, found.assets, found.params
+    else:
+        raw, assets, params = checkpoints.load_for_inference(path, which=which)
     config = resolve(raw)
     task = tasks.from_assets(config, assets)
+    if data is not None and not fairseq_files.is_pt(path):
+        task.check_folder(os.fspath(data))
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=compute_dtype(dtype))
     return task, config, model, jax.tree.map(jnp.asarray, params)
 

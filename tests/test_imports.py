@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "generation": {"config", "models.protocol"},
     "tasks": {"config", "data", "losses", "generation", "models.protocol"},
     "training": {"config", "models", "tasks", "losses", "data"},
-    "interop": {"config", "models", "data.vocabulary"},
+    "interop": {"config", "models", "data", "losses", "tasks", "training"},
     "hub": {"config", *NOUNS},
     "__init__": {"hub"},
     "cli": {"config"},
