@@ -132,6 +132,7 @@ class Entry:
         return self.transform.theirs(np.broadcast_to(np.zeros((), np.bool_), one)).shape
 
 
+_STRIP = 32 << 20  # bytes copied before their pages are let go of
 _LEAVES = {"kernel": ("weight", TRANSPOSED), "scale": ("weight", SAME),
            "embedding": ("weight", SAME), "bias": ("bias", SAME)}
 
@@ -195,10 +196,33 @@ def to_params(
         value = np.empty(entry.shape, np.float32)
         for layer, name in enumerate(entry.names):
             target = value[layer] if entry.stacked else value
-            target[...] = entry.transform.ours(state[name])
+            _copy(target, entry.transform.ours(state[name]))
         drop_pages(state[entry.names[0]])
         _put(params, entry.path, value)
     return params
+
+
+def _copy(target: np.ndarray, source: np.ndarray) -> None:
+    """`target[...] = source`, letting go of a mapped source's pages on the way.
+
+    Strips are of the source's rows. A transposed matrix is copied 16 of them at a time,
+    which stay in the cache: several times faster than all at once.
+    """
+    transposed = source.ndim == 2 and source.strides[0] < source.strides[1]
+    if source.ndim == 0 or source.size == 0:
+        target[...] = source
+        return
+    if transposed:
+        target, source = target.T, source.T
+    row = source[0].nbytes
+    step = 16 if transposed else max(1, _STRIP // row)
+    copied = 0
+    for start in range(0, source.shape[0], step):
+        target[start:start + step] = source[start:start + step]
+        copied += step * row
+        if copied >= _STRIP:
+            drop_pages(source)
+            copied = 0
 
 
 def _put(tree: Params, path: tuple[str, ...], value: Any) -> None:

@@ -86,11 +86,13 @@ def constants(config: TransformerConfig) -> State:
 
 
 def derive(values: dict[str, Any], explicit: set[str]) -> None:
-    """The decoder's sizes follow the encoder's, one shared embedding implies the other."""
+    """The decoder's sizes follow the encoder's, one shared embedding implies the other, and
+    fairseq's translation models ignore `decoder_input_dim`."""
     for size in ("embed_dim", "ffn_embed_dim"):
         if f"encoder_{size}" in values:
             values.setdefault(f"decoder_{size}", values[f"encoder_{size}"])
-    if values.get("share_all_embeddings"):
+    values.pop("decoder_input_dim", None)
+    if values.get("share_all_embeddings") or values.get("merge_src_tgt_embed"):
         values["share_decoder_input_output_embed"] = True
 
 

@@ -1,0 +1,77 @@
+"""Our models as checkpoints that fairseq itself loads, written without torch.
+
+fairseq gets the older form of its configuration, one flat Namespace: every fairseq since
+2018 reads it, and it needs none of fairseq's classes. Optimizer state is not written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from seqjax.config import to_plain
+from seqjax.interop.fairseq_weights import FairseqCheckpoint, State, to_state
+from seqjax.interop.torch_writer import write_pt
+from seqjax.models.transformer_config import RuntimeConfig
+
+_OURS = {"name", "arch", *(f.name for f in dataclasses.fields(RuntimeConfig))}
+_ALWAYS = {"task": "translation", "criterion": "cross_entropy", "left_pad_source": True,
+           "left_pad_target": False, "tokenizer": None, "bpe": None}
+
+
+def save_fairseq(
+    path: str | os.PathLike[str], params: Mapping[str, Any], config: Any, *,
+    source_vocab_size: int, target_vocab_size: int, facts: Mapping[str, Any],
+    kept: State | None = None, dtypes: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a `.pt` for fairseq, whole or not at all.
+
+    Args:
+      path: an existing file is replaced.
+      params, config: of the model.
+      facts: fairseq's own keys for the rest: `source_lang`, `target_lang`, `bpe`, `criterion`
+        with its options, ...; they may also hold keys of the model, which `config` overrides.
+      kept, dtypes: of the checkpoint that the parameters came from, if they did (`to_state`).
+      extra: `extra_state` and the like.
+
+    Raises:
+      WeightsError: parameters of another shape than the model's.
+    """
+    ours = {k: v for k, v in to_plain(config).items() if k not in _OURS}
+    args = {**_ALWAYS, **facts, **ours, "arch": config.arch or config.name}
+    for key, value in ours.items():
+        if value is None:  # fairseq's architecture functions fill in what is absent only
+            del args[key]
+    state = to_state(
+        params, config, source_vocab_size=source_vocab_size,
+        target_vocab_size=target_vocab_size, kept=kept, dtypes=dtypes)
+    write_pt(path, {
+        "args": argparse.Namespace(**args), "cfg": None,
+        "model": collections.OrderedDict(state), "criterion": None,
+        "optimizer_history": [{
+            "criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {},
+            "num_updates": 0}],
+        "task_state": {}, "extra_state": {}, "last_optimizer_state": None, **(extra or {}),
+    })
+
+
+def resave_fairseq(path: str | os.PathLike[str], checkpoint: FairseqCheckpoint) -> None:
+    """Writes what `load_fairseq` read, parameters possibly changed since; every tensor that
+    was not changed keeps its bits."""
+    fairseq = checkpoint.fairseq
+    facts: dict[str, Any] = {}
+    for group in ("tokenizer", "bpe", "criterion", "task"):
+        values = dict(fairseq.groups.get(group, {}))
+        facts[group] = values.pop("_name", None)
+        facts |= {k: v for k, v in values.items() if k not in facts}
+    save_fairseq(
+        path, checkpoint.params, checkpoint.config,
+        source_vocab_size=checkpoint.source_vocab_size,
+        target_vocab_size=checkpoint.target_vocab_size,
+        facts={**fairseq.model, **facts}, kept=checkpoint.kept, dtypes=checkpoint.dtypes,
+        extra={**checkpoint.extra, "last_optimizer_state": None})
