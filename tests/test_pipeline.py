@@ -327,6 +327,16 @@ def test_tensorflow_sees_no_accelerator(pairs):
     assert {d.device_type for d in tensorflow().config.get_visible_devices()} == {"CPU"}
 
 
+def test_tfdata_in_parallel_keeps_the_order(pairs):
+    pytest.importorskip("tensorflow")
+    from seqjax.data.tfdata import TfDataIterator
+
+    plan = plan_of(pairs, "packed", max_tokens=128)
+    wanted = take(TrainIterator(plan, pairs), 60)
+    with TfDataIterator(plan, pairs, parallel=4) as batches:
+        assert all(same(a, b) for a, b in zip(wanted, take(batches, 60), strict=True))
+
+
 def test_missing_tensorflow_is_explained(pairs, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="batching.backend=numpy"):
