@@ -50,7 +50,7 @@ class FilesRestore(ocp.args.CheckpointArgs):
 
 
 def quiet_orbax() -> None:
-    """Orbax tells of every step it takes, through absl; keep its warnings."""
-    if absl_logging.get_verbosity() <= absl_logging.INFO:
-        absl_logging.set_verbosity(absl_logging.WARNING)
-    logging.getLogger("orbax").setLevel(logging.WARNING)
+    """Orbax tells of every step it takes and of every wait, through absl; keep its errors."""
+    if absl_logging.get_verbosity() >= absl_logging.WARNING:  # absl: greater is more talkative
+        absl_logging.set_verbosity(absl_logging.ERROR)
+    logging.getLogger("orbax").setLevel(logging.ERROR)

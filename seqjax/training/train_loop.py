@@ -251,7 +251,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             saved.save(state, record, config=plain, assets=task.assets())
 
         stop = stack.enter_context(StopRequest())
-        why = _finished(config, course, schedule, elapsed())
+        why = _finished(config, course, schedule, course.seconds)
         if why:
             out.say(f"nothing to do: {why}")
         out.say(f"{compilation.seconds_since(began)} to the first update; "
@@ -409,7 +409,7 @@ def _finished(config: Config, course: Course, schedule: Any, seconds: float) -> 
         return f"train.stop_time_hours={limits.stop_time_hours}"
     if 0 < config.valid.patience <= course.bad_validations:
         return f"no better {config.valid.metric} in {course.bad_validations} validations"
-    if limits.stop_min_lr >= 0 and course.step > 0:
+    if limits.stop_min_lr >= 0 and course.step > 0 and course.data.batch == 0:  # between epochs
         lr = float(schedule(course.step, course.data.epoch))
         if lr <= limits.stop_min_lr:
             return f"learning rate {lr:.3g} <= train.stop_min_lr={limits.stop_min_lr}"
