@@ -100,10 +100,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     decoder = model.decoder(**options)
     decoder.check_sources([len(model.source_ids(x)) for x in job.inputs])
     journal = Journal.open(args, model, job, options) if args.output != "-" else None
-    results = _decode(model, job, options, journal)
+    try:
+        results = _decode(model, job, options, journal)
+    finally:
+        if journal is not None:
+            journal.close()
     _write(args.output, _render(args, model, job, results))
     if journal is not None:
-        journal.remove()
+        os.remove(journal.path)
 
 
 def _read_input(path: str) -> list[str]:
@@ -154,7 +158,7 @@ class Journal:
 
     def __init__(self, path: str, found: dict[int, list[dict[str, Any]]]) -> None:
         self.path, self.found = path, found
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by remove)
+        self._file = open(path, "a", encoding="utf-8")
 
     @classmethod
     def open(cls, args: argparse.Namespace, model: Any, job: Job, options: dict) -> Journal:
@@ -185,10 +189,9 @@ class Journal:
         self._file.write(json.dumps({"id": index, "hypotheses": hypotheses}) + "\n")
         self._file.flush()
 
-    def remove(self) -> None:
-        """The output is complete."""
+    def close(self) -> None:
+        """Lets go of the file; what is in it stays."""
         self._file.close()
-        os.remove(self.path)
 
 
 def _fingerprint(args: argparse.Namespace, model: Any, job: Job, options: dict) -> str:

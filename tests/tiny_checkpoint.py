@@ -1,0 +1,31 @@
+"""A work folder with one checkpoint of an untrained tiny model: quick to make, real to load."""
+
+from __future__ import annotations
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+from tiny_run import raw_config, resolve
+
+from seqjax import config as configuration
+from seqjax import models, tasks
+from seqjax.training import checkpoints, optimizers, state
+
+
+def write_checkpoint(workdir: pathlib.Path, data: pathlib.Path, *, seed: int = 0) -> pathlib.Path:
+    """Saves a model for the data folder `data`; gives the work folder."""
+    config = resolve(raw_config(data))
+    task = tasks.setup(config)
+    model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
+    params = jax.jit(model.init)(jax.random.key(seed))
+    # Random output layers are so flat that ties decide; sharper ones make a fair test.
+    params["decoder"]["output_projection"]["kernel"] *= 8
+    plain = {**configuration.to_plain(config), "task": configuration.to_plain(task.config)}
+    with checkpoints.Checkpoints(workdir, config.checkpoint) as store:
+        store.save(
+            state.new_state(params, optimizers.make_optimizer(config.optimizer)),
+            checkpoints.Record(step=1, data={"epoch": 1, "batch": 0}),
+            config=plain, assets=task.assets(),
+        )
+    return workdir
