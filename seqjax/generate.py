@@ -135,7 +135,7 @@ def _data_job(args: argparse.Namespace, model: Any) -> Job:
     dataset = task.dataset(args.subset, need_target=False)
     rows = [dataset.sentence(i) for i in range(len(dataset))]
     plan = planning.make_plan(
-        dataset.lengths, train=False, seed=1,
+        dataset.lengths, train=False, seed=1, shuffle_ties=args.subset != "test",
         batching=BatchingConfig(
             mode="fairseq", max_tokens=getattr(args, "max_tokens", 12000),
             max_sentences=getattr(args, "batch_size", None),
