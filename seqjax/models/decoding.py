@@ -60,17 +60,23 @@ class DecoderWeights:
 
 @struct.dataclass
 class DecoderCache:
-    """Keys and values, one entry a layer."""
+    """Keys and values, one entry a layer.
+
+    Positions and slots share an axis, row c * W + w: XLA then updates in place. Apart, it
+    reads one copy and writes another.
+    """
 
     keys: tuple[jax.Array, ...]
-    """[B, H, C, W, K]."""
+    """[B, H, C * W, K]."""
     values: tuple[jax.Array, ...]
-    """[B, H, C, W, K]."""
+    """[B, H, C * W, K]."""
     memory_keys: tuple[jax.Array, ...]
     """[B, H, S, K]; empty for a language model."""
     memory_values: tuple[jax.Array, ...]
     memory_bias: jax.Array | None
     """[B, 1, 1, S] float32: 0, or a large negative number on padding."""
+    beam: int = struct.field(pytree_node=False)
+    """W."""
 
 
 def prepare(
@@ -157,17 +163,18 @@ def start(
         memory_values = tuple(both[layer, 1] for layer in range(cfg.decoder_layers))
         bias = jnp.where(encoded.mask, 0.0, MASKED)[:, None, None, :]
     assert batch is not None
-    empty = jnp.zeros((batch, heads, capacity, beam, size), dtype)
+    empty = jnp.zeros((batch, heads, capacity * beam, size), dtype)
     return DecoderCache(
         keys=(empty,) * cfg.decoder_layers, values=(empty,) * cfg.decoder_layers,
         memory_keys=memory_keys, memory_values=memory_values, memory_bias=bias,
+        beam=beam,
     )
 
 
 def grow(cache: DecoderCache, *, capacity: int) -> DecoderCache:
     """The same cache with `capacity` positions."""
-    extra = capacity - cache.keys[0].shape[2]
-    padding = ((0, 0), (0, 0), (0, extra), (0, 0), (0, 0))
+    extra = capacity * cache.beam - cache.keys[0].shape[2]
+    padding = ((0, 0), (0, 0), (0, extra), (0, 0))
     return cache.replace(
         keys=tuple(jnp.pad(k, padding) for k in cache.keys),
         values=tuple(jnp.pad(v, padding) for v in cache.values),
@@ -180,7 +187,7 @@ def step(
 ) -> tuple[Features, DecoderCache]:
     """One position for all hypotheses; see `protocol.EncoderDecoder.step`."""
     x = _embed(cfg, weights, tokens, position)
-    beam, capacity = tokens.shape[1], cache.keys[0].shape[2]
+    beam, capacity = ancestors.shape[1:]
     # [B, 1, W, C, W]: hypothesis w sees, at position c, the slot that its ancestor held.
     slots = ancestors[:, None, :, :, None] == jnp.arange(beam)
     seen = slots & (jnp.arange(capacity) <= position)[None, None, None, :, None]
@@ -241,11 +248,10 @@ def _layer_step(
     y = _norm(w["self_attn_layer_norm"], x) if pre else x
     qkv = linear(y, w["qkv"]["kernel"], w["qkv"]["bias"], dtype=dtype)
     q, k, v = (split(part) for part in jnp.split(qkv, 3, axis=-1))
-    at = (0, 0, position, 0, 0)
-    keys = jax.lax.dynamic_update_slice(cache.keys[layer], k[:, :, None], at)
-    values = jax.lax.dynamic_update_slice(cache.values[layer], v[:, :, None], at)
-    flat = (batch, heads, keys.shape[2] * beam, dim // heads)
-    y = merge(_attend(q * scale, keys.reshape(flat), values.reshape(flat), bias))
+    at = (0, 0, position * beam, 0)
+    keys = jax.lax.dynamic_update_slice(cache.keys[layer], k, at)
+    values = jax.lax.dynamic_update_slice(cache.values[layer], v, at)
+    y = merge(_attend(q * scale, keys, values, bias))
     x = x + linear(y, w["out"]["kernel"], w["out"]["bias"], dtype=dtype)
     x = x if pre else _norm(w["self_attn_layer_norm"], x)
     if cache.memory_bias is not None:

@@ -1,0 +1,110 @@
+"""Search over the real transformer: the cache, its growth, and the compiled program."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax import models
+from seqjax.config import GenerationConfig
+from seqjax.generation import compiled_checks
+from seqjax.generation.beam_search import Search, options_of
+from seqjax.generation.decoder import Decoder
+from seqjax.generation.processors import Sentences
+from seqjax.generation.scoring import Scorer
+from seqjax.models.transformer_config import TransformerConfig
+
+V = 331
+CONFIG = TransformerConfig(
+    encoder_embed_dim=32, decoder_embed_dim=32, encoder_ffn_embed_dim=48,
+    decoder_ffn_embed_dim=48, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
+    decoder_attention_heads=2, max_source_positions=64, max_target_positions=80)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.build(CONFIG, source_vocab_size=V, target_vocab_size=V,
+                        compute_dtype=jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    return model.init(jax.random.key(0))
+
+
+def make_sources(count, longest=40):
+    rng = np.random.default_rng(0)
+    return [np.append(rng.integers(4, V, rng.integers(1, longest)), 2) for _ in range(count)]
+
+
+def test_scores_equal_teacher_forced_ones_across_grown_caches(model, params):
+    """min_len 60 takes the cache through three capacities."""
+    config = GenerationConfig(beam=4, nbest=4, min_len=60, max_len_b=70)
+    sources = make_sources(3)
+    found = Decoder(model, config).decode(params, sources)
+    pairs = [(s, h) for s, hypotheses in zip(sources, found, strict=True) for h in hypotheses]
+    again = Scorer(model).score(params, [s for s, _ in pairs], [h.tokens for _, h in pairs])
+    assert len({h.tokens.tobytes() for _, h in pairs}) == 12
+    for (_, h), scored in zip(pairs, again, strict=True):
+        assert len(h.tokens) > 60
+        np.testing.assert_allclose(h.positional_scores, scored.positional_scores, atol=1e-5)
+        np.testing.assert_allclose(h.score, scored.score, atol=1e-5)
+
+
+def test_results_do_not_depend_on_batches(model, params):
+    config = GenerationConfig(beam=3, nbest=3, max_len_a=0.5, max_len_b=5)
+    sources = make_sources(7)
+    together = Decoder(model, config).decode(params, sources)
+    alone = Decoder(model, config)
+    for i, source in enumerate(sources):
+        for a, b in zip(together[i], alone.decode(params, [source])[0], strict=True):
+            assert a.tokens.tolist() == b.tokens.tolist()
+            np.testing.assert_allclose(a.positional_scores, b.positional_scores, atol=1e-5)
+
+
+def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32):
+    config = GenerationConfig(beam=beam)
+    options = options_of(config, pad=1, eos=2, unk=3, vocabulary=V)
+    search = Search([model], options)
+    weights = (jax.eval_shape(model.prepare, params),)
+    number = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)  # noqa: E731
+    sentences = Sentences(
+        source_len=number(rows), max_len=number(rows), prefix=number(rows, 0), bos=number(rows),
+        index=number(rows), seed=jax.ShapeDtypeStruct((), jnp.uint32))
+    begin = lambda p, w, s, x: search.begin(p, w, s, x, capacity=capacity)  # noqa: E731
+    caches, state = jax.eval_shape(begin, (params,), weights, number(rows, 16), sentences)
+    text = search.chunk.lower(weights, sentences, caches, state).compile().as_text()
+    return text, caches
+
+
+def test_the_compiled_search_never_copies_its_cache(model, params):
+    text, caches = compiled_chunk(model, params)
+    shapes = {x.shape for x in (*caches[0].keys, *caches[0].values)}
+    assert shapes == {(3, 2, 32 * 5, 16)}
+    compiled_checks.assert_no_cache_copy(text, shapes)
+
+
+def test_the_check_sees_copies():
+    """The same check on programs that do what the search must not do."""
+    shape = (3, 7, 11)
+
+    def loop(change):
+        def body(i, cache):
+            return change(i, cache)
+        program = jax.jit(lambda x: jax.lax.fori_loop(0, 5, body, x), donate_argnums=0)
+        return program.lower(jax.ShapeDtypeStruct(shape, jnp.float32)).compile().as_text()
+
+    def write(i, cache):
+        row = jnp.full((3, 1, 11), i, cache.dtype) + cache.sum()
+        return jax.lax.dynamic_update_slice_in_dim(cache, row, i, axis=1)
+
+    compiled_checks.assert_no_cache_copy(loop(write), [shape])
+    for copying in (lambda i, c: write(i, c[:, ::-1]),
+                    lambda i, c: write(i, jnp.take(c, jnp.array([1, 0, 2]) * (i % 2), axis=0)),
+                    lambda i, c: write(i, jnp.where(i > 2, c, 0))):
+        with pytest.raises(AssertionError, match="the cache is copied"):
+            compiled_checks.assert_no_cache_copy(loop(copying), [shape])
+    with pytest.raises(AssertionError, match="nothing of the size"):
+        compiled_checks.assert_no_cache_copy(loop(write), [(3, 7, 12)])
