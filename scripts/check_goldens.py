@@ -23,9 +23,11 @@ import numpy as np
 from seqjax import losses, models
 from seqjax.config import ConfigError
 from seqjax.interop.fairseq_weights import FairseqCheckpoint, load_fairseq, to_state
+from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import cross_entropy
-from seqjax.models.protocol import Params
+from seqjax.models.protocol import Features, Params
 
+PAD = 1
 TOLERANCE = 1e-4
 
 
@@ -90,43 +92,67 @@ def compare_gradients(
     return worst, name
 
 
-def encoder_decoder(
+def loss_of(features: Features, target: np.ndarray, *, config: Any, pad: int) -> jax.Array:
+    """The summed loss of a criterion."""
+    if isinstance(config, AdaptiveLossConfig):
+        return adaptive_loss(
+            features.hidden, features.projection, target, config=config, pad=pad).sum
+    return cross_entropy(
+        features.hidden, features.projection, features.project, target,
+        config=config, pad=pad).sum
+
+
+def known_columns(features: Features, target: np.ndarray) -> jax.Array:
+    """[1 or B, 1 or T, V] bool: what fairseq computes of the log-probabilities when it is
+    given the targets: with an adaptive softmax, of each tail only the targets' own."""
+    ends = getattr(features.projection, "ends", None)
+    if ends is None:
+        return jnp.ones((1, 1, 1), bool)
+    column = np.searchsorted(ends, np.arange(ends[-1]), side="right")
+    wanted = np.searchsorted(ends, target, side="right")
+    return jnp.asarray((column == 0) | (column == wanted[..., None]))
+
+
+def teacher_forced(
     checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray]
 ) -> Difference:
-    """Teacher-forced log-probabilities, loss and gradients of a translation model."""
+    """Log-probabilities, loss and gradients of a model of text: translation (inputs are a
+    source and previous tokens) or language model (the previous tokens are `src_tokens`)."""
     model = models.build(
         checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
         target_vocab_size=checkpoint.target_vocab_size, compute_dtype=jnp.float32)
-    source = right_padded(recorded["sample/net_input/src_tokens"], model.pad)
-    previous = recorded["sample/net_input/prev_output_tokens"].astype(np.int32)
+    inputs = {k.rpartition("/")[2]: recorded[k].astype(np.int32)
+              for k in recorded if k.startswith("sample/net_input/")}
     target = recorded["sample/target"].astype(np.int32)
     config = loss_config(checkpoint)
 
     @jax.jit
     def run(params: Params) -> tuple[Any, Any, Any]:
         def loss(params: Params) -> tuple[jax.Array, jax.Array]:
-            features = model.features(params, previous, model.encode(params, source))
-            output = cross_entropy(
-                features.hidden, features.projection, features.project, target,
-                config=config, pad=model.pad)
-            return output.sum, jax.nn.log_softmax(features.logits())
-        (value, lprobs), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        return value, lprobs, grads
+            if "prev_output_tokens" in inputs:
+                source = right_padded(inputs["src_tokens"], PAD)
+                encoded = model.encode(params, source)
+                features = model.features(params, inputs["prev_output_tokens"], encoded)
+            else:
+                features = model.features(params, inputs["src_tokens"])
+            value = loss_of(features, target, config=config, pad=PAD)
+            known = known_columns(features, target)
+            return value, (jax.nn.log_softmax(features.logits()), known)
+        return jax.value_and_grad(loss, has_aux=True)(params)
 
-    value, lprobs, grads = jax.device_get(run(checkpoint.params))
-    real = target != model.pad
+    (value, (lprobs, known)), grads = jax.device_get(run(checkpoint.params))
+    real = np.broadcast_to((target != PAD)[..., None] & known, lprobs.shape)
     worst, parameter = compare_gradients(grads, checkpoint, recorded)
     return Difference(
         lprobs=float(np.abs(lprobs - recorded["lprobs"])[real].max()),
-        loss=abs(float(value) / float(recorded["loss"]) - 1),
+        loss=abs(float(value) / recorded["loss"].item() - 1),
         grad_norm=worst, parameter=parameter)
 
 
 COMPARISONS: dict[str, Callable[[FairseqCheckpoint, Mapping[str, np.ndarray]], Difference]] = {
-    "transformer": encoder_decoder,
-    "lstm": encoder_decoder,
-    "fconv": encoder_decoder,
-    "lightconv": encoder_decoder,
+    name: teacher_forced for name in (
+        "transformer", "transformer_lm", "lstm", "lstm_lm", "fconv", "fconv_lm", "lightconv",
+        "lightconv_lm")
 }
 """`config.model.name` -> how its goldens are compared."""
 
