@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -174,15 +174,13 @@ class TokenBlocks:
     """
 
     def __init__(
-        self, stores: TokenStore | Sequence, *, tokens_per_sample: int,
+        self, stores: Any, *, tokens_per_sample: int,
         break_mode: BreakMode = "none", add_bos_token: bool = False,
         output_size: int | None = None, shorten_method: ShortenMethod = "none", seed: int = 1,
     ):
-        if hasattr(stores, "tokens"):
-            stores = [stores]
-        elif not len(stores) or not hasattr(stores[0], "tokens"):
-            stores = [MemoryStore(stores)]
-        self.stream = Stream(stores, shorten=shorten_method, limit=tokens_per_sample, seed=seed)
+        self.stream = Stream(
+            _as_stores(stores), shorten=shorten_method, limit=tokens_per_sample, seed=seed
+        )
         self.slices = plan_blocks(
             self.stream.lengths, tokens_per_sample=tokens_per_sample, break_mode=break_mode
         )
@@ -262,3 +260,12 @@ class TokenBlocks:
             segments[np.arange(shape.target) >= fill[:, None]] = 0
             batch["target_segments"] = segments
         return batch
+
+
+def _as_stores(stores: Any) -> list[TokenStore]:
+    """One store, several, or plain lists of ids, as stores."""
+    if hasattr(stores, "tokens"):
+        return [stores]
+    if len(stores) and hasattr(stores[0], "tokens"):
+        return list(stores)
+    return [MemoryStore(stores)]

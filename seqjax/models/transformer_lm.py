@@ -153,7 +153,7 @@ class TransformerLMModel:
                 f"{cfg.max_target_positions} positions (config.model.max_target_positions)"
             )
         rngs = None if rng is None else {"dropout": jax.random.fold_in(rng, 1)}
-        hidden = self._module.apply(
+        hidden: Any = self._module.apply(
             {"params": params}, prev_output_tokens, segments, rngs=rngs, method="decode"
         )
         key = None

@@ -1,0 +1,219 @@
+"""The language modelling task, perplexity as fairseq-eval-lm has it, and generation."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import family_goldens
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax import config as configuration
+from seqjax import evaluate, losses, models, tasks
+from seqjax.config import ConfigError, GenerationConfig
+from seqjax.data.pipeline import epoch_batches
+from seqjax.data.planning import make_plan
+from seqjax.data.vocabulary import Vocabulary
+from seqjax.generation.continuation import Continuation
+from seqjax.generation.decoder import Decoder
+from seqjax.interop.torch_writer import write_pt
+from seqjax.tasks.perplexity import ScoredBlock, WordScores
+
+NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
+
+
+@pytest.fixture(scope="module")
+def folder(goldens):
+    return goldens / "transformer_lm" / "eval_lm"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder, tmp_path_factory):
+    with np.load(folder / "weights.npz") as file:
+        state = dict(file)
+    args = {"arch": "transformer_lm", "task": "language_modeling",
+            **json.loads(str(state.pop("about")))}
+    path = tmp_path_factory.mktemp("lm") / "tiny.pt"
+    write_pt(path, {"args": args, "model": state})
+    return str(path)
+
+
+def lines_of(checkpoint: str, folder, *arguments: str) -> list[str]:
+    args = evaluate.parse([
+        "--checkpoint", checkpoint, "--data", str(folder / "data-bin"), "--subset", "valid",
+        "--max-tokens", "512", *arguments,
+    ])
+    return list(evaluate.language_model_lines(args, *evaluate.load(args)))
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_lines_are_those_of_fairseq_eval_lm(folder, checkpoint, case):
+    recorded = json.loads((folder / "lines.json").read_text())
+    arguments, expected = list(recorded.items())[case]
+    found = lines_of(checkpoint, folder, *re.split(r" (?=--)|(?<=[a-z]) (?=\w)", arguments))
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert NUMBER.sub("#", ours) == NUMBER.sub("#", theirs)
+        np.testing.assert_allclose(
+            [float(x) for x in NUMBER.findall(ours)], [float(x) for x in NUMBER.findall(theirs)],
+            atol=1e-4, rtol=1e-4,
+        )
+
+
+def test_batches_ensembles_and_chunks_change_no_number(folder, checkpoint):
+    whole = lines_of(checkpoint, folder, "--tokens-per-sample", "40")
+    for ours in (
+        lines_of(checkpoint, folder, "--tokens-per-sample", "40", "--batch-size", "2"),
+        lines_of(checkpoint, folder, "--tokens-per-sample", "40", "--softmax-batch", "7"),
+        lines_of(f"{checkpoint}:{checkpoint}", folder, "--tokens-per-sample", "40"),
+    ):
+        assert ours == whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tokens-per-sample", "16", "--context-window", "16"], "leaves nothing"),
+        (["--tokens-per-sample", "4000", "--sample-break-mode", "none"], "40 positions"),
+        (["--post-process", "sentencepiece"], "marked by '@@ '"),
+        (["--subset", "test"], "no such store"),
+        (["--softmax-batch", "0"], "softmax_batch=0"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_options_are_refused(folder, checkpoint, arguments, message):
+    with pytest.raises((ConfigError, FileNotFoundError), match=message):
+        lines_of(checkpoint, folder, *arguments)
+
+
+def test_pieces_of_words_are_joined_and_counted_once():
+    vocabulary = Vocabulary(["ab@@", "c", "d"])
+    words = WordScores(vocabulary, post_process="@@ ")
+    block = ScoredBlock(
+        index=0, tokens=np.array([4, 5, 6, 4, 2]),
+        scores=np.array([-1, -2, -0.5, -1, -0.25], np.float32),
+    )
+    assert words.add(block, statistics=True) == [("abc", -3.0), ("d", -0.5), ("ab</s>", -1.25)]
+    assert words.count == 3 and words.log_prob == -4.75
+    assert words.loss == pytest.approx(4.75 / 3 / np.log(2))
+    assert [str(s) for s in words.by_count()] == [
+        "abc\t1\t-3.0\tTrue\t-0.5\t1", "d\t1\t-0.5\tFalse\t-1.25\t1",
+        "ab</s>\t1\t-1.25\tTrue\t0\t0",
+    ]
+
+
+def resolved(folder, **sections):
+    raw = {
+        "task": {"name": "language_modeling", "data": str(folder / "data-bin"),
+                 "train_subset": "valid", "tokens_per_sample": 24, "sample_break_mode": "complete",
+                 **sections.pop("task", {})},
+        "model": {"name": "transformer_lm", "decoder_embed_dim": 16, "decoder_ffn_embed_dim": 16,
+                  "decoder_layers": 1, "decoder_attention_heads": 2, "max_target_positions": 64,
+                  **sections.pop("model", {})},
+        "loss": {"name": "cross_entropy"}, **sections,
+    }
+    return configuration.resolve(
+        raw, tasks=tasks.CONFIGS, models=models.CONFIGS, losses=losses.CONFIGS,
+        archs=models.ARCHS,
+    )
+
+
+ADAPTIVE = dict(adaptive_softmax_cutoff="50,150", adaptive_input=True, tie_adaptive_weights=True,
+                adaptive_input_cutoff="50,150", tie_adaptive_proj=True)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_every_batching_gives_the_same_loss_and_gradient(folder, adaptive):
+    cfg = resolved(
+        folder, model=ADAPTIVE if adaptive else {},
+        loss={"name": "adaptive_loss" if adaptive else "cross_entropy"},
+    )
+    task = tasks.setup(cfg)
+    model = models.build(cfg.model, **task.vocab_sizes, compute_dtype=jnp.float32)
+    params = jax.jit(model.init)(jax.random.key(0))
+    data, limits = task.train_dataset(), task.max_positions(model)
+
+    @jax.jit
+    def run(params, batch):
+        def loss(params):
+            output = task.loss(model, params, batch, None)
+            return output.sum, output
+        return jax.grad(loss, has_aux=True)(params)
+
+    found = {}
+    for mode in ("bucketed", "packed"):
+        plan = make_plan(
+            data.lengths, seed=1, train=False, max_source_positions=limits[0],
+            max_target_positions=limits[1],
+            batching=configuration.BatchingConfig(
+                mode=mode, max_tokens=512, pack_length=64, num_shapes=1),
+        )
+        total = None
+        for batch in epoch_batches(plan.epoch(1), data):
+            part = run(params, batch.arrays)
+            total = part if total is None else jax.tree.map(jnp.add, total, part)
+        found[mode] = total
+    assert total is not None
+    (g1, l1), (g2, l2) = found["bucketed"], found["packed"]
+    assert float(l1.weight) == float(l2.weight) == len(data.stream)
+    np.testing.assert_allclose(l1.sum, l2.sum, rtol=1e-5)
+    assert float(l1.metrics["nsentences"][0]) == float(l2.metrics["nsentences"][0]) == len(data)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-3), g1, g2)
+
+
+def test_a_task_is_made_again_from_its_assets(folder):
+    cfg = resolved(folder, task={"output_dictionary_size": 100})
+    task = tasks.setup(cfg)
+    assert task.vocab_sizes == {"source_vocab_size": 312, "target_vocab_size": 100}
+    again = tasks.from_assets(cfg, task.assets())
+    assert again.vocab == task.vocab and again.config == task.config
+    ids = task.encode_source("the @@ unheard-of")
+    assert again.decode_target(ids) == task.decode_target(ids)
+    targets = np.concatenate([task.dataset("valid").block(i)[1] for i in range(20)])
+    assert targets.max() < 100 and (targets == 3).any()
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (dict(task={"data": "nowhere"}), "nowhere: no such folder"),
+        (dict(task={"data": ""}), "name the folder"),
+        (dict(loss={"name": "adaptive_loss"}), "adaptive_softmax_cutoff"),
+        (dict(task={"tokens_per_sample": 0}), "tokens_per_sample"),
+        (dict(task={"sample_break_mode": "line"}), "'line' is not one of"),
+    ],
+)
+def test_wrong_configurations_are_refused(folder, sections, message):
+    with pytest.raises(ConfigError, match=message):
+        tasks.setup(resolved(folder, **sections))
+
+
+def test_missing_splits_are_named(folder, tmp_path):
+    shutil.copytree(folder / "data-bin", tmp_path / "bin")
+    task = tasks.setup(resolved(tmp_path, task={"data": str(tmp_path / "bin")}))
+    with pytest.raises(FileNotFoundError, match="train.bin"):
+        task.dataset("train")
+
+
+@pytest.mark.parametrize("name", ["learned", "adaptive"])
+def test_continuations_score_as_teacher_forced(name):
+    """Beam search after prompts, the cache growing, by the model's own log-probabilities."""
+    golden = family_goldens.load(f"transformer_lm/{name}")
+    model, params = golden.model, golden.params
+    prompts = [[5, 7, 9], [4], []]
+    decoder = Decoder(Continuation(model), GenerationConfig(beam=3, nbest=2, max_len_b=14))
+    found = decoder.decode(params, [[2]] * 3, prefixes=prompts)
+    log_probs = jax.jit(lambda tokens: jax.nn.log_softmax(model.features(params, tokens).logits()))
+    for prompt, hypotheses in zip(prompts, found, strict=True):
+        assert len(hypotheses) == 2
+        for h in hypotheses:
+            assert h.tokens[: len(prompt)].tolist() == prompt and h.tokens[-1] == 2
+            previous = np.full((1, 16), 1, np.int32)
+            previous[0, : len(h.tokens)] = [2, *h.tokens[:-1]]
+            lprobs = np.asarray(log_probs(previous))[0, : len(h.tokens)]
+            expected = np.take_along_axis(lprobs, h.tokens[:, None], 1)[:, 0]
+            np.testing.assert_allclose(h.positional_scores, expected, atol=1e-5)
