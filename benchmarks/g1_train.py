@@ -8,6 +8,7 @@ torch implementation (bfloat16 autocast, compiled, fused Adam) is measured in tu
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import statistics
 from typing import Any
@@ -37,6 +38,8 @@ def torch_with_cuda() -> bool:
 
 
 def require_gpu(options: Options) -> None:
+    # Two toolkits share the memory: JAX must not take most of it at the start.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
     if jax.default_backend() == "cpu" and not options.tiny:

@@ -222,7 +222,7 @@ class Trainer:
         )
         self.loss = self._loss
         if compiled:
-            self.loss = torch.compile(self._loss, mode="max-autotune-no-cudagraphs")
+            self.loss = torch.compile(self._loss, dynamic=True)
 
     def _loss(self, source: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):

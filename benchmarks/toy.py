@@ -32,6 +32,7 @@ def weights_file() -> pathlib.Path:
 
 def train(*, steps: int = STEPS) -> dict[str, np.ndarray]:
     """Weights after `steps` updates; sentences grow longer as it learns."""
+    torch.set_num_threads(1)  # small products: a second thread only waits
     torch.manual_seed(0)
     size = SIZES["toy"]
     trainer = plain_torch.Trainer(size, random_weights(size), dropout=0.0, lr=LR)
