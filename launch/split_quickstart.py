@@ -32,7 +32,7 @@ def main() -> None:
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     lines = CORPUS.read_text(encoding="utf-8").splitlines()
-    pairs = [tuple(line.split("\t")) for line in lines]
+    pairs = [(en, de) for en, _, de in (line.partition("\t") for line in lines)]
     for name, rows in split(pairs).items():
         for lang, column in (("en", 0), ("de", 1)):
             text = "".join(row[column] + "\n" for row in rows)

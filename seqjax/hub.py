@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import config as configuration
-from seqjax import generation, losses, models, tasks
+from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError, GenerationConfig
+from seqjax.generation import hypothesis
 from seqjax.generation.decoder import Decoder, Prepared
 from seqjax.generation.scoring import Scorer
 from seqjax.interop import fairseq_files
@@ -36,7 +37,7 @@ Input = str | Ids
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Hypothesis(generation.hypothesis.Hypothesis):
+class Hypothesis(hypothesis.Hypothesis):
     """One output for one source: `tokens`, `score`, `positional_scores` and their text."""
 
     text: str
@@ -278,7 +279,7 @@ class Translator:
         """A text or ids as ids with final eos."""
         return self.task.encode_source(x) if isinstance(x, str) else np.asarray(x, np.int32)
 
-    def _with_text(self, h: generation.hypothesis.Hypothesis) -> Hypothesis:
+    def _with_text(self, h: hypothesis.Hypothesis) -> Hypothesis:
         return Hypothesis(
             tokens=h.tokens, score=h.score, positional_scores=h.positional_scores,
             text=self.task.decode_target(h.tokens),

@@ -102,7 +102,8 @@ class MultiheadAttention(nn.Module):
         their last axis keeps each part where it is.
         """
         kernel = jnp.stack([layer.kernel for layer in layers], axis=1).astype(self.dtype)
-        bias = jnp.stack([layer.bias for layer in layers]).astype(self.dtype)
+        bias = jnp.stack([layer.bias for layer in layers if layer.bias is not None])
+        bias = bias.astype(self.dtype)
         y = jax.lax.dot_general(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ()))) + bias
         return tuple(y[:, :, i] for i in range(len(layers)))
 

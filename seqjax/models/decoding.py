@@ -7,6 +7,7 @@ keys and values of the source exist once per sentence.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -175,8 +176,8 @@ def grow(cache: DecoderCache, *, capacity: int) -> DecoderCache:
     """The same cache with `capacity` positions."""
     extra = capacity * cache.beam - cache.keys[0].shape[2]
     padding = ((0, 0), (0, 0), (0, extra), (0, 0))
-    return cache.replace(
-        keys=tuple(jnp.pad(k, padding) for k in cache.keys),
+    return dataclasses.replace(
+        cache, keys=tuple(jnp.pad(k, padding) for k in cache.keys),
         values=tuple(jnp.pad(v, padding) for v in cache.values),
     )
 
@@ -202,7 +203,7 @@ def step(
     if "project_out_dim" in weights.rest:
         x = linear(x, weights.rest["project_out_dim"]["kernel"], None, dtype=x.dtype)
     features = Features(hidden=x, projection=weights.projection, project=weights.project)
-    return features, cache.replace(keys=tuple(keys), values=tuple(values))
+    return features, dataclasses.replace(cache, keys=tuple(keys), values=tuple(values))
 
 
 def _embed(

@@ -25,7 +25,7 @@ _TASKS: dict[str, str] = {
 
 def _task(config: Config) -> Any:
     name = config.task.name
-    return import_object(_TASKS.get(name, name), "config.task.name")
+    return import_object(_TASKS.get(name) or name, "config.task.name")
 
 
 def setup(config: Config) -> Any:
