@@ -75,18 +75,9 @@ def load(name: str) -> Golden:
     return Golden(arrays, state, gradients, checkpoint, model)
 
 
-def check_forward(golden: Golden) -> None:
-    """Log-probabilities of every real position, teacher-forced."""
-    source, prev, target = golden.batch()
-    logits = jax.jit(golden.features)(golden.params, source, prev).logits()
-    ours = np.asarray(jax.nn.log_softmax(logits))
-    real = np.asarray(target) != PAD
-    np.testing.assert_allclose(ours[real], golden.arrays["lprobs"][real], atol=1e-5)
-
-
 def loss_of(golden: Golden, features: Any, target: jax.Array) -> jax.Array:
     """The loss that was recorded."""
-    if golden.checkpoint.fairseq.name("criterion") == "adaptive_loss":
+    if getattr(golden.checkpoint.config, "adaptive_softmax_cutoff", None) is not None:
         return adaptive_loss(
             features.hidden, features.projection, target, config=AdaptiveLossConfig(), pad=PAD
         ).sum
@@ -96,17 +87,25 @@ def loss_of(golden: Golden, features: Any, target: jax.Array) -> jax.Array:
     ).sum
 
 
-def check_gradients(golden: Golden) -> None:
-    """The loss and the norm of its gradient for every parameter, under fairseq's names."""
+def check_numbers(golden: Golden) -> None:
+    """Log-probabilities of every real position, teacher-forced; the loss; and the norm of
+    its gradient for every parameter, under fairseq's names."""
     source, prev, target = golden.batch()
 
-    def loss(params: Any) -> jax.Array:
-        return loss_of(golden, golden.features(params, source, prev), target)
+    @jax.jit
+    def run(params: Any) -> Any:
+        def loss(params: Any) -> tuple[jax.Array, jax.Array]:
+            features = golden.features(params, source, prev)
+            return loss_of(golden, features, target), jax.nn.log_softmax(features.logits())
 
-    value, gradient = jax.jit(jax.value_and_grad(loss))(golden.params)
+        return jax.value_and_grad(loss, has_aux=True)(params)
+
+    (value, lprobs), gradient = jax.device_get(run(golden.params))
+    real = np.asarray(target) != PAD
+    np.testing.assert_allclose(lprobs[real], golden.arrays["lprobs"][real], atol=1e-5)
     np.testing.assert_allclose(value, golden.arrays["loss"], rtol=1e-5)
     theirs = fairseq_weights.to_state(
-        jax.tree.map(np.asarray, gradient), golden.checkpoint.config,
+        gradient, golden.checkpoint.config,
         source_vocab_size=golden.checkpoint.source_vocab_size,
         target_vocab_size=golden.checkpoint.target_vocab_size,
     )
@@ -127,20 +126,25 @@ def check_round_trip(golden: Golden) -> None:
         np.testing.assert_array_equal(state[name], value, err_msg=name)
 
 
-def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int = 4) -> np.ndarray:
+def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int = 8) -> np.ndarray:
     """Log-probabilities [B, T, V] of position-by-position decoding.
 
-    Every hypothesis changes its slot at every position, and the cache has to grow: what is
-    returned for a position was computed in a slot other than the positions before it.
+    Every hypothesis changes its slot at every position: what is returned for a position was
+    computed in a slot other than the position before it. The cache grows when it is full.
     """
     model, params = golden.model, golden.params
     source = golden.batch()[0]
-    weights = model.prepare(params)
     rows, length = prev.shape
-    if golden.is_lm:
-        cache = model.start(weights, batch=rows, beam=beam, capacity=capacity)
-    else:
-        cache = model.start(weights, model.encode(params, source), beam=beam, capacity=capacity)
+
+    @jax.jit
+    def start(params: Any) -> tuple[Any, Any]:
+        weights = model.prepare(params)
+        if golden.is_lm:
+            return weights, model.start(weights, batch=rows, beam=beam, capacity=capacity)
+        encoded = model.encode(params, source)
+        return weights, model.start(weights, encoded, beam=beam, capacity=capacity)
+
+    weights, cache = start(params)
     step, result = jax.jit(model.step), []
     for t in range(length):
         if t == capacity:
@@ -162,10 +166,10 @@ def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int 
     return np.stack(result, axis=1)
 
 
-def check_decoding(golden: Golden) -> None:
+def check_decoding(golden: Golden, *, capacity: int = 8) -> None:
     """Position by position as fairseq does it, and as the whole sequence at once."""
     source, prev, target = golden.batch()
-    steps = decode_all(golden, prev)
+    steps = decode_all(golden, prev, capacity=capacity)
     real = np.asarray(target) != PAD
     np.testing.assert_allclose(steps[real], golden.arrays["step_lprobs"][real], atol=1e-5)
     logits = jax.jit(golden.features)(golden.params, source, prev).logits()
@@ -199,15 +203,15 @@ def check_packing(golden: Golden) -> None:
 
 def check_padding(golden: Golden) -> None:
     """Wider padding and rows without a token change nothing and stay finite."""
-    source, prev, _ = golden.batch()
-    run = jax.jit(golden.features)
-    logits = run(golden.params, source, prev).logits()
-    wide = run(
+    source, prev, target = golden.batch()
+    real = np.asarray(target) != PAD
+    wide = jax.jit(golden.features)(
         golden.params, jnp.pad(source, ((0, 1), (0, 4)), constant_values=PAD),
         jnp.pad(prev, ((0, 1), (0, 3)), constant_values=PAD),
     ).logits()
-    np.testing.assert_allclose(wide[:3, : prev.shape[1]], logits, atol=1e-5)
     assert np.isfinite(wide).all()
+    ours = np.asarray(jax.nn.log_softmax(wide))[:3, : prev.shape[1]]
+    np.testing.assert_allclose(ours[real], golden.arrays["lprobs"][real], atol=1e-5)
 
 
 def check_init(golden: Golden) -> Any:

@@ -8,6 +8,9 @@ from seqjax.config import import_object
 from seqjax.models.fconv_config import ARCHS as FCONV_ARCHS
 from seqjax.models.fconv_config import LM_ARCHS as FCONV_LM_ARCHS
 from seqjax.models.fconv_config import FConvConfig, FConvLanguageModelConfig
+from seqjax.models.lightconv_config import ARCHS as LIGHTCONV_ARCHS
+from seqjax.models.lightconv_config import LM_ARCHS as LIGHTCONV_LM_ARCHS
+from seqjax.models.lightconv_config import LightConvConfig, LightConvLanguageModelConfig
 from seqjax.models.lstm_config import ARCHS as LSTM_ARCHS
 from seqjax.models.lstm_config import LM_ARCHS as LSTM_LM_ARCHS
 from seqjax.models.lstm_config import LSTMConfig, LSTMLanguageModelConfig
@@ -23,6 +26,8 @@ CONFIGS: dict[str, type] = {
     "lstm_lm": LSTMLanguageModelConfig,
     "fconv": FConvConfig,
     "fconv_lm": FConvLanguageModelConfig,
+    "lightconv": LightConvConfig,
+    "lightconv_lm": LightConvLanguageModelConfig,
 }
 """`config.model.name` -> its dataclass."""
 
@@ -33,6 +38,8 @@ ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
     **{arch: ("lstm_lm", values) for arch, values in LSTM_LM_ARCHS.items()},
     **{arch: ("fconv", values) for arch, values in FCONV_ARCHS.items()},
     **{arch: ("fconv_lm", values) for arch, values in FCONV_LM_ARCHS.items()},
+    **{arch: ("lightconv", values) for arch, values in LIGHTCONV_ARCHS.items()},
+    **{arch: ("lightconv_lm", values) for arch, values in LIGHTCONV_LM_ARCHS.items()},
 }
 """`config.model.arch`, fairseq's architecture name -> (family, defaults it changes)."""
 
@@ -43,6 +50,8 @@ _MODELS: dict[str, str] = {
     "lstm_lm": "seqjax.models.lstm_lm:LSTMLanguageModel",
     "fconv": "seqjax.models.fconv:FConvModel",
     "fconv_lm": "seqjax.models.fconv_lm:FConvLanguageModel",
+    "lightconv": "seqjax.models.lightconv:LightConvModel",
+    "lightconv_lm": "seqjax.models.lightconv_lm:LightConvLanguageModel",
 }
 """`config.model.name` -> where its model is; imported when it is built. A name that is not
 here is `package.module:Object` itself."""
@@ -61,7 +70,7 @@ def build(
     Returns:
       A `protocol.EncoderDecoder` or a `protocol.LanguageModel`.
     """
-    cls = import_object(_MODELS.get(config.name, config.name), "config.model.name")
+    cls = import_object(_MODELS.get(config.name) or config.name, "config.model.name")
     return cls(
         config=config, source_vocab_size=source_vocab_size,
         target_vocab_size=target_vocab_size, compute_dtype=compute_dtype,

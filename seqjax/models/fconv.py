@@ -85,7 +85,7 @@ class ConvolutionalModel:
     ) -> tuple[jax.Array, jax.Array | None]:
         """States in front of the output layer, teacher-forced, and attention."""
         cfg, specs = self.config, self.config.decoder_convolutions
-        keys: Sequence[Any] = (None,) * (len(specs) + 2)
+        keys: Any = (None,) * (len(specs) + 2)
         if rng is not None:
             keys = jax.random.split(rng, len(specs) + 2)
         stack = weights.stack
@@ -122,7 +122,8 @@ class ConvolutionalModel:
         )
         if weights.fc2 is not None:
             hidden = layers.apply(weights.fc2, hidden)
-        return self._features(weights, hidden, attention), cache.replace(rings=tuple(rings))
+        cache = dataclasses.replace(cache, rings=tuple(rings))
+        return self._features(weights, hidden, attention), cache
 
     def grow(self, cache: Cache, *, capacity: int) -> Cache:
         """The same: a ring has one size."""
@@ -186,7 +187,7 @@ class FConvModel(ConvolutionalModel):
     ) -> Encoded:
         """See `protocol`; `extra` is what attention takes the mean of [B, S, E]."""
         cfg, specs, dtype = self.config, self.config.encoder_convolutions, self.compute_dtype
-        keys: Sequence[Any] = (None,) * (len(specs) + 1)
+        keys: Any = (None,) * (len(specs) + 1)
         if rng is not None:
             keys = jax.random.split(jax.random.fold_in(rng, 0), len(specs) + 1)
         weights = layers.fold(params["encoder"], len(specs), dtype=dtype)
@@ -216,7 +217,8 @@ class FConvModel(ConvolutionalModel):
         if segments is not None:
             if encoded.segments is None:
                 raise ValueError("packed targets need packed sources: encode with segments")
-            memory = memory.replace(mask=segment_mask(segments, encoded.segments)[:, 0])
+            mask = segment_mask(segments, encoded.segments)[:, 0]
+            memory = dataclasses.replace(memory, mask=mask)
         hidden, attention = self._hidden(
             weights, prev_output_tokens, memory, segments=segments,
             rng=None if rng is None else jax.random.fold_in(rng, 1),

@@ -206,7 +206,7 @@ class RecurrentModel:
         x = embed(weights.table, tokens, pad=None)
         gates = linear(x, weights.decoder.embed_kernel, None, dtype=self.compute_dtype)
         out, probs, state = layers.advance(weights.decoder, gates, cache.state, cache.memory)
-        return self._features(weights, out, probs), cache.replace(state=state)
+        return self._features(weights, out, probs), dataclasses.replace(cache, state=state)
 
     def grow(self, cache: Cache, *, capacity: int) -> Cache:
         """The same: a recurrent state has one size."""
@@ -218,7 +218,7 @@ class RecurrentModel:
         state = jax.tree.map(
             lambda a: jnp.take_along_axis(a, parents[:, :, None], axis=1), cache.state
         )
-        return cache.replace(state=state)
+        return dataclasses.replace(cache, state=state)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ output. Nothing here knows a whole model.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -297,7 +298,7 @@ def decode(
             state = jax.tree.map(lambda a, b: jnp.where(start[..., None], b, a), state, initial)
         seen = memory
         if memory is not None and "bias" in step:
-            seen = memory.replace(bias=step["bias"])
+            seen = dataclasses.replace(memory, bias=step["bias"])
 
         def drop(x: jax.Array, place: int) -> jax.Array:
             if rng is None:

@@ -113,12 +113,15 @@ class DecoderLayer(_Layer):
         return self._layer_drop(before, x, cfg.decoder_layerdrop), probs
 
 
-def stack(layer: type[nn.Module], runtime: RuntimeConfig, *, length: int, inputs: int) -> Any:
+def stack(
+    layer: type[nn.Module], runtime: RuntimeConfig, *, length: int, inputs: int, own: int = 0
+) -> Any:
     """`layer` repeated `length` times with parameters stacked on axis 0.
 
     Args:
       runtime: says how much is unrolled and recomputed.
       inputs: number of further inputs, the same for every layer.
+      own: number of inputs in front of those of which each layer has its own, on axis 0.
     """
     if runtime.remat != "none":
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
@@ -127,7 +130,8 @@ def stack(layer: type[nn.Module], runtime: RuntimeConfig, *, length: int, inputs
         )
     return nn.scan(
         layer, variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},
-        in_axes=(nn.broadcast,) * inputs, length=length,
+        in_axes=(0,) * own + (nn.broadcast,) * inputs,  # type: ignore[arg-type]
+        length=length,
         unroll=runtime.scan_unroll or length,
     )
 
@@ -390,7 +394,9 @@ class TransformerModel:
         projection, project = self._projection(params)
         return Features(hidden=hidden, projection=projection, project=project, extra=attention)
 
-    def _apply(self, params: Params, rng: jax.Array | None, half: int, *args: Any, method: str):
+    def _apply(
+        self, params: Params, rng: jax.Array | None, half: int, *args: Any, method: str
+    ) -> Any:
         rngs = None if rng is None else {"dropout": jax.random.fold_in(rng, half)}
         return self._module.apply({"params": params}, *args, rngs=rngs, method=method)
 

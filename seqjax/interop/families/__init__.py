@@ -5,7 +5,7 @@ To add a family: write `families/NAME.py` with a `FAMILY`, and name it here.
 
 from __future__ import annotations
 
-from seqjax.interop.families import fconv, lstm, transformer, transformer_lm
+from seqjax.interop.families import fconv, lightconv, lstm, transformer, transformer_lm
 from seqjax.interop.families.base import Family
 
 FAMILIES: dict[str, Family] = {
@@ -14,6 +14,8 @@ FAMILIES: dict[str, Family] = {
     "lstm_lm": lstm.LM_FAMILY,
     "fconv": fconv.FAMILY,
     "fconv_lm": fconv.LM_FAMILY,
+    "lightconv": lightconv.FAMILY,
+    "lightconv_lm": lightconv.LM_FAMILY,
     "transformer_lm": transformer_lm.FAMILY,
 }
 """`config.model.name` -> its table."""

@@ -58,7 +58,8 @@ FAMILY = Family(
 )
 
 LM_FAMILY = dataclasses.replace(
-    FAMILY, vocabulary=lambda state: (_embedding_rows(state, "decoder"), _output_rows(state))
+    FAMILY, keys=ModelKeys(refused={}, aliases={"tokens_per_sample": "max_target_positions"}),
+    vocabulary=lambda state: (_embedding_rows(state, "decoder"), _output_rows(state)),
 )
 
 

@@ -1,0 +1,103 @@
+"""fairseq's `lightconv` and `lightconv_lm`: the names of their weights.
+
+The convolutions' own weights differ in shape from layer to layer, so each has its place
+under `convs_N` here and `layers.N.conv` there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from seqjax.interop.fairseq_config import ModelKeys
+from seqjax.interop.families import adaptive, transformer_lm
+from seqjax.interop.families.base import Family, State, Transform
+from seqjax.interop.families.transformer import split_in_proj
+from seqjax.models.lightconv_config import LightConvConfig
+
+_OUTPUT = "decoder.output_projection.weight"
+
+
+def upgrade(state: State, config: Any) -> tuple[State, Any]:
+    """Today's names: numbered norms of the encoder's layers, attention's stacked
+    projections, and `embed_out`."""
+    result: State = {}
+    for name, value in split_in_proj(state).items():
+        found = re.fullmatch(r"(encoder\.layers\.\d+\.)layer_norms\.([01])\.(\w+)", name)
+        if found is not None:
+            name = f"{found[1]}layer_norm{int(found[2]) + 1}.{found[3]}"
+        result[name] = value
+    if "decoder.embed_out" in result and _OUTPUT not in result:
+        result[_OUTPUT] = result.pop("decoder.embed_out")
+    return result, config
+
+
+def copies(config: LightConvConfig) -> Mapping[str, str]:
+    """Tied embeddings, which fairseq writes under each of their names."""
+    shared = config.share_all_embeddings
+    owner = "encoder.embed_tokens.weight" if shared else "decoder.embed_tokens.weight"
+    result = {"decoder.embed_tokens.weight": owner} if shared else {}
+    return {**result, _OUTPUT: owner} if config.ties_output else result
+
+
+def _conv_biases(config: Any, side: str) -> State:
+    """fairseq has a bias per dynamic convolution that it never adds."""
+    if getattr(config, f"{side}_conv_type") != "dynamic":
+        return {}
+    zero = np.zeros((1, 1, getattr(config, f"{side}_channels")), np.float32)
+    return {
+        f"{side}.layers.{i}.conv.conv_bias": zero
+        for i in range(getattr(config, f"{side}_layers"))
+    }
+
+
+def _constants(config: LightConvConfig) -> State:
+    version = np.array([2], np.float32)
+    return {
+        "encoder.version": version, "decoder.version": version,
+        **_conv_biases(config, "encoder"), **_conv_biases(config, "decoder"),
+    }
+
+
+def _lm_constants(config: Any) -> State:
+    constants = transformer_lm.constants(config)
+    return {
+        **constants, "decoder.version": np.array([2], np.float32),
+        **_conv_biases(config, "decoder"),
+    }
+
+
+FAMILY = Family(
+    keys=ModelKeys(refused={"adaptive_softmax_cutoff": ("", [])}),
+    vocabulary=lambda state: (
+        state["encoder.embed_tokens.weight"].shape[0],
+        state["decoder.embed_tokens.weight"].shape[0],
+    ),
+    upgrade=upgrade,
+    ignored=(
+        r"(encoder|decoder)\.version",
+        r"(encoder|decoder)\.embed_positions\.(_float_tensor|weights)",
+        r"(encoder|decoder)\.layers\.\d+\.conv\.conv_bias",
+        *adaptive.IGNORED,
+    ),
+    copies=copies,
+    constants=_constants,
+    renames=((r"^(encoder|decoder)\.convs_(\d+)\.", r"\1.layers.\2.conv."), *adaptive.RENAMES),
+    transforms=((r".*\.conv\.weight", Transform(
+        ours=lambda w: w[:, 0], theirs=lambda w: w[:, None])),),
+)
+
+LM_FAMILY = dataclasses.replace(
+    FAMILY,
+    keys=ModelKeys(
+        refused={"character_embeddings": (False,)},
+        aliases={"tokens_per_sample": "max_target_positions"},
+    ),
+    vocabulary=transformer_lm.vocabulary,
+    copies=transformer_lm.copies,
+    constants=_lm_constants,
+)
