@@ -26,6 +26,7 @@ from seqjax import cli
 from seqjax.config import ConfigError, GenerationConfig
 
 FORMATS = ("text", "jsonl", "fairseq")
+SCORERS = ("bleu", "chrf", "sacrebleu", "ter")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,28 +48,57 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_flags(parser)
     parser.add_argument("--input", help="text to decode, one sentence a line; - is stdin")
-    parser.add_argument("--data", help="data folder to decode a split of, instead of --input")
+    parser.add_argument("--data", help="data folder to decode a split of, instead of --input; "
+                                       "with --input, the dictionaries of fairseq's .pt files")
     parser.add_argument("--subset", "--gen-subset", default="test", help="split of --data")
     parser.add_argument("--output", default="-", help="file to write; - is stdout")
     parser.add_argument("--format", choices=FORMATS,
                         help="text: the best translation, detokenised. jsonl: n-best with "
                              "scores. fairseq: S-, T-, H-, D- and P- lines (default: text)")
     add_line_flags(parser)
+    group = parser.add_argument_group("with --data and --format fairseq")
+    group.add_argument("--scoring", choices=SCORERS,
+                       help="what the last line says (default bleu)")
+    group.add_argument("--sacrebleu", action="store_const", const="sacrebleu", dest="scoring",
+                       help="the same as --scoring sacrebleu")
+    group.add_argument("--score-reference", action="store_true",
+                       help="score the split's targets instead of decoding")
+    group.add_argument("--required-batch-size-multiple", type=int, default=8, metavar="N",
+                       help="of fairseq's batches, in whose order is printed (default 8)")
     add_search_flags(parser)
     args = parser.parse_args(arguments)
     args.format = args.format or "text"
-    if (args.input is None) == (args.data is None):
-        parser.error("give either --input FILE or --data FOLDER")
+    _check_flags(args, parser)
     return args
+
+
+def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if args.input is None and args.data is None:
+        parser.error("give either --input FILE or --data FOLDER")
+    if args.input is not None and args.data is not None and not any(
+        os.path.isfile(path) or path.endswith(".pt") for path in args.checkpoint.split(os.pathsep)
+    ):
+        parser.error("give either --input FILE or --data FOLDER (both only for a .pt of fairseq, "
+                     "whose dictionaries are in --data)")
+    if args.input is not None and args.score_reference:
+        parser.error("--score-reference needs targets: --data FOLDER instead of --input "
+                     "(seqjax.load(...).score takes texts)")
+    if args.scoring and (args.format != "fairseq" or args.input is not None):
+        parser.error("--scoring is for --data with --format fairseq; python -m seqjax.score "
+                     "judges files of text")
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
     """Which model; shared with `seqjax.interactive`."""
     parser.add_argument("--checkpoint", "--path", required=True,
-                        help="work folder or checkpoint; several joined by : make an ensemble")
+                        help="work folder, checkpoint, or fairseq's .pt; several joined by : make "
+                             "an ensemble")
     parser.add_argument("--which", choices=("best", "last"), default="best",
                         help="of a work folder, which checkpoint (default best)")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--bpe", help="subwords of a .pt, where it does not say: subword_nmt, "
+                                      "fastbpe, sentencepiece; their file is beside it")
+    parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say: moses")
 
 
 def add_line_flags(parser: argparse.ArgumentParser) -> None:
@@ -94,14 +124,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from seqjax import hub  # JAX is imported once the cheap checks have passed
 
-    model = hub.load(args.checkpoint, which=args.which, dtype=args.dtype)
+    model = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
+                     bpe=args.bpe, tokenizer=args.tokenizer)
     options = cli.given_fields(args, GenerationConfig)
     job = _text_job(texts) if texts is not None else _data_job(args, model)
     decoder = model.decoder(**options)
     decoder.check_sources([len(model.source_ids(x)) for x in job.inputs])
-    journal = Journal.open(args, model, job, options) if args.output != "-" else None
+    journal = None
+    if args.output != "-" and not args.score_reference:
+        journal = Journal.open(args, model, job, options)
     try:
-        results = _decode(model, job, options, journal)
+        results = (_score(model, job) if args.score_reference
+                   else _decode(model, job, options, journal))
     finally:
         if journal is not None:
             journal.close()
@@ -139,17 +173,32 @@ def _data_job(args: argparse.Namespace, model: Any) -> Job:
         batching=BatchingConfig(
             mode="fairseq", max_tokens=getattr(args, "max_tokens", 12000),
             max_sentences=getattr(args, "batch_size", None),
+            required_batch_size_multiple=args.required_batch_size_multiple,
             skip_invalid_size_inputs_valid_test=False,
         ),
     )
     references = None if dataset.target is None else [row[1] for row in rows]
     size = getattr(args, "prefix_size", 0)
-    if size and references is None:
-        raise ConfigError(f"--prefix-size needs targets, which {args.data} has not")
+    for flag, wanted in (("--prefix-size", size), ("--score-reference", args.score_reference)):
+        if wanted and references is None:
+            raise ConfigError(f"{flag} needs targets, which {args.data} has not")
     return Job(
-        inputs=[row[0] for row in rows], references=references, order=plan.epoch(1).ids.tolist(),
+        inputs=[row[0] for row in rows], references=references,
+        order=_printed_order(plan.epoch(1), dataset.lengths.source),
         prefixes=[r[:size] for r in references] if size and references else None,
     )
+
+
+def _printed_order(epoch: Any, lengths: np.ndarray) -> list[int]:
+    """Sentences batch by batch, each sorted as fairseq's collater sorts it on a CPU."""
+    from seqjax.data.introsort import falling_order
+
+    order: list[int] = []
+    for a, b in zip(epoch.bounds[:-1], epoch.bounds[1:], strict=True):
+        ids = epoch.ids[a:b]  # by falling length; fairseq sorts what rises
+        ids = ids[np.argsort(lengths[ids], kind="stable")]
+        order += ids[falling_order(lengths[ids])].tolist()
+    return order
 
 
 class Journal:
@@ -219,11 +268,7 @@ def _decode(
     )
     for place, hypotheses in stream:
         index = todo[place]
-        found[index] = [
-            {"tokens": h.tokens.tolist(), "score": h.score, "text": h.text,
-             "positional_scores": [float(x) for x in h.positional_scores]}
-            for h in hypotheses
-        ]
+        found[index] = [_plain(h) for h in hypotheses]
         if journal:
             journal.add(index, found[index])
         progress.add(1)
@@ -231,10 +276,23 @@ def _decode(
     return [found[i] for i in range(len(job.inputs))]
 
 
+def _score(model: Any, job: Job) -> list[list[dict[str, Any]]]:
+    """The references as if they had been found, with their scores."""
+    assert job.references is not None
+    return [[_plain(h)] for h in model.score(job.inputs, job.references)]
+
+
+def _plain(h: Any) -> dict[str, Any]:
+    return {"tokens": h.tokens.tolist(), "score": h.score, "text": h.text,
+            "positional_scores": [float(x) for x in h.positional_scores]}
+
+
 def _render(
     args: argparse.Namespace, model: Any, job: Job, results: list[list[dict[str, Any]]]
 ) -> Iterator[str]:
     """The lines of the output."""
+    from seqjax.interop import fairseq_output
+
     if args.format == "text":
         for hypotheses in results:
             yield hypotheses[0]["text"]
@@ -247,34 +305,16 @@ def _render(
     else:
         for index in job.order:
             reference = None if job.references is None else job.references[index]
-            yield from fairseq_lines(
-                model, index, job.inputs[index], reference, results[index],
+            yield from fairseq_output.sentence_lines(
+                model.task, index, job.inputs[index], reference, results[index],
                 post_process=args.post_process,
             )
-
-
-def fairseq_lines(
-    model: Any, index: int, source: Any, reference: np.ndarray | None,
-    hypotheses: list[dict[str, Any]], *, post_process: str | None, timing: str | None = None,
-) -> Iterator[str]:
-    """What fairseq-generate prints of one sentence; scores in base 2."""
-    task = model.task
-    ids = task.encode_source(source) if isinstance(source, str) else source
-    yield f"S-{index}\t{task.source_vocab.string(ids, post_process=post_process)}"
-    if timing is not None:
-        yield f"W-{index}\t{timing}"
-    if reference is not None:
-        text = task.target_vocab.string(reference, post_process=post_process, escape_unk=True)
-        yield f"T-{index}\t{text}"
-    for hypothesis in hypotheses:
-        text = task.target_vocab.string(hypothesis["tokens"], post_process=post_process)
-        score = np.float32(hypothesis["score"]) / np.float32(np.log(2))
-        positional = np.array(hypothesis["positional_scores"], np.float32) / np.float32(np.log(2))
-        tokenizer = task.target_tokenizer
-        detokenised = text if tokenizer is None else hypothesis["text"]
-        yield f"H-{index}\t{float(score)}\t{text}"
-        yield f"D-{index}\t{float(score)}\t{detokenised}"
-        yield f"P-{index}\t" + " ".join(f"{x:.4f}" for x in positional)
+        if job.references is not None:
+            yield fairseq_output.final_line(
+                model.task, [(job.references[i], results[i][0]) for i in job.order],
+                subset=args.subset, beam=getattr(args, "beam", model.config.generation.beam),
+                scoring=args.scoring or "bleu", post_process=args.post_process,
+            )
 
 
 def _check_output(path: str) -> None:

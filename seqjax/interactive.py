@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from seqjax import cli
 from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generate import add_line_flags, add_model_flags, add_search_flags, fairseq_lines
+from seqjax.generate import add_line_flags, add_model_flags, add_search_flags
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -22,6 +22,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m seqjax.interactive", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_flags(parser)
+    parser.add_argument("--data", help="folder with the dictionaries of fairseq's .pt files")
     parser.add_argument("--input", default="-", help="file to read; - is stdin (default)")
     parser.add_argument("--buffer-size", type=int, default=1,
                         help="read this many lines before translating them together")
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _translate_all(args: argparse.Namespace, file: TextIO, size: int) -> None:
     from seqjax import hub
 
-    model = hub.load(args.checkpoint, which=args.which, dtype=args.dtype)
+    model = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
+                     bpe=args.bpe, tokenizer=args.tokenizer)
     options = cli.given_fields(args, GenerationConfig)
     model.decoder(**options)  # contradictions show before the first line
     if file.isatty():
@@ -85,10 +87,12 @@ def _print_fairseq(
     model: Any, number: int, line: str, hypotheses: list[Any], args: argparse.Namespace,
     seconds: float,
 ) -> None:
+    from seqjax.interop import fairseq_output
+
     plain = [{"tokens": h.tokens, "score": h.score, "text": h.text,
               "positional_scores": h.positional_scores} for h in hypotheses]
-    for text in fairseq_lines(
-        model, number, line, None, plain, post_process=args.post_process,
+    for text in fairseq_output.sentence_lines(
+        model.task, number, line, None, plain, post_process=args.post_process,
         timing=f"{seconds:.3f}\tseconds",
     ):
         print(text, flush=True)

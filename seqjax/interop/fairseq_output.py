@@ -1,0 +1,94 @@
+"""What fairseq-generate and fairseq-interactive print, line for line.
+
+It knows tasks by their vocabularies and tokenizers; what is decoded, how and in which order
+is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from seqjax.tasks import metrics
+
+_BASE_2 = np.float32(np.log(2))
+Result = Mapping[str, Any]
+"""A hypothesis as plain data: `tokens`, `score`, `positional_scores` (natural logarithms)
+and `text`."""
+
+
+def source_text(task: Any, ids: Any, *, post_process: str | None) -> str:
+    """A source as the S- line of fairseq-interactive has it."""
+    return task.source_vocab.string(ids, post_process=post_process)
+
+
+def reference_text(task: Any, ids: Any, *, post_process: str | None) -> str:
+    """A reference as the T- line has it; its unknown words match nothing."""
+    text = task.target_vocab.string(ids, post_process=post_process, escape_unk=True)
+    return text if task.target_tokenizer is None else task.target_tokenizer.decode(text)
+
+
+def hypothesis_texts(task: Any, result: Result, *, post_process: str | None) -> tuple[str, str]:
+    """A hypothesis as the H- and the D- line have it."""
+    text = task.target_vocab.string(result["tokens"], post_process=post_process)
+    return text, text if task.target_tokenizer is None else task.target_tokenizer.decode(text)
+
+
+def sentence_lines(
+    task: Any, index: int, source: Any, reference: np.ndarray | None,
+    hypotheses: Iterable[Result], *, post_process: str | None, timing: str | None = None,
+) -> Iterator[str]:
+    """All lines of one sentence; scores in base 2.
+
+    Args:
+      source: ids, or text.
+      reference: target ids, if there are any.
+      timing: what the W- line says; with it the lines are fairseq-interactive's.
+    """
+    ids = task.encode_source(source) if isinstance(source, str) else source
+    shown = source_text(task, ids, post_process=post_process)
+    if timing is not None:
+        yield f"S-{index}\t{shown}"
+        yield f"W-{index}\t{timing}"
+    else:
+        yield f"S-{index}\t" + (
+            shown if task.source_tokenizer is None else task.source_tokenizer.decode(shown))
+    if reference is not None:
+        yield f"T-{index}\t{reference_text(task, reference, post_process=post_process)}"
+    for result in hypotheses:
+        text, detokenised = hypothesis_texts(task, result, post_process=post_process)
+        score = float(np.float32(result["score"]) / _BASE_2)
+        positional = np.asarray(result["positional_scores"], np.float32) / _BASE_2
+        yield f"H-{index}\t{score}\t{text}"
+        yield f"D-{index}\t{score}\t{detokenised}"
+        yield f"P-{index}\t" + " ".join(f"{x:.4f}" for x in positional)
+
+
+def final_line(
+    task: Any, pairs: Iterable[tuple[np.ndarray, Result]], *, subset: str, beam: int,
+    scoring: str, post_process: str | None,
+) -> str:
+    """`Generate test with beam=5: BLEU4 = ...`, of references and best hypotheses.
+
+    fairseq's own BLEU counts pieces, or, once pieces have been joined, what spaces separate.
+    """
+    texts, counts = [], metrics.TokenBleu()
+    for reference, result in pairs:
+        wanted = reference_text(task, reference, post_process=post_process)
+        text, detokenised = hypothesis_texts(task, result, post_process=post_process)
+        texts.append((detokenised, wanted))
+        if post_process is None:
+            unknown, vocab = task.target_vocab.unk, task.target_vocab
+            kept = [int(i) for i in reference if i not in (vocab.eos, vocab.pad)]
+            counts.add([int(i) for i in result["tokens"] if i not in (vocab.eos, vocab.pad)],
+                       [None if i == unknown else i for i in kept])
+        else:
+            counts.add(detokenised.split(), wanted.split())
+    if scoring == "bleu":
+        shown = counts.result().text
+    else:
+        hypotheses, references = zip(*texts, strict=True) if texts else ((), ())
+        shown = metrics.METRICS[scoring](hypotheses, references).text
+    return f"Generate {subset} with beam={beam}: {shown}"
