@@ -1,0 +1,129 @@
+"""Records what fairseq's generator finds with the tiny transformers of the tests.
+
+Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither.
+
+    python scripts/record_hypotheses.py tests/goldens/transformer tests/goldens/hypos
+
+For each model of CASES writes NAME.json: the sources, and per option set its arguments and,
+for each sentence, hypotheses with tokens (eos included), score and positional scores
+(natural logarithm). The batch holds all sentences, longest first, as fairseq collates them.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+import torch
+from fairseq import checkpoint_utils, search
+from fairseq.data import Dictionary
+from fairseq.models.transformer import TransformerModel
+from fairseq.sequence_generator import SequenceGenerator
+
+CASES = ("postnorm", "prenorm_shared")
+OPTIONS = {
+    "greedy": {"beam": 1},
+    "beam": {"beam": 4, "nbest": 4},
+    "lenpen": {"beam": 5, "nbest": 2, "lenpen": 0.6},
+    "lenpen_unkpen": {"beam": 4, "nbest": 2, "lenpen": 2.0, "unkpen": 1.5},
+    "max_len": {"beam": 4, "nbest": 2, "max_len_a": 0.7, "max_len_b": 3},
+    "min_len": {"beam": 4, "nbest": 2, "min_len": 7},
+    "unnormalized": {"beam": 4, "nbest": 2, "unnormalized": True},
+    "temperature": {"beam": 3, "nbest": 2, "temperature": 0.7},
+    "hot": {"beam": 5, "nbest": 3, "temperature": 4.0, "unkpen": 0.3},
+    "match_source_len": {"beam": 4, "nbest": 4, "match_source_len": True},
+    "diverse": {"beam": 6, "nbest": 3, "diverse_beam_groups": 3, "diverse_beam_strength": 0.5},
+    "siblings": {"beam": 4, "nbest": 2, "diversity_rate": 0.5},
+    "prefix": {"beam": 4, "nbest": 2, "prefix_size": 2},
+}
+MAX_LEN_B = 12
+LENGTHS = (9, 4, 12, 7, 2, 7)
+
+
+def dictionary(entries: int) -> Dictionary:
+    """A dictionary of made-up words."""
+    result = Dictionary()
+    for i in range(entries - len(result)):
+        result.add_symbol(f"w{i}")
+    return result
+
+
+def load(path: pathlib.Path) -> tuple[torch.nn.Module, Dictionary, Dictionary]:
+    """The model of a file and its dictionaries."""
+    state = checkpoint_utils.load_checkpoint_to_cpu(str(path))
+    rows = [state["model"][f"{side}.embed_tokens.weight"].shape[0]
+            for side in ("encoder", "decoder")]
+    source, target = dictionary(rows[0]), dictionary(rows[1])
+    config = state["cfg"].model
+    if getattr(config, "share_all_embeddings", False):
+        target = source
+
+    class Task:
+        source_dictionary, target_dictionary = source, target
+
+    model = TransformerModel.build_model(config, Task)
+    model.load_state_dict(state["model"], strict=True)
+    return model.eval(), source, target
+
+
+def strategy(target: Dictionary, args: dict) -> search.Search:
+    """The search that fairseq's task would build."""
+    if args.get("match_source_len"):
+        return search.LengthConstrainedBeamSearch(target, 1, 0, 1, 0)
+    if args.get("diverse_beam_groups"):
+        return search.DiverseBeamSearch(
+            target, args["diverse_beam_groups"], args["diverse_beam_strength"])
+    if args.get("diversity_rate"):
+        return search.DiverseSiblingsSearch(target, args["diversity_rate"])
+    return search.BeamSearch(target)
+
+
+def generate(model: torch.nn.Module, target: Dictionary, args: dict, sources: list[np.ndarray],
+             prefixes: np.ndarray) -> dict[str, list[dict]]:
+    """Hypotheses by sentence."""
+    order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
+    width = max(LENGTHS)
+    tokens = np.full((len(sources), width), 1, np.int64)
+    for row, i in enumerate(order):
+        tokens[row, width - len(sources[i]):] = sources[i]
+    generator = SequenceGenerator(
+        [model], target, beam_size=args["beam"], max_len_a=args.get("max_len_a", 0),
+        max_len_b=args.get("max_len_b", MAX_LEN_B), min_len=args.get("min_len", 1),
+        normalize_scores=not args.get("unnormalized", False), len_penalty=args.get("lenpen", 1.0),
+        unk_penalty=args.get("unkpen", 0.0), temperature=args.get("temperature", 1.0),
+        match_source_len=args.get("match_source_len", False),
+        search_strategy=strategy(target, args))
+    sample = {"id": torch.tensor(order), "net_input": {
+        "src_tokens": torch.tensor(tokens),
+        "src_lengths": torch.tensor([len(sources[i]) for i in order])}}
+    size = args.get("prefix_size", 0)
+    found = generator.generate(
+        [model], sample, prefix_tokens=torch.tensor(prefixes[order, :size]) if size else None)
+    plain = lambda h: {  # noqa: E731
+        "tokens": h["tokens"].tolist(), "score": float(h["score"]),
+        "positional": [float(f"{p:.7g}") for p in h["positional_scores"].tolist()]}
+    return {str(i): [plain(h) for h in hypotheses[:args.get("nbest", 1)]]
+            for i, hypotheses in zip(order, found, strict=True)}
+
+
+def main() -> None:
+    models, out = (pathlib.Path(a) for a in sys.argv[1:])
+    out.mkdir(parents=True, exist_ok=True)
+    for name in CASES:
+        rng = np.random.default_rng(5)
+        model, source, target = load(models / name / "checkpoint.pt")
+        sources = [np.append(rng.integers(4, len(source), n - 1), 2) for n in LENGTHS]
+        prefixes = rng.integers(4, len(target), (len(sources), 3))
+        with torch.no_grad():
+            sets = {key: {"args": args, "hypos": generate(model, target, args, sources, prefixes)}
+                    for key, args in OPTIONS.items()}
+        text = json.dumps({"sources": [s.tolist() for s in sources],
+                           "prefixes": prefixes.tolist(), "max_len_b": MAX_LEN_B, "sets": sets})
+        (out / f"{name}.json").write_text(text.replace('}, {', '},\n{') + "\n")
+        print(out / f"{name}.json", len(text))
+
+
+if __name__ == "__main__":
+    main()
