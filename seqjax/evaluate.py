@@ -121,57 +121,10 @@ def with_blocks(task: Any, args: argparse.Namespace) -> Any:
 
 def load(args: argparse.Namespace) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
     """Task, models and parameters of the checkpoints."""
-    from seqjax import hub
+    from seqjax import hub  # imports JAX
 
-    paths = [args.checkpoint] if os.path.exists(args.checkpoint) else args.checkpoint.split(":")
-    if any(path.endswith(".pt") for path in paths):
-        members = [_load_fairseq(path, args) for path in paths]
-        return members[0][0], tuple(m for _, m, _ in members), tuple(p for *_, p in members)
-    loaded = hub.load(args.checkpoint, which=args.which, dtype=args.dtype)
-    return loaded.task, loaded.models, loaded.params
-
-
-def _load_fairseq(path: str, args: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """A fairseq checkpoint, with the dictionary of the data folder."""
-    import jax
-    import jax.numpy as jnp
-
-    from seqjax import config as configuration
-    from seqjax import hub, models
-    from seqjax.data import folder
-    from seqjax.data.vocabulary import Vocabulary
-    from seqjax.interop.fairseq_weights import load_fairseq
-    from seqjax.losses.cross_entropy import CrossEntropyConfig
-    from seqjax.tasks.language_modeling import LanguageModelingConfig, LanguageModelingTask
-
-    if not args.data:
-        raise ConfigError(f"{path}: a fairseq checkpoint has no dictionary; name the --data folder")
-    found = load_fairseq(path)
-    if found.task.task != "language_modeling":
-        raise ConfigError(f"{path}: a model of {found.task.task}, not a language model")
-    known = {f.name for f in dataclasses.fields(LanguageModelingConfig)} - {"name", "data"}
-    given = {k: v for k, v in found.fairseq.groups["task"].items() if k in known and v is not None}
-    split = given.get("shorten_data_split_list")
-    if isinstance(split, str):
-        given["shorten_data_split_list"] = tuple(filter(None, split.split(",")))
-    task = LanguageModelingTask(
-        config=configuration.build(
-            LanguageModelingConfig, {**given, "data": args.data}, "config.task"
-        ),
-        loss_config=CrossEntropyConfig(), seed=1,
-        vocab=Vocabulary.load(folder.dict_path(args.data)),
-        tokenizer=folder.load_tokenizers(args.data).get(""),
-    )
-    if len(task.vocab) != found.source_vocab_size:
-        raise ConfigError(
-            f"{path}: made for a dictionary of {found.source_vocab_size} entries, but "
-            f"{folder.dict_path(args.data)} has {len(task.vocab)}"
-        )
-    model = models.build(
-        found.config, source_vocab_size=found.source_vocab_size,
-        target_vocab_size=found.target_vocab_size, compute_dtype=hub.compute_dtype(args.dtype),
-    )
-    return task, model, jax.tree.map(jnp.asarray, found.params)
+    found = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype)
+    return found.task, found.models, found.params
 
 
 if __name__ == "__main__":

@@ -122,3 +122,28 @@ def test_padding_is_not_learned_by_look_up():
     assert not np.asarray(gradient["embeddings_0"]["embed"]["embedding"])[1].any()
     # The second word of the other bands is a word like any other.
     assert np.asarray(gradient["embeddings_1"]["embed"]["embedding"])[1].any()
+
+
+def test_the_same_on_a_mesh(batch):
+    """Rows over devices, words and widths over others; nothing changes but rounding."""
+    from seqjax.config import MeshConfig
+    from seqjax.training import sharding
+
+    module = adaptive.AdaptiveSoftmax(D, (8, 12, 20), FACTOR, False, False)
+    params = module.init(jax.random.key(1))["params"]
+    hidden = np.concatenate([batch[0], batch[0][:1]])
+    target = np.concatenate([batch[1], batch[1][:1]])
+
+    def objective(params, hidden, target):
+        projection = adaptive.output_projection(params, None, ends=(8, 12, 20))
+        return adaptive_loss(
+            hidden, projection, target, pad=1, config=AdaptiveLossConfig(logits_budget=200)).sum
+
+    run = jax.jit(jax.value_and_grad(objective))
+    expected = run(params, hidden, target)
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    placed = jax.device_put(params, sharding.shardings(params, mesh))
+    rows = sharding.place({"hidden": hidden, "target": target}, mesh)
+    found = run(placed, rows["hidden"], rows["target"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), expected, found)

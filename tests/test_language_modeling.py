@@ -192,6 +192,13 @@ def test_wrong_configurations_are_refused(folder, sections, message):
         tasks.setup(resolved(folder, **sections))
 
 
+def test_another_dictionary_is_refused(folder, tmp_path):
+    task = tasks.setup(resolved(folder))
+    (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
+    with pytest.raises(ConfigError, match="6 entries, the model has 312"):
+        task.check_folder(str(tmp_path))
+
+
 def test_missing_splits_are_named(folder, tmp_path):
     shutil.copytree(folder / "data-bin", tmp_path / "bin")
     task = tasks.setup(resolved(tmp_path, task={"data": str(tmp_path / "bin")}))

@@ -160,6 +160,21 @@ class LanguageModelingTask:
             limit = min(limit, self.config.max_target_positions)
         return None, limit + int(self.config.add_bos_token)
 
+    def check_folder(self, data: str) -> None:
+        """Refuses a data folder whose dictionary is not the model's.
+
+        Raises:
+          ConfigError: naming the dictionary.
+        """
+        path = folder.dict_path(data, self.config.lang)
+        found = Vocabulary.load(path)
+        if found.symbols != self.vocab.symbols:
+            raise ConfigError(
+                f"{path}: is not the dictionary that the model was trained with "
+                f"({len(found)} entries, the model has {len(self.vocab)}); preprocess with "
+                "--srcdict"
+            )
+
     def dataset(self, split: str) -> TokenBlocks:
         """Blocks of a split; of the training split, all its shards one after the other."""
         cfg = self.config
