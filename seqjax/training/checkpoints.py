@@ -134,7 +134,7 @@ def read_params(folder: pathlib.Path) -> Any:
 
     handler = ocp.PyTreeCheckpointHandler()
     with _reading(folder), ocp.Checkpointer(handler) as checkpointer:
-        item = (folder / "params").resolve()
+        item: Any = (folder / "params").resolve()
         tree = handler.metadata(item).tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
         return checkpointer.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
@@ -155,7 +155,7 @@ def read_state(folder: pathlib.Path, target: TrainState) -> TrainState:
     found = {}
     with _reading(folder), ocp.Checkpointer(handler := ocp.PyTreeCheckpointHandler()) as reader:
         for name, tree in parts.items():
-            item = (folder / name).resolve()
+            item: Any = (folder / name).resolve()
             check_shapes(handler.metadata(item).tree, tree, str(folder / name))
             args = jax.tree.map(
                 lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape,

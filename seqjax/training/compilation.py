@@ -29,9 +29,10 @@ def enable_cache(setting: str | None) -> str | None:
     Returns:
       The folder in use, or None.
     """
+    before = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if setting is None:
-        return jax.config.jax_compilation_cache_dir
-    folder = jax.config.jax_compilation_cache_dir if setting == "auto" else setting
+        return before
+    folder = before if setting == "auto" else setting
     if folder is None:
         folder = str(user_cache() / "seqjax" / "xla")
         try:  # programs in it are executed: nobody else may write there
@@ -68,7 +69,7 @@ class CompilationCounter:
         self._start = cls._total
 
     @classmethod
-    def _heard(cls, event: str, duration: float, **_: Any) -> None:
+    def _heard(cls, event: str, duration_secs: float, **kwargs: Any) -> None:
         if event.endswith("backend_compile_duration"):
             cls._total += 1
 

@@ -137,7 +137,9 @@ class Curves:
         from tensorboard.compat.proto import event_pb2, summary_pb2
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        events: Any = event_pb2
+        summaries: Any = summary_pb2
+        self._event, self._summary = events.Event, summaries.Summary
         folder.mkdir(parents=True, exist_ok=True)
         now = int(time.time())
         name = f"events.out.tfevents.{now:010d}.{socket.gethostname()}.{os.getpid()}"

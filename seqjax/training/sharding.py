@@ -36,7 +36,7 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 _log = logging.getLogger(__name__)
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh ('data', 'fsdp', 'tensor') over all devices, or over those given.
 
     Raises:

@@ -26,6 +26,7 @@ from seqjax import models, tasks
 from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import Batch, DataState, open_batches
 from seqjax.data.planning import make_plan
+from seqjax.losses.base import LossOutput
 from seqjax.training import checkpoints as ck
 from seqjax.training import compilation, sharding
 from seqjax.training.metrics import MAXIMIZE, Meters
@@ -110,11 +111,10 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         composition_epoch=start.composition_epoch if start else 1,
     )
 
-    def loss_fn(params: Any, batch: Any, rng: Any) -> Any:
+    def task_loss(params: Any, batch: Any, rng: Any) -> LossOutput:
         return task.loss(model, params, batch, rng)
 
-    if config.train.sentence_avg:
-        loss_fn = sentence_average(loss_fn)
+    loss_fn = sentence_average(task_loss) if config.train.sentence_avg else task_loss
     validator = None
     if config.valid.enabled:
         validator = Validator(config, task, model, mesh, loss_fn, max_positions=limits)
@@ -131,6 +131,8 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         abstract = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed
         )
+        if validator:
+            validator.check_metric(abstract.params)
         course, state, origin = _begin(
             config, saved, abstract, start,
             fresh=lambda: jax.jit(lambda: new_state(model.init(key), optimizer),
@@ -165,7 +167,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         )
         stack.callback(lambda: opening.result().close() if not opening.exception() else None)
         jitted = jax.jit(step_fn, donate_argnums=0, out_shardings=(placed, None))
-        packed = plan.epoch(course.data.epoch).packed
+        packed = plan.packed
         number = jax.ShapeDtypeStruct((), np.int32, sharding=sharding.replicated(mesh))
         jobs: dict[Hashable, compilation.Job] = {}
         for groups, shape in plan.shapes:
@@ -221,15 +223,13 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             collect()
             paused = time.monotonic()
             values, samples = validator(state.params)
-            if config.valid.metric not in values:
-                raise ConfigError(f"config.valid.metric: {config.valid.metric!r} is not one of "
-                                  + ", ".join(sorted(values)))
             course.metric = round(values[config.valid.metric], 3)
             course.validated = course.step
             better = _better(course.metric, course.best, maximize)
             course.best = course.metric if better else course.best
             course.bad_validations = 0 if better else course.bad_validations + 1
-            values |= {"num_updates": course.step, f"best_{config.valid.metric}": course.best}
+            values["num_updates"] = course.step
+            values[f"best_{config.valid.metric}"] = math.nan if course.best is None else course.best
             course.history.append({"epoch": batch.epoch, **values})
             out.summary("valid", f"epoch {batch.epoch:03d} | valid on {config.valid.subset!r}",
                         values)

@@ -32,7 +32,7 @@ def sentence_average(loss_fn: LossFn) -> LossFn:
         output = loss_fn(params, batch, rng)
         sentences = output.metrics["nsentences"][0]
         metrics = {**output.metrics, "loss": (output.metrics["loss"][0], sentences)}
-        return output.replace(weight=sentences, metrics=metrics)
+        return LossOutput(sum=output.sum, weight=sentences, metrics=metrics)
 
     return averaged
 

@@ -75,6 +75,17 @@ class Validator:
             raise ConfigError("config.valid.metric: 'bleu' needs config.valid.decode=True and a "
                               "task that generates")
 
+    def check_metric(self, params: Any) -> None:
+        """Raises ConfigError if `valid.metric` is not what a validation gives; `params` may
+        be abstract."""
+        shape = self.plan.shapes[0][1]
+        spec = batch_spec(self.dataset, shape, self._mesh, packed=self._epoch.packed)
+        sums = jax.eval_shape(self._step, params, spec)
+        names = [*averages({name: (1.0, 1.0) for name in sums}), *(["bleu"] if self._judge else [])]
+        if self._config.valid.metric not in names:
+            raise ConfigError(f"config.valid.metric: {self._config.valid.metric!r} is not one of "
+                              + ", ".join(names))
+
     def jobs(self, params: Any) -> dict[Hashable, Job]:
         """What is to be compiled, for abstract `params`."""
         specs = {
