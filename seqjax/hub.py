@@ -27,9 +27,11 @@ from seqjax import config as configuration
 from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.generation import hypothesis
+from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder, Prepared
 from seqjax.generation.scoring import Scorer
 from seqjax.interop import fairseq_files
+from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.training import checkpoints
 
 Ids = Sequence[int] | np.ndarray
@@ -63,8 +65,8 @@ def load(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *,
     data: str | os.PathLike[str] | None = None, which: str = "best", dtype: str = "auto",
     bpe: str | None = None, tokenizer: str | None = None,
-) -> Translator:
-    """A trained model, ready to use.
+) -> Any:
+    """A trained model, ready to use: a `Translator`, or a `LanguageModel`.
 
     Args:
       path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;
@@ -91,7 +93,8 @@ def load(
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
         if other.target_vocab != task.target_vocab or other.source_vocab != task.source_vocab:
             raise ConfigError(f"{name}: its vocabularies are not those of {paths[0]}")
-    return Translator(
+    kind = LanguageModel if isinstance(task, LanguageModelingTask) else Translator
+    return kind(
         task=task, config=config, models=tuple(m for *_, m, _ in members),
         params=tuple(p for *_, p in members),
         identity=" ".join(_identity(p, which) for p in paths),
@@ -196,7 +199,7 @@ class Translator:
             self._prepared(decoder), sources, prefixes=starts, numbers=numbers
         ):
             for index, hypotheses in zip(part.indices, part.hypotheses, strict=True):
-                yield index, [self._with_text(h) for h in hypotheses]
+                yield index, [_with_text(self.task, h) for h in hypotheses]
 
     def score(self, sources: Sequence[Input], targets: Sequence[Input]) -> list[Hypothesis]:
         """How probable each target is, teacher-forced; `score` is the mean per token.
@@ -211,7 +214,7 @@ class Translator:
             [self.task.encode_target(t) if isinstance(t, str) else np.asarray(t, np.int32)
              for t in targets],
         )
-        return [self._with_text(h) for h in found]
+        return [_with_text(self.task, h) for h in found]
 
     def log_probs(self, sources: Sequence[Ids], prev_output_tokens: Sequence[Ids]) -> np.ndarray:
         """Natural log-probabilities of every next token.
@@ -279,16 +282,179 @@ class Translator:
         """A text or ids as ids with final eos."""
         return self.task.encode_source(x) if isinstance(x, str) else np.asarray(x, np.int32)
 
-    def _with_text(self, h: hypothesis.Hypothesis) -> Hypothesis:
-        return Hypothesis(
-            tokens=h.tokens, score=h.score, positional_scores=h.positional_scores,
-            text=self.task.decode_target(h.tokens),
-        )
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class LanguageModel:
+    """A language model, or an ensemble of several, with its vocabulary.
+
+        m = seqjax.load("runs/lm")
+        m.sample("Once upon a", sampling=True, sampling_topk=10)   # the text going on
+        m.score(["Once upon a time"])                              # one Hypothesis a text
+        m.log_probs([[2, 8, 15]])                                  # [1, 3, V]
+    """
+
+    task: LanguageModelingTask
+    config: Config
+    models: tuple[Any, ...]
+    params: tuple[Any, ...]
+    identity: str = ""
+    """Which checkpoints these are."""
+    _decoders: dict[GenerationConfig, Decoder] = dataclasses.field(default_factory=dict, repr=False)
+
+    def sample(self, prompts: str | Sequence[str], **options: Any) -> Any:
+        """The best continuation of each text, which it begins with.
+
+        Args:
+          prompts: a string, or strings.
+          **options: fields of `GenerationConfig`; `beam` is 1 where not given.
+
+        Returns:
+          A string for a string, a list for a list.
+        """
+        single = isinstance(prompts, str)
+        found = self.generate([prompts] if single else prompts, **{"beam": 1, **options})
+        best = [hypotheses[0].text for hypotheses in found]
+        return best[0] if single else best
+
+    def generate(self, prompts: Sequence[Input], **options: Any) -> list[list[Hypothesis]]:
+        """At most `nbest` continuations of each prompt, best first.
+
+        Args:
+          prompts: texts, or lists of ids without eos; outputs begin with them, and they
+            count towards lengths.
+          **options: fields of `GenerationConfig`.
+        """
+        out: list[list[Hypothesis]] = [[] for _ in prompts]
+        for index, hypotheses in self.stream(prompts, **options):
+            out[index] = hypotheses
+        return out
+
+    def stream(
+        self, prompts: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
+        numbers: Sequence[int] | None = None, **options: Any,
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """As `generate`, one prompt at a time as batches finish, with its place.
+
+        Args:
+          numbers: what each prompt's random samples depend on (default: its place).
+        """
+        if isinstance(prompts, str):
+            raise TypeError("prompts: give a list of texts (or use sample for one text)")
+        if prefixes is not None:
+            raise ConfigError("a language model's inputs are its prefixes; give no others")
+        decoder = self.decoder(**options)
+        starts = [self._prompt(p) for p in prompts]
+        # As long as fairseq's source of a prompt, for limits that depend on it.
+        sources = [np.concatenate([[self.task.first_token], p]) for p in starts]
+        for part in decoder.stream(
+            self._prepared(decoder), sources, prefixes=starts, numbers=numbers
+        ):
+            for index, found in zip(part.indices, part.hypotheses, strict=True):
+                yield index, [_with_text(self.task, h) for h in found]
+
+    def score(self, texts: Sequence[Input]) -> list[Hypothesis]:
+        """How probable each text is, its final eos left out as in fairseq; `score` is the
+        mean per token.
+
+        Args:
+          texts: texts, or lists of ids without eos.
+        """
+        starts = [self._prompt(text) for text in texts]
+        for index, ids in enumerate(starts):
+            if not len(ids):
+                raise ValueError(f"score: text {index} is empty")
+        found = []
+        previous = [np.concatenate([[self.task.first_token], ids[:-1]]) for ids in starts]
+        for ids, part in zip(starts, self._each_log_probs(previous), strict=True):
+            scores = part[np.arange(len(ids)), ids]
+            found.append(_with_text(self.task, hypothesis.Hypothesis(
+                tokens=ids, score=float(scores.mean(dtype=np.float64)), positional_scores=scores,
+            )))
+        return found
+
+    def log_probs(self, prev_output_tokens: Sequence[Ids]) -> np.ndarray:
+        """Natural log-probabilities of every next token.
+
+        Args:
+          prev_output_tokens: lists of ids that begin with eos (or `<s>`, where the model was
+            trained so).
+
+        Returns:
+          [B, T, V] float32, T the longest row; zeros on padding.
+        """
+        longest = max((len(p) for p in prev_output_tokens), default=0)
+        out = np.zeros((len(prev_output_tokens), longest, self.task.output_size), np.float32)
+        for row, part in enumerate(self._each_log_probs(prev_output_tokens)):
+            out[row, : len(part)] = part
+        return out
+
+    def _each_log_probs(self, previous: Sequence[Ids]) -> Iterator[np.ndarray]:
+        """[T, V] for each row, in order."""
+        limit = min(model.max_target_positions for model in self.models)
+        for start in range(0, len(previous), 16):
+            rows = previous[start : start + 16]
+            tokens = _padded(rows, rows=16, limit=limit)
+            found = np.asarray(self._log_probs(self.params, tokens))
+            yield from (part[: len(row)] for part, row in zip(found, rows, strict=False))
+
+    @functools.cached_property
+    def _log_probs(self) -> Any:
+        def mean_log_probs(params: Any, prev: jax.Array) -> jax.Array:
+            each = [
+                jax.nn.log_softmax(model.features(p, prev).logits(), axis=-1)
+                for model, p in zip(self.models, params, strict=True)
+            ]
+            return jax.nn.logsumexp(jnp.stack(each), axis=0) - np.log(len(each))
+
+        return jax.jit(mean_log_probs)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Text -> ids with final eos."""
+        return self.task.encode_source(text)
+
+    def decode(self, ids: Ids) -> str:
+        """Ids -> plain text."""
+        return self.task.decode_target(ids)
+
+    def decoder(self, **options: Any) -> Decoder:
+        """The compiled search for these options; kept for the next call."""
+        plain = configuration.to_plain(self.config.generation)
+        settings = configuration.build(GenerationConfig, {**plain, **options}, "generation")
+        if settings not in self._decoders:
+            continued: list[Any] = [Continuation(model) for model in self.models]
+            self._decoders[settings] = Decoder(
+                continued, settings, unk=self.task.vocab.unk, bos=self.task.first_token,
+            )
+        return self._decoders[settings]
+
+    def _prepared(self, decoder: Decoder) -> Prepared:
+        if "_weights" not in self.__dict__:
+            self._weights = decoder.prepare(self.params)
+        return self._weights
+
+    def _prompt(self, x: Input) -> np.ndarray:
+        return self.encode(x)[:-1] if isinstance(x, str) else np.asarray(x, np.int32)
+
+    def source_ids(self, x: Input) -> np.ndarray:
+        """A prompt as the model reads it."""
+        return np.concatenate([[self.task.first_token], self._prompt(x)])
 
 
-def _padded(rows_of_ids: Sequence[Ids], *, rows: int, pad: int = 1) -> np.ndarray:
-    """[rows, multiple of 16] int32; missing rows are all padding."""
-    width = -(-max(len(r) for r in rows_of_ids) // 16) * 16
+def _with_text(task: Any, h: hypothesis.Hypothesis) -> Hypothesis:
+    return Hypothesis(
+        tokens=h.tokens, score=h.score, positional_scores=h.positional_scores,
+        text=task.decode_target(h.tokens),
+    )
+
+
+def _padded(
+    rows_of_ids: Sequence[Ids], *, rows: int, pad: int = 1, limit: int | None = None
+) -> np.ndarray:
+    """[rows, multiple of 16] int32; missing rows are all padding. The width is at most
+    `limit`, unless a row is longer."""
+    longest = max(len(r) for r in rows_of_ids)
+    width = -(-longest // 16) * 16
+    width = width if limit is None else max(longest, min(width, limit))
     out = np.full((rows, width), pad, np.int32)
     for i, ids in enumerate(rows_of_ids):
         out[i, : len(ids)] = ids

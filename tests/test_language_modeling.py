@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from seqjax import config as configuration
-from seqjax import evaluate, losses, models, tasks
+from seqjax import evaluate, hub, losses, models, tasks
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
@@ -204,6 +205,29 @@ def test_missing_splits_are_named(folder, tmp_path):
     task = tasks.setup(resolved(tmp_path, task={"data": str(tmp_path / "bin")}))
     with pytest.raises(FileNotFoundError, match="train.bin"):
         task.dataset("train")
+
+
+def test_the_python_api_scores_and_continues_text(folder, checkpoint):
+    lm = hub.load(checkpoint, data=folder / "data-bin")
+    lm.task = dataclasses.replace(
+        lm.task, config=dataclasses.replace(lm.task.config, post_process="@@ "))
+    texts = ["the la@@ id", "and", "you la@@ id your the"]
+    scored = lm.score(texts)
+    assert [h.text for h in scored] == [t.replace("@@ ", "") for t in texts]
+    ids = [lm.encode(t)[:-1] for t in texts]
+    table = lm.log_probs([[2, *row[:-1]] for row in ids])
+    assert table.shape == (3, 5, 312)
+    for row, h, lprobs in zip(ids, scored, table, strict=True):
+        expected = lprobs[np.arange(len(row)), row]
+        np.testing.assert_allclose(h.positional_scores, expected, atol=1e-6)
+        assert h.score == pytest.approx(expected.mean())
+    out = lm.sample("you la@@ id your", max_len_b=12)
+    assert out.startswith("you laid your") and isinstance(out, str)
+    [best] = lm.generate([ids[0]], beam=4, nbest=2, max_len_b=12)
+    assert len(best) == 2 and best[0].tokens[:3].tolist() == ids[0].tolist()
+    assert lm.generate(texts[:2], beam=2, max_len_b=12)[1] != []
+    with pytest.raises(ValueError, match="text 1 is empty"):
+        lm.score(["a", ""])
 
 
 @pytest.mark.parametrize("name", ["learned", "adaptive"])
