@@ -98,7 +98,7 @@ def _store(folder: pathlib.Path, pairs: int) -> PairDataset:
     return PairDataset.load(folder, "train", source_lang="de", target_lang="en")
 
 
-def _epoch(data: PairDataset, mode: str, backend: str) -> dict[str, float]:
+def _epoch(data: PairDataset, mode: Any, backend: str) -> dict[str, float]:
     """Plan, materialise and put one epoch, from the end of the one before on.
 
     The menu of shapes is chosen, and tf.data set up, once a run: `menu` is the former's time.
