@@ -26,8 +26,9 @@ ASSETS = {"dict.de.txt": "ä 3\n".encode(), "spm/joint.model": bytes(range(256))
 
 def make_state(seed=0, step=0, dim=8, optimizer="adam"):
     rng = np.random.default_rng(seed)
-    params = {"embedding": jnp.asarray(rng.normal(size=(12, dim)), jnp.float32),
-              "layers": {"fc1": {"kernel": jnp.asarray(rng.normal(size=(3, dim, 16)), jnp.float32)}}}
+    embedding, kernel = rng.normal(size=(12, dim)), rng.normal(size=(3, dim, 16))
+    params = {"embedding": jnp.asarray(embedding, jnp.float32),
+              "layers": {"fc1": {"kernel": jnp.asarray(kernel, jnp.float32)}}}
     state = new_state(params, make_optimizer(OptimizerConfig(name=optimizer)), step=step)
     noise = jax.tree.map(lambda x: x + jnp.asarray(rng.normal(size=x.shape)).astype(x.dtype),
                          state.opt_state)

@@ -88,7 +88,8 @@ def test_rows_are_split_and_keep_their_order():
 def tiny_transformer():
     size = {f"{s}_{k}": v for s in ("encoder", "decoder") for k, v in
             dict(embed_dim=16, ffn_embed_dim=32, layers=2, attention_heads=4).items()}
-    config = TransformerConfig(dropout=0.0, share_decoder_input_output_embed=True, scan_unroll=1, **size)
+    config = TransformerConfig(
+        dropout=0.0, share_decoder_input_output_embed=True, scan_unroll=1, **size)
     return models.build(config, source_vocab_size=V, target_vocab_size=V,
                         compute_dtype=jnp.float32)
 
