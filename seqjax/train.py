@@ -67,9 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     resolved = hub.resolve(raw)
 
+    from seqjax.interop import fairseq_start
     from seqjax.training import train_loop
 
-    train_loop.train(resolved, workdir=args.workdir)
+    start = fairseq_start.start_from(resolved)
+    train_loop.train(resolved, workdir=args.workdir, start=start)
 
 
 def describe() -> list[str]:

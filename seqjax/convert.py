@@ -1,0 +1,136 @@
+"""fairseq's checkpoints to ours and back, and its commands to configurations.
+
+    python -m seqjax.convert model.pt DIR --data data-bin      # a folder of ours
+    python -m seqjax.convert DIR model.pt                      # a file that fairseq loads
+    python -m seqjax.convert args 'fairseq-train data-bin --arch transformer ...'
+    python -m seqjax.convert args model.pt                     # the run that wrote it
+
+`args` prints a file for configs/ that does the same, and names every flag that it could not
+honour. Nothing is written until all of it is known to be good; tensors keep their bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from seqjax import cli
+from seqjax.config import ConfigError
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m seqjax.convert", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="model.pt, a work folder or checkpoint, or the word args")
+    parser.add_argument("target", nargs="+",
+                        help="what to write; after args: fairseq's command, or a .pt")
+    parser.add_argument("--data", help="folder with the dictionaries of a .pt")
+    parser.add_argument("--bpe", help="subwords of a .pt, where it does not say")
+    parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say")
+    parser.add_argument("--which", choices=("best", "last"), default="best",
+                        help="of a work folder, which checkpoint (default best)")
+    parser.add_argument("--optimizer-state", action="store_true",
+                        help="to fairseq: moments and update count as well, so that "
+                             "fairseq-train goes on from it")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["args"] and len(words) > 1:
+        # fairseq's own flags follow, quoted or not.
+        rest = words[1:]
+        return argparse.Namespace(source="args", target=rest)
+    return parser.parse_args(words)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse(arguments)
+    if args.source == "args":
+        print(_configuration(args.target), end="")
+        return
+    if len(args.target) != 1:
+        raise ConfigError("give one thing to read and one to write: model.pt DIR or DIR model.pt")
+    target = args.target[0]
+
+    from seqjax.interop.fairseq_files import is_pt
+
+    if is_pt(args.source):
+        if target.endswith(".pt"):
+            raise ConfigError(f"{target}: a .pt is converted to a folder; name one without .pt")
+        if args.optimizer_state:
+            raise ConfigError("--optimizer-state is for writing a .pt; to go on training from one "
+                              "here: python -m seqjax.train --config.resume_from=model.pt")
+        _to_folder(args, target)
+        return
+    if not os.path.exists(args.source):
+        raise FileNotFoundError(f"{args.source}: no such file or folder")
+    if not target.endswith(".pt"):
+        raise ConfigError(f"{target}: a folder of seqjax is converted to a file NAME.pt")
+    for flag in ("data", "bpe", "tokenizer"):
+        if getattr(args, flag):
+            raise ConfigError(f"--{flag} is for reading a .pt; {args.source} holds its own")
+    _to_pt(args, target)
+
+
+def _configuration(words: Sequence[str]) -> str:
+    """The text of a configuration file."""
+    from seqjax import hub
+    from seqjax.interop import fairseq_config, fairseq_files, fairseq_recipe
+    from seqjax.interop.torch_pickle import read_pt
+
+    # One word is a whole quoted command; several are a command that the shell has split.
+    command = words[0] if len(words) == 1 else _quoted(words)
+    if len(words) == 1 and " " not in command and fairseq_files.is_pt(command):
+        tree = read_pt(command)
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{command}: not a fairseq checkpoint")
+        try:
+            recipe = fairseq_recipe.from_fairseq(fairseq_config.from_checkpoint(tree))
+        except ConfigError as error:
+            raise type(error)(f"{command}: {error}") from None
+        title = f"The run of fairseq's that wrote {os.path.basename(command)}."
+    else:
+        recipe = fairseq_recipe.from_command(command)
+        title = "A command of fairseq's as a configuration of seqjax.\n\n    " + " ".join(
+            command.replace("\\\n", " ").split())
+    hub.resolve(recipe.raw)  # whatever is wrong with a value shows now
+    for line in recipe.unsupported:
+        print(f"not honoured: {line}", file=sys.stderr)
+    return fairseq_recipe.render(recipe, title=title)
+
+
+def _quoted(words: Sequence[str]) -> str:
+    import shlex
+
+    return shlex.join(words)
+
+
+def _to_folder(args: argparse.Namespace, target: str) -> None:
+    """A checkpoint folder of ours, to be used and to be fine-tuned from."""
+    from seqjax.interop import fairseq_folder
+
+    folder = fairseq_folder.write_folder(
+        args.source, target, resolve=_resolve(), data=args.data, bpe=args.bpe,
+        tokenizer=args.tokenizer)
+    print(f"{folder}: written")
+
+
+def _to_pt(args: argparse.Namespace, target: str) -> None:
+    """A `.pt` that fairseq loads."""
+    from seqjax.interop import fairseq_folder
+
+    fairseq_folder.write_file(
+        args.source, target, which=args.which, resolve=_resolve(),
+        optimizer_state=args.optimizer_state)
+    print(f"{target}: written")
+
+
+def _resolve() -> Any:
+    from seqjax import hub
+
+    return hub.resolve
+
+
+if __name__ == "__main__":
+    cli.run(main)

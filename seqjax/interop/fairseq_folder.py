@@ -1,0 +1,179 @@
+"""Whole conversions: a `.pt` as a checkpoint folder of ours, and such a folder as a `.pt`.
+
+A folder made from a `.pt` remembers what the file said beyond the model
+(`about/assets/fairseq.json`), so that the way back gives fairseq its own keys again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import models, tasks
+from seqjax.config import CheckpointConfig, Config, ConfigError, to_plain
+from seqjax.interop import fairseq_recipe
+from seqjax.interop.fairseq_export import save_fairseq
+from seqjax.interop.fairseq_files import Portable, portable
+from seqjax.interop.fairseq_weights import FAMILIES
+from seqjax.interop.optimizer_state import updates, write_state
+from seqjax.training import checkpoints
+from seqjax.training.optimizers import make_optimizer
+from seqjax.training.schedules import make_schedule
+from seqjax.training.state import new_state
+
+MEMORY = "fairseq.json"
+"""Asset with fairseq's own keys."""
+
+
+def write_folder(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *,
+    resolve: Callable[[Mapping[str, Any]], Config],
+    data: str | None = None, bpe: str | None = None, tokenizer: str | None = None,
+) -> pathlib.Path:
+    """A work folder with one checkpoint, from a `.pt`: weights, dictionaries, tokenizers.
+
+    The optimizer is fresh; `train --config.resume_from=model.pt` carries it over.
+
+    Args:
+      resolve: `hub.resolve`.
+      data, bpe, tokenizer: see `portable`.
+
+    Returns:
+      The checkpoint's folder.
+
+    Raises:
+      ConfigError: see `portable`; or `target` holds checkpoints already.
+    """
+    if checkpoints.steps_in(pathlib.Path(target) / checkpoints.FOLDER):
+        raise ConfigError(f"{target}: holds checkpoints already; name another folder")
+    if os.path.isfile(target):
+        raise ConfigError(f"{target}: is a file; name a folder")
+    found = portable(source, data=data, bpe=bpe, tokenizer=tokenizer)
+    step = updates(found.checkpoint.extra)
+    config = resolve(_training(found) | found.config)
+    params = jax.tree.map(jnp.asarray, found.params)
+    state = new_state(params, make_optimizer(config.optimizer), step=step)
+    record = checkpoints.Record(step=step, data={"epoch": 1, "batch": 0})
+    with checkpoints.Checkpoints(target, CheckpointConfig(asynchronous=False)) as store:
+        store.save(state, record, config=to_plain(config),
+                   assets={**found.assets, MEMORY: _memory(found)})
+    return checkpoints.find(target)
+
+
+def _training(found: Portable) -> dict[str, Any]:
+    """How it was trained, as far as a configuration of ours can say it."""
+    try:
+        return fairseq_recipe.from_fairseq(found.checkpoint.fairseq).raw
+    except (ConfigError, ValueError, TypeError):
+        return {}  # an optimizer or criterion that is not here: the model is usable all the same
+
+
+def _memory(found: Portable) -> bytes:
+    """fairseq's keys and precisions, as JSON."""
+    fairseq = found.checkpoint.fairseq
+    facts: dict[str, Any] = {}
+    for group in ("tokenizer", "bpe", "criterion", "task"):
+        values = dict(fairseq.groups.get(group, {}))
+        facts[group] = values.pop("_name", None)
+        facts |= {k: v for k, v in values.items() if k not in facts}
+    about = {"facts": {**fairseq.model, **facts}, "dtypes": found.checkpoint.dtypes,
+             "kept": {k: v.tolist() for k, v in found.checkpoint.kept.items()
+                      if v.size <= 16},
+             "kept_dtypes": {k: v.dtype.name for k, v in found.checkpoint.kept.items()},
+             "names": list(found.checkpoint.kept)}
+    return json.dumps(about, default=str).encode()
+
+
+# ---- to fairseq ----
+
+
+def write_file(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *,
+    resolve: Callable[[Mapping[str, Any]], Config], which: str = "best",
+    optimizer_state: bool = False,
+) -> None:
+    """A `.pt` for fairseq from a checkpoint of ours.
+
+    Args:
+      resolve: `hub.resolve`.
+      which: of a work folder, its `best` or `last` checkpoint.
+      optimizer_state: also the moments, the update count and the place in the data.
+
+    Raises:
+      ConfigError: a model or an optimizer that fairseq has not.
+    """
+    folder = checkpoints.find(source, which=which)
+    assets = checkpoints.read_assets(folder)
+    config = resolve(checkpoints.read_config(folder))
+    task = tasks.from_assets(config, assets)
+    if config.model.name not in FAMILIES:
+        raise ConfigError(f"{folder}: fairseq has no model {config.model.name!r}")
+    memory = json.loads(assets[MEMORY]) if MEMORY in assets else {}
+    record = checkpoints.read_record(folder)
+    extra: dict[str, Any] = {
+        "extra_state": {
+            "train_iterator": {"version": 2, "epoch": record.data["epoch"], "shuffle": True,
+                               "iterations_in_epoch": record.data["batch"]},
+            "val_loss": record.metric},
+        "optimizer_history": [{
+            "criterion_name": _class_name(config.loss.name) + "Criterion",
+            "optimizer_name": "Fairseq" + _class_name(config.optimizer.name),
+            "lr_scheduler_state": {"best": None}, "num_updates": record.step}],
+    }
+    if optimizer_state:
+        extra["last_optimizer_state"] = _optimizer_state(folder, config, task)
+    kept = {k: np.asarray(v, memory["kept_dtypes"][k])
+            for k, v in memory.get("kept", {}).items()} or None
+    save_fairseq(
+        target, checkpoints.read_params(folder), config.model, **task.vocab_sizes,
+        facts={**_facts(config, task), **memory.get("facts", {})}, kept=kept,
+        dtypes=memory.get("dtypes"), extra=extra)
+
+
+def _class_name(name: str) -> str:
+    """`label_smoothed_cross_entropy` as fairseq's class is called."""
+    return "NAG" if name == "nag" else "".join(part.capitalize() for part in name.split("_"))
+
+
+def _facts(config: Config, task: Any) -> dict[str, Any]:
+    """What fairseq wants to know beside the model, in its own keys."""
+    loss = {k: v for k, v in to_plain(config.loss).items() if k not in ("name", "logits_budget")}
+    own = {k: v for k, v in to_plain(config.task).items() if k not in ("name", "post_process")}
+    optimizer, schedule = to_plain(config.optimizer), to_plain(config.schedule)
+    names = {"optimizer": optimizer.pop("name"), "lr_scheduler": schedule.pop("name")}
+    optimizer["adam_betas"] = str(tuple(optimizer["adam_betas"]))
+    optimizer["adafactor_eps"] = str(tuple(optimizer["adafactor_eps"]))
+    optimizer = {k: v for k, v in optimizer.items() if v is not None}
+    facts = {**schedule, **optimizer, **loss, **own, **names,
+             "task": config.task.name, "criterion": config.loss.name, "seed": config.seed,
+             "lr": list(config.train.lr), "update_freq": list(config.train.update_freq),
+             "clip_norm": config.train.clip_norm, "sentence_avg": config.train.sentence_avg,
+             "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
+             "max_tokens": config.batching.max_tokens,
+             "batch_size": config.batching.max_sentences}
+    if config.task.name == "translation":
+        facts |= {"source_lang": task.source_lang, "target_lang": task.target_lang}
+    return facts
+
+
+def _optimizer_state(folder: pathlib.Path, config: Config, task: Any) -> dict[str, Any]:
+    model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
+    optimizer = make_optimizer(config.optimizer)
+    shapes = jax.eval_shape(lambda: new_state(model.init(jax.random.key(0)), optimizer))
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
+    state = jax.device_get(checkpoints.read_state(folder, target))
+    schedule = make_schedule(config.schedule, lr=config.train.lr,
+                             max_update=config.train.max_update)
+    epoch = checkpoints.read_record(folder).data["epoch"]
+    return write_state(
+        state.opt_state, config.model, optimizer=config.optimizer, **task.vocab_sizes,
+        lr=float(schedule(int(state.step), epoch)))
