@@ -214,7 +214,7 @@ def load_for_inference(
     return read_config(folder), read_assets(folder), read_params(folder)
 
 
-MAY_CHANGE = ("drop", "remat", "scan_unroll", "arch")
+MAY_CHANGE = ("drop", "remat", "unroll", "arch")
 """Keys of the model section (parts of their names) that change no parameter."""
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import socket
 import sys
 import time
@@ -80,8 +81,7 @@ class Reporter:
         """The line that changes; on a terminal only."""
         if self._live:
             self._clear()
-            width = os.get_terminal_size(self._stream.fileno()).columns
-            self._status = text[: width - 1]
+            self._status = text[: shutil.get_terminal_size().columns - 1]
             print(self._status, end="", file=self._stream, flush=True)
 
     def train(self, head: str, values: Mapping[str, float], *, line: bool = True) -> None:

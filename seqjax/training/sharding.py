@@ -27,7 +27,7 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"(q_proj|k_proj|v_proj|fc1)/bias$", ("tensor",)),
     # ... row-parallel: inputs split, partial sums added up.
     (r"(out_proj|fc2)/kernel$", ("tensor", "fsdp")),
-    (r"kernel$", (None, "fsdp")),
+    (r"(kernel|weight_v)$", (None, "fsdp")),
     (r"embed_positions/embedding$", (None, "fsdp")),
     (r"embedding$", ("tensor", "fsdp")),
     (r"", ()),

@@ -375,6 +375,7 @@ def _compile(
         out.status(f"compiling: {left} of {len(jobs)} shapes left, "
                    f"{compilation.seconds_since(began)}")
 
+    out.say(f"compiling {len(jobs)} shapes ...")
     largest = max((key[1] for key in jobs if key[0] != "valid"), key=lambda s: s.tokens)  # type: ignore[index]
     with _out_of_memory_explained(config):
         compiled = compilation.compile_all(jobs, on_done=done)
