@@ -161,7 +161,13 @@ def _data_job(args: argparse.Namespace, model: Any) -> Job:
     """A split of a data folder, printed in the order of fairseq's batches."""
     from seqjax.config import BatchingConfig
     from seqjax.data import planning
+    from seqjax.tasks.language_modeling import LanguageModelingTask
 
+    if isinstance(model.task, LanguageModelingTask):
+        raise ConfigError(
+            "--data: a language model continues prompts, which --input has; for its perplexity "
+            "on a split see python -m seqjax.evaluate"
+        )
     task = dataclasses.replace(
         model.task, config=dataclasses.replace(model.task.config, data=args.data)
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from seqjax import config as configuration
-from seqjax import evaluate, hub, losses, models, tasks
+from seqjax import evaluate, generate, hub, losses, models, tasks
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
@@ -228,6 +228,17 @@ def test_the_python_api_scores_and_continues_text(folder, checkpoint):
     assert lm.generate(texts[:2], beam=2, max_len_b=12)[1] != []
     with pytest.raises(ValueError, match="text 1 is empty"):
         lm.score(["a", ""])
+
+
+def test_generate_wants_prompts_from_a_file(folder, checkpoint, tmp_path):
+    with pytest.raises(ConfigError, match="seqjax.evaluate"):
+        generate.main(["--checkpoint", checkpoint, "--data", str(folder / "data-bin"),
+                       "--subset", "valid"])
+    (tmp_path / "prompts").write_text("you la@@ id\n")
+    generate.main(["--checkpoint", checkpoint, "--data", str(folder / "data-bin"),
+                   "--input", str(tmp_path / "prompts"), "--output", str(tmp_path / "out"),
+                   "--beam", "1", "--max-len-b", "8"])
+    assert (tmp_path / "out").read_text().startswith("you la@@ id")
 
 
 @pytest.mark.parametrize("name", ["learned", "adaptive"])
