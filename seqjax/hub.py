@@ -32,7 +32,7 @@ from seqjax.generation.decoder import Decoder, Prepared
 from seqjax.generation.scoring import Scorer
 from seqjax.interop import fairseq_files
 from seqjax.tasks.language_modeling import LanguageModelingTask
-from seqjax.training import checkpoints
+from seqjax.training import checkpoints, compilation
 
 Ids = Sequence[int] | np.ndarray
 Input = str | Ids
@@ -68,6 +68,9 @@ def load(
 ) -> Any:
     """A trained model, ready to use: a `Translator`, or a `LanguageModel`.
 
+    Compiled programs are kept in the user's cache folder, as training does
+    (`log.compilation_cache`), so that the next process starts quickly.
+
     Args:
       path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;
         several, as a list or joined by colons, make an ensemble.
@@ -90,6 +93,7 @@ def load(
     members = [_load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer)
                for each in paths]
     task, config = members[0][0], members[0][1]
+    compilation.enable_cache(config.log.compilation_cache)
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
         if other.target_vocab != task.target_vocab or other.source_vocab != task.source_vocab:
             raise ConfigError(f"{name}: its vocabularies are not those of {paths[0]}")
