@@ -1,0 +1,28 @@
+"""What fairseq did with one tiny model (scripts/record_user_path.py), and the data for it."""
+
+from __future__ import annotations
+
+import pathlib
+
+from seqjax import preprocess
+from seqjax.data.tokenizers import SubwordNMTTokenizer
+
+GOLDENS = pathlib.Path(__file__).parent / "goldens"
+FOLDER = GOLDENS / "user_path"
+MODEL = FOLDER / "model.pt"
+
+
+def data_folder(root: pathlib.Path) -> pathlib.Path:
+    """The data folder that the model was trained on; fairseq's own is the same, byte for byte
+    (tests/test_preprocess.py)."""
+    text = GOLDENS / "preprocess"
+    codes = SubwordNMTTokenizer(codes=(text / "bpecodes").read_bytes())
+    for file in text.glob("*.[de][en]"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        pieces = "".join(codes.encode(line) + "\n" for line in lines)
+        (root / file.name).write_text(pieces, encoding="utf-8")
+    preprocess.main([
+        "-s", "de", "-t", "en", "--joined-dictionary", "--destdir", str(root / "data-bin"),
+        *(f"--{split}pref={root / split}" for split in ("train", "valid", "test")),
+    ])
+    return root / "data-bin"
