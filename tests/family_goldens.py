@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import models
+from seqjax.config import MeshConfig
 from seqjax.interop import fairseq_weights
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
+from seqjax.training import sharding
 
 FOLDER = pathlib.Path(__file__).parent / "goldens"
 PAD = 1
@@ -212,6 +214,26 @@ def check_padding(golden: Golden) -> None:
     assert np.isfinite(wide).all()
     ours = np.asarray(jax.nn.log_softmax(wide))[:3, : prev.shape[1]]
     np.testing.assert_allclose(ours[real], golden.arrays["lprobs"][real], atol=1e-5)
+
+
+def check_mesh(golden: Golden) -> None:
+    """Parameters and rows spread over a mesh (2, 2, 2) give what one device gives."""
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    source, prev, target = (
+        jnp.pad(x, ((0, 1), (0, 0)), constant_values=PAD) for x in golden.batch())
+
+    def loss(params: Any, source: jax.Array, prev: jax.Array, target: jax.Array) -> jax.Array:
+        return loss_of(golden, golden.features(params, source, prev), target)
+
+    run = jax.jit(jax.value_and_grad(loss))
+    value, gradient = run(golden.params, source, prev, target)
+    rows = jax.NamedSharding(mesh, jax.P(("data", "fsdp")))
+    spread = jax.device_put(golden.params, sharding.shardings(golden.params, mesh))
+    assert any(not x.is_fully_replicated for x in jax.tree.leaves(spread))
+    there = run(spread, *(jax.device_put(x, rows) for x in (source, prev, target)))
+    np.testing.assert_allclose(there[0], value, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), there[1], gradient)
 
 
 def check_init(golden: Golden) -> Any:

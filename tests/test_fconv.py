@@ -155,3 +155,7 @@ def test_architectures():
 def test_bad_configurations_are_named(changes, names):
     with pytest.raises(ValueError, match=names):
         FConvConfig(**changes)
+
+
+def test_mesh_changes_nothing():
+    goldens.check_mesh(goldens.load("fconv/mixed"))

@@ -139,3 +139,7 @@ def test_shared_embeddings_need_one_dictionary():
 
 def test_decoding_grows_its_cache():
     goldens.check_decoding(goldens.load("lstm/shared"), capacity=4)
+
+
+def test_mesh_changes_nothing():
+    goldens.check_mesh(goldens.load("lstm/bidirectional"))

@@ -24,12 +24,15 @@ _OUTPUT = "decoder.output_projection.weight"
 
 def upgrade(state: State, config: Any) -> tuple[State, Any]:
     """Today's names: numbered norms of the encoder's layers, attention's stacked
-    projections, and `embed_out`."""
+    projections, and `embed_out`; lightweight weights [H, K] (fairseq's CUDA layer) as its
+    Python code has them."""
     result: State = {}
     for name, value in split_in_proj(state).items():
         found = re.fullmatch(r"(encoder\.layers\.\d+\.)layer_norms\.([01])\.(\w+)", name)
         if found is not None:
             name = f"{found[1]}layer_norm{int(found[2]) + 1}.{found[3]}"
+        elif re.fullmatch(r".*\.conv\.weight", name) and value.ndim == 2:
+            value = value[:, None]
         result[name] = value
     if "decoder.embed_out" in result and _OUTPUT not in result:
         result[_OUTPUT] = result.pop("decoder.embed_out")
