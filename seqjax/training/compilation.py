@@ -56,27 +56,40 @@ def user_cache() -> pathlib.Path:
 
 
 class CompilationCounter:
-    """Counts every program that XLA is asked for in this process, cached ones included."""
+    """Counts every program that XLA is asked for in this process, and those of them that
+    were read from the cache on disk."""
 
     _listening = False
     _total = 0
+    _hits = 0
 
     def __init__(self) -> None:
         cls = CompilationCounter
         if not cls._listening:
             cls._listening = True
             jax.monitoring.register_event_duration_secs_listener(cls._heard)
-        self._start = cls._total
+            jax.monitoring.register_event_listener(cls._found)
+        self._start, self._start_hits = cls._total, cls._hits
 
     @classmethod
     def _heard(cls, event: str, duration_secs: float, **kwargs: Any) -> None:
         if event.endswith("backend_compile_duration"):
             cls._total += 1
 
+    @classmethod
+    def _found(cls, event: str, **kwargs: Any) -> None:
+        if event.endswith("compilation_cache/cache_hits"):
+            cls._hits += 1
+
     @property
     def count(self) -> int:
         """Programs since this counter was made."""
         return CompilationCounter._total - self._start
+
+    @property
+    def cached(self) -> int:
+        """Those of them that were not compiled but read."""
+        return CompilationCounter._hits - self._start_hits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

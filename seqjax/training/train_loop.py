@@ -362,6 +362,7 @@ def _compile(
 ) -> dict[Hashable, Any]:
     """All programs, with progress; the largest shape's memory is checked first."""
     began, checked = time.monotonic(), False
+    programs = compilation.CompilationCounter()
 
     def done(key: Any, program: Any, left: int) -> None:
         nonlocal checked
@@ -379,8 +380,8 @@ def _compile(
     largest = max((key[1] for key in jobs if key[0] != "valid"), key=lambda s: s.tokens)  # type: ignore[index]
     with _out_of_memory_explained(config):
         compiled = compilation.compile_all(jobs, on_done=done)
-    out.say(f"compiled {len(jobs)} shapes in {compilation.seconds_since(began)} "
-            f"(cache: {cache or 'off'})")
+    where = f"{programs.cached} of them from {cache}" if cache else "no cache"
+    out.say(f"compiled {len(jobs)} shapes in {compilation.seconds_since(began)} ({where})")
     return compiled
 
 

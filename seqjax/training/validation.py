@@ -14,14 +14,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from seqjax.config import Config, ConfigError
+from seqjax.config import BatchingConfig, Config, ConfigError
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.training import sharding
 from seqjax.training.compilation import Job
 from seqjax.training.metrics import add_sums, averages
-from seqjax.training.train_step import LossFn, make_eval_step
+from seqjax.training.train_step import LossFn, make_eval_step, sentence_average
 
 
 def batch_spec(
@@ -117,6 +117,43 @@ class Validator:
             judged = self._judge(_on_one_device(params, self._mesh))
             values["bleu"], samples = float(judged.score.score), judged.samples
         return values, samples[: self._config.valid.samples]
+
+
+def held_out(
+    task: Any, model: Any, params: Any, subset: str, *, max_tokens: int,
+    batch_size: int | None = None, sentence_avg: bool = False,
+) -> tuple[dict[str, float], int]:
+    """The loss of a split outside of training, on one device (fairseq-validate).
+
+    Args:
+      max_tokens, batch_size: size of a batch.
+      sentence_avg: the loss is per sentence instead of per token.
+
+    Returns:
+      Metrics by name, losses in base 2; and target tokens.
+
+    Raises:
+      ConfigError: a sentence over the model's limit.
+    """
+    dataset, limits = task.dataset(subset), task.max_positions(model)
+
+    def loss_fn(params: Any, batch: Any, rng: Any) -> Any:
+        return task.loss(model, params, batch, rng)
+
+    try:
+        plan = make_plan(
+            dataset.lengths, BatchingConfig(
+                max_tokens=max_tokens, max_sentences=batch_size, required_batch_size_multiple=1),
+            seed=1, train=False, max_source_positions=limits[0], max_target_positions=limits[1],
+        )
+    except ValueError as e:
+        raise ConfigError(f"split {subset!r}: {e}") from None
+    step = jax.jit(make_eval_step(sentence_average(loss_fn) if sentence_avg else loss_fn))
+    found = [step(params, batch.arrays) for batch in epoch_batches(plan, dataset)]
+    sums: dict[str, tuple[float, float]] = {}
+    for metrics in jax.device_get(found):
+        add_sums(sums, metrics)
+    return averages(sums), int(sums["ntokens"][0])
 
 
 def _on_one_device(params: Any, mesh: Mesh) -> Any:
