@@ -43,19 +43,25 @@ def checkpoint(folder, tmp_path_factory):
     return str(path)
 
 
-def lines_of(checkpoint: str, folder, *arguments: str) -> list[str]:
-    args = evaluate.parse([
-        "--checkpoint", checkpoint, "--data", str(folder / "data-bin"), "--subset", "valid",
-        "--max-tokens", "512", *arguments,
-    ])
-    return list(evaluate.language_model_lines(args, *evaluate.load(args)))
+@pytest.fixture
+def lines_of(checkpoint, folder, capsys):
+    """What `python -m seqjax.evaluate` prints."""
+
+    def run(*arguments: str, path: str = checkpoint) -> list[str]:
+        evaluate.main([
+            "--checkpoint", path, "--data", str(folder / "data-bin"), "--subset", "valid",
+            "--max-tokens", "512", *arguments,
+        ])
+        return capsys.readouterr().out.splitlines()
+
+    return run
 
 
 @pytest.mark.parametrize("case", range(4))
-def test_lines_are_those_of_fairseq_eval_lm(folder, checkpoint, case):
+def test_lines_are_those_of_fairseq_eval_lm(folder, lines_of, case):
     recorded = json.loads((folder / "lines.json").read_text())
     arguments, expected = list(recorded.items())[case]
-    found = lines_of(checkpoint, folder, *re.split(r" (?=--)|(?<=[a-z]) (?=\w)", arguments))
+    found = lines_of(*re.split(r" (?=--)|(?<=[a-z]) (?=\w)", arguments))
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         assert NUMBER.sub("#", ours) == NUMBER.sub("#", theirs)
@@ -65,14 +71,12 @@ def test_lines_are_those_of_fairseq_eval_lm(folder, checkpoint, case):
         )
 
 
-def test_batches_ensembles_and_chunks_change_no_number(folder, checkpoint):
-    whole = lines_of(checkpoint, folder, "--tokens-per-sample", "40")
-    for ours in (
-        lines_of(checkpoint, folder, "--tokens-per-sample", "40", "--batch-size", "2"),
-        lines_of(checkpoint, folder, "--tokens-per-sample", "40", "--softmax-batch", "7"),
-        lines_of(f"{checkpoint}:{checkpoint}", folder, "--tokens-per-sample", "40"),
-    ):
-        assert ours == whole
+def test_batches_ensembles_and_chunks_change_no_number(checkpoint, lines_of):
+    blocks = ("--tokens-per-sample", "40")
+    whole = lines_of(*blocks)
+    assert lines_of(*blocks, "--batch-size", "2") == whole
+    assert lines_of(*blocks, "--softmax-batch", "7") == whole
+    assert lines_of(*blocks, path=f"{checkpoint}:{checkpoint}") == whole
 
 
 @pytest.mark.parametrize(
@@ -86,9 +90,9 @@ def test_batches_ensembles_and_chunks_change_no_number(folder, checkpoint):
         (["--data", "nowhere"], "nowhere"),
     ],
 )
-def test_wrong_options_are_refused(folder, checkpoint, arguments, message):
+def test_wrong_options_are_refused(lines_of, arguments, message):
     with pytest.raises((ConfigError, FileNotFoundError), match=message):
-        lines_of(checkpoint, folder, *arguments)
+        lines_of(*arguments)
 
 
 def test_pieces_of_words_are_joined_and_counted_once():
