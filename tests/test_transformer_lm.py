@@ -165,3 +165,16 @@ def test_runtime_settings_change_no_number():
     other = build(dataclasses.replace(base, remat="full", scan_unroll=1))
     found = jax.jit(lambda p: other.features(p, tokens).logits())(params)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_cutoff_at_the_end_of_the_vocabulary_is_exported_and_read_again():
+    cfg = small(
+        adaptive_input=True, adaptive_input_cutoff=(8, 20), adaptive_softmax_cutoff=(8, 20),
+        tie_adaptive_weights=True,
+    )
+    params = jax.device_get(jax.jit(build(cfg).init)(jax.random.key(0)))
+    state = fairseq_weights.to_state(params, cfg, source_vocab_size=20, target_vocab_size=20)
+    args = {**dataclasses.asdict(cfg), "arch": "transformer_lm"}
+    again = fairseq_weights.from_tree({"args": args, "model": state})
+    assert again.config.adaptive_softmax_cutoff == (8,)
+    jax.tree.map(np.testing.assert_array_equal, again.params, params)

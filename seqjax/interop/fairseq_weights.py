@@ -297,5 +297,6 @@ def to_state(
             one = entry.transform.theirs(value[layer] if entry.stacked else value)
             state[name] = one.astype(jnp.dtype(dtypes[name])) if name in dtypes else one
     for copy, owner in family.copies(config).items():
-        state[copy] = state[owner]
+        if owner in state:  # a last cutoff that ends the vocabulary has no tail behind it
+            state[copy] = state[owner]
     return state
