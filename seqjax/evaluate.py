@@ -1,18 +1,21 @@
-"""How well a trained language model predicts a text: loss and perplexity.
+"""How well a trained model predicts a text: loss and perplexity.
 
+    python -m seqjax.evaluate --checkpoint runs/demo --data data-bin --subset test
     python -m seqjax.evaluate --checkpoint runs/lm --data data-bin --subset test
     python -m seqjax.evaluate --checkpoint model.pt --data data-bin --subset valid \\
         --tokens-per-sample 512 --context-window 400 --post-process '@@ ' --output-word-stats
 
-What fairseq-eval-lm does, with its flags and its last line; `--output-word-probs` and
-`--output-word-stats` print its lines as well. Several checkpoints joined by : average
-their probabilities.
+Of a translation model what fairseq-validate says: the loss that it was trained with, on a
+split. Of a language model what fairseq-eval-lm says, with its flags and its last line;
+`--output-word-probs` and `--output-word-stats` print its lines as well, and several
+checkpoints joined by : average their probabilities.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 import sys
 import time
@@ -30,24 +33,27 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_flags(parser)
     parser.add_argument("--data", help="data folder (default: the one it was trained on)")
-    parser.add_argument("--subset", "--gen-subset", default="test", help="split (default test)")
-    group = parser.add_argument_group("blocks", "default: as the model was trained")
+    parser.add_argument("--subset", "--gen-subset", "--valid-subset", default="test",
+                        help="split (default test)")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    group = parser.add_argument_group("language models", "default: as the model was trained")
     group.add_argument("--tokens-per-sample", type=int, help="tokens of a block, context included")
     group.add_argument("--sample-break-mode", choices=("none", "complete", "complete_doc", "eos"))
     group.add_argument("--add-bos-token", action="store_true", default=None,
                        help="put <s> in front of every block (it is not scored)")
     group.add_argument("--context-window", type=int, default=0,
                        help="tokens of earlier blocks that every block may see")
-    parser.add_argument("--post-process", "--remove-bpe", nargs="?", const="@@ ", default=None,
+    group.add_argument("--post-process", "--remove-bpe", nargs="?", const="@@ ", default=None,
                         help="score whole words of pieces marked by '@@ '")
-    parser.add_argument("--output-word-probs", action="store_true",
+    group.add_argument("--output-word-probs", action="store_true",
                         help="print each block's words and their log-probabilities")
-    parser.add_argument("--output-word-stats", action="store_true",
+    group.add_argument("--output-word-stats", action="store_true",
                         help="print each word: count, sum of log-probabilities, whether it is "
                              "made of pieces, the same sum of the words after it, their count")
     parser.add_argument("--max-tokens", type=int, default=36000, help="positions of a batch")
-    parser.add_argument("--batch-size", "--max-sentences", type=int, help="blocks of a batch")
-    parser.add_argument("--softmax-batch", type=int,
+    parser.add_argument("--batch-size", "--max-sentences", type=int,
+                        help="sentences or blocks of a batch")
+    group.add_argument("--softmax-batch", type=int,
                         help="tokens whose distribution is computed at a time, to save memory")
     args = parser.parse_args(arguments)
     if args.context_window < 0:
@@ -59,14 +65,55 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     from seqjax.tasks.language_modeling import LanguageModelingTask  # imports JAX
 
-    task, models, params = load(args)
-    if not isinstance(task, LanguageModelingTask):
-        raise ConfigError(
-            f"{args.checkpoint}: a model of {task.config.name}; perplexity is for language "
-            "models (seqjax.generate and seqjax.score judge translations)"
-        )
-    for line in language_model_lines(args, task, models, params):
+    found = load(args)
+    if isinstance(found.task, LanguageModelingTask):
+        lines = language_model_lines(args, found.task, found.models, found.params)
+    else:
+        lines = translation_lines(args, found)
+    for line in lines:
         print(line)
+
+
+_OF_LANGUAGE_MODELS = ("tokens_per_sample", "sample_break_mode", "add_bos_token", "context_window",
+                       "post_process", "output_word_probs", "output_word_stats", "softmax_batch")
+_FIRST = ("loss", "nll_loss", "ppl")
+
+
+def translation_lines(args: argparse.Namespace, found: Any) -> Iterator[str]:
+    """The line of a translation model's evaluation.
+
+    Raises:
+      ConfigError: flags of language models; several checkpoints; no such data.
+    """
+    from seqjax.training.validation import held_out
+
+    given = ["--" + n.replace("_", "-") for n in _OF_LANGUAGE_MODELS if getattr(args, n)]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: for language models only, and {args.checkpoint} "
+                          f"is a model of {found.task.config.name}")
+    if len(found.models) > 1:
+        raise ConfigError("the loss of an ensemble is not defined: give one checkpoint "
+                          "(seqjax.generate --score-reference scores with several)")
+    data = args.data or found.task.config.data
+    if not data or not os.path.isdir(data):
+        raise ConfigError(f"--data {data or ''}: name the folder with the preprocessed text")
+    task = dataclasses.replace(
+        found.task, config=dataclasses.replace(found.task.config, data=data))
+    task.check_folder(data)
+    began = time.monotonic()
+    values, tokens = held_out(
+        task, found.models[0], found.params[0], args.subset, max_tokens=args.max_tokens,
+        batch_size=args.batch_size, sentence_avg=found.config.train.sentence_avg)
+    values = {k: values[k] for k in sorted(values, key=lambda k: (k not in _FIRST, k))}
+    seconds = time.monotonic() - began
+    print(f"Evaluated {tokens:,} tokens in {seconds:.1f}s ({tokens / seconds:.2f} tokens/s)",
+          file=sys.stderr)
+    if args.json:
+        yield json.dumps({"subset": args.subset, "tokens": tokens, **values})
+    else:
+        from seqjax.training.metrics import shown
+
+        yield " | ".join([args.subset, *(f"{k} {v}" for k, v in shown(values).items())])
 
 
 def language_model_lines(
@@ -96,7 +143,11 @@ def language_model_lines(
           file=sys.stderr)
     if args.output_word_stats:
         yield from map(str, words.by_count())
-    yield f"Loss (base 2): {words.loss:.4f}, Perplexity: {words.perplexity:.2f}"
+    if args.json:
+        yield json.dumps({"subset": args.subset, "tokens": tokens, "loss": words.loss,
+                          "ppl": words.perplexity})
+    else:
+        yield f"Loss (base 2): {words.loss:.4f}, Perplexity: {words.perplexity:.2f}"
 
 
 def with_blocks(task: Any, args: argparse.Namespace) -> Any:
@@ -119,12 +170,12 @@ def with_blocks(task: Any, args: argparse.Namespace) -> Any:
     return dataclasses.replace(task, config=config)
 
 
-def load(args: argparse.Namespace) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
-    """Task, models and parameters of the checkpoints."""
+def load(args: argparse.Namespace) -> Any:
+    """The checkpoints, as `hub.load` gives them."""
     from seqjax import hub  # imports JAX
 
-    found = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype)
-    return found.task, found.models, found.params
+    return hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
+                    bpe=args.bpe, tokenizer=args.tokenizer)
 
 
 if __name__ == "__main__":

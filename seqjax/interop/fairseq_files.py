@@ -35,7 +35,7 @@ class Portable:
     """What a folder of ours holds, made from a fairseq checkpoint."""
 
     config: dict[str, Any]
-    """Sections task, model, loss; plain data."""
+    """Sections task, model, loss (and train, if it averages by sentences); plain data."""
     assets: dict[str, bytes]
     """Files for `tasks.from_assets`."""
     params: Params
@@ -73,6 +73,8 @@ def portable(
         task, files = _task(path, checkpoint, data=data, bpe=bpe, tokenizer=tokenizer)
         sections = {"task": task, "model": to_plain(checkpoint.config),
                     "loss": loss_section(checkpoint)}
+        if checkpoint.fairseq.get("criterion", "sentence_avg"):
+            sections["train"] = {"sentence_avg": True}
     except ConfigError as error:
         raise type(error)(f"{path}: {error}") from None
     return Portable(config=sections, assets=files, params=checkpoint.params,

@@ -57,7 +57,10 @@ def write_folder(
         raise ConfigError(f"{target}: is a file; name a folder")
     found = portable(source, data=data, bpe=bpe, tokenizer=tokenizer)
     step = updates(found.checkpoint.extra)
-    config = resolve(_training(found) | found.config)
+    raw = _training(found)
+    if "train" in found.config:
+        raw["train"] = raw.get("train", {}) | found.config["train"]
+    config = resolve(found.config | raw | {k: found.config[k] for k in ("task", "model", "loss")})
     params = jax.tree.map(jnp.asarray, found.params)
     state = new_state(params, make_optimizer(config.optimizer), step=step)
     record = checkpoints.Record(step=step, data={"epoch": 1, "batch": 0})

@@ -30,6 +30,8 @@ def averages(sums: Sums) -> dict[str, float]:
             continue
         mean = float(total) / float(weight) if float(weight) else float("nan")
         found[name] = mean / math.log(2) if name in BASE_2 else mean
+        if name == "accuracy":
+            found[name] = 100 * mean  # fairseq's is in percent
     base = found.get("nll_loss", found.get("loss"))
     if base is not None:
         found["ppl"] = 2.0**base if base < 1000 else math.inf
