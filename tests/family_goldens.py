@@ -46,7 +46,9 @@ class Golden:
 
     def batch(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """source, previous tokens, target."""
-        return tuple(jnp.asarray(self.arrays[k], jnp.int32) for k in ("source", "prev", "target"))
+        source, prev, target = (
+            jnp.asarray(self.arrays[k], jnp.int32) for k in ("source", "prev", "target"))
+        return source, prev, target
 
     def features(self, params: Any, source: jax.Array, prev: jax.Array, **options: Any) -> Any:
         if self.is_lm:
