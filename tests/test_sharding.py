@@ -147,9 +147,12 @@ def test_same_loss_and_gradients_on_every_mesh(updates, sizes):
     for name, weight in (("ntokens", 0), ("loss", 1)):
         assert float(ours[name][weight]) == float(want[name][weight])
     leaves = jax.tree_util.tree_leaves_with_path(want_gradient)
+    # A bias of keys has no gradient (softmax does not see it): what is there is rounding of
+    # the other terms, whose size is the whole gradient's.
+    noise = 1e-8 * float(want["gnorm"][0])
     for (path, a), b in zip(leaves, jax.tree.leaves(gradient), strict=True):
         norm = np.linalg.norm(a)
-        assert np.linalg.norm(a - b) <= 1e-5 * norm + 1e-9, sharding.path_name(path)
+        assert np.linalg.norm(a - b) <= 1e-5 * norm + noise, sharding.path_name(path)
     assert int(new.step) == 1
 
 
