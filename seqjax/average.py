@@ -163,9 +163,10 @@ def _average_folders(paths: Sequence[str], output: str) -> None:
     import jax
     import numpy as np
 
-    from seqjax.config import CheckpointConfig
+    from seqjax.config import CheckpointConfig, OptimizerConfig, build
     from seqjax.interop.averaging import Mean
     from seqjax.training import checkpoints, state
+    from seqjax.training.optimizers import make_optimizer
 
     folders = [checkpoints.find(path) for path in paths]
     if os.path.isfile(output) or output.endswith(".pt"):
@@ -187,21 +188,12 @@ def _average_folders(paths: Sequence[str], output: str) -> None:
         lambda path, _: jax.numpy.asarray(values[jax.tree_util.keystr(path)]), first)
     record = checkpoints.read_record(folders[0])
     record = dataclasses.replace(record, metric=None, metric_name=None)
-    fresh = state.TrainState(
-        step=jax.numpy.int32(record.step), skipped=jax.numpy.int32(0), params=averaged,
-        opt_state=_fresh_optimizer(checkpoints.read_config(folders[0]), averaged))
+    config = checkpoints.read_config(folders[0])
+    settings = build(OptimizerConfig, config.get("optimizer", {}), "config.optimizer")
+    # Moments have no average: the optimizer is fresh.
+    averaged = state.new_state(averaged, make_optimizer(settings), step=record.step)
     with checkpoints.Checkpoints(output, CheckpointConfig(asynchronous=False)) as store:
-        store.save(fresh, record, config=checkpoints.read_config(folders[0]),
-                   assets=checkpoints.read_assets(folders[0]))
-
-
-def _fresh_optimizer(config: dict[str, Any], params: Any) -> Any:
-    """An optimizer's state as at the start of training: moments have no average."""
-    from seqjax.config import OptimizerConfig, build
-    from seqjax.training.optimizers import make_optimizer
-
-    optimizer = make_optimizer(build(OptimizerConfig, config.get("optimizer", {}), "optimizer"))
-    return optimizer.init(params)
+        store.save(averaged, record, config=config, assets=checkpoints.read_assets(folders[0]))
 
 
 if __name__ == "__main__":
