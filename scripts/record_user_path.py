@@ -33,6 +33,7 @@ GENERATE = {
     "generate": "--nbest 2 --remove-bpe --required-batch-size-multiple 1",
     "generate_multiple": "--lenpen 0.6 --required-batch-size-multiple 2",
     "generate_sacrebleu": "--scoring sacrebleu --remove-bpe --required-batch-size-multiple 1",
+    "generate_padded": "--max-len-a 0.4 --max-len-b 2 --required-batch-size-multiple 1",
     "generate_prefix": "--prefix-size 2 --remove-bpe --required-batch-size-multiple 1",
     "score_reference": "--score-reference --remove-bpe --required-batch-size-multiple 1",
 }

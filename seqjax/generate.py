@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import sys
@@ -40,6 +41,8 @@ class Job:
     order: Sequence[int]
     """The order in which `--format fairseq` prints."""
     prefixes: list[np.ndarray] | None = None
+    batches: list[list[int]] | None = None
+    """fairseq's batches, where results depend on them."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -131,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     decoder = model.decoder(**options)
     decoder.check_sources([len(model.source_ids(x)) for x in job.inputs])
     journal = None
-    if args.output != "-" and not args.score_reference:
+    # fairseq's batches, padding and all, are decoded whole or not at all.
+    if args.output != "-" and not args.score_reference and job.batches is None:
         journal = Journal.open(args, model, job, options)
     try:
         results = (_score(model, job) if args.score_reference
@@ -188,9 +192,13 @@ def _data_job(args: argparse.Namespace, model: Any) -> Job:
     for flag, wanted in (("--prefix-size", size), ("--score-reference", args.score_reference)):
         if wanted and references is None:
             raise ConfigError(f"{flag} needs targets, which {args.data} has not")
+    epoch, bounds = plan.epoch(1), plan.epoch(1).bounds.tolist()
+    batches = None
+    if getattr(args, "padded_source_len", False):
+        batches = [epoch.ids[a:b].tolist() for a, b in itertools.pairwise(bounds)]
     return Job(
-        inputs=[row[0] for row in rows], references=references,
-        order=_printed_order(plan.epoch(1), dataset.lengths.source),
+        inputs=[row[0] for row in rows], references=references, batches=batches,
+        order=_printed_order(epoch, dataset.lengths.source),
         prefixes=[r[:size] for r in references] if size and references else None,
     )
 
@@ -268,6 +276,8 @@ def _decode(
     found = dict(journal.found) if journal else {}
     todo = [i for i in range(len(job.inputs)) if i not in found]
     progress = cli.Progress(len(job.inputs), unit="sentences", done=len(found))
+    if job.batches is not None:
+        options = {**options, "plan": job.batches}
     stream = model.stream(
         [job.inputs[i] for i in todo], numbers=todo,
         prefixes=None if job.prefixes is None else [job.prefixes[i] for i in todo], **options

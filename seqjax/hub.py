@@ -184,12 +184,15 @@ class Translator:
 
     def stream(
         self, inputs: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
-        numbers: Sequence[int] | None = None, **options: Any,
+        numbers: Sequence[int] | None = None, plan: Sequence[Sequence[int]] | None = None,
+        **options: Any,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """As `generate`, one input at a time as batches finish, with its place in `inputs`.
 
         Args:
           numbers: what each input's random samples depend on (default: its place).
+          plan: places of the inputs that share a batch (default: those of like length);
+            results depend on it with `padded_source_len` only.
         """
         if isinstance(inputs, str):
             raise TypeError("inputs: give a list of texts (or use translate for one text)")
@@ -200,7 +203,7 @@ class Translator:
             starts = [self.task.encode_target(p)[:-1] if isinstance(p, str) else np.asarray(p)
                       for p in prefixes]
         for part in decoder.stream(
-            self._prepared(decoder), sources, prefixes=starts, numbers=numbers
+            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, plan=plan
         ):
             for index, hypotheses in zip(part.indices, part.hypotheses, strict=True):
                 yield index, [_with_text(self.task, h) for h in hypotheses]

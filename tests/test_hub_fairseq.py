@@ -130,9 +130,11 @@ def options(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [
-    "generate", "generate_multiple", "generate_sacrebleu", "generate_prefix", "score_reference"])
+    "generate", "generate_multiple", "generate_sacrebleu", "generate_prefix", "generate_padded",
+    "score_reference"])
 def test_what_fairseq_generate_printed(name, data):
-    found = printed(generate.main, ["--checkpoint", str(MODEL), "--data", str(data),
+    padded = ["--padded-source-len"] if name == "generate_padded" else []
+    found = printed(generate.main, ["--checkpoint", str(MODEL), "--data", str(data), *padded,
                                     "--format", "fairseq", *options(f"{name}.txt")])
     check_lines(f"{name}.txt", found)
 

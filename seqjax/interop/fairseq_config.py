@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax import models
-from seqjax.config import ConfigError, build, nearest
+from seqjax.config import ConfigError, build
 
 _GROUPS = ("task", "criterion", "optimizer", "lr_scheduler", "tokenizer", "bpe", "scoring",
            "optimization", "dataset", "checkpoint", "common", "generation", "eval_lm", "ema")
@@ -217,7 +217,8 @@ def model_config(config: FairseqConfig, keys: Mapping[str, ModelKeys]) -> Any:
     """
     if config.arch not in models.ARCHS:
         raise ConfigError(
-            f"architecture {config.arch!r} is not known here.{nearest(config.arch, models.ARCHS)}")
+            f"architecture {config.arch!r} is not known here; there are architectures of the "
+            f"families {', '.join(sorted(keys))}")
     family, defaults = models.ARCHS[config.arch]
     if family not in keys:
         raise ConfigError(f"checkpoints of {family!r} models cannot be converted yet")
