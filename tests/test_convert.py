@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
 import importlib.util
 import pathlib
 
+import family_goldens
 import numpy as np
 import pytest
 from user_path import MODEL, data_folder
@@ -15,6 +18,7 @@ from seqjax.config import ConfigError, to_plain
 from seqjax.interop import fairseq_config, fairseq_recipe
 from seqjax.interop.optimizer_state import read_state
 from seqjax.interop.torch_pickle import read_pt
+from seqjax.interop.torch_writer import write_pt
 from seqjax.training import checkpoints
 
 
@@ -182,6 +186,8 @@ def test_a_checkpoint_becomes_a_configuration(capsys, tmp_path):
     ("fairseq-train d --arch transformer --task masked_lm --max-tokens 9", "masked_lm"),
     ("fairseq-train d --arch transformer --optimizer adamax --max-tokens 9", "adamax"),
     ("fairseq-train d --arch transformer --max-tokens", "needs a value"),
+    ("fairseq-train d --arch transformer --max-tokens 9 --max-update x", "--max-update: cannot"),
+    ("fairseq-train d --arch transformer --max-tokens x", "cannot be read"),
     ("fairseq-train d --arch transformer", "--max-tokens or --batch-size"),
     ("fairseq-generate d --path x.pt", "only fairseq-train"),
     ("python x.py", "give a whole command"),
@@ -204,3 +210,29 @@ def test_wrong_conversions(words, message, tmp_path, monkeypatch):
     with pytest.raises((ConfigError, FileNotFoundError), match=message):
         convert.main(words)
     assert not list(tmp_path.iterdir())
+
+
+FAMILIES = ["lstm/bidirectional", "lstm/lm_residual", "fconv/mixed", "fconv/lm_adaptive",
+            "lightconv/dynamic", "lightconv/lm", "transformer_lm/learned"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_comes_back(name, tmp_path):
+    golden = family_goldens.load(name)
+    known = golden.checkpoint
+    args = {**known.fairseq.model, "source_lang": "aa", "target_lang": "bb",
+            "task": "language_modeling" if golden.is_lm else "translation"}
+    write_pt(tmp_path / "model.pt", {
+        "args": argparse.Namespace(**args), "model": collections.OrderedDict(golden.state)})
+    sides = [("", known.source_vocab_size)] if golden.is_lm else [
+        (".aa", known.source_vocab_size), (".bb", known.target_vocab_size)]
+    for tag, size in sides:
+        words = "".join(f"w{i} 1\n" for i in range(size - 4))
+        (tmp_path / f"dict{tag}.txt").write_text(words)
+    convert.main([str(tmp_path / "model.pt"), str(tmp_path / "run")])
+    convert.main([str(tmp_path / "run"), str(tmp_path / "back.pt")])
+    back = read_pt(tmp_path / "back.pt")
+    assert set(back["model"]) == set(golden.state)
+    for key, value in golden.state.items():
+        np.testing.assert_array_equal(back["model"][key], value, err_msg=key)
+    assert fairseq_config.from_checkpoint(back).arch == known.fairseq.arch

@@ -82,7 +82,7 @@ def changed(tmp_path, **changes):
 
 def test_mistakes_name_what_is_wrong(home, data, tmp_path):
     (home / "dict.en.txt").unlink()
-    with pytest.raises(ConfigError, match="dict.en.txt is not in .*data='data-bin'"):
+    with pytest.raises(ConfigError, match="looked for dict.en.txt in .*data='data-bin'"):
         seqjax.load(home / "model.pt")
     with pytest.raises(FileNotFoundError, match="nowhere: no such data folder"):
         seqjax.load(MODEL, data=tmp_path / "nowhere")

@@ -178,8 +178,8 @@ def _dictionaries(
             return place, tuple(lang or "" for lang in langs)
         missing = " and ".join(os.path.basename(p) for p in wanted if not os.path.isfile(p))
     raise ConfigError(
-        f"fairseq checkpoints hold no dictionaries, and {missing} is not in "
-        + " or ".join(candidates) + ". Name the folder that it was trained on: "
+        f"fairseq checkpoints hold no dictionaries; looked for {missing} in "
+        + " and ".join(candidates) + ". Name the folder that it was trained on: "
         "data='data-bin' in Python, --data data-bin on the command line")
 
 

@@ -7,6 +7,7 @@ A folder made from a `.pt` remembers what the file said beyond the model
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -21,15 +22,15 @@ from seqjax.config import CheckpointConfig, Config, ConfigError, to_plain
 from seqjax.interop import fairseq_recipe
 from seqjax.interop.fairseq_export import save_fairseq
 from seqjax.interop.fairseq_files import Portable, portable
-from seqjax.interop.fairseq_weights import FAMILIES
+from seqjax.interop.fairseq_weights import FAMILIES, State
 from seqjax.interop.optimizer_state import updates, write_state
 from seqjax.training import checkpoints
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
 
-MEMORY = "fairseq.json"
-"""Asset with fairseq's own keys."""
+MEMORY, ARRAYS = "fairseq.json", "fairseq.bin"
+"""Assets with fairseq's own keys, and with the entries of its file that hold no parameter."""
 
 
 def write_folder(
@@ -66,7 +67,7 @@ def write_folder(
     record = checkpoints.Record(step=step, data={"epoch": 1, "batch": 0})
     with checkpoints.Checkpoints(target, CheckpointConfig(asynchronous=False)) as store:
         store.save(state, record, config=to_plain(config),
-                   assets={**found.assets, MEMORY: _memory(found)})
+                   assets={**found.assets, **_memory(found)})
     return checkpoints.find(target)
 
 
@@ -78,20 +79,30 @@ def _training(found: Portable) -> dict[str, Any]:
         return {}  # an optimizer or criterion that is not here: the model is usable all the same
 
 
-def _memory(found: Portable) -> bytes:
-    """fairseq's keys and precisions, as JSON."""
+def _memory(found: Portable) -> dict[str, bytes]:
+    """fairseq's keys, precisions and further entries, as files."""
     fairseq = found.checkpoint.fairseq
     facts: dict[str, Any] = {}
     for group in ("tokenizer", "bpe", "criterion", "task"):
         values = dict(fairseq.groups.get(group, {}))
         facts[group] = values.pop("_name", None)
         facts |= {k: v for k, v in values.items() if k not in facts}
+    kept = found.checkpoint.kept
     about = {"facts": {**fairseq.model, **facts}, "dtypes": found.checkpoint.dtypes,
-             "kept": {k: v.tolist() for k, v in found.checkpoint.kept.items()
-                      if v.size <= 16},
-             "kept_dtypes": {k: v.dtype.name for k, v in found.checkpoint.kept.items()},
-             "names": list(found.checkpoint.kept)}
-    return json.dumps(about, default=str).encode()
+             "kept": {k: [v.dtype.name, *v.shape] for k, v in kept.items()}}
+    return {MEMORY: json.dumps(about, default=str).encode(),
+            ARRAYS: b"".join(np.ascontiguousarray(v).tobytes() for v in kept.values())}
+
+
+def _kept(memory: Mapping[str, Any], content: bytes) -> State | None:
+    """The entries that `_memory` wrote; None for a model that is not from a `.pt`."""
+    found: State = {}
+    at = 0
+    for name, (dtype, *shape) in memory.get("kept", {}).items():
+        array = np.frombuffer(
+            content, jnp.dtype(dtype), count=math.prod(shape), offset=at).reshape(shape)
+        found[name], at = array, at + array.nbytes
+    return found or None
 
 
 # ---- to fairseq ----
@@ -132,12 +143,10 @@ def write_file(
     }
     if optimizer_state:
         extra["last_optimizer_state"] = _optimizer_state(folder, config, task)
-    kept = {k: np.asarray(v, memory["kept_dtypes"][k])
-            for k, v in memory.get("kept", {}).items()} or None
     save_fairseq(
         target, checkpoints.read_params(folder), config.model, **task.vocab_sizes,
-        facts={**_facts(config, task), **memory.get("facts", {})}, kept=kept,
-        dtypes=memory.get("dtypes"), extra=extra)
+        facts={**_facts(config, task), **memory.get("facts", {})},
+        kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
 
 
 def _class_name(name: str) -> str:

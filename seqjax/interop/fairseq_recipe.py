@@ -61,7 +61,12 @@ def from_command(text: str) -> Recipe:
     values = dict(command.given)
     if "arch" not in values:
         raise ConfigError("fairseq-train: --arch is needed")
-    return _recipe({**values, "data": command.data or ""}, model=values)
+    try:
+        return _recipe({**values, "data": command.data or ""}, model=values)
+    except ConfigError:
+        raise
+    except (ValueError, TypeError) as error:  # a number that is none, JSON that is none
+        raise ConfigError(f"fairseq-train: a value cannot be read: {error}") from None
 
 
 def from_fairseq(config: FairseqConfig, *, data: str | None = None) -> Recipe:
@@ -96,7 +101,10 @@ def _recipe(flat: Mapping[str, Any], *, model: Mapping[str, Any]) -> Recipe:
             continue
         if section in ("model", "task", "loss", "generation") or flag.dest in _SPECIAL:
             continue
-        raw[section][key] = _VALUES.get(flag.dest, lambda v: v)(value)
+        try:
+            raw[section][key] = _VALUES.get(flag.dest, lambda v: v)(value)
+        except (ValueError, TypeError):
+            raise ConfigError(f"{flag.names[0]}: cannot read {value!r}") from None
     _task(flat, raw, names["task"], notes)
     _model(flat, model, raw)
     _loss(flat, raw, names["criterion"])
