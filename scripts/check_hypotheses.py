@@ -61,11 +61,12 @@ def check(folder: pathlib.Path, data: pathlib.Path) -> bool:
         ids = [int(i) for i in golden["hypos"]]
         config = config_of(golden["args"])
         prefixes = [target[i][:config.prefix_size] for i in ids]
-        batch = Decoder(model, config).stream(
+        parts = Decoder(model, config).stream(
             checkpoint.params, [source[i] for i in ids], prefixes=prefixes,
             plan=[range(len(ids))], numbers=ids)
-        found = next(batch).hypotheses
-        worst = max(difference(f, golden["hypos"][str(i)]) for i, f in zip(ids, found, strict=True))
+        found = {ids[row]: h for part in parts
+                 for row, h in zip(part.indices, part.hypotheses, strict=True)}
+        worst = max(difference(found[i], golden["hypos"][str(i)]) for i in ids)
         good &= worst <= TOLERANCE
         print(f"{folder.name:28} {name:20} {worst:.1e} {'ok' if worst <= TOLERANCE else 'DIFFERS'}",
               flush=True)

@@ -75,7 +75,7 @@ def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32):
         index=number(rows), seed=jax.ShapeDtypeStruct((), jnp.uint32))
     begin = lambda p, w, s, x: search.begin(p, w, s, x, capacity=capacity)  # noqa: E731
     caches, state = jax.eval_shape(begin, (params,), weights, number(rows, 16), sentences)
-    text = search.chunk.lower(weights, sentences, caches, state).compile().as_text()
+    text = search.chunk.lower(weights, sentences, caches, state, np.int32(9)).compile().as_text()
     return text, caches
 
 

@@ -28,6 +28,7 @@ from seqjax.generation.processors import (
     ban_repeated_ngrams,
     scores_of,
 )
+from seqjax.generation.rows import batch_first, move_rows
 from seqjax.generation.sampling import SamplingSelection
 from seqjax.generation.search_state import (
     SearchState,
@@ -142,12 +143,24 @@ class Search:
     Nothing is kept between calls but compiled programs; jit finds them by shape.
     """
 
-    def __init__(self, models: Sequence[EncoderDecoder], options: SearchOptions):
+    def __init__(
+        self, models: Sequence[EncoderDecoder], options: SearchOptions, *,
+        cache_axes: tuple[int, ...] = (),
+    ):
+        """
+        Args:
+          models: one, or several of the same target vocabulary.
+          options: what is compiled in.
+          cache_axes: the batch axis of each array of the caches (`rows.batch_axes`); needed
+            by `move` alone.
+        """
         self.models = tuple(models)
         self.options = options
+        self.cache_axes = cache_axes
         self.begin = jax.jit(self._begin, static_argnames=("capacity",))
         self.chunk = jax.jit(self._chunk, donate_argnames=("caches", "state"))
         self.grow = jax.jit(self._grow, static_argnames=("capacity",))
+        self.move = jax.jit(self._move, donate_argnames=("into",))
 
     def _begin(
         self, params: Sequence[Params], weights: Sequence[Any], source: jax.Array,
@@ -173,20 +186,31 @@ class Search:
 
     def _chunk(
         self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],
-        state: SearchState,
-    ) -> tuple[tuple[Any, ...], SearchState, jax.Array]:
-        """Steps until the cache is full or all is done; also returns whether all is."""
+        state: SearchState, stop: jax.Array,
+    ) -> tuple[tuple[Any, ...], SearchState]:
+        """Steps up to `stop` (at most the capacity), or until all is done."""
         capacity = state.ancestors.shape[2]
         norms = jnp.asarray(self.options.norms(capacity))
 
         def unfinished(carry: tuple[tuple[Any, ...], SearchState]) -> jax.Array:
-            return (carry[1].position < capacity) & ~jnp.all(carry[1].done)
+            return (carry[1].position < stop) & ~jnp.all(carry[1].done)
 
         def body(carry: tuple[tuple[Any, ...], SearchState]):
             return self.step(weights, sentences, *carry, norms=norms)
 
-        caches, state = jax.lax.while_loop(unfinished, body, (caches, state))
-        return caches, state, jnp.all(state.done)
+        return jax.lax.while_loop(unfinished, body, (caches, state))
+
+    def _move(
+        self, into: tuple[Any, SearchState, Sentences], of: tuple[Any, SearchState, Sentences],
+        source: jax.Array, moved: jax.Array,
+    ) -> tuple[Any, SearchState, Sentences]:
+        """Two batches at the same position: `into`, with sentences of `of`, the rows
+        `source` [R], where `moved` [R]."""
+        axes = (*self.cache_axes, *batch_first(of[1]), *batch_first(of[2]))
+        arrays, structure = jax.tree.flatten(into)
+        return structure.unflatten([
+            move_rows(x, y, source, moved, axis=axis)
+            for x, y, axis in zip(arrays, jax.tree.leaves(of), axes, strict=True)])
 
     def step(
         self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],

@@ -6,7 +6,6 @@ are its callers' business.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
@@ -21,11 +20,9 @@ from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.processors import Sentences
-from seqjax.generation.search_state import SearchState, hypotheses
+from seqjax.generation.rows import batch_axes
+from seqjax.generation.scheduling import FREE, Run, run_all
 from seqjax.models.protocol import EncoderDecoder, Params
-
-IN_FLIGHT = 2
-"""Batches that are on the device at a time: one works while the host reads the other."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +35,7 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """One batch's results."""
+    """Some of the results."""
 
     indices: tuple[int, ...]
     """Numbers of the sentences in the input."""
@@ -137,7 +134,7 @@ class Decoder:
         plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
         numbers: Sequence[int] | None = None,
     ) -> Iterator[Decoded]:
-        """As `decode`, batch by batch as they finish, in the order of the plan.
+        """As `decode`, some sentences at a time as they finish.
 
         Args:
           numbers: what the random samples of each source depend on (default: its place
@@ -158,13 +155,10 @@ class Decoder:
         self, prepared: Prepared, batches: list[DecodingBatch], sources: list[np.ndarray],
         prefixes: list[np.ndarray], limits: list[np.ndarray], seeds: np.ndarray,
     ) -> Iterator[Decoded]:
-        running: collections.deque[_Run] = collections.deque()
-        for batch, limit in zip(batches, limits, strict=True):
-            running.append(self._start(prepared, batch, sources, prefixes, limit, seeds))
-            if len(running) >= IN_FLIGHT:
-                yield self._finish(running.popleft())
-        while running:
-            yield self._finish(running.popleft())
+        runs = (self._start(prepared, batch, sources, prefixes, limit, seeds)
+                for batch, limit in zip(batches, limits, strict=True))
+        for found in run_all(runs, nbest=self.config.nbest):
+            yield Decoded(indices=tuple(i for i, _ in found), hypotheses=[h for _, h in found])
 
     def check_sources(self, lengths: Sequence[int] | np.ndarray) -> None:
         """Refuses sources that cannot be decoded, before anything is computed.
@@ -226,7 +220,7 @@ class Decoder:
     def _start(
         self, prepared: Prepared, batch: DecodingBatch, sources: list[np.ndarray],
         prefixes: list[np.ndarray], limit: np.ndarray, seeds: np.ndarray,
-    ) -> _Run:
+    ) -> Run:
         rows = batch.rows
         source = np.full((rows, batch.width), self.pad, np.int32)
         longest = max((len(prefixes[i]) for i in batch.indices), default=0)
@@ -242,26 +236,19 @@ class Decoder:
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
             bos=place(np.full(rows, self.bos, np.int32)), index=place(index),
             seed=jnp.uint32(self.config.seed))
-        search = self._get_search(prepared, rows)
+        owners = np.full(rows, FREE)
+        owners[:len(batch.indices)] = batch.indices
+        search = self._get_search(prepared)
         sizes = capacities(int(max_len.max()) + 1, self.max_target_positions)
-        run = _Run(search=search, batch=batch, sentences=sentences, weights=prepared.weights,
-                   capacities=sizes)
         caches, state = search.begin(
             prepared.params, prepared.weights, place(source), sentences, capacity=sizes[0])
-        run.chunk(caches, state)
-        return run
+        return Run(search=search, weights=prepared.weights, sentences=sentences, caches=caches,
+                   state=state, owners=owners, capacities=sizes)
 
     def _place(self, x: np.ndarray) -> jax.Array:
         return jnp.asarray(x) if self.sharding is None else jax.device_put(x, self.sharding)
 
-    def _finish(self, run: _Run) -> Decoded:
-        state = run.finish()
-        return Decoded(
-            indices=run.batch.indices,
-            hypotheses=hypotheses(state, rows=len(run.batch.indices), nbest=self.config.nbest,
-                                  eos=self.eos))
-
-    def _get_search(self, prepared: Prepared, rows: int) -> Search:
+    def _get_search(self, prepared: Prepared) -> Search:
         if self._search is None:
             sizes = {
                 vocabulary_size(m, p, w)
@@ -271,37 +258,20 @@ class Decoder:
                     f"Decoder: the models' target vocabularies differ: {sorted(sizes)}")
             self._search = Search(self.models, options_of(
                 self.config, pad=self.pad, eos=self.eos, unk=self.unk, vocabulary=sizes.pop(),
-                suppress=self.suppress))
+                suppress=self.suppress), cache_axes=self._cache_axes(prepared))
         return self._search
 
+    def _cache_axes(self, prepared: Prepared) -> tuple[int, ...]:
+        """Where the batch axis is in each array of the caches, in the order of leaves."""
 
-@dataclasses.dataclass(kw_only=True)
-class _Run:
-    """One batch on its way through the capacities."""
+        def caches(rows: int) -> Any:
+            source = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
+            start = lambda params, weights, source: tuple(  # noqa: E731
+                model.start(w, model.encode(p, source), beam=1, capacity=1)
+                for model, p, w in zip(self.models, params, weights, strict=True))
+            return jax.eval_shape(start, prepared.params, prepared.weights, source)
 
-    search: Search
-    batch: DecodingBatch
-    sentences: Sentences
-    weights: tuple[Any, ...]
-    capacities: list[int]
-    at: int = 0
-    caches: Any = None
-    state: SearchState | None = None
-    all_done: jax.Array | None = None
-
-    def chunk(self, caches: Any, state: SearchState) -> None:
-        """Dispatches a chunk; does not wait for it."""
-        self.caches, self.state, self.all_done = self.search.chunk(
-            self.weights, self.sentences, caches, state)
-
-    def finish(self) -> SearchState:
-        """Waits, grows the cache as often as it takes, and brings the state to the host."""
-        while not bool(self.all_done):
-            self.at += 1
-            self.chunk(*self.search.grow(
-                self.caches, self.state, capacity=self.capacities[self.at]))
-        self.caches = None
-        return jax.device_get(self.state)
+        return batch_axes(caches(1), caches(2))
 
 
 def vocabulary_size(model: EncoderDecoder, params: Params, weights: Any) -> int:

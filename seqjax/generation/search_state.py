@@ -169,20 +169,28 @@ def _finish(
         slot=put(candidates.beams[:, :w], store.slot))
 
 
-def hypotheses(state: SearchState, *, rows: int, nbest: int, eos: int) -> list[list[Hypothesis]]:
-    """The finished hypotheses of the first `rows` sentences of a state on the host, best
-    first. A sentence without any gets a lone eos of score -inf."""
-    order = np.argsort(-state.finished.score[:rows], axis=1, kind="stable")[:, :nbest]
-    take = lambda x: np.take_along_axis(x[:rows], order, axis=1)  # noqa: E731
+def hypotheses(
+    state: SearchState, *, rows: np.ndarray, nbest: int, eos: int,
+) -> list[list[Hypothesis]]:
+    """The finished hypotheses of some sentences of a state on the host, best first.
+
+    Args:
+      state: numpy arrays.
+      rows: the sentences' rows.
+      nbest: hypotheses a sentence at most; one without any gets a lone eos of score -inf.
+      eos: its id.
+    """
+    order = np.argsort(-state.finished.score[rows], axis=1, kind="stable")[:, :nbest]
+    take = lambda x: np.take_along_axis(x[rows], order, axis=1)  # noqa: E731
     steps, slot, ends = (take(state.finished.step), take(state.finished.slot),
                          take(state.finished.total))
-    score, exists = take(state.finished.score), order < state.finished.count[:rows, None]
+    score, exists = take(state.finished.score), order < state.finished.count[rows][:, None]
     length = int(steps.max(initial=0))
-    tokens = np.full((rows, order.shape[1], length + 1), eos, np.int32)
-    totals = np.zeros((rows, order.shape[1], length + 1), np.float32)
+    tokens = np.full((len(rows), order.shape[1], length + 1), eos, np.int32)
+    totals = np.zeros((len(rows), order.shape[1], length + 1), np.float32)
     for c in reversed(range(length)):
         inside = c < steps
-        at = lambda x: np.take_along_axis(x[:rows, :, c], slot, axis=1)  # noqa: B023, E731
+        at = lambda x: np.take_along_axis(x[rows, :, c], slot, axis=1)  # noqa: B023, E731
         tokens[..., c] = np.where(inside, at(state.chosen), eos)
         totals[..., c] = np.where(inside, at(state.totals), 0)
         slot = np.where(inside, at(state.parents), slot)
@@ -191,7 +199,7 @@ def hypotheses(state: SearchState, *, rows: int, nbest: int, eos: int) -> list[l
     nothing = Hypothesis(tokens=np.array([eos], np.int32), score=float("-inf"),
                          positional_scores=np.array([-np.inf], np.float32))
     out = []
-    for b in range(rows):
+    for b in range(len(rows)):
         found = [
             Hypothesis(tokens=tokens[b, i, :steps[b, i] + 1].copy(), score=float(score[b, i]),
                        positional_scores=positional[b, i, :steps[b, i] + 1].copy())
