@@ -5,9 +5,10 @@ Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither
     python scripts/record_user_path.py DATA_BIN tests/goldens/user_path
 
 DATA_BIN is what fairseq-preprocess makes of tests/goldens/preprocess with
-`--joined-dictionary`; name it by a relative path, which the file will hold. Writes `model.pt` (update 50, with Adam's state and the place in the
-data), `log.json` (what fairseq logs going on from it for 8 updates) and the output of
-fairseq-generate, -interactive and -validate.
+`--joined-dictionary`; name it, and the output, by relative paths, which the file will hold.
+Writes `model.pt` (update 50, with Adam's state and the place in the data), `log.json` (what
+fairseq logs going on from it for 8 updates) and the output of fairseq-generate, -interactive
+and -validate.
 """
 
 from __future__ import annotations
