@@ -64,6 +64,21 @@ def test_results_do_not_depend_on_batches(model, params):
             np.testing.assert_allclose(a.positional_scores, b.positional_scores, atol=1e-5)
 
 
+def test_a_batch_may_lie_on_several_devices(model, params):
+    """Rows over eight devices, parameters on each, sentences moved between batches too."""
+    config = GenerationConfig(beam=3, nbest=2, max_len_a=3, max_len_b=2, batch_size=8)
+    sources = make_sources(21, longest=12)
+    wanted = Decoder(model, config).decode(params, sources)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    decoder = Decoder(model, config, row_multiple=8, sharding=spread)
+    found = decoder.decode(jax.device_put(params, everywhere), sources)
+    for a, b in zip(found, wanted, strict=True):
+        assert [h.tokens.tolist() for h in a] == [h.tokens.tolist() for h in b]
+        np.testing.assert_allclose([h.score for h in a], [h.score for h in b], atol=1e-5)
+
+
 def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32):
     config = GenerationConfig(beam=beam)
     options = options_of(config, pad=1, eos=2, unk=3, vocabulary=V)
