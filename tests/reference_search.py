@@ -69,7 +69,8 @@ def diverse_select(lp, totals, step, groups, strength, overlap):
 
 def search(next_logits, *, beam, vocabulary, max_len, source_len, pad=1, eos=2, unk=3, min_len=1,
            unkpen=0.0, temperature=1.0, lenpen=1.0, unnormalized=False, match_source_len=False,
-           ngram=0, suppress=(), prefix=(), groups=0, strength=0.5, rate=0.0):
+           ngram=0, suppress=(), prefix=(), groups=0, strength=0.5, rate=0.0, lm=None,
+           lm_weight=0.0):
     """`next_logits(tokens)` -> list of arrays [V], one per model of the ensemble.
 
     Returns a list of (tokens, score, positional scores), best first.
@@ -84,6 +85,8 @@ def search(next_logits, *, beam, vocabulary, max_len, source_len, pad=1, eos=2, 
             with np.errstate(divide="ignore"):
                 row = each[0] if len(each) == 1 else np.log(np.mean(np.exp(each), axis=0))
             row = row.copy()
+            if lm is not None:
+                row = row + lm_weight * log_softmax(lm(tokens[b]))
             row[pad] = NEG
             row[unk] -= unkpen
             lp.append(row)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import reference_search
-from toy_models import RecurrentToy, ToyModel
+from toy_models import RecurrentToy, ToyLanguageModel, ToyModel
 
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation.decoder import Decoder
@@ -21,7 +21,8 @@ def make_sources(rng, count, longest=9):
     return [np.append(rng.integers(4, 12, rng.integers(0, longest)), 2) for _ in range(count)]
 
 
-def reference(source, config, *, prefix=(), suppress=(), models=((MODEL, PARAMS),), max_len=None):
+def reference(source, config, *, prefix=(), suppress=(), models=((MODEL, PARAMS),), max_len=None,
+              **more):
     if max_len is None:
         max_len = int(config.max_len_a * len(source) + config.max_len_b)
         max_len = len(source) if config.match_source_len else min(max_len, 99)
@@ -33,7 +34,7 @@ def reference(source, config, *, prefix=(), suppress=(), models=((MODEL, PARAMS)
         match_source_len=config.match_source_len, ngram=config.no_repeat_ngram_size,
         suppress=suppress, prefix=list(prefix),
         groups=max(config.diverse_beam_groups, 0), strength=config.diverse_beam_strength,
-        rate=max(config.diversity_rate, 0.0))
+        rate=max(config.diversity_rate, 0.0), **more)
 
 
 def assert_same(found, wanted, nbest):
@@ -134,6 +135,21 @@ def test_ensembles_average_probabilities():
     results = Decoder([MODEL, MODEL], config).decode([PARAMS, other], sources)
     for source, found in zip(sources, results, strict=True):
         assert_same(found, reference(source, config, models=((MODEL, PARAMS), (MODEL, other))), 4)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("lm_weight", [0.0, 0.7])
+def test_a_language_model_adds_its_log_probabilities(lm_weight, count):
+    lm, lm_params = ToyLanguageModel(), MODEL.init(jax.random.key(4))
+    models = [(MODEL, PARAMS), (MODEL, MODEL.init(jax.random.key(9)))][:count]
+    config = GenerationConfig(beam=4, nbest=4, max_len_b=10, temperature=1.3)
+    sources = make_sources(np.random.default_rng(5), 4)
+    decoder = Decoder([m for m, _ in models], config, language_model=lm, lm_weight=lm_weight)
+    results = decoder.decode([*(p for _, p in models), lm_params], sources)
+    for source, found in zip(sources, results, strict=True):
+        wanted = reference(source, config, models=models, lm_weight=lm_weight,
+                           lm=lambda tokens: lm.numpy_logits(lm_params, tokens))
+        assert_same(found, wanted, 4)
 
 
 def test_padded_source_len_uses_the_longest_source_of_the_batch():

@@ -121,3 +121,43 @@ class RecurrentToy(ToyModel):
     def reorder(self, cache, parents):
         source, past = cache
         return source, jnp.take_along_axis(past, parents[..., None], axis=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ToyLanguageModel:
+    """A `protocol.LanguageModel`: the toy without its source."""
+
+    toy: ToyModel = ToyModel()
+    pad: int = 1
+    eos: int = 2
+    max_target_positions: int = 100
+    config: None = None
+
+    def init(self, rng):
+        return self.toy.init(rng)
+
+    def features(self, params, prev_output_tokens, *, segments=None, rng=None):
+        nothing = self._nothing(prev_output_tokens.shape[0])
+        return self.toy.features(params, prev_output_tokens, nothing)
+
+    def prepare(self, params):
+        return params
+
+    def start(self, weights, *, batch, beam, capacity):
+        return self.toy.start(weights, self._nothing(batch), beam=beam, capacity=capacity)
+
+    def step(self, weights, tokens, cache, *, position, ancestors):
+        return self.toy.step(weights, tokens, cache, position=position, ancestors=ancestors)
+
+    def grow(self, cache, *, capacity):
+        return self.toy.grow(cache, capacity=capacity)
+
+    def reorder(self, cache, parents):
+        return cache
+
+    def numpy_logits(self, params, tokens):
+        silent = {**params, "source": np.zeros_like(params["source"])}
+        return self.toy.numpy_logits(silent, [2], tokens)
+
+    def _nothing(self, batch):
+        return Encoded(out=jnp.zeros((batch, 1, self.toy.width)), mask=jnp.ones((batch, 1), bool))

@@ -113,6 +113,9 @@ class SearchOptions:
     temperature: float = 1.0
     lenpen: float = 1.0
     unnormalized: bool = False
+    lm_weight: float | None = None
+    """Not None: the last model is a language model whose log-probabilities are added with
+    this weight."""
 
     def norms(self, capacity: int) -> np.ndarray:
         """[C] float32: what a hypothesis that ends at step c is divided by."""
@@ -123,7 +126,7 @@ class SearchOptions:
 
 def options_of(
     config: GenerationConfig, *, pad: int, eos: int, unk: int, vocabulary: int,
-    suppress: Sequence[int] = (),
+    suppress: Sequence[int] = (), lm_weight: float | None = None,
 ) -> SearchOptions:
     """The options of a configuration; the beam is at most the vocabulary less pad."""
     check(config)
@@ -134,7 +137,7 @@ def options_of(
             no_repeat_ngram_size=config.no_repeat_ngram_size),
         strategy=strategy_of(config), beam=min(config.beam, vocabulary - 1),
         vocabulary=vocabulary, temperature=config.temperature, lenpen=config.lenpen,
-        unnormalized=config.unnormalized)
+        unnormalized=config.unnormalized, lm_weight=lm_weight)
 
 
 class Search:
@@ -149,7 +152,8 @@ class Search:
     ):
         """
         Args:
-          models: one, or several of the same target vocabulary.
+          models: one, or several of the same target vocabulary; with `options.lm_weight`
+            the last one is a language model.
           options: what is compiled in.
           cache_axes: the batch axis of each array of the caches (`rows.batch_axes`); needed
             by `move` alone.
@@ -224,7 +228,11 @@ class Search:
             logits.append(features.logits())
             grown.append(cache)
         rules = self.options.rules.at(state.position, sentences)
-        scores = scores_of(logits, state.total, temperature=self.options.temperature)
+        lm_weight = self.options.lm_weight
+        scores = scores_of(
+            logits if lm_weight is None else logits[:-1], state.total,
+            temperature=self.options.temperature,
+            lm_logits=None if lm_weight is None else logits[-1], lm_weight=lm_weight or 0.0)
         scores = self._without_repeats(scores, state, rules)
         candidates, memory = self.options.strategy.select(
             scores, rules, sentences, state.position, state.memory)

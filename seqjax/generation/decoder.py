@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,13 @@ import numpy as np
 
 from seqjax.config import GenerationConfig
 from seqjax.generation.beam_search import Search, capacities, options_of
+from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.processors import Sentences
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
-from seqjax.models.protocol import EncoderDecoder, Params
+from seqjax.models.protocol import EncoderDecoder, LanguageModel, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +55,7 @@ class Decoder:
         self, model: EncoderDecoder | Sequence[EncoderDecoder], config: GenerationConfig, *,
         unk: int = 3, bos: int | None = None, suppress: Sequence[int] = (),
         row_multiple: int = 1, sharding: jax.sharding.Sharding | None = None,
+        language_model: LanguageModel | None = None, lm_weight: float = 0.0,
     ):
         """
         Args:
@@ -64,6 +66,10 @@ class Decoder:
           suppress: tokens that are never generated.
           row_multiple: rows of a batch are multiples of this.
           sharding: how arrays with a leading batch axis lie on the devices.
+          language_model: its log-probabilities are added to the models' at every step
+            (shallow fusion, fairseq's `--lm-path`); it has the same target vocabulary, and
+            its parameters go last in what `prepare` takes.
+          lm_weight: what they are multiplied by.
 
         Raises:
           ConfigError: options that no search can use, or that contradict each other.
@@ -71,6 +77,10 @@ class Decoder:
         self.models = tuple(model) if isinstance(model, Sequence) else (model,)
         if not self.models:
             raise ValueError("Decoder: no model was given")
+        self.lm_weight = None
+        if language_model is not None:
+            self.models = (*self.models, cast(EncoderDecoder, Continuation(language_model)))
+            self.lm_weight = lm_weight
         self.config = config
         self.unk, self.suppress = unk, tuple(suppress)
         self.pad, self.eos = self.models[0].pad, self.models[0].eos
@@ -84,7 +94,8 @@ class Decoder:
 
     @property
     def max_source_positions(self) -> int:
-        return min(m.max_source_positions for m in self.models)
+        readers = self.models if self.lm_weight is None else self.models[:-1]
+        return min(m.max_source_positions for m in readers)
 
     @property
     def max_target_positions(self) -> int:
@@ -258,7 +269,8 @@ class Decoder:
                     f"Decoder: the models' target vocabularies differ: {sorted(sizes)}")
             self._search = Search(self.models, options_of(
                 self.config, pad=self.pad, eos=self.eos, unk=self.unk, vocabulary=sizes.pop(),
-                suppress=self.suppress), cache_axes=self._cache_axes(prepared))
+                suppress=self.suppress, lm_weight=self.lm_weight),
+                cache_axes=self._cache_axes(prepared))
         return self._search
 
     def _cache_axes(self, prepared: Prepared) -> tuple[int, ...]:

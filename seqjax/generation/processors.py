@@ -153,20 +153,28 @@ class Scores:
         return jnp.where(alive, self.values - self.minus[..., None], -jnp.inf)
 
 
-def scores_of(logits: list[jax.Array], cumulative: jax.Array, *, temperature: float) -> Scores:
+def scores_of(
+    logits: list[jax.Array], cumulative: jax.Array, *, temperature: float,
+    lm_logits: jax.Array | None = None, lm_weight: float = 0.0,
+) -> Scores:
     """Scores from the logits [B, W, V] of one model, or of several that vote.
 
-    Several models: the logarithm of the mean of their probabilities. A hypothesis with a
-    NaN or an infinite log-sum-exp is dead, as in fairseq.
+    Several models: the logarithm of the mean of their probabilities. With a language
+    model's logits, its log-probabilities times `lm_weight` are added; the temperature is
+    not for them. A hypothesis with a NaN or an infinite log-sum-exp is dead, as in fairseq.
     """
     if temperature != 1.0:
         logits = [x / temperature for x in logits]
-    if len(logits) == 1:
+    if len(logits) == 1 and lm_logits is None:
         values, maxima = logits[0], block_maxima(logits[0])
         minus = log_sum_exp(values, maxima.max(-1))
     else:
-        each = jnp.stack([x - log_sum_exp(x, x.max(-1))[..., None] for x in logits])
-        values = jax.nn.logsumexp(each, axis=0) - jnp.log(float(len(logits)))
+        each = [log_softmax(x) for x in logits]
+        values = each[0]
+        if len(each) > 1:
+            values = jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))
+        if lm_logits is not None:
+            values = values + lm_weight * log_softmax(lm_logits)
         values = jnp.where(jnp.isnan(values), -jnp.inf, values)
         maxima, minus = block_maxima(values), jnp.zeros_like(cumulative)
     alive = jnp.isfinite(minus)
@@ -177,6 +185,11 @@ def scores_of(logits: list[jax.Array], cumulative: jax.Array, *, temperature: fl
 def log_sum_exp(x: jax.Array, maximum: jax.Array) -> jax.Array:
     """[...] from [..., V] and its maximum, in one pass."""
     return maximum + jnp.log(jnp.exp(x - maximum[..., None]).sum(-1))
+
+
+def log_softmax(x: jax.Array) -> jax.Array:
+    """Log-probabilities [..., V] of logits."""
+    return x - log_sum_exp(x, x.max(-1))[..., None]
 
 
 def ban_repeated_ngrams(
