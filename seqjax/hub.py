@@ -54,13 +54,6 @@ def resolve(raw: Mapping[str, Any]) -> Config:
     )
 
 
-def compute_dtype(name: str) -> Any:
-    """The type that `train.compute_dtype` means on this machine."""
-    if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return jnp.dtype(name)
-
-
 def load(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *,
     data: str | os.PathLike[str] | None = None, which: str = "best", dtype: str = "auto",
@@ -132,7 +125,9 @@ def _load_one(
     task = tasks.from_assets(config, assets)
     if data is not None and not fairseq_files.is_pt(path):
         task.check_folder(os.fspath(data))
-    model = models.build(config.model, **task.vocab_sizes, compute_dtype=compute_dtype(dtype))
+    model = models.build(
+        config.model, **task.vocab_sizes, compute_dtype=models.compute_dtype(dtype)
+    )
     return task, config, model, jax.tree.map(jnp.asarray, params)
 
 

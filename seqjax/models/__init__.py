@@ -75,3 +75,14 @@ def build(
         config=config, source_vocab_size=source_vocab_size,
         target_vocab_size=target_vocab_size, compute_dtype=compute_dtype,
     )
+
+
+def compute_dtype(name: str) -> Any:
+    """The type that `train.compute_dtype` means on this machine: `auto` is float32 on a
+    CPU and bfloat16 elsewhere."""
+    import jax  # choosing a configuration must not wait for it
+    import jax.numpy as jnp
+
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from seqjax import models, tasks
@@ -99,7 +98,8 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
     mesh = sharding.make_mesh(config.mesh)
     task = tasks.setup(config)
     config = dataclasses.replace(config, task=task.config)  # languages are known now
-    model = models.build(config.model, **task.vocab_sizes, compute_dtype=_dtype(config))
+    dtype = models.compute_dtype(config.train.compute_dtype)
+    model = models.build(config.model, **task.vocab_sizes, compute_dtype=dtype)
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, lr=config.train.lr,
                              max_update=config.train.max_update)
@@ -148,7 +148,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         for line in (
             origin,
             f"{config.model.name}: {sum(x.size for x in jax.tree.leaves(shapes.params)):,} "
-            f"parameters, {_dtype(config).name} compute, mesh "
+            f"parameters, {dtype.name} compute, mesh "
             + " x ".join(f"{k}={v}" for k, v in mesh.shape.items())
             + f" on {jax.devices()[0].device_kind}",
             f"train: {plan.describe()}",
@@ -294,13 +294,6 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         saved.wait()
         out.say(f"stopped at update {course.step}: {why} ({duration(elapsed())} of training, "
                 f"{programs.count} programs compiled)")
-
-
-def _dtype(config: Config) -> Any:
-    name = config.train.compute_dtype
-    if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return jnp.dtype(name)
 
 
 def _begin(
