@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax import models
-from seqjax.config import ConfigError, build
+from seqjax.config import ConfigError, build, nearest
 
 _GROUPS = ("task", "criterion", "optimizer", "lr_scheduler", "tokenizer", "bpe", "scoring",
            "optimization", "dataset", "checkpoint", "common", "generation", "eval_lm", "ema")
@@ -218,7 +218,7 @@ def model_config(config: FairseqConfig, keys: Mapping[str, ModelKeys]) -> Any:
     if config.arch not in models.ARCHS:
         raise ConfigError(
             f"architecture {config.arch!r} is not known here; there are architectures of the "
-            f"families {', '.join(sorted(keys))}")
+            f"families {', '.join(sorted(keys))}.{nearest(config.arch, models.ARCHS)}")
     family, defaults = models.ARCHS[config.arch]
     if family not in keys:
         raise ConfigError(f"checkpoints of {family!r} models cannot be converted yet")
