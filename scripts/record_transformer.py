@@ -3,7 +3,7 @@
 Needs fairseq (main branch of 2025), torch and omegaconf; seqjax and its tests need none of
 them. Writes NAME/checkpoint.pt and NAME/forward.npz, as `check_goldens.py` reads them:
 
-    python scripts/record_transformer.py record tests/goldens/transformer
+    python scripts/record_transformer.py record tests/goldens/transformer [NAME ...]
     python scripts/record_transformer.py load FILE.pt     # does fairseq itself load this file?
 
 `forward.npz` has the collated batch (`sample/...`, sources padded on the left), `lprobs`,
@@ -49,10 +49,14 @@ CASES = {
     "old": (_SMALL + "--share-decoder-input-output-embed", "0.5"),
     "old_prenorm": (
         _SMALL + "--encoder-normalize-before --decoder-normalize-before", "0.6"),
+    "old_first_prenorm": (
+        _SMALL + "--encoder-normalize-before --decoder-normalize-before", "first"),
 }
 """name -> (flags, form of the file). `cfg`: today's; `structured`: omegaconf objects, the
-model's keys nested by side; `0.5`, `0.6`: a Namespace, in torch's older format, the names
-of the weights as they were then."""
+model's keys nested by side; `0.5`, `0.6`, `first`: a Namespace, in torch's older format, the
+names of the weights as they were then."""
+_VERSIONS = {"0.6": 2.0, "first": 1.0}
+"""Decoders up to version 2 had no final norm, nor had encoders before it."""
 
 
 def parsed(flags: str) -> argparse.Namespace:
@@ -128,8 +132,8 @@ def as_of_old(state: dict, form: str) -> collections.OrderedDict:
     result = collections.OrderedDict()
     for name, value in state.items():
         if name.endswith(".version"):
-            if form == "0.6":  # decoders up to version 2 had no final norm
-                result[name] = torch.tensor([2.0])
+            if form in _VERSIONS:
+                result[name] = torch.tensor([_VERSIONS[form]])
             continue
         stacked = re.fullmatch(r"(.*)\.(q|k|v)_proj\.(weight|bias)", name)
         if stacked and form == "0.5":
@@ -143,7 +147,7 @@ def as_of_old(state: dict, form: str) -> collections.OrderedDict:
             for number, norm in enumerate(norms):
                 name = name.replace(f".{norm}.", f".layer_norms.{number}.")
         if name == "decoder.output_projection.weight":
-            if form == "0.6":
+            if form in _VERSIONS:
                 result["decoder.embed_out"] = value
             continue
         result[name] = value
@@ -162,8 +166,10 @@ def record(flags: str, form: str, folder: pathlib.Path) -> None:
         if form == "0.5":
             value.data.copy_(value.data.half())
     cfg = convert_namespace_to_omegaconf(args)
-    if form == "0.6":
+    if form in _VERSIONS:
         model.decoder.layer_norm = None
+    if form == "first":
+        model.encoder.layer_norm = None
     state: dict = {"args": None, "cfg": None, "model": model.state_dict(), "task_state": {},
                    "extra_state": {"epoch": 3, "val_loss": np.float64(4.5)},
                    "last_optimizer_state": None, "optimizer_history": [{
@@ -208,5 +214,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "load":
         load(sys.argv[2])
     else:
-        for case, (case_flags, case_form) in CASES.items():
-            record(case_flags, case_form, pathlib.Path(sys.argv[2]) / case)
+        for case in sys.argv[3:] or CASES:
+            record(*CASES[case], pathlib.Path(sys.argv[2]) / case)

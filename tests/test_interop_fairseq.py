@@ -131,9 +131,20 @@ def test_decoders_before_version_3_have_no_final_norm():
     np.testing.assert_array_equal(
         checkpoint.params["decoder"]["output_projection"]["kernel"],
         tree["model"]["decoder.embed_out"].T)
-    state = {**tree["model"], "encoder.version": np.array([1], np.float32)}
-    with pytest.raises(ConfigError, match="final layer norm"):
-        from_tree({**tree, "model": state})
+
+
+def test_the_first_encoders_have_no_final_norm_either():
+    """And can say so to fairseq only by their version."""
+    tree, checkpoint = golden("old_first_prenorm"), load_fairseq(
+        GOLDENS / "old_first_prenorm" / "checkpoint.pt")
+    assert tree["model"]["encoder.version"].tolist() == [1.0]
+    assert checkpoint.config.no_encoder_final_norm
+    assert "layer_norm" not in checkpoint.params["encoder"]
+    state = to_state(checkpoint.params, checkpoint.config, **sizes(checkpoint))
+    assert state["encoder.version"].tolist() == [1.0]
+    # That a decoder has none is a key of the configuration too, which this tree is without.
+    state["decoder.version"] = tree["model"]["decoder.version"]
+    assert from_tree({**tree, "model": state}).config == checkpoint.config
 
 
 def test_everything_that_does_not_fit_is_in_one_table():

@@ -158,6 +158,11 @@ class LightConvConfig(_CommonConfig):
             )
 
     @property
+    def shares_input(self) -> bool:
+        """Whether the decoder reads the encoder's embedding."""
+        return self.share_all_embeddings
+
+    @property
     def ties_output(self) -> bool:
         """Whether the output projection is the decoder's embedding."""
         return self.share_decoder_input_output_embed or self.share_all_embeddings

@@ -15,15 +15,10 @@ from flax import linen as nn
 
 from seqjax.models import adaptive
 from seqjax.models import lightconv_decoding as decoding
-from seqjax.models.adaptive import AdaptiveInput, AdaptiveSoftmax, band_ends, band_widths
-from seqjax.models.decoding import project_kernel, project_table
-from seqjax.models.layers import dropout
+from seqjax.models.facade import ModuleLanguageModel, adaptive_input, adaptive_softmax
 from seqjax.models.lightconv_config import LightConvLanguageModelConfig
 from seqjax.models.lightconv_modules import Decoder
 from seqjax.models.protocol import Cache, Features, Params, Weights
-
-PAD = 1
-EOS = 2
 
 
 class _LMDecoder(Decoder):
@@ -36,18 +31,11 @@ class _LMDecoder(Decoder):
         super().setup()
         cfg = self.config
         if self.input_ends is not None:
-            widths = band_widths(
-                cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(self.input_ends),
-                key="adaptive_input_factor",
-            )
-            self.embed_tokens = AdaptiveInput(
-                self.input_ends, widths, cfg.decoder_width, self.dtype
+            self.embed_tokens = adaptive_input(
+                cfg, self.input_ends, width=cfg.decoder_width, dtype=self.dtype
             )
         if self.output_ends is not None:
-            self.adaptive_softmax = AdaptiveSoftmax(
-                cfg.output_dim, self.output_ends, cfg.adaptive_softmax_factor,
-                cfg.tie_adaptive_weights, cfg.tie_adaptive_proj,
-            )
+            self.adaptive_softmax = adaptive_softmax(cfg, self.output_ends)
 
     def decode(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
         return self(tokens, self.embed_tokens(tokens), None, segments)[0]
@@ -83,105 +71,17 @@ class _LanguageModel(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LightConvLanguageModel:
+class LightConvLanguageModel(ModuleLanguageModel):
     """`protocol.LanguageModel` for fairseq's `lightconv_lm`."""
 
     config: LightConvLanguageModelConfig
-    source_vocab_size: int
-    """Entries of the dictionary: what is read."""
-    target_vocab_size: int
-    """What is predicted; smaller with a truncated output dictionary."""
-    compute_dtype: Any = jnp.float32
-    """Type of matrix products and activations; statistics and logits stay float32."""
-    pad: int = PAD
-    eos: int = EOS
-
-    def __post_init__(self) -> None:
-        cfg = self.config
-        tied = cfg.share_decoder_input_output_embed or cfg.tie_adaptive_weights
-        if tied and self.source_vocab_size != self.target_vocab_size:
-            raise ValueError(
-                "config.model: a shared embedding predicts every entry of the dictionary "
-                f"({self.source_vocab_size}), not the first {self.target_vocab_size}; unset "
-                "share_decoder_input_output_embed and tie_adaptive_weights, or "
-                "task.output_dictionary_size"
-            )
-        for width, factor, ends, key in (
-            (cfg.adaptive_input_dim, cfg.adaptive_input_factor, self._input_ends,
-             "adaptive_input_factor"),
-            (cfg.output_dim, cfg.adaptive_softmax_factor, self._output_ends,
-             "adaptive_softmax_factor"),
-        ):
-            if ends is not None:
-                band_widths(width, factor, len(ends), key=key)
-
-    @property
-    def _input_ends(self) -> tuple[int, ...] | None:
-        cutoff = self.config.adaptive_input_cutoff
-        if not self.config.adaptive_input or cutoff is None:
-            return None
-        return band_ends(cutoff, self.source_vocab_size, key="adaptive_input_cutoff")
-
-    @property
-    def _output_ends(self) -> tuple[int, ...] | None:
-        cutoff = self.config.adaptive_softmax_cutoff
-        if cutoff is None:
-            return None
-        return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
 
     @functools.cached_property
-    def _module(self) -> _LanguageModel:
-        cfg = self.config
-        own = self._output_ends is None and not cfg.share_decoder_input_output_embed
+    def _module(self) -> _LanguageModel:  # type: ignore[override]
         return _LanguageModel(
-            cfg, None if cfg.adaptive_input else self.source_vocab_size,
-            self.target_vocab_size if own else None, self._input_ends, self._output_ends,
-            self.compute_dtype,
+            self.config, None if self.config.adaptive_input else self.source_vocab_size,
+            self._own_output(), self._input_ends, self._output_ends, self.compute_dtype,
         )
-
-    @property
-    def max_target_positions(self) -> int:
-        return self.config.max_target_positions
-
-    def init(self, rng: jax.Array) -> Params:
-        return self._module.init({"params": rng}, jnp.full((1, 1), EOS, jnp.int32))["params"]
-
-    def features(
-        self, params: Params, prev_output_tokens: jax.Array, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
-    ) -> Features:
-        """See `protocol`."""
-        key, rngs = None, None
-        if rng is not None:
-            rngs = {"dropout": jax.random.fold_in(rng, 1)}
-        hidden: Any = self._module.apply(
-            {"params": params}, prev_output_tokens, segments, rngs=rngs, method="decode"
-        )
-        if rng is not None and self._output_ends is not None:
-            key = jax.random.fold_in(rng, 2)
-            rate = self.config.adaptive_softmax_dropout
-            hidden = dropout(hidden, rate, jax.random.fold_in(rng, 3))
-        projection, project = self._projection(params, key)
-        return Features(hidden=hidden, projection=projection, project=project)
-
-    def _table(self, params: Params) -> Any:
-        embedding = params["decoder"]["embed_tokens"]
-        if self._input_ends is None:
-            return embedding["embedding"]
-        return adaptive.input_table(embedding, self._input_ends)
-
-    def _projection(self, params: Params, key: jax.Array | None) -> tuple[Any, Any]:
-        cfg, decoder = self.config, params["decoder"]
-        if self._output_ends is not None:
-            tied = self._table(params) if cfg.tie_adaptive_weights else None
-            projection = adaptive.output_projection(
-                decoder["adaptive_softmax"], tied, ends=self._output_ends, key=key,
-                dropout=cfg.adaptive_softmax_dropout,
-            )
-            return projection, adaptive.log_probs
-        if cfg.share_decoder_input_output_embed:
-            return self._table(params), project_table
-        return decoder["output_projection"]["kernel"], project_kernel
 
     def prepare(self, params: Params) -> Weights:
         wide = self._input_ends is None

@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from seqjax.models import decoding
 from seqjax.models.attention import MultiheadAttention, causal_mask, segment_mask
+from seqjax.models.facade import PAD, ModuleEncoderDecoder
 from seqjax.models.layers import (
     Embedding,
     LayerNorm,
@@ -29,9 +30,6 @@ from seqjax.models.layers import (
 )
 from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights
 from seqjax.models.transformer_config import RuntimeConfig, TransformerConfig
-
-PAD = 1
-EOS = 2
 
 
 class _Layer(nn.Module):
@@ -185,7 +183,7 @@ class Encoder(_Side):
         self.layers = stack(EncoderLayer, cfg, length=cfg.encoder_layers, inputs=1)(
             cfg, self.dtype
         )
-        if cfg.encoder_normalize_before:
+        if cfg.encoder_normalize_before and not cfg.no_encoder_final_norm:
             self.layer_norm = LayerNorm(dim)
 
     def __call__(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
@@ -201,7 +199,7 @@ class Encoder(_Side):
         x = (self._dropped(x) * real[..., None]).astype(self.dtype)
         mask = real[:, None, None, :] if segments is None else segment_mask(segments, segments)
         x, _ = self.layers(x, mask)
-        if cfg.encoder_normalize_before:
+        if cfg.encoder_normalize_before and not cfg.no_encoder_final_norm:
             x = self.layer_norm(x)
         return Encoded(out=x, mask=real, segments=segments)
 
@@ -297,8 +295,8 @@ class Transformer(nn.Module):
     def setup(self) -> None:
         cfg = self.config
         self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size)
-        rows = None if shares_input(cfg) else self.target_vocab_size
-        columns = None if ties_output(cfg) else self.target_vocab_size
+        rows = None if cfg.shares_input else self.target_vocab_size
+        columns = None if cfg.ties_output else self.target_vocab_size
         self.decoder = Decoder(cfg, self.dtype, rows, cfg.encoder_embed_dim, columns)
 
     def encode(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
@@ -307,24 +305,13 @@ class Transformer(nn.Module):
     def decode(
         self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None
     ) -> tuple[jax.Array, jax.Array | None]:
-        shared = shares_input(self.config)
-        table = (self.encoder if shared else self.decoder).embed_tokens
-        return self.decoder(tokens, table(tokens), encoded, segments)
+        side = self.encoder if self.config.shares_input else self.decoder
+        return self.decoder(tokens, side.embed_tokens(tokens), encoded, segments)
 
     def __call__(self, source: jax.Array, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
         hidden, _ = self.decode(tokens, self.encode(source, None), None)
-        return hidden if ties_output(self.config) else self.decoder.output_projection(hidden)
-
-
-def shares_input(cfg: TransformerConfig) -> bool:
-    """Whether the decoder reads the encoder's embedding."""
-    return cfg.share_all_embeddings or cfg.merge_src_tgt_embed
-
-
-def ties_output(cfg: TransformerConfig) -> bool:
-    """Whether the output projection is the decoder's embedding."""
-    return cfg.share_all_embeddings or cfg.share_decoder_input_output_embed
+        return hidden if self.config.ties_output else self.decoder.output_projection(hidden)
 
 
 def _transposed(init: Any) -> Any:
@@ -335,82 +322,29 @@ def _transposed(init: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerModel:
+class TransformerModel(ModuleEncoderDecoder):
     """`protocol.EncoderDecoder` for fairseq's transformer."""
 
     config: TransformerConfig
-    source_vocab_size: int
-    target_vocab_size: int
-    compute_dtype: Any = jnp.float32
-    """Type of matrix products and activations; statistics and logits stay float32."""
-    pad: int = PAD
-    eos: int = EOS
 
     def __post_init__(self) -> None:
         cfg = self.config
-        if shares_input(cfg) and self.source_vocab_size != self.target_vocab_size:
-            raise ValueError(
-                "config.model: share_all_embeddings and merge_src_tgt_embed need a joined "
-                f"dictionary; the source has {self.source_vocab_size} entries, the target "
-                f"{self.target_vocab_size} (preprocess with --joined-dictionary)"
-            )
-        if ties_output(cfg) and cfg.input_dim != cfg.output_dim:
+        self._check_joined("share_all_embeddings and merge_src_tgt_embed need")
+        if cfg.ties_output and cfg.input_dim != cfg.output_dim:
             raise ValueError(
                 "config.model: a shared output projection needs decoder_output_dim "
                 f"({cfg.output_dim}) equal to the embedding's width ({cfg.input_dim})"
             )
 
     @functools.cached_property
-    def _module(self) -> Transformer:
+    def _module(self) -> Transformer:  # type: ignore[override]
         return Transformer(
             self.config, self.source_vocab_size, self.target_vocab_size, self.compute_dtype
         )
 
-    @property
-    def max_source_positions(self) -> int:
-        return self.config.max_source_positions
-
-    @property
-    def max_target_positions(self) -> int:
-        return self.config.max_target_positions
-
-    def init(self, rng: jax.Array) -> Params:
-        dummy = jnp.full((1, 1), EOS, jnp.int32)
-        return self._module.init({"params": rng}, dummy, dummy)["params"]
-
-    def encode(
-        self, params: Params, source: jax.Array, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
-    ) -> Encoded:
-        return self._apply(params, rng, 0, source, segments, method="encode")
-
-    def features(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
-    ) -> Features:
-        hidden, attention = self._apply(
-            params, rng, 1, prev_output_tokens, encoded, segments, method="decode"
-        )
-        projection, project = self._projection(params)
-        return Features(hidden=hidden, projection=projection, project=project, extra=attention)
-
-    def _apply(
-        self, params: Params, rng: jax.Array | None, half: int, *args: Any, method: str
-    ) -> Any:
-        rngs = None if rng is None else {"dropout": jax.random.fold_in(rng, half)}
-        return self._module.apply({"params": params}, *args, rngs=rngs, method=method)
-
-    def _projection(self, params: Params) -> tuple[jax.Array, Any]:
-        if not ties_output(self.config):
-            return params["decoder"]["output_projection"]["kernel"], decoding.project_kernel
-        side = "encoder" if shares_input(self.config) else "decoder"
-        return params[side]["embed_tokens"]["embedding"], decoding.project_table
-
     def prepare(self, params: Params) -> Weights:
-        side = "encoder" if shares_input(self.config) else "decoder"
         return decoding.prepare(
-            self.config, params["decoder"], dtype=self.compute_dtype,
-            table=params[side]["embed_tokens"]["embedding"],
+            self.config, params["decoder"], dtype=self.compute_dtype, table=self._table(params),
             projection=self._projection(params),
         )
 

@@ -61,6 +61,9 @@ class TransformerConfig(RuntimeConfig):
     no_token_positional_embeddings: bool = False
     no_scale_embedding: bool = False
     layernorm_embedding: bool = False
+    no_encoder_final_norm: bool = False
+    """A pre-norm encoder without a norm behind its last layer: fairseq's of early 2018, which
+    later versions tell by `encoder.version`."""
     no_decoder_final_norm: bool = False
     max_source_positions: int = 1024
     max_target_positions: int = 1024
@@ -83,6 +86,16 @@ class TransformerConfig(RuntimeConfig):
                 "config.model.share_all_embeddings needs encoder_embed_dim "
                 f"({self.encoder_embed_dim}) equal to the decoder's input width ({self.input_dim})"
             )
+
+    @property
+    def shares_input(self) -> bool:
+        """Whether the decoder reads the encoder's embedding."""
+        return self.share_all_embeddings or self.merge_src_tgt_embed
+
+    @property
+    def ties_output(self) -> bool:
+        """Whether the output projection is the decoder's embedding."""
+        return self.share_all_embeddings or self.share_decoder_input_output_embed
 
     @property
     def input_dim(self) -> int:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.config import ConfigError
 from seqjax.interop.fairseq_config import ModelKeys
 from seqjax.interop.families.base import Family, State
 from seqjax.models.transformer_config import TransformerConfig
@@ -22,6 +21,8 @@ _NORMS = {
     "encoder": ("self_attn_layer_norm", "final_layer_norm"),
     "decoder": ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
 }
+_NORMED = {"encoder": 2, "decoder": 3}
+"""The first version of a side whose pre-norm stack ends in a norm."""
 _OUTPUT = "decoder.output_projection.weight"
 
 
@@ -60,14 +61,11 @@ def upgrade(state: State, config: TransformerConfig) -> tuple[State, Transformer
     state = number_norms(split_in_proj(state))
     if "decoder.embed_out" in state and _OUTPUT not in state:
         state[_OUTPUT] = state.pop("decoder.embed_out")
-    if config.encoder_normalize_before and _version(state, "encoder") < 2:
-        raise ConfigError(
-            "the checkpoint is of a pre-norm encoder without a final layer norm"
-            " (encoder.version < 2), which seqjax does not have")
-    if config.decoder_normalize_before and _version(state, "decoder") <= 2:
-        config = dataclasses.replace(config, no_decoder_final_norm=True)
-        for leaf in ("weight", "bias"):
-            state.pop(f"decoder.layer_norm.{leaf}", None)
+    for side in ("encoder", "decoder"):
+        if getattr(config, f"{side}_normalize_before") and _version(state, side) < _NORMED[side]:
+            config = dataclasses.replace(config, **{f"no_{side}_final_norm": True})
+            for leaf in ("weight", "bias"):
+                state.pop(f"{side}.layer_norm.{leaf}", None)
     return state, config
 
 
@@ -81,8 +79,11 @@ def copies(config: TransformerConfig) -> Mapping[str, str]:
 
 
 def constants(config: TransformerConfig) -> State:
-    """The version of the format, which both sides write."""
-    return {f"{side}.version": np.array([3], np.float32) for side in ("encoder", "decoder")}
+    """The version of the format, which both sides write; that an encoder has no final norm
+    can be said in no other way."""
+    early = config.encoder_normalize_before and config.no_encoder_final_norm
+    return {"encoder.version": np.array([1 if early else 3], np.float32),
+            "decoder.version": np.array([3], np.float32)}
 
 
 def derive(values: dict[str, Any], explicit: set[str]) -> None:
