@@ -498,7 +498,11 @@ def resolve_model(
     models: Mapping[str, type],
     archs: Mapping[str, tuple[str, Mapping[str, Any]]],
 ) -> Any:
-    """The model section: explicit keys over the architecture's over the family's."""
+    """The model section: explicit keys over the architecture's over the family's.
+
+    A family whose keys follow one another, where they are not given, says so in a method
+    `follow(values)` of its dataclass.
+    """
     values = dict(raw)
     arch = values.get("arch")
     defaults: Mapping[str, Any] = {}
@@ -512,4 +516,6 @@ def resolve_model(
             )
     name = values.setdefault("name", "transformer")
     cls = family_config(name, models, "config.model.name")
-    return build(cls, {**defaults, **values}, "config.model")
+    values = {**defaults, **values}
+    getattr(cls, "follow", lambda values: None)(values)
+    return build(cls, values, "config.model")

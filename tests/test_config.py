@@ -104,3 +104,16 @@ def test_the_recipes_resolve(repository):
     assert len(files) >= 4
     for file in files:
         resolve(config.load_file(str(file)))
+
+
+def test_the_decoder_follows_the_encoder():
+    """fairseq's base_architecture: what is not given; named architectures give both sides."""
+    model = resolve({"model": {"encoder_embed_dim": 64, "encoder_ffn_embed_dim": 96}}).model
+    assert (model.decoder_embed_dim, model.decoder_ffn_embed_dim) == (64, 96)
+    model = resolve({"model": {"encoder_embed_dim": 64, "decoder_embed_dim": 32}}).model
+    assert model.decoder_embed_dim == 32
+    model = resolve({"model": {"arch": "transformer_iwslt_de_en", "encoder_embed_dim": 64}}).model
+    assert model.decoder_embed_dim == 512
+    for switch in ("share_all_embeddings", "merge_src_tgt_embed"):
+        model = resolve({"model": {switch: True}}).model
+        assert model.ties_output and model.share_decoder_input_output_embed

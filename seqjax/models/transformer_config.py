@@ -56,8 +56,7 @@ class TransformerConfig(RuntimeConfig):
     share_decoder_input_output_embed: bool = False
     share_all_embeddings: bool = False
     merge_src_tgt_embed: bool = False
-    """One embedding for source and target; the output projection stays apart unless
-    `share_decoder_input_output_embed`."""
+    """One embedding for source, target and output."""
     no_token_positional_embeddings: bool = False
     no_scale_embedding: bool = False
     layernorm_embedding: bool = False
@@ -67,6 +66,16 @@ class TransformerConfig(RuntimeConfig):
     no_decoder_final_norm: bool = False
     max_source_positions: int = 1024
     max_target_positions: int = 1024
+
+    @staticmethod
+    def follow(values: dict[str, Any]) -> None:
+        """Sizes of the decoder that are not given are the encoder's, and one embedding for
+        both sides is the output's too: fairseq's `base_architecture` and `build_model`."""
+        for size in ("embed_dim", "ffn_embed_dim"):
+            if f"encoder_{size}" in values:
+                values.setdefault(f"decoder_{size}", values[f"encoder_{size}"])
+        if values.get("share_all_embeddings") or values.get("merge_src_tgt_embed"):
+            values["share_decoder_input_output_embed"] = True
 
     def __post_init__(self) -> None:
         for side in ("encoder", "decoder"):
@@ -95,7 +104,7 @@ class TransformerConfig(RuntimeConfig):
     @property
     def ties_output(self) -> bool:
         """Whether the output projection is the decoder's embedding."""
-        return self.share_all_embeddings or self.share_decoder_input_output_embed
+        return self.shares_input or self.share_decoder_input_output_embed
 
     @property
     def input_dim(self) -> int:

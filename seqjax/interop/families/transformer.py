@@ -71,11 +71,10 @@ def upgrade(state: State, config: TransformerConfig) -> tuple[State, Transformer
 
 def copies(config: TransformerConfig) -> Mapping[str, str]:
     """Tied embeddings, which fairseq writes under each of their names."""
-    shared = config.share_all_embeddings or config.merge_src_tgt_embed
+    shared = config.shares_input
     owner = "encoder.embed_tokens.weight" if shared else "decoder.embed_tokens.weight"
-    tied = config.share_all_embeddings or config.share_decoder_input_output_embed
     result = {"decoder.embed_tokens.weight": owner} if shared else {}
-    return {**result, _OUTPUT: owner} if tied else result
+    return {**result, _OUTPUT: owner} if config.ties_output else result
 
 
 def constants(config: TransformerConfig) -> State:
@@ -87,14 +86,9 @@ def constants(config: TransformerConfig) -> State:
 
 
 def derive(values: dict[str, Any], explicit: set[str]) -> None:
-    """The decoder's sizes follow the encoder's, one shared embedding implies the other, and
-    fairseq's translation models ignore `decoder_input_dim`."""
-    for size in ("embed_dim", "ffn_embed_dim"):
-        if f"encoder_{size}" in values:
-            values.setdefault(f"decoder_{size}", values[f"encoder_{size}"])
+    """What follows from other keys; fairseq's translation models ignore `decoder_input_dim`."""
+    TransformerConfig.follow(values)
     values.pop("decoder_input_dim", None)
-    if values.get("share_all_embeddings") or values.get("merge_src_tgt_embed"):
-        values["share_decoder_input_output_embed"] = True
 
 
 KEYS = ModelKeys(
