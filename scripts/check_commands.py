@@ -92,23 +92,46 @@ def differences(ours: list[str], recorded: list[str]) -> Iterator[tuple[str, str
         yield (line, "") if longer is ours else ("", line)
 
 
-def check(path: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Prints one line, and the first lines that differ."""
+class CommandError(Exception):
+    """Our command refused what fairseq's took."""
+
+
+def compare(path: pathlib.Path, folder: pathlib.Path) -> tuple[int, list[tuple[str, str]]]:
+    """The number of recorded lines, and those that are not the same (ours, fairseq's).
+
+    Raises:
+      CommandError: with what our command said.
+    """
     header, *recorded = path.read_text(encoding="utf-8").splitlines()
     words = shlex.split(header.removeprefix("#"))
     command = words[0].removeprefix("fairseq-").replace("-", "_")
-    name = str(path.relative_to(folder))
     try:
         ours = output(command, words[1:], recorded, folder)
     except (SystemExit, ValueError) as error:
+        raise CommandError(str(error)) from None
+    return len(recorded), list(differences(ours, recorded))
+
+
+def check(path: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Prints one line, and the first lines that differ."""
+    name = str(path.relative_to(folder))
+    try:
+        lines, wrong = compare(path, folder)
+    except CommandError as error:
         print(f"{name:58} FAILED: {error}", flush=True)
         return False
-    wrong = list(differences(ours, recorded))
     verdict = f"{len(wrong)} DIFFER" if wrong else "ok"
-    print(f"{name:58} {len(recorded):5} lines  {verdict}", flush=True)
+    print(f"{name:58} {lines:5} lines  {verdict}", flush=True)
     for mine, theirs in wrong[:3]:
         print(f"    ours    {mine[:150]}\n    fairseq {theirs[:150]}")
     return not wrong
+
+
+def recorded_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Files below `folder` that begin with a fairseq command."""
+    return sorted(
+        path for path in folder.rglob("*.txt")
+        if path.read_text(encoding="utf-8", errors="replace").startswith("# fairseq-"))
 
 
 def main() -> int:
@@ -117,9 +140,7 @@ def main() -> int:
     parser.add_argument("files", nargs="*", type=pathlib.Path,
                         help="default: all that begin with a command")
     args = parser.parse_args()
-    found = args.files or sorted(
-        path for path in args.folder.rglob("*.txt")
-        if path.read_text(encoding="utf-8", errors="replace").startswith("# fairseq-"))
+    found = args.files or recorded_files(args.folder)
     if not found:
         parser.error(f"{args.folder}: no file that begins with a fairseq command")
     return 0 if all([check(path, args.folder) for path in found]) else 1

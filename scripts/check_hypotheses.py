@@ -13,6 +13,7 @@ import argparse
 import json
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,15 +47,21 @@ def difference(found: list[Hypothesis], wanted: list[dict[str, Any]]) -> float:
     return worst
 
 
-def check(folder: pathlib.Path, data: pathlib.Path) -> bool:
-    """Prints a line per option set of one model; whether all is well."""
+def data_of(folder: pathlib.Path) -> pathlib.Path:
+    """The data folder beside a model's, by its dictionaries."""
     checkpoint = load_fairseq(folder / "checkpoint.pt")
+    joined = checkpoint.source_vocab_size == checkpoint.target_vocab_size
+    return folder.parent / ("data-bin.joined.de-en" if joined else "data-bin.de-en")
+
+
+def compare(folder: pathlib.Path) -> Iterator[tuple[str, float]]:
+    """The option sets of one model, and the largest difference of a score."""
+    checkpoint, data = load_fairseq(folder / "checkpoint.pt"), data_of(folder)
     model = models.build(
         checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
         target_vocab_size=checkpoint.target_vocab_size, compute_dtype=np.float32)
     source = IndexedDataset(data / "valid.de-en.de")
     target = IndexedDataset(data / "valid.de-en.en")
-    good = True
     for name, golden in json.loads((folder / "hypos.json").read_text()).items():
         if name in LEFT_OUT:
             continue
@@ -66,11 +73,7 @@ def check(folder: pathlib.Path, data: pathlib.Path) -> bool:
             plan=[range(len(ids))], numbers=ids)
         found = {ids[row]: h for part in parts
                  for row, h in zip(part.indices, part.hypotheses, strict=True)}
-        worst = max(difference(found[i], golden["hypos"][str(i)]) for i in ids)
-        good &= worst <= TOLERANCE
-        print(f"{folder.name:28} {name:20} {worst:.1e} {'ok' if worst <= TOLERANCE else 'DIFFERS'}",
-              flush=True)
-    return good
+        yield name, max(difference(found[i], golden["hypos"][str(i)]) for i in ids)
 
 
 def main() -> int:
@@ -81,10 +84,10 @@ def main() -> int:
     names = args.names or sorted(p.parent.name for p in args.folder.glob("*/hypos.json"))
     good = True
     for name in names:
-        sizes = load_fairseq(args.folder / name / "checkpoint.pt")
-        joined = sizes.source_vocab_size == sizes.target_vocab_size
-        good &= check(args.folder / name,
-                      args.folder / ("data-bin.joined.de-en" if joined else "data-bin.de-en"))
+        for options, worst in compare(args.folder / name):
+            good &= worst <= TOLERANCE
+            print(f"{name:28} {options:20} {worst:.1e} "
+                  f"{'ok' if worst <= TOLERANCE else 'DIFFERS'}", flush=True)
     return 0 if good else 1
 
 
