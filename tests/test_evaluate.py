@@ -32,7 +32,7 @@ def test_what_fairseq_validate_said(data, capsys):
 
 @pytest.mark.parametrize(("more", "message"), [
     (["--context-window", "4"], "--context-window: for language models"),
-    (["--subset", "nosuch"], "no split 'nosuch' of de-en"),
+    (["--subset", "nosuch"], r"nosuch\.de-en\.de\.bin: no such store"),
 ])
 def test_mistakes(data, more, message):
     with pytest.raises((ConfigError, FileNotFoundError), match=message):

@@ -36,14 +36,13 @@ def test_pair_prefixes(tmp_path) -> None:
         for lang in ("de", "en"):
             store(tmp_path / f"{split}.de-en.{lang}")
     stem = str(tmp_path / "train.de-en.")
-    one = [(stem + "de", stem + "en")]
-    assert folder.pair_prefixes(tmp_path, "train", source="de", target="en") == one
+    assert folder.pair_prefixes(tmp_path, "train", source="de", target="en") == [stem]
     both = folder.pair_prefixes(tmp_path, "train", source="de", target="en", combine=True)
-    assert both == [*one, (str(tmp_path / "train1.de-en.de"), str(tmp_path / "train1.de-en.en"))]
+    assert both == [stem, str(tmp_path / "train1.de-en.")]
     # The other direction reads the same files.
-    assert folder.pair_prefixes(tmp_path, "train", source="en", target="de") == [
-        (stem + "en", stem + "de")
-    ]
+    assert folder.pair_prefixes(tmp_path, "train", source="en", target="de") == [stem]
+    (tmp_path / "valid.de-en.en.bin").unlink()  # a target may be missing
+    assert folder.pair_prefixes(tmp_path, "valid", source="de", target="en")
     (tmp_path / "valid.de-en.de.bin").unlink()
     with pytest.raises(FileNotFoundError, match=r"valid\.de-en\.de\.bin: no such store.*train1"):
         folder.pair_prefixes(tmp_path, "valid", source="de", target="en")

@@ -13,7 +13,8 @@ from tiny_run import raw_config, resolve, write_data
 from seqjax import models, tasks
 from seqjax.config import BatchingConfig, ConfigError, GenerationConfig
 from seqjax.data import pipeline, planning
-from seqjax.tasks.translation import packed_positions, previous_tokens
+from seqjax.models.protocol import segment_positions
+from seqjax.tasks.translation import previous_tokens
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_targets_are_shifted_as_fairseq_does():
     packed = jnp.array([[5, 6, 2, 7, 2, 1]])
     segments = jnp.array([[1, 1, 1, 2, 2, 0]])
     assert previous_tokens(packed, segments, pad=1, eos=2).tolist() == [[2, 5, 6, 2, 7, 1]]
-    assert packed_positions(segments).tolist() == [[0, 1, 2, 0, 1, 0]]
+    assert segment_positions(segments).tolist() == [[0, 1, 2, 0, 1, 0]]
 
 
 def test_packed_and_bucketed_batches_have_the_same_loss_and_gradients(task, model):

@@ -166,8 +166,10 @@ def store_name(split: str, *, source: str | None, target: str | None, lang: str 
 
 def pair_prefixes(
     folder: Path, split: str, *, source: str, target: str, combine: bool = False
-) -> list[tuple[str, str]]:
-    """Prefixes of the source and target stores of a split.
+) -> list[str]:
+    """`FOLDER/split.src-tgt.`, to which a language is added for the prefix of its store.
+
+    Only the source must be there: the target may be missing when it is to be made.
 
     Args:
       combine: also those of the further shards `split1`, `split2`, ...
@@ -177,11 +179,11 @@ def pair_prefixes(
     """
     folder = os.fspath(folder)
 
-    def find(shard: str) -> tuple[str, str] | None:
+    def find(shard: str) -> str | None:
         for first, second in ((source, target), (target, source)):
             stem = os.path.join(folder, f"{shard}.{first}-{second}.")
-            if indexed.exists(stem + source) and indexed.exists(stem + target):
-                return stem + source, stem + target
+            if indexed.exists(stem + source):
+                return stem
         return None
 
     return _shards(folder, split, find, f"{split}.{source}-{target}.{source}.bin", combine)

@@ -16,6 +16,7 @@ import numpy as np
 
 from seqjax.data import indexed
 from seqjax.data.epoch_plan import Lengths, Shape
+from seqjax.data.folder import pair_prefixes
 
 PAD, EOS = 1, 2
 """Ids of padding and end of sentence, the same in every fairseq dictionary."""
@@ -200,7 +201,9 @@ class PairDataset:
         Raises:
           FileNotFoundError: naming the files that were looked for.
         """
-        prefixes = _prefixes(os.fspath(folder), split, source_lang, target_lang, shards=shards)
+        prefixes = pair_prefixes(
+            folder, split, source=source_lang, target=target_lang, combine=shards
+        )
         sources = [indexed.IndexedDataset(p + source_lang) for p in prefixes]
         targets = [
             indexed.IndexedDataset(p + target_lang) for p in prefixes
@@ -304,24 +307,3 @@ def _side(data, *, repeat_first: int, truncate: int | None = None) -> Side | Non
     else:
         stores = [MemoryStore(data)]
     return Side(stores, repeat_first=repeat_first, truncate=truncate)
-
-
-def _prefixes(folder: str, split: str, source: str, target: str, *, shards: bool) -> list[str]:
-    """`FOLDER/split.src-tgt.` of every shard, in fairseq's order of looking."""
-    found: list[str] = []
-    while True:
-        name = f"{split}{len(found) or ''}"
-        tried = [os.path.join(folder, f"{name}.{a}-{b}.") for a, b in
-                 ((source, target), (target, source))]
-        prefix = next((p for p in tried if indexed.exists(p + source)), None)
-        if prefix is None:
-            break
-        found.append(prefix)
-        if not shards:
-            break
-    if not found:
-        raise FileNotFoundError(
-            f"no split {split!r} of {source}-{target} in {folder}: looked for "
-            f"{tried[0]}{source}.idx and {tried[1]}{source}.idx"
-        )
-    return found

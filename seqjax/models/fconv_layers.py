@@ -17,9 +17,9 @@ from flax import struct
 
 from seqjax.models.attention import MASKED
 from seqjax.models.fconv_config import ConvSpec
-from seqjax.models.layers import dropout, linear, segment_positions
+from seqjax.models.layers import dropout, linear
 from seqjax.models.parameters import Param, constant, initialise, normal, zero_row
-from seqjax.models.protocol import Params
+from seqjax.models.protocol import Params, segment_positions
 from seqjax.models.windows import windows
 
 PAD = 1

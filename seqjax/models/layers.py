@@ -207,11 +207,3 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
         "linear": lambda x: x,
         "swish": jax.nn.silu,
     }[name]
-
-
-def segment_positions(segments: jax.Array) -> jax.Array:
-    """0-based position of every token in its own segment; `segments` [B, T]."""
-    index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
-    previous = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    starts = jnp.where(segments != previous, index, 0)
-    return index - jax.lax.cummax(starts, axis=1)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 Params = Any
@@ -174,3 +175,11 @@ class LanguageModel(Protocol):
 
     @property
     def max_target_positions(self) -> int: ...
+
+
+def segment_positions(segments: jax.Array) -> jax.Array:
+    """0-based position of every token in its own segment; `segments` [B, T]."""
+    index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
+    previous = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    starts = jnp.where(segments != previous, index, 0)
+    return index - jax.lax.cummax(starts, axis=1)

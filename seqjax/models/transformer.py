@@ -24,11 +24,10 @@ from seqjax.models.layers import (
     activation,
     dropout,
     embedding_init,
-    segment_positions,
     sinusoid_table,
     xavier_uniform,
 )
-from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights
+from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights, segment_positions
 from seqjax.models.transformer_config import RuntimeConfig, TransformerConfig
 
 

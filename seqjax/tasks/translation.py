@@ -19,7 +19,7 @@ from seqjax.data import folder, pairs, tokenizers
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.losses.base import LossOutput
 from seqjax.losses.cross_entropy import cross_entropy
-from seqjax.models.protocol import EncoderDecoder, Params
+from seqjax.models.protocol import EncoderDecoder, Params, segment_positions
 from seqjax.tasks import assets
 from seqjax.tasks.judging import Judge
 
@@ -173,7 +173,7 @@ class TranslationTask:
         sentences = positions = None
         if segments is not None:
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
-            positions = packed_positions(segments)
+            positions = segment_positions(segments)
         return cross_entropy(
             features.hidden, features.projection, features.project, target,
             config=self.loss_config, pad=model.pad, positions=positions, sentences=sentences,
@@ -242,10 +242,3 @@ def previous_tokens(
         before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)))
         shifted = jnp.where(segments != before, eos, shifted)
     return jnp.where(target == pad, pad, shifted)
-
-
-def packed_positions(segments: jax.Array) -> jax.Array:
-    """[B, T]: 0-based position of each token in its segment."""
-    index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
-    before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-    return index - jax.lax.cummax(jnp.where(segments != before, index, 0), axis=1)
