@@ -12,6 +12,7 @@ import pytest
 
 from seqjax import models
 from seqjax.config import GenerationConfig
+from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder
 from seqjax.interop.fairseq_weights import load_fairseq
 
@@ -44,9 +45,37 @@ def test_hypotheses_are_fairseqs(goldens, name, options):
     found = Decoder(model, config).decode(
         params, sources, prefixes=[p[:config.prefix_size] for p in golden["prefixes"]],
         plan=[sorted(range(len(sources)), key=lambda i: -len(sources[i]))])
+    assert_same(found, hypos)
+
+
+def assert_same(found, hypos):
     for i, hypotheses in enumerate(found):
         wanted = hypos[str(i)]
+        if not wanted:  # fairseq stops where it keeps nothing that meets its constraints
+            continue
         assert [h.tokens.tolist() for h in hypotheses] == [w["tokens"] for w in wanted]
         for h, w in zip(hypotheses, wanted, strict=True):
             np.testing.assert_allclose(h.score, w["score"], rtol=0, atol=1e-4)
             np.testing.assert_allclose(h.positional_scores, w["positional"], rtol=0, atol=1e-4)
+
+
+GUIDED = ("ordered", "unordered", "ordered_narrow", "unordered_narrow", "ordered_wide",
+          "unordered_wide", "unordered_early_eos", "permitted", "permitted_narrow",
+          "permitted_wide")
+
+
+@pytest.mark.parametrize("name", ["prenorm_shared", "postnorm"])
+@pytest.mark.parametrize("options", GUIDED)
+def test_guided_hypotheses_are_fairseqs(goldens, name, options):
+    """Lexical constraints and permitted outputs."""
+    model, params, _ = recorded(goldens, name)
+    golden = json.loads((goldens / "hypos" / f"{name}_guided.json").read_text())
+    assert set(golden["sets"]) == set(GUIDED)
+    args = dict(golden["sets"][options]["args"])
+    order, permitted = args.pop("constraints", None), args.pop("permitted", False)
+    config = GenerationConfig(**{"max_len_b": golden["max_len_b"], **args})
+    demands = {"allowed": TokenTrie(golden["outputs"])} if permitted else {
+        "constraints": golden["phrases"], "constraint_order": order}
+    found = Decoder(model, config).decode(
+        params, [np.array(s) for s in golden["sources"]], **demands)
+    assert_same(found, golden["sets"][options]["hypos"])
