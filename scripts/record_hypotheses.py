@@ -4,14 +4,16 @@ Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither
 
     python scripts/record_hypotheses.py tests/goldens/transformer tests/goldens/hypos
 
-For each model of CASES writes NAME.json, and NAME_guided.json with lexical constraints and
-permitted outputs: the sources, and per option set its arguments and,
+For each model of CASES writes NAME.json: the sources, and per option set its arguments and,
 for each sentence, hypotheses with tokens (eos included), score and positional scores
 (natural logarithm). The batch holds all sentences, longest first, as fairseq collates them.
+NAME_guided.json has the same, sentence by sentence, with lexical constraints, permitted
+outputs and a language model, NAME_lm.npz, whose weights are drawn at random.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import pathlib
 import sys
@@ -22,6 +24,7 @@ import torch
 from fairseq import checkpoint_utils, search
 from fairseq.data import Dictionary
 from fairseq.models.transformer import TransformerModel
+from fairseq.models.transformer_lm import TransformerLanguageModel, base_lm_architecture
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq.token_generation_constraints import pack_constraints
 
@@ -51,8 +54,15 @@ GUIDED = {
     "unordered_early_eos": {"beam": 3, "constraints": "unordered", "min_len": 0},
     "permitted": {"beam": 4, "nbest": 4, "permitted": True},
     "permitted_narrow": {"beam": 1, "permitted": True, "lenpen": 0.5},
+    "fusion": {"beam": 5, "nbest": 3, "lm_weight": 0.7},
+    "fusion_hot": {"beam": 4, "nbest": 2, "lm_weight": 1.5, "temperature": 1.5, "lenpen": 0.5},
     "permitted_wide": {"beam": 8, "nbest": 8, "permitted": True, "max_len_b": 6},
 }
+LANGUAGE_MODEL = {
+    "decoder_embed_dim": 8, "decoder_input_dim": 8, "decoder_output_dim": 8,
+    "decoder_ffn_embed_dim": 8, "decoder_layers": 1, "decoder_attention_heads": 2,
+    "share_decoder_input_output_embed": True, "tokens_per_sample": 64,
+    "decoder_normalize_before": True}
 MAX_LEN_B = 12
 LENGTHS = (9, 4, 12, 7, 2, 7)
 
@@ -112,8 +122,8 @@ def generate(model: torch.nn.Module, target: Dictionary, args: dict, sources: li
         max_len_b=args.get("max_len_b", MAX_LEN_B), min_len=args.get("min_len", 1),
         normalize_scores=not args.get("unnormalized", False), len_penalty=args.get("lenpen", 1.0),
         unk_penalty=args.get("unkpen", 0.0), temperature=args.get("temperature", 1.0),
-        match_source_len=args.get("match_source_len", False),
-        search_strategy=strategy(target, args))
+        match_source_len=args.get("match_source_len", False), lm_model=args.get("lm_model"),
+        lm_weight=args.get("lm_weight", 1.0), search_strategy=strategy(target, args))
     sample = {"id": torch.tensor(order), "net_input": {
         "src_tokens": torch.tensor(tokens),
         "src_lengths": torch.tensor([len(sources[i]) for i in order])}}
@@ -129,6 +139,21 @@ def generate(model: torch.nn.Module, target: Dictionary, args: dict, sources: li
         "positional": [float(f"{p:.7g}") for p in h["positional_scores"].tolist()]}
     return {str(i): [plain(h) for h in hypotheses[:args.get("nbest", 1)]]
             for i, hypotheses in zip(order, found, strict=True)}
+
+
+def language_model(target: Dictionary) -> torch.nn.Module:
+    """A language model with random weights."""
+    args = argparse.Namespace(**LANGUAGE_MODEL, max_target_positions=64)
+    base_lm_architecture(args)
+
+    class Task:
+        source_dictionary = target_dictionary = output_dictionary = target
+
+    torch.manual_seed(3)
+    model = TransformerLanguageModel.build_model(args, Task)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
+    return model.eval()
 
 
 def demands(rng: np.random.Generator, words: int) -> tuple[list, list]:
@@ -177,9 +202,12 @@ def main() -> None:
         (out / f"{name}.json").write_text(text.replace('}, {', '},\n{') + "\n")
         print(out / f"{name}.json", len(text))
         phrases, outputs = demands(rng, len(target))
-        guided = {}
+        guided, lm = {}, language_model(target)
+        np.savez(out / f"{name}_lm.npz", about=json.dumps(LANGUAGE_MODEL),
+                 **{k: v.numpy() for k, v in lm.state_dict().items()})
         for key, args in GUIDED.items():
             used = {**args, "permitted": follower(outputs)} if "permitted" in args else args
+            used = {**used, "lm_model": lm} if "lm_weight" in args else used
             used = {"max_len_b": 4 * MAX_LEN_B, **used}
             hypos = {str(i): guided_hypotheses(model, target, used, sources[i], phrases[i])
                      for i in range(len(sources))}

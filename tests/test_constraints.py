@@ -104,10 +104,9 @@ def check(config, order, *, rng, count=5, model=MODEL, params=PARAMS):
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("options", [
-    dict(beam=1), dict(beam=2, nbest=2), dict(beam=4, nbest=4), dict(beam=5, lenpen=0.5),
-    dict(beam=10, nbest=10), dict(beam=3, nbest=3, min_len=0),
-    dict(beam=4, nbest=4, no_repeat_ngram_size=2, unkpen=0.5),
-    dict(beam=5, nbest=5, max_len_a=0.5, max_len_b=12, temperature=1.4),
+    dict(beam=1), dict(beam=3, nbest=3, min_len=0), dict(beam=10, nbest=10),
+    dict(beam=5, nbest=5, lenpen=0.5, no_repeat_ngram_size=2, unkpen=0.5, max_len_a=0.5,
+         max_len_b=12, temperature=1.4),
 ], ids=lambda o: " ".join(o))
 def test_outputs_are_the_references(options, order):
     config = GenerationConfig(**{"max_len_b": 20, **options})
@@ -117,7 +116,7 @@ def test_outputs_are_the_references(options, order):
 @pytest.mark.parametrize("order", ORDERS)
 def test_other_models(order):
     rng = np.random.default_rng(8)
-    for trial, (kind, bias) in enumerate([(ToyModel, 3.0), (RecurrentToy, 0.0), (ToyModel, -2.0)]):
+    for trial, (kind, bias) in enumerate([(ToyModel, 3.0), (RecurrentToy, -1.0)]):
         model = kind(eos_bias=bias, sharpness=float(rng.choice([0.5, 4.0])))
         check(GenerationConfig(beam=4, nbest=4, max_len_b=16), order, rng=rng, model=model,
               params=model.init(jax.random.key(trial)))

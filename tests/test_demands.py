@@ -17,7 +17,7 @@ from tiny_run import resolve, write_data
 
 import seqjax
 from seqjax import config as configuration
-from seqjax import generate, interactive, models, tasks
+from seqjax import convert, generate, interactive, models, tasks
 from seqjax.config import ConfigError
 from seqjax.tasks import demands
 from seqjax.training import checkpoints, optimizers, state
@@ -173,6 +173,19 @@ def test_a_language_model_is_added(run, capsys):
     assert same.translate(TEXTS, beam=3, max_len_b=8, lm_weight=weight) == [
         h[0].text for h in found]
     assert same.identity != seqjax.load(run / "run").identity
+
+
+def test_a_pt_is_a_language_model_too(run, tmp_path):
+    """With its dictionary beside it, or in the data folder."""
+    convert.main([str(run / "lm"), str(tmp_path / "lm.pt")])
+    shutil.copy(run / "data" / "dict.bb.txt", tmp_path / "dict.txt")
+    options = dict(beam=3, max_len_b=8, lm_weight=0.8)
+    expected = seqjax.load(run / "run", lm=run / "lm").translate(TEXTS, **options)
+    assert seqjax.load(run / "run", lm=tmp_path / "lm.pt").translate(TEXTS, **options) == expected
+    shutil.copytree(run / "data", tmp_path / "data")
+    shutil.move(tmp_path / "dict.txt", tmp_path / "data")
+    found = seqjax.load(run / "run", data=tmp_path / "data", lm=tmp_path / "lm.pt")
+    assert found.translate(TEXTS, **options) == expected
 
 
 def test_fusion_goes_with_constraints(run):

@@ -15,6 +15,7 @@ from seqjax.config import GenerationConfig
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder
 from seqjax.interop.fairseq_weights import load_fairseq
+from seqjax.interop.torch_writer import write_pt
 
 SETS = ("greedy", "beam", "lenpen", "lenpen_unkpen", "max_len", "min_len", "unnormalized",
         "temperature", "hot", "match_source_len", "diverse", "siblings", "prefix")
@@ -59,23 +60,41 @@ def assert_same(found, hypos):
             np.testing.assert_allclose(h.positional_scores, w["positional"], rtol=0, atol=1e-4)
 
 
+def language_model(path, folder):
+    with np.load(path) as file:
+        state = dict(file)
+    args = {"arch": "transformer_lm", "task": "language_modeling",
+            **json.loads(str(state.pop("about")))}
+    write_pt(folder / "lm.pt", {"args": args, "model": state})
+    checkpoint = load_fairseq(folder / "lm.pt")
+    size = checkpoint.target_vocab_size
+    return models.build(checkpoint.config, source_vocab_size=size, target_vocab_size=size,
+                        compute_dtype=jnp.float32), checkpoint.params
+
+
 GUIDED = ("ordered", "unordered", "ordered_narrow", "unordered_narrow", "ordered_wide",
           "unordered_wide", "unordered_early_eos", "permitted", "permitted_narrow",
-          "permitted_wide")
+          "permitted_wide", "fusion", "fusion_hot")
 
 
 @pytest.mark.parametrize("name", ["prenorm_shared", "postnorm"])
 @pytest.mark.parametrize("options", GUIDED)
-def test_guided_hypotheses_are_fairseqs(goldens, name, options):
-    """Lexical constraints and permitted outputs."""
+def test_guided_hypotheses_are_fairseqs(goldens, tmp_path, name, options):
+    """Lexical constraints, permitted outputs, and fusion with a language model."""
     model, params, _ = recorded(goldens, name)
     golden = json.loads((goldens / "hypos" / f"{name}_guided.json").read_text())
     assert set(golden["sets"]) == set(GUIDED)
     args = dict(golden["sets"][options]["args"])
     order, permitted = args.pop("constraints", None), args.pop("permitted", False)
     config = GenerationConfig(**{"max_len_b": golden["max_len_b"], **args})
-    demands = {"allowed": TokenTrie(golden["outputs"])} if permitted else {
-        "constraints": golden["phrases"], "constraint_order": order}
-    found = Decoder(model, config).decode(
+    demands, lm = {}, None
+    if permitted:
+        demands = {"allowed": TokenTrie(golden["outputs"])}
+    elif order:
+        demands = {"constraints": golden["phrases"], "constraint_order": order}
+    if config.lm_weight:
+        lm, lm_params = language_model(goldens / "hypos" / f"{name}_lm.npz", tmp_path)
+        params = [params, lm_params]
+    found = Decoder(model, config, language_model=lm).decode(
         params, [np.array(s) for s in golden["sources"]], **demands)
     assert_same(found, golden["sets"][options]["hypos"])
