@@ -30,6 +30,9 @@ TRAIN = ("--task translation -s de -t en --optimizer adam --adam-betas (0.9,0.98
          " --max-tokens 900 --update-freq 2 --clip-norm 0.5 --seed 3 --cpu --num-workers 0"
          " --no-epoch-checkpoints --disable-validation --log-format json --log-interval 1")
 DECODE = "--gen-subset test --cpu --max-tokens 500 --beam 4 --max-len-b 30"
+PHRASES = ("\tthe children of Israel\tGod", "", "\tw@@ en@@ t ou@@ t\tw@@ en@@ t",
+           "\tunheard-of\tand the\tand", "\tJes@@ us")
+"""What follows the sources in constrained decoding."""
 GENERATE = {
     "generate": "--nbest 2 --remove-bpe --required-batch-size-multiple 1",
     "generate_multiple": "--lenpen 0.6 --required-batch-size-multiple 2",
@@ -54,6 +57,19 @@ def logged(text: str) -> list[dict[str, str]]:
     return [json.loads(x) for x in re.findall(r"\| (?:train_inner|valid) \| (\{.*\})", text)]
 
 
+def record_constraints(data: str, out: pathlib.Path, sources: list[str]) -> None:
+    """Constrained decoding, in order and in any order."""
+    lines = [source + phrases for source, phrases in zip(sources, PHRASES, strict=True)]
+    for order in ("ordered", "unordered"):
+        options = ("--beam 6 --max-len-b 40 --cpu --buffer-size 3 --max-tokens 300"
+                   f" --constraints {order}")
+        text = run("interactive", data, "--path", str(out / "model.pt"), *options.split(),
+                   stdin="\n".join(lines) + "\n")
+        kept = [x for x in text.splitlines() if x[:2] in ("S-", "W-", "C-", "H-", "D-", "P-")]
+        name = f"interactive_constraints_{order}.txt"
+        (out / name).write_text("\n".join([f"# {options}", *kept]) + "\n")
+
+
 def main() -> None:
     data, out = sys.argv[1], pathlib.Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
@@ -76,6 +92,7 @@ def main() -> None:
     text = run("interactive", data, *path, *options.split(), stdin="\n".join(sources) + "\n")
     kept = [x for x in text.splitlines() if x[:2] in ("S-", "W-", "H-", "D-", "P-")]
     (out / "interactive.txt").write_text("\n".join([f"# {options}", *kept]) + "\n")
+    record_constraints(data, out, sources)
     options = "--valid-subset valid --max-tokens 700 --log-format json --cpu --task translation"
     options += " --required-batch-size-multiple 1"
     found = run("validate", data, *path, *options.split())

@@ -209,6 +209,8 @@ class GenerationConfig:
     lenpen: float = 1.0
     unkpen: float = 0.0
     temperature: float = 1.0
+    lm_weight: float = 0.0
+    """What log-probabilities of a language model are multiplied by (with `--lm-path`)."""
     unnormalized: bool = False
     """Do not divide scores by length."""
     match_source_len: bool = False

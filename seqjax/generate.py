@@ -43,6 +43,8 @@ class Job:
     prefixes: list[np.ndarray] | None = None
     batches: list[list[int]] | None = None
     """fairseq's batches, where results depend on them."""
+    constraints: list[list[str]] | None = None
+    """Phrases that the outputs of each input must contain."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -69,6 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     group.add_argument("--required-batch-size-multiple", type=int, default=8, metavar="N",
                        help="of fairseq's batches, in whose order is printed (default 8)")
     add_search_flags(parser)
+    add_demand_flags(parser)
     args = parser.parse_args(arguments)
     args.format = args.format or "text"
     _check_flags(args, parser)
@@ -86,6 +89,12 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     if args.input is not None and args.score_reference:
         parser.error("--score-reference needs targets: --data FOLDER instead of --input "
                      "(seqjax.load(...).score takes texts)")
+    if args.constraints and args.input is None:
+        parser.error("--constraints needs --input: phrases follow the source, after tabs")
+    if args.score_reference and (args.constraints or args.allowed_outputs or args.lm_path):
+        parser.error("--score-reference searches nothing: leave out --constraints, "
+                     "--allowed-outputs and --lm-path")
+    check_demand_flags(args, parser)
     if args.scoring and (args.format != "fairseq" or args.input is not None):
         parser.error("--scoring is for --data with --format fairseq; python -m seqjax.score "
                      "judges files of text")
@@ -117,6 +126,48 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     cli.add_fields(group, GenerationConfig)
 
 
+def add_demand_flags(parser: argparse.ArgumentParser) -> None:
+    """What outputs must be like, and what else scores them; shared with
+    `seqjax.interactive`."""
+    group = parser.add_argument_group("demands")
+    group.add_argument("--constraints", nargs="?", const="ordered",
+                       choices=("ordered", "unordered"),
+                       help="outputs contain the phrases that follow the source in each line, "
+                            "after tabs: in that order (default), or in any")
+    group.add_argument("--allowed-outputs", metavar="FILE",
+                       help="outputs are lines of this file")
+    group.add_argument("--lm-path", metavar="PATH",
+                       help="language model, with the same target vocabulary, whose "
+                            "log-probabilities times --lm-weight are added")
+
+
+def check_demand_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuses flags that do not go together."""
+    if args.constraints and args.allowed_outputs:
+        parser.error("--constraints and --allowed-outputs exclude each other: keep one")
+    if args.lm_path and not hasattr(args, "lm_weight"):
+        parser.error("--lm-path needs --lm-weight: its default, 0, changes nothing")
+
+
+def demands_of(
+    args: argparse.Namespace, model: Any, constraints: list[list[str]] | None
+) -> dict[str, Any]:
+    """What `stream` and `generate` take of these flags."""
+    found: dict[str, Any] = {}
+    if constraints is not None:
+        found |= {"constraints": constraints, "constraint_order": args.constraints}
+    if args.allowed_outputs:
+        lines = _read_input(args.allowed_outputs)
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                raise ConfigError(f"{args.allowed_outputs}: line {number} is empty; each line is "
+                                  "one permitted output")
+        if not lines:
+            raise ConfigError(f"{args.allowed_outputs}: empty, so no output is permitted")
+        found["allowed"] = model.trie(lines)
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     if args.output != "-":
@@ -128,9 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from seqjax import hub  # JAX is imported once the cheap checks have passed
 
     model = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
-                     bpe=args.bpe, tokenizer=args.tokenizer)
+                     bpe=args.bpe, tokenizer=args.tokenizer, lm=args.lm_path)
     options = cli.given_fields(args, GenerationConfig)
-    job = _text_job(texts) if texts is not None else _data_job(args, model)
+    job = _text_job(args, texts) if texts is not None else _data_job(args, model)
+    demands = demands_of(args, model, job.constraints)
     decoder = model.decoder(**options)
     decoder.check_sources([len(model.source_ids(x)) for x in job.inputs])
     journal = None
@@ -139,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         journal = Journal.open(args, model, job, options)
     try:
         results = (_score(model, job) if args.score_reference
-                   else _decode(model, job, options, journal))
+                   else _decode(model, job, {**options, **demands}, journal))
     finally:
         if journal is not None:
             journal.close()
@@ -157,8 +209,13 @@ def _read_input(path: str) -> list[str]:
     return list(sources.iterate_lines([path]))
 
 
-def _text_job(texts: list[str]) -> Job:
-    return Job(inputs=texts, order=range(len(texts)))
+def _text_job(args: argparse.Namespace, texts: list[str]) -> Job:
+    from seqjax.tasks import demands
+
+    constraints = None
+    if args.constraints:
+        texts, constraints = demands.split_lines(texts)
+    return Job(inputs=texts, order=range(len(texts)), constraints=constraints)
 
 
 def _data_job(args: argparse.Namespace, model: Any) -> Job:
@@ -266,7 +323,16 @@ def _fingerprint(args: argparse.Namespace, model: Any, job: Job, options: dict) 
         "which": args.which, "model": model.identity, "dtype": args.dtype,
         "options": {k: options[k] for k in sorted(options)},
     }
+    if job.constraints is not None:
+        about["constraints"] = [args.constraints, _digest(json.dumps(job.constraints).encode())]
+    if args.allowed_outputs:
+        with open(args.allowed_outputs, "rb") as file:
+            about["allowed"] = _digest(file.read())
     return json.dumps(about, sort_keys=True, default=str)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _decode(
@@ -278,6 +344,8 @@ def _decode(
     progress = cli.Progress(len(job.inputs), unit="sentences", done=len(found))
     if job.batches is not None:
         options = {**options, "plan": job.batches}
+    if job.constraints is not None:
+        options = {**options, "constraints": [job.constraints[i] for i in todo]}
     stream = model.stream(
         [job.inputs[i] for i in todo], numbers=todo,
         prefixes=None if job.prefixes is None else [job.prefixes[i] for i in todo], **options
@@ -316,7 +384,8 @@ def _render(
         for index, hypotheses in enumerate(results):
             source = job.inputs[index]
             text = source if isinstance(source, str) else model.task.decode_source(source)
-            yield json.dumps({"id": index, "source": text, "hypotheses": hypotheses},
+            asked = {} if job.constraints is None else {"constraints": job.constraints[index]}
+            yield json.dumps({"id": index, "source": text, **asked, "hypotheses": hypotheses},
                              ensure_ascii=False)
     else:
         for index in job.order:
@@ -324,6 +393,7 @@ def _render(
             yield from fairseq_output.sentence_lines(
                 model.task, index, job.inputs[index], reference, results[index],
                 post_process=args.post_process,
+                constraints=None if job.constraints is None else job.constraints[index],
             )
         if job.references is not None:
             yield fairseq_output.final_line(

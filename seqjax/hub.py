@@ -6,6 +6,7 @@
     m.generate(["Battery level"], beam=5, nbest=5)        # lists of Hypothesis
     m.score(["Battery level"], ["Batteriestand"])         # one Hypothesis a pair
     m.log_probs([[8, 15, 2]], [[2, 31]])                  # [1, 2, V]
+    m.generate(["Battery level"], constraints=[["Akku"]])  # outputs that contain phrases
 
 Inputs of any number and length are sorted, batched and put back in order inside; results
 do not depend on the batching.
@@ -26,11 +27,14 @@ import numpy as np
 from seqjax import config as configuration
 from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError, GenerationConfig
+from seqjax.data import folder
 from seqjax.generation import hypothesis
+from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder, Prepared
 from seqjax.generation.scoring import Scorer
 from seqjax.interop import fairseq_files
+from seqjax.tasks import demands
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.training import checkpoints, compilation
 
@@ -58,6 +62,7 @@ def load(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *,
     data: str | os.PathLike[str] | None = None, which: str = "best", dtype: str = "auto",
     bpe: str | None = None, tokenizer: str | None = None,
+    lm: str | os.PathLike[str] | LanguageModel | None = None,
 ) -> Any:
     """A trained model, ready to use: a `Translator`, or a `LanguageModel`.
 
@@ -73,11 +78,14 @@ def load(
       dtype: of matrix products: `float32`, `bfloat16`, or `auto` (float32 on a CPU).
       bpe, tokenizer: of a `.pt`: fairseq's names of its subword model and tokenizer, where
         it does not say them itself (`bpe="fastbpe", tokenizer="moses"`).
+      lm: a language model with the same target vocabulary, loaded or where it is, whose
+        log-probabilities times `lm_weight` searches add (fairseq's `--lm-path`).
 
     Raises:
       seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`.
       ConfigError: the members of an ensemble have different vocabularies; a model, task
-        or tokenizer that seqjax does not have; no dictionaries, or those of another model.
+        or tokenizer that seqjax does not have; no dictionaries, or those of another model;
+        an `lm` that is none, or whose vocabulary is another.
     """
     paths = _paths(path)
     if (bpe or tokenizer) and not any(map(fairseq_files.is_pt, paths)):
@@ -91,11 +99,41 @@ def load(
         if other.target_vocab != task.target_vocab or other.source_vocab != task.source_vocab:
             raise ConfigError(f"{name}: its vocabularies are not those of {paths[0]}")
     kind = LanguageModel if isinstance(task, LanguageModelingTask) else Translator
-    return kind(
+    model = kind(
         task=task, config=config, models=tuple(m for *_, m, _ in members),
         params=tuple(p for *_, p in members),
         identity=" ".join(_identity(p, which) for p in paths),
     )
+    if lm is None:
+        return model
+    if not isinstance(lm, LanguageModel):
+        lm = _load_lm(os.fspath(lm), data=data, which=which, dtype=dtype)
+    return _fused(model, lm, name=paths[0])
+
+
+def _load_lm(path: str, *, data: Any, which: str, dtype: str) -> Any:
+    """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
+    place = None
+    if data is not None and fairseq_files.is_pt(path):
+        place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
+    return load(path, data=place, which=which, dtype=dtype)
+
+
+def _fused(model: Any, lm: Any, *, name: str) -> Translator:
+    """A translator that searches with a language model."""
+    about = getattr(lm, "identity", lm)
+    if not isinstance(model, Translator):
+        raise ConfigError(f"{name}: is a language model itself, and takes no lm: several of "
+                          "them, joined by colons, make an ensemble")
+    if not isinstance(lm, LanguageModel) or len(lm.models) != 1:
+        raise ConfigError(f"lm: {about} is not one language model")
+    ours, theirs = model.task.target_vocab, lm.task.target_vocab
+    if ours != theirs:
+        raise ConfigError(
+            f"lm: the vocabulary of {about} ({len(theirs)} entries) is not the target vocabulary "
+            f"of {name} ({len(ours)} entries); train it on text that was preprocessed with "
+            "that model's dictionary (--srcdict)")
+    return dataclasses.replace(model, lm=lm, identity=f"{model.identity} lm={about}")
 
 
 def _paths(path: Any) -> list[str]:
@@ -141,6 +179,8 @@ class Translator:
     params: tuple[Any, ...]
     identity: str = ""
     """Which checkpoints these are."""
+    lm: LanguageModel | None = None
+    """What searches add `lm_weight` times the log-probabilities of."""
     _decoders: dict[GenerationConfig, Decoder] = dataclasses.field(default_factory=dict, repr=False)
 
     def translate(self, texts: str | Sequence[str], **options: Any) -> Any:
@@ -166,7 +206,8 @@ class Translator:
         Args:
           inputs: texts, or lists of source ids that end in eos.
           prefixes: what each output must begin with: texts, or ids without eos.
-          **options: fields of `GenerationConfig`.
+          **options: fields of `GenerationConfig`, and `constraints`, `allowed` or
+            `prefix_allowed_tokens_fn` as `stream` takes them.
 
         Raises:
           ConfigError: an unknown option, or options that contradict each other.
@@ -180,7 +221,9 @@ class Translator:
     def stream(
         self, inputs: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
         numbers: Sequence[int] | None = None, plan: Sequence[Sequence[int]] | None = None,
-        **options: Any,
+        constraints: Sequence[Sequence[Input]] | None = None, constraint_order: str = "ordered",
+        allowed: TokenTrie | Sequence[TokenTrie] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokens | None = None, **options: Any,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """As `generate`, one input at a time as batches finish, with its place in `inputs`.
 
@@ -188,6 +231,14 @@ class Translator:
           numbers: what each input's random samples depend on (default: its place).
           plan: places of the inputs that share a batch (default: those of like length);
             results depend on it with `padded_source_len` only.
+          constraints: for each input the phrases that its outputs must contain: texts, or
+            ids without eos. Where none can be found, the hypothesis is a lone eos of score
+            -inf.
+          constraint_order: `ordered`: in the order given; `unordered`: in any.
+          allowed: permitted outputs (see `trie`), for all inputs or for each of them.
+          prefix_allowed_tokens_fn: (number of the input, ids so far from bos on) -> ids
+            that may come next, as fairseq's; asked on the host for every hypothesis at
+            every step, so slower than `allowed` by far.
         """
         if isinstance(inputs, str):
             raise TypeError("inputs: give a list of texts (or use translate for one text)")
@@ -198,10 +249,17 @@ class Translator:
             starts = [self.task.encode_target(p)[:-1] if isinstance(p, str) else np.asarray(p)
                       for p in prefixes]
         for part in decoder.stream(
-            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, plan=plan
+            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, plan=plan,
+            constraints=None if constraints is None else demands.phrase_ids(self.task, constraints),
+            constraint_order=constraint_order, allowed=allowed,
+            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
         ):
             for index, hypotheses in zip(part.indices, part.hypotheses, strict=True):
                 yield index, [_with_text(self.task, h) for h in hypotheses]
+
+    def trie(self, outputs: Sequence[Input]) -> TokenTrie:
+        """Permitted outputs, for `allowed`: texts, or lists of ids that end in eos."""
+        return demands.trie_of(self.task, outputs)
 
     def score(self, sources: Sequence[Input], targets: Sequence[Input]) -> list[Hypothesis]:
         """How probable each target is, teacher-forced; `score` is the mean per token.
@@ -259,7 +317,8 @@ class Translator:
         settings = configuration.build(GenerationConfig, {**plain, **options}, "generation")
         if settings not in self._decoders:
             self._decoders[settings] = Decoder(
-                self.models, settings, unk=self.task.target_vocab.unk
+                self.models, settings, unk=self.task.target_vocab.unk,
+                language_model=None if self.lm is None else self.lm.models[0],
             )
         return self._decoders[settings]
 
@@ -277,7 +336,8 @@ class Translator:
 
     def _prepared(self, decoder: Decoder) -> Prepared:
         if "_weights" not in self.__dict__:
-            self._weights = decoder.prepare(self.params)
+            fused = () if self.lm is None else self.lm.params
+            self._weights = decoder.prepare((*self.params, *fused))
         return self._weights
 
     def source_ids(self, x: Input) -> np.ndarray:
@@ -333,26 +393,38 @@ class LanguageModel:
 
     def stream(
         self, prompts: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
-        numbers: Sequence[int] | None = None, **options: Any,
+        numbers: Sequence[int] | None = None, constraints: None = None,
+        allowed: TokenTrie | Sequence[TokenTrie] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokens | None = None, **options: Any,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """As `generate`, one prompt at a time as batches finish, with its place.
 
         Args:
           numbers: what each prompt's random samples depend on (default: its place).
+          allowed, prefix_allowed_tokens_fn: as a `Translator` takes them; they must permit
+            the tokens of the prompts.
         """
         if isinstance(prompts, str):
             raise TypeError("prompts: give a list of texts (or use sample for one text)")
         if prefixes is not None:
             raise ConfigError("a language model's inputs are its prefixes; give no others")
+        if constraints is not None:
+            raise ConfigError("constraints are for translation; a language model takes none, "
+                              "as in fairseq")
         decoder = self.decoder(**options)
         starts = [self._prompt(p) for p in prompts]
         # As long as fairseq's source of a prompt, for limits that depend on it.
         sources = [np.concatenate([[self.task.first_token], p]) for p in starts]
         for part in decoder.stream(
-            self._prepared(decoder), sources, prefixes=starts, numbers=numbers
+            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, allowed=allowed,
+            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
         ):
             for index, found in zip(part.indices, part.hypotheses, strict=True):
                 yield index, [_with_text(self.task, h) for h in found]
+
+    def trie(self, outputs: Sequence[Input]) -> TokenTrie:
+        """Permitted outputs, prompts included, for `allowed`: texts, or ids that end in eos."""
+        return demands.trie_of(self.task, outputs)
 
     def score(self, texts: Sequence[Input]) -> list[Hypothesis]:
         """How probable each text is, its final eos left out as in fairseq; `score` is the

@@ -14,7 +14,14 @@ from typing import Any, TextIO
 
 from seqjax import cli
 from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generate import add_line_flags, add_model_flags, add_search_flags
+from seqjax.generate import (
+    add_demand_flags,
+    add_line_flags,
+    add_model_flags,
+    add_search_flags,
+    check_demand_flags,
+    demands_of,
+)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -27,10 +34,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--buffer-size", type=int, default=1,
                         help="read this many lines before translating them together")
     parser.add_argument("--format", choices=("text", "fairseq"), default="text",
-                        help="text: the translation alone. fairseq: S-, W-, H-, D- and P- lines")
+                        help="text: the translation alone. fairseq: S-, W-, C-, H-, D- and P- "
+                             "lines")
     add_line_flags(parser)
     add_search_flags(parser)
-    return parser.parse_args(arguments)
+    add_demand_flags(parser)
+    args = parser.parse_args(arguments)
+    check_demand_flags(args, parser)
+    return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -52,23 +63,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _translate_all(args: argparse.Namespace, file: TextIO, size: int) -> None:
     from seqjax import hub
+    from seqjax.tasks import demands
 
     model = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
-                     bpe=args.bpe, tokenizer=args.tokenizer)
+                     bpe=args.bpe, tokenizer=args.tokenizer, lm=args.lm_path)
     options = cli.given_fields(args, GenerationConfig)
     model.decoder(**options)  # contradictions show before the first line
+    asked = demands_of(args, model, None)
     if file.isatty():
         print("Type a sentence and press return; end with ctrl-d.", file=sys.stderr)
     number = 0
     for lines in _buffers(file, size):
+        constraints = None
+        if args.constraints:
+            lines, constraints = demands.split_lines(lines, first=number + 1)
+            asked = demands_of(args, model, constraints)
         begun = time.monotonic()
-        found = model.generate(lines, **options)
+        found = model.generate(lines, **options, **asked)
         seconds = time.monotonic() - begun
-        for line, hypotheses in zip(lines, found, strict=True):
+        for place, (line, hypotheses) in enumerate(zip(lines, found, strict=True)):
             if args.format == "text":
                 print(hypotheses[0].text, flush=True)
             else:
-                _print_fairseq(model, number, line, hypotheses, args, seconds / len(lines))
+                _print_fairseq(model, number, line, hypotheses, args, seconds / len(lines),
+                               None if constraints is None else constraints[place])
             number += 1
 
 
@@ -85,7 +103,7 @@ def _buffers(file: TextIO, size: int) -> Iterator[list[str]]:
 
 def _print_fairseq(
     model: Any, number: int, line: str, hypotheses: list[Any], args: argparse.Namespace,
-    seconds: float,
+    seconds: float, constraints: list[str] | None,
 ) -> None:
     from seqjax.interop import fairseq_output
 
@@ -93,7 +111,7 @@ def _print_fairseq(
               "positional_scores": h.positional_scores} for h in hypotheses]
     for text in fairseq_output.sentence_lines(
         model.task, number, line, None, plain, post_process=args.post_process,
-        timing=f"{seconds:.3f}\tseconds",
+        timing=f"{seconds:.3f}\tseconds", constraints=constraints,
     ):
         print(text, flush=True)
 

@@ -142,9 +142,10 @@ def test_ensembles_average_probabilities():
 def test_a_language_model_adds_its_log_probabilities(lm_weight, count):
     lm, lm_params = ToyLanguageModel(), MODEL.init(jax.random.key(4))
     models = [(MODEL, PARAMS), (MODEL, MODEL.init(jax.random.key(9)))][:count]
-    config = GenerationConfig(beam=4, nbest=4, max_len_b=10, temperature=1.3)
+    config = GenerationConfig(beam=4, nbest=4, max_len_b=10, temperature=1.3,
+                              lm_weight=lm_weight)
     sources = make_sources(np.random.default_rng(5), 4)
-    decoder = Decoder([m for m, _ in models], config, language_model=lm, lm_weight=lm_weight)
+    decoder = Decoder([m for m, _ in models], config, language_model=lm)
     results = decoder.decode([*(p for _, p in models), lm_params], sources)
     for source, found in zip(sources, results, strict=True):
         wanted = reference(source, config, models=models, lm_weight=lm_weight,

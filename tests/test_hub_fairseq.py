@@ -149,6 +149,21 @@ def test_what_fairseq_interactive_printed(data, tmp_path):
     check_lines("interactive.txt", found)
 
 
+@pytest.mark.parametrize("order", ["ordered", "unordered"])
+def test_what_fairseq_interactive_printed_with_constraints(data, tmp_path, order):
+    name = f"interactive_constraints_{order}.txt"
+    lines: list[str] = []
+    for line in (FOLDER / name).read_text().splitlines():
+        if line.startswith(("S-", "C-")):
+            text = line.partition("\t")[2]
+            lines += [text] if line.startswith("S-") else [f"{lines.pop()}\t{text}"]
+    (tmp_path / "in").write_text("\n".join(lines) + "\n")
+    found = printed(interactive.main, [
+        "--path", str(MODEL), "--data", str(data), "--format", "fairseq",
+        "--input", str(tmp_path / "in"), *options(name)])
+    check_lines(name, found)
+
+
 def test_generate_takes_text_with_the_dictionaries_of_a_folder(data, tmp_path):
     (tmp_path / "in").write_text("und er\n")
     found = printed(generate.main, ["--checkpoint", str(MODEL), "--data", str(data),

@@ -127,15 +127,17 @@ class SearchOptions:
 def options_of(
     config: GenerationConfig, *, pad: int, eos: int, unk: int, vocabulary: int,
     suppress: Sequence[int] = (), lm_weight: float | None = None,
+    strategy: Strategy | None = None,
 ) -> SearchOptions:
-    """The options of a configuration; the beam is at most the vocabulary less pad."""
+    """The options of a configuration; the beam is at most the vocabulary less pad. A
+    `strategy` replaces the configuration's."""
     check(config)
     return SearchOptions(
         rules=TokenRules(
             pad=pad, eos=eos, unk=unk, unkpen=config.unkpen, suppress=tuple(sorted(suppress)),
             min_len=config.min_len, match_source_len=config.match_source_len,
             no_repeat_ngram_size=config.no_repeat_ngram_size),
-        strategy=strategy_of(config), beam=min(config.beam, vocabulary - 1),
+        strategy=strategy or strategy_of(config), beam=min(config.beam, vocabulary - 1),
         vocabulary=vocabulary, temperature=config.temperature, lenpen=config.lenpen,
         unnormalized=config.unnormalized, lm_weight=lm_weight)
 
@@ -177,7 +179,7 @@ class Search:
         state = start_state(
             bos=sentences.bos, beam=self.options.beam, capacity=capacity,
             done=sentences.source_len == 0,
-            memory=self.options.strategy.start(source.shape[0]))
+            memory=self.options.strategy.start(sentences, beam=self.options.beam))
         return caches, state
 
     def _grow(
@@ -190,9 +192,11 @@ class Search:
 
     def _chunk(
         self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],
-        state: SearchState, stop: jax.Array,
+        state: SearchState, stop: jax.Array, tables: Any = None,
     ) -> tuple[tuple[Any, ...], SearchState]:
-        """Steps up to `stop` (at most the capacity), or until all is done."""
+        """Steps up to `stop` (at most the capacity), or until all is done; `tables` are what
+        the strategy knows of all sentences alike."""
+        sentences = dataclasses.replace(sentences, tables=tables)
         capacity = state.ancestors.shape[2]
         norms = jnp.asarray(self.options.norms(capacity))
 
@@ -234,7 +238,9 @@ class Search:
             temperature=self.options.temperature,
             lm_logits=None if lm_weight is None else logits[-1], lm_weight=lm_weight or 0.0)
         scores = self._without_repeats(scores, state, rules)
-        candidates, memory = self.options.strategy.select(
+        strategy = self.options.strategy
+        scores = strategy.restrict(scores, sentences, state)
+        candidates, memory = strategy.select(
             scores, rules, sentences, state.position, state.memory)
         count = candidates.scores.shape[1]
         worthless = None
@@ -245,6 +251,8 @@ class Search:
             norm=norms[state.position], memory=memory, worthless=worthless,
             existing=jnp.where(state.position == 0, min(count, self.options.vocabulary - 1),
                                count))
+        state = dataclasses.replace(state, memory=strategy.follow(
+            state.memory, sentences, parents=parents, tokens=state.tokens))
         caches = tuple(m.reorder(c, parents)
                        for m, c in zip(self.models, grown, strict=True))
         return caches, state

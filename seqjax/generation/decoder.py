@@ -15,14 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.config import GenerationConfig
+from seqjax.config import ConfigError, GenerationConfig
+from seqjax.generation.allowed import AllowedTokens, Questions, TokenTrie
 from seqjax.generation.beam_search import Search, capacities, options_of
+from seqjax.generation.constraints import Phrases
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
+from seqjax.generation.guides import Guide, guide_of
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.processors import Sentences
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
+from seqjax.generation.selection import Strategy
 from seqjax.models.protocol import EncoderDecoder, LanguageModel, Params
 
 
@@ -44,6 +48,20 @@ class Decoded:
     """For each of them at most `nbest`, best first."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    """One call of `Decoder.stream`, checked."""
+
+    prepared: Prepared
+    search: Search
+    guide: Guide
+    sources: list[np.ndarray]
+    prefixes: list[np.ndarray]
+    limits: np.ndarray
+    """Hypothesis tokens of each sentence at most, eos not counted."""
+    seeds: np.ndarray
+
+
 class Decoder:
     """Decodes with one model, or with several that vote (their probabilities averaged).
 
@@ -55,7 +73,7 @@ class Decoder:
         self, model: EncoderDecoder | Sequence[EncoderDecoder], config: GenerationConfig, *,
         unk: int = 3, bos: int | None = None, suppress: Sequence[int] = (),
         row_multiple: int = 1, sharding: jax.sharding.Sharding | None = None,
-        language_model: LanguageModel | None = None, lm_weight: float = 0.0,
+        language_model: LanguageModel | None = None,
     ):
         """
         Args:
@@ -67,9 +85,8 @@ class Decoder:
           row_multiple: rows of a batch are multiples of this.
           sharding: how arrays with a leading batch axis lie on the devices.
           language_model: its log-probabilities are added to the models' at every step
-            (shallow fusion, fairseq's `--lm-path`); it has the same target vocabulary, and
-            its parameters go last in what `prepare` takes.
-          lm_weight: what they are multiplied by.
+            times `config.lm_weight` (shallow fusion, fairseq's `--lm-path`); it has the
+            same target vocabulary, and its parameters go last in what `prepare` takes.
 
         Raises:
           ConfigError: options that no search can use, or that contradict each other.
@@ -78,15 +95,20 @@ class Decoder:
         if not self.models:
             raise ValueError("Decoder: no model was given")
         self.lm_weight = None
+        if language_model is None and config.lm_weight:
+            raise ConfigError(
+                f"generation.lm_weight: {config.lm_weight}, but no language model was given: "
+                "--lm-path on the command line, seqjax.load(..., lm=...) in Python")
         if language_model is not None:
             self.models = (*self.models, cast(EncoderDecoder, Continuation(language_model)))
-            self.lm_weight = lm_weight
+            self.lm_weight = config.lm_weight
         self.config = config
         self.unk, self.suppress = unk, tuple(suppress)
         self.pad, self.eos = self.models[0].pad, self.models[0].eos
         self.bos = self.eos if bos is None else bos
         self.row_multiple, self.sharding = row_multiple, sharding
-        self._search: Search | None = None
+        self._searches: dict[Strategy | None, Search] = {}
+        self._questions = Questions()
         self._prepare = jax.jit(
             lambda params: tuple(m.prepare(p) for m, p in zip(self.models, params, strict=True)))
         # Contradictions must show now; the vocabulary's size is known with the first parameters.
@@ -118,7 +140,7 @@ class Decoder:
     def decode(
         self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
         prefixes: Sequence[Any] | None = None,
-        plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
+        plan: Sequence[DecodingBatch | Sequence[int]] | None = None, **demands: Any,
     ) -> list[list[Hypothesis]]:
         """Hypotheses for every source, in the order of the sources.
 
@@ -128,13 +150,14 @@ class Decoder:
           prefixes: tokens that each output must begin with (empty: none).
           plan: batches to be decoded; None: batches of like lengths. Results do not depend
             on it, unless `padded_source_len` says so.
+          **demands: `constraints`, `allowed` and what else `stream` takes.
 
         Raises:
           ValueError: a source without tokens or over the model's limit, or limits that
             leave no room for an output; the message has the sentence's number, from 0.
         """
         out: list[list[Hypothesis]] = [[] for _ in sources]
-        for part in self.stream(params, sources, prefixes=prefixes, plan=plan):
+        for part in self.stream(params, sources, prefixes=prefixes, plan=plan, **demands):
             for index, found in zip(part.indices, part.hypotheses, strict=True):
                 out[index] = found
         return out
@@ -144,12 +167,26 @@ class Decoder:
         prefixes: Sequence[Any] | None = None,
         plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
         numbers: Sequence[int] | None = None,
+        constraints: Sequence[Phrases] | None = None, constraint_order: str = "ordered",
+        allowed: TokenTrie | Sequence[TokenTrie] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokens | None = None,
     ) -> Iterator[Decoded]:
         """As `decode`, some sentences at a time as they finish.
 
         Args:
           numbers: what the random samples of each source depend on (default: its place
             in `sources`).
+          constraints: for each source the phrases (ids without eos) that its outputs must
+            contain, perhaps none. Where that cannot be, there is no hypothesis.
+          constraint_order: `ordered`: in the order given; `unordered`: in any.
+          allowed: the only outputs that are permitted, for all sources or for each.
+          prefix_allowed_tokens_fn: says which tokens may come next, as fairseq's: called
+            with a source's number and one hypothesis's tokens (bos included), for every
+            hypothesis at every step, on the host. It must not use JAX.
+
+        Raises:
+          ConfigError: demands that exclude each other or an option.
+          ValueError: constraints or permitted outputs that no output can fulfil.
         """
         sources = [np.asarray(source, np.int32) for source in sources]
         prefixes = [np.asarray(p, np.int32) for p in prefixes or [()] * len(sources)]
@@ -160,16 +197,29 @@ class Decoder:
         batches = self._batches(lengths, plan)
         limits = [self._max_lens(batch, lengths) for batch in batches]
         seeds = np.arange(len(sources)) if numbers is None else np.asarray(numbers)
-        return self._run(self.prepare(params), batches, sources, prefixes, limits, seeds)
+        if prefix_allowed_tokens_fn is not None and self.sharding is not None:
+            raise ConfigError("prefix_allowed_tokens_fn: a function is called by one device; "
+                              "decode without sharding, or use allowed=TokenTrie(...)")
+        guide = guide_of(
+            self.config, len(sources), questions=self._questions, phrases=constraints,
+            order=constraint_order, permitted=allowed, function=prefix_allowed_tokens_fn)
+        prepared = self.prepare(params)
+        search = self._get_search(prepared, guide.strategy)
+        by_sentence = np.zeros(len(sources), np.int64)
+        for batch, limit in zip(batches, limits, strict=True):
+            by_sentence[list(batch.indices)] = limit
+        guide.check(by_sentence, pad=self.pad, eos=self.eos, bos=self.bos,
+                    vocabulary=search.options.vocabulary)
+        job = _Job(prepared=prepared, search=search, guide=guide, sources=sources,
+                   prefixes=prefixes, limits=by_sentence, seeds=seeds)
+        return self._run(job, batches)
 
-    def _run(
-        self, prepared: Prepared, batches: list[DecodingBatch], sources: list[np.ndarray],
-        prefixes: list[np.ndarray], limits: list[np.ndarray], seeds: np.ndarray,
-    ) -> Iterator[Decoded]:
-        runs = (self._start(prepared, batch, sources, prefixes, limit, seeds)
-                for batch, limit in zip(batches, limits, strict=True))
-        for found in run_all(runs, nbest=self.config.nbest):
-            yield Decoded(indices=tuple(i for i, _ in found), hypotheses=[h for _, h in found])
+    def _run(self, job: _Job, batches: list[DecodingBatch]) -> Iterator[Decoded]:
+        with job.guide:
+            runs = (self._start(job, batch) for batch in batches)
+            for found in run_all(runs, nbest=self.config.nbest):
+                job.guide.settle()
+                yield Decoded(indices=tuple(i for i, _ in found), hypotheses=[h for _, h in found])
 
     def check_sources(self, lengths: Sequence[int] | np.ndarray) -> None:
         """Refuses sources that cannot be decoded, before anything is computed.
@@ -228,11 +278,8 @@ class Decoder:
                     f"min_len={config.min_len}: raise max_len_b or lower min_len")
         return limit
 
-    def _start(
-        self, prepared: Prepared, batch: DecodingBatch, sources: list[np.ndarray],
-        prefixes: list[np.ndarray], limit: np.ndarray, seeds: np.ndarray,
-    ) -> Run:
-        rows = batch.rows
+    def _start(self, job: _Job, batch: DecodingBatch) -> Run:
+        rows, sources, prefixes = batch.rows, job.sources, job.prefixes
         source = np.full((rows, batch.width), self.pad, np.int32)
         longest = max((len(prefixes[i]) for i in batch.indices), default=0)
         prefix = np.full((rows, round_up_to_power(longest) if longest else 0), self.pad, np.int32)
@@ -241,37 +288,39 @@ class Decoder:
         for row, i in enumerate(batch.indices):
             source[row, :len(sources[i])] = sources[i]
             prefix[row, :len(prefixes[i])] = prefixes[i]
-            source_len[row], max_len[row], index[row] = len(sources[i]), limit[row], seeds[i]
+            source_len[row], max_len[row], index[row] = len(sources[i]), job.limits[i], job.seeds[i]
         place = self._place
         sentences = Sentences(
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
             bos=place(np.full(rows, self.bos, np.int32)), index=place(index),
-            seed=jnp.uint32(self.config.seed))
+            seed=jnp.uint32(self.config.seed),
+            demands=jax.tree.map(place, job.guide.demands(batch.indices, rows=rows)))
         owners = np.full(rows, FREE)
         owners[:len(batch.indices)] = batch.indices
-        search = self._get_search(prepared)
+        prepared, search = job.prepared, job.search
         sizes = capacities(int(max_len.max()) + 1, self.max_target_positions)
         caches, state = search.begin(
             prepared.params, prepared.weights, place(source), sentences, capacity=sizes[0])
         return Run(search=search, weights=prepared.weights, sentences=sentences, caches=caches,
-                   state=state, owners=owners, capacities=sizes)
+                   state=state, owners=owners, capacities=sizes, tables=job.guide.tables)
 
     def _place(self, x: np.ndarray) -> jax.Array:
         return jnp.asarray(x) if self.sharding is None else jax.device_put(x, self.sharding)
 
-    def _get_search(self, prepared: Prepared) -> Search:
-        if self._search is None:
+    def _get_search(self, prepared: Prepared, strategy: Strategy | None = None) -> Search:
+        """The compiled search; `strategy` instead of the one that the options name."""
+        if strategy not in self._searches:
             sizes = {
                 vocabulary_size(m, p, w)
                 for m, p, w in zip(self.models, prepared.params, prepared.weights, strict=True)}
             if len(sizes) > 1:
                 raise ValueError(
                     f"Decoder: the models' target vocabularies differ: {sorted(sizes)}")
-            self._search = Search(self.models, options_of(
+            self._searches[strategy] = Search(self.models, options_of(
                 self.config, pad=self.pad, eos=self.eos, unk=self.unk, vocabulary=sizes.pop(),
-                suppress=self.suppress, lm_weight=self.lm_weight),
+                suppress=self.suppress, lm_weight=self.lm_weight, strategy=strategy),
                 cache_axes=self._cache_axes(prepared))
-        return self._search
+        return self._searches[strategy]
 
     def _cache_axes(self, prepared: Prepared) -> tuple[int, ...]:
         """Where the batch axis is in each array of the caches, in the order of leaves."""

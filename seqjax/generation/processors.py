@@ -10,6 +10,7 @@ It knows scores and token ids; it knows neither models nor how candidates are ch
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,11 @@ class Sentences:
     """[B] int32: number of the sentence in the input; seeds its samples."""
     seed: jax.Array
     """uint32 scalar."""
+    demands: Any = None
+    """What the strategy must know of each sentence: a pytree of leading axis B, or None."""
+    tables: Any = None
+    """What it must know beside that, alike for all sentences, or None. Only inside compiled
+    functions: it is handed in beside the sentences, which move between batches."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,9 +112,11 @@ class StepRules:
         banned = per_sentence(self.ban_eos, out)
         return jnp.where((columns == rules.eos) & banned, -jnp.inf, out)
 
-    def mask(self, log_probs: jax.Array) -> jax.Array:
-        """All rules on [B, W, V] at once, for searches that need every entry."""
-        columns = jnp.arange(log_probs.shape[-1])
+    def mask(self, log_probs: jax.Array, columns: jax.Array | None = None) -> jax.Array:
+        """All rules on [B, W, V] at once, for searches that need every entry; or on
+        [B, W, N] of columns [B, W, N]."""
+        if columns is None:
+            columns = jnp.arange(log_probs.shape[-1])
         forced = self.forced[:, None, None]
         only = jnp.where(columns == forced, self.price(log_probs, columns), -jnp.inf)
         return jnp.where(forced == FREE, self.adjust(log_probs, columns), only)

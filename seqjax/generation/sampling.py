@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from seqjax.generation.processors import FREE, Scores, Sentences, StepRules
-from seqjax.generation.selection import Candidates, forced_scores
+from seqjax.generation.selection import Candidates, Strategy, forced_scores
 from seqjax.generation.topk import top_k
 
 NUCLEUS = 256
@@ -24,7 +24,7 @@ BLOCK = 128
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SamplingSelection:
+class SamplingSelection(Strategy):
     """Draws by probability, perhaps among the best only (fairseq's `Sampling`)."""
 
     topk: int = -1
@@ -32,9 +32,6 @@ class SamplingSelection:
     topp: float = -1.0
     """Only among the smallest set of most probable tokens whose mass reaches this (not
     positive: all); goes before `topk`."""
-
-    def start(self, batch: int) -> None:
-        del batch
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,

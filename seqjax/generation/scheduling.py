@@ -48,6 +48,8 @@ class Run:
     """[rows]: number of the sentence in the input, FREE on rows without one."""
     capacities: list[int]
     """Capacities that its sentences may need, this one first."""
+    tables: Any = None
+    """What the strategy knows of all sentences alike; the same arrays in all runs."""
     position: int = 0
     """Steps made once what was dispatched is done (fewer if all sentences end before)."""
 
@@ -70,7 +72,8 @@ class Run:
                 self.caches, self.state, capacity=self.capacities[0])
         self.position = next_stop(self.position, self.capacities[0])
         self.caches, self.state = self.search.chunk(
-            self.weights, self.sentences, self.caches, self.state, np.int32(self.position))
+            self.weights, self.sentences, self.caches, self.state, np.int32(self.position),
+            self.tables)
 
     def settle(self, *, nbest: int) -> list[tuple[int, list[Hypothesis]]]:
         """Waits; the sentences that are done leave their rows and are returned."""

@@ -2,7 +2,8 @@
 
 A strategy is a frozen dataclass (compiled in) with a pytree of its own memory, `None` for
 most. It sees scores and rules and returns candidates in order of rank; bookkeeping (what
-is finished, what goes on) is the search's, and the same for all.
+is finished, what goes on) is the search's, and the same for all. Strategies that outputs
+with demands need are in `constrained` and `allowed`.
 """
 
 from __future__ import annotations
@@ -32,11 +33,18 @@ class Candidates:
 
 
 class Strategy(Protocol):
-    """How candidates are chosen."""
+    """How candidates are chosen. Who inherits from it has to define `select` only."""
 
-    def start(self, batch: int) -> Any:
+    def start(self, sentences: Sentences, *, beam: int) -> Any:
         """The strategy's memory for a batch (a pytree of leading axis B, or None)."""
-        ...
+        del sentences, beam
+        return None
+
+    def restrict(self, scores: Scores, sentences: Sentences, state: Any) -> Scores:
+        """Scores with -inf where a hypothesis of `state` (a `SearchState`) may not go on,
+        whatever rules say."""
+        del sentences, state
+        return scores
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
@@ -45,6 +53,14 @@ class Strategy(Protocol):
         """Candidates at one step and the memory after it. At position 0 all hypotheses
         are alike and only the first counts."""
         ...
+
+    def follow(
+        self, memory: Any, sentences: Sentences, *, parents: jax.Array, tokens: jax.Array,
+    ) -> Any:
+        """The memory that `select` returned, once it is known which candidates go on: each
+        slot continues hypothesis `parents` with `tokens`, both [B, W]."""
+        del sentences, parents, tokens
+        return memory
 
 
 def candidate_count(beam: int, vocabulary: int, *, multiple: int = 2) -> int:
@@ -82,11 +98,11 @@ def forced_scores(scores: Scores, rules: StepRules) -> tuple[jax.Array, jax.Arra
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BeamSelection:
+class BeamSelection(Strategy):
     """The best 2W continuations of all hypotheses together (fairseq's `BeamSearch`)."""
 
-    def start(self, batch: int) -> None:
-        del batch
+    multiple: int = 2
+    """Candidates per hypothesis."""
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
@@ -94,7 +110,7 @@ class BeamSelection:
     ) -> tuple[Candidates, Any]:
         del sentences
         _, w, v = scores.values.shape
-        count = candidate_count(w, v)
+        count = candidate_count(w, v, multiple=self.multiple)
         scores = first_step(scores, position)
         best = top_k_of_rows(
             scores.values, count, maxima=scores.maxima, minus=scores.minus, plus=scores.plus,
@@ -118,7 +134,7 @@ def _or_forced(free: Candidates, scores: Scores, rules: StepRules) -> Candidates
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DiverseSelection:
+class DiverseSelection(Strategy):
     """Groups of hypotheses; a group pays for tokens that groups before it just took.
 
     fairseq's `DiverseBeamSearch` (Vijayakumar et al. 2016) with its defaults: the price
@@ -133,8 +149,9 @@ class DiverseSelection:
     number, as fairseq does by mistake: right only where numbers are rows (elsewhere, and
     where there is no such row, the sentence's own). For comparisons with fairseq."""
 
-    def start(self, batch: int) -> jax.Array:
+    def start(self, sentences: Sentences, *, beam: int) -> jax.Array:
         """[B, G, G]: tokens shared so far."""
+        batch = sentences.source_len.shape[0]
         return jnp.zeros((batch, self.groups, self.groups), jnp.float32)
 
     def select(
@@ -170,16 +187,13 @@ class DiverseSelection:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SiblingSelection:
+class SiblingSelection(Strategy):
     """Continuations of one hypothesis pay for their rank among themselves.
 
     fairseq's `DiverseSiblingsSearch` (Li et al. 2016); the price stays in the score.
     """
 
     rate: float
-
-    def start(self, batch: int) -> None:
-        del batch
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,

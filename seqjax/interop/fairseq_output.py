@@ -39,6 +39,7 @@ def hypothesis_texts(task: Any, result: Result, *, post_process: str | None) -> 
 def sentence_lines(
     task: Any, index: int, source: Any, reference: np.ndarray | None,
     hypotheses: Iterable[Result], *, post_process: str | None, timing: str | None = None,
+    constraints: Iterable[str] | None = None,
 ) -> Iterator[str]:
     """All lines of one sentence; scores in base 2.
 
@@ -46,6 +47,7 @@ def sentence_lines(
       source: ids, or text.
       reference: target ids, if there are any.
       timing: what the W- line says; with it the lines are fairseq-interactive's.
+      constraints: phrases of the C- lines.
     """
     ids = task.encode_source(source) if isinstance(source, str) else source
     shown = source_text(task, ids, post_process=post_process)
@@ -55,6 +57,9 @@ def sentence_lines(
     else:
         yield f"S-{index}\t" + (
             shown if task.source_tokenizer is None else task.source_tokenizer.decode(shown))
+    for phrase in constraints or ():
+        ids = task.encode_target(phrase)[:-1]
+        yield f"C-{index}\t{task.target_vocab.string(ids, post_process=post_process)}"
     if reference is not None:
         yield f"T-{index}\t{reference_text(task, reference, post_process=post_process)}"
     for result in hypotheses:
