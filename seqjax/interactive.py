@@ -14,7 +14,15 @@ from typing import Any, TextIO
 
 from seqjax import cli
 from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generate import add_line_flags, add_model_flags, add_search_flags
+from seqjax.generate import (
+    add_line_flags,
+    add_model_flags,
+    add_search_flags,
+    alignment_options,
+    check_can_align,
+    check_line_flags,
+    plain_result,
+)
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -30,7 +38,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="text: the translation alone. fairseq: S-, W-, H-, D- and P- lines")
     add_line_flags(parser)
     add_search_flags(parser)
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    check_line_flags(args, parser)
+    return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,10 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _translate_all(args: argparse.Namespace, file: TextIO, size: int) -> None:
     from seqjax import hub
 
+    aligning = alignment_options(args)
     model = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
                      bpe=args.bpe, tokenizer=args.tokenizer)
+    check_can_align(model, aligning)
     options = cli.given_fields(args, GenerationConfig)
     model.decoder(**options)  # contradictions show before the first line
+    options |= aligning
     if file.isatty():
         print("Type a sentence and press return; end with ctrl-d.", file=sys.stderr)
     number = 0
@@ -89,11 +102,10 @@ def _print_fairseq(
 ) -> None:
     from seqjax.interop import fairseq_output
 
-    plain = [{"tokens": h.tokens, "score": h.score, "text": h.text,
-              "positional_scores": h.positional_scores} for h in hypotheses]
+    plain = [plain_result(h) for h in hypotheses]
     for text in fairseq_output.sentence_lines(
         model.task, number, line, None, plain, post_process=args.post_process,
-        timing=f"{seconds:.3f}\tseconds",
+        timing=f"{seconds:.3f}\tseconds", alignment=args.print_alignment,
     ):
         print(text, flush=True)
 
