@@ -85,6 +85,8 @@ def test_a_model_without_attention_says_so():
     golden = goldens.load("lstm/tied_no_attention")
     with pytest.raises(ValueError, match="no attention to the source"):
         Aligner(golden.model).align(golden.params, [[5, 2]], [[6, 2]])
+    with pytest.raises(ValueError, match="no attention to the source"):
+        Aligner(golden.model).attach(iter([]), golden.params, [], unknown=3)  # before any search
     with pytest.raises(ValueError, match="1 sources but 2 targets"):
         Aligner(golden.model).align(golden.params, [[5, 2]], [[6, 2], [6, 2]])
 

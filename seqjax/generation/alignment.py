@@ -95,12 +95,16 @@ class Aligner:
           unknown: hypotheses that hold this token get their `alignment` in any case.
 
         Raises:
-          ConfigError: another kind of alignment; at once.
+          ConfigError: another kind of alignment.
+          ValueError: a model without attention to the source. Both before the first part
+            is asked for.
         """
         if alignment not in (None, "hard", "soft"):
             raise ConfigError(f"alignment: {alignment!r} is not 'hard' or 'soft'")
         if alignment is None and unknown is None:
             return iter(parts)
+        one = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+        jax.eval_shape(self._mean_attention, _each(params), one, one)
         return self._attach(parts, params, sources, alignment, unknown)
 
     def _attach(
@@ -143,7 +147,7 @@ class Aligner:
         targets: list[np.ndarray],
     ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Results of one compiled function, batch by batch."""
-        each = tuple(params) if isinstance(params, (list, tuple)) else (params,)
+        each = _each(params)
         for batch in pair_batches(self.models, sources, targets, **self._limits):
             yield batch.indices, np.asarray(function(each, batch.source, batch.target))
 
@@ -174,6 +178,10 @@ class Aligner:
         place = np.cumsum(word) - 1
         chosen = strongest[np.flatnonzero((target != self.pad) & (target != self.eos))]
         return [(int(place[s]), t) for t, s in enumerate(chosen)]
+
+
+def _each(params: Any) -> tuple[Params, ...]:
+    return tuple(params) if isinstance(params, (list, tuple)) else (params,)
 
 
 def _arrays(rows: Sequence[Any]) -> list[np.ndarray]:
