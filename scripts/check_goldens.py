@@ -3,7 +3,8 @@
     python scripts/check_goldens.py FOLDER [NAME ...]
 
 FOLDER holds one folder per model with `checkpoint.pt` and `forward.npz` (the collated batch
-under `sample/`, `lprobs`, `loss`, `grad_norm/PARAMETER`). Prints one line per model; exits
+under `sample/`, `lprobs`, `loss`, `grad_norm/PARAMETER`, and what the model returned under
+`net_output/`, of which its attention to the source is compared). Prints one line per model; exits
 with 1 if a model differs. `COMPARISONS` says how each family is run; a new one is added there.
 """
 
@@ -25,7 +26,7 @@ from seqjax.config import ConfigError
 from seqjax.interop.fairseq_weights import FairseqCheckpoint, load_fairseq, to_state
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import cross_entropy
-from seqjax.models.protocol import Features, Params
+from seqjax.models.protocol import Features, Params, source_attention
 
 PAD = 1
 TOLERANCE = 1e-4
@@ -45,10 +46,12 @@ class Difference:
     the norm of all gradients together."""
     parameter: str
     """The parameter of `grad_norm`."""
+    attention: float
+    """Largest absolute difference of attention to a source token (0 without attention)."""
 
     @property
     def ok(self) -> bool:
-        return max(self.lprobs, self.loss, self.grad_norm) <= TOLERANCE
+        return max(self.lprobs, self.loss, self.grad_norm, self.attention) <= TOLERANCE
 
 
 def right_padded(rows: np.ndarray, pad: int) -> np.ndarray:
@@ -92,6 +95,30 @@ def compare_gradients(
     return worst, name
 
 
+def compare_attention(
+    found: np.ndarray | None, recorded: Mapping[str, np.ndarray], target: np.ndarray, *,
+    turned: bool,
+) -> float:
+    """The largest difference on real positions.
+
+    Args:
+      found: [B, T, S], sources padded on the right.
+      turned: recorded ones too, for all that `src_tokens` are padded on the left.
+    """
+    keys = [k for k in recorded if k in ("net_output/1", "net_output/1/attn/0")]
+    if not keys:
+        return 0.0
+    if found is None:
+        return float("inf")
+    worst = 0.0
+    for row, tokens in enumerate(recorded["sample/net_input/src_tokens"]):
+        real = np.sort(tokens != PAD)[::-1] if turned else tokens != PAD
+        wanted = recorded[keys[0]][row][target[row] != PAD][:, real]
+        ours = found[row][target[row] != PAD][:, :wanted.shape[1]]
+        worst = max(worst, float(np.abs(ours - wanted).max()))
+    return worst
+
+
 def loss_of(features: Features, target: np.ndarray, *, config: Any, pad: int) -> jax.Array:
     """The summed loss of a criterion."""
     if isinstance(config, AdaptiveLossConfig):
@@ -127,8 +154,8 @@ def teacher_forced(
     config = loss_config(checkpoint)
 
     @jax.jit
-    def run(params: Params) -> tuple[Any, Any, Any]:
-        def loss(params: Params) -> tuple[jax.Array, jax.Array]:
+    def run(params: Params) -> tuple[Any, Any]:
+        def loss(params: Params) -> tuple[jax.Array, Any]:
             if "prev_output_tokens" in inputs:
                 source = right_padded(inputs["src_tokens"], PAD)
                 encoded = model.encode(params, source)
@@ -137,22 +164,25 @@ def teacher_forced(
                 features = model.features(params, inputs["src_tokens"])
             value = loss_of(features, target, config=config, pad=PAD)
             known = known_columns(features, target)
-            return value, (jax.nn.log_softmax(features.logits()), known)
+            attention = None if features.extra is None else source_attention(features)
+            return value, (jax.nn.log_softmax(features.logits()), known, attention)
         return jax.value_and_grad(loss, has_aux=True)(params)
 
-    (value, (lprobs, known)), grads = jax.device_get(run(checkpoint.params))
+    (value, (lprobs, known, attention)), grads = jax.device_get(run(checkpoint.params))
     real = np.broadcast_to((target != PAD)[..., None] & known, lprobs.shape)
     worst, parameter = compare_gradients(grads, checkpoint, recorded)
     return Difference(
         lprobs=float(np.abs(lprobs - recorded["lprobs"])[real].max()),
         loss=abs(float(value) / recorded["loss"].item() - 1),
-        grad_norm=worst, parameter=parameter)
+        grad_norm=worst, parameter=parameter,
+        attention=compare_attention(
+            attention, recorded, target, turned=checkpoint.config.name == "lstm"))
 
 
 COMPARISONS: dict[str, Callable[[FairseqCheckpoint, Mapping[str, np.ndarray]], Difference]] = {
     name: teacher_forced for name in (
-        "transformer", "transformer_lm", "lstm", "lstm_lm", "fconv", "fconv_lm", "lightconv",
-        "lightconv_lm")
+        "transformer", "transformer_align", "transformer_lm", "lstm", "lstm_lm", "fconv",
+        "fconv_lm", "lightconv", "lightconv_lm")
 }
 """`config.model.name` -> how its goldens are compared."""
 
@@ -181,7 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not folders:
         print(f"error: {args.folder}: no goldens (NAME/forward.npz)", file=sys.stderr)
         return 2
-    print(f"{'model':<28}{'lprobs':>10}{'loss':>10}{'grad norm':>11}  worst gradient")
+    print(f"{'model':<28}{'lprobs':>10}{'loss':>10}{'attention':>11}{'grad norm':>11}"
+          "  worst gradient")
     failed = 0
     for folder in folders:
         try:
@@ -190,7 +221,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{folder.name:<28}skipped: {str(error).partition(': ')[2][:120]}")
             continue
         failed += not found.ok
-        print(f"{folder.name:<28}{found.lprobs:>10.1e}{found.loss:>10.1e}{found.grad_norm:>11.1e}"
+        print(f"{folder.name:<28}{found.lprobs:>10.1e}{found.loss:>10.1e}"
+              f"{found.attention:>11.1e}{found.grad_norm:>11.1e}"
               f"  {found.parameter}{'' if found.ok else '  DIFFERS'}", flush=True)
     return int(failed > 0)
 

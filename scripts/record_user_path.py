@@ -39,6 +39,8 @@ GENERATE = {
     "generate_sacrebleu": "--scoring sacrebleu --remove-bpe --required-batch-size-multiple 1",
     "generate_padded": "--max-len-a 0.4 --max-len-b 2 --required-batch-size-multiple 1",
     "generate_prefix": "--prefix-size 2 --remove-bpe --required-batch-size-multiple 1",
+    "generate_align": "--nbest 2 --print-alignment --remove-bpe --required-batch-size-multiple 1",
+    "generate_align_soft": "--print-alignment soft --required-batch-size-multiple 1",
     "score_reference": "--score-reference --remove-bpe --required-batch-size-multiple 1",
 }
 
@@ -84,7 +86,7 @@ def main() -> None:
     path = ["--path", str(out / "model.pt")]
     for name, options in GENERATE.items():
         text = run("generate", data, *path, *DECODE.split(), *options.split())
-        kept = [x for x in text.splitlines() if x[:2] in ("S-", "T-", "H-", "D-", "P-", "Ge")]
+        kept = [x for x in text.splitlines() if x[:2] in ("S-", "T-", "H-", "D-", "P-", "A-", "Ge")]
         header = f"# {DECODE} {options}"
         (out / f"{name}.txt").write_text("\n".join([header, *kept]) + "\n")
     sources = [x.partition("\t")[2] for x in text.splitlines() if x.startswith("S-")][:5]

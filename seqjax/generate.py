@@ -75,6 +75,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     args.format = args.format or "text"
     _check_flags(args, parser)
+    check_line_flags(args, parser)
     return args
 
 
@@ -95,6 +96,9 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
         parser.error("--score-reference searches nothing: leave out --constraints, "
                      "--allowed-outputs and --lm-path")
     check_demand_flags(args, parser)
+    if args.score_reference and args.replace_unk:
+        parser.error("--replace-unk: with --score-reference nothing is generated in which words "
+                     "could be unknown")
     if args.scoring and (args.format != "fairseq" or args.input is not None):
         parser.error("--scoring is for --data with --format fairseq; python -m seqjax.score "
                      "judges files of text")
@@ -118,6 +122,40 @@ def add_line_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--post-process", "--remove-bpe", nargs="?", const="@@ ", default=None,
                         help="fairseq format: join pieces into words (subword_nmt, "
                              "sentencepiece, ...; alone: '@@ ')")
+    parser.add_argument("--print-alignment", nargs="?", const="hard", choices=("hard", "soft"),
+                        help="which source token each token belongs to, from attention: pairs, "
+                             "or (soft) all of the attention; A- lines, or in jsonl")
+    parser.add_argument("--replace-unk", nargs="?", const=True, default=False, metavar="FILE",
+                        help="put the source word that it is aligned with in place of an unknown "
+                             "word, or what FILE (preprocess --alignfile) has for that word")
+
+
+def check_line_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuses what the chosen format cannot show."""
+    if args.print_alignment and args.format == "text":
+        parser.error("--print-alignment needs a format that shows alignments: --format fairseq"
+                     " (or, of seqjax.generate, jsonl)")
+
+
+def alignment_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `hub.Translator.stream` is told of alignments and unknown words."""
+    options: dict[str, Any] = {}
+    if args.print_alignment:
+        options["alignment"] = args.print_alignment
+    if isinstance(args.replace_unk, str):
+        from seqjax.tasks.replace_unk import load_dictionary
+
+        options["replace_unk"] = load_dictionary(args.replace_unk)
+    elif args.replace_unk:
+        options["replace_unk"] = True
+    return options
+
+
+def check_can_align(model: Any, options: dict[str, Any]) -> None:
+    """Refuses alignments of a model without a source."""
+    if options and not hasattr(model, "align"):
+        raise ConfigError("--print-alignment, --replace-unk: a language model has no source to "
+                          "align its words with")
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
@@ -178,19 +216,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from seqjax import hub  # JAX is imported once the cheap checks have passed
 
+    aligning = alignment_options(args)
     model = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
                      bpe=args.bpe, tokenizer=args.tokenizer, lm=args.lm_path)
+    check_can_align(model, aligning)
     options = cli.given_fields(args, GenerationConfig)
     job = _text_job(args, texts) if texts is not None else _data_job(args, model)
     demands = demands_of(args, model, job.constraints)
     decoder = model.decoder(**options)
     decoder.check_sources([len(model.source_ids(x)) for x in job.inputs])
+    options |= aligning
     journal = None
     # fairseq's batches, padding and all, are decoded whole or not at all.
     if args.output != "-" and not args.score_reference and job.batches is None:
         journal = Journal.open(args, model, job, options)
     try:
-        results = (_score(model, job) if args.score_reference
+        results = (_score(model, job, args.print_alignment) if args.score_reference
                    else _decode(model, job, {**options, **demands}, journal))
     finally:
         if journal is not None:
@@ -352,7 +393,7 @@ def _decode(
     )
     for place, hypotheses in stream:
         index = todo[place]
-        found[index] = [_plain(h) for h in hypotheses]
+        found[index] = [plain_result(h) for h in hypotheses]
         if journal:
             journal.add(index, found[index])
         progress.add(1)
@@ -360,15 +401,24 @@ def _decode(
     return [found[i] for i in range(len(job.inputs))]
 
 
-def _score(model: Any, job: Job) -> list[list[dict[str, Any]]]:
+def _score(model: Any, job: Job, alignment: str | None) -> list[list[dict[str, Any]]]:
     """The references as if they had been found, with their scores."""
     assert job.references is not None
-    return [[_plain(h)] for h in model.score(job.inputs, job.references)]
+    found = model.score(job.inputs, job.references, alignment=alignment)
+    return [[plain_result(h)] for h in found]
 
 
-def _plain(h: Any) -> dict[str, Any]:
-    return {"tokens": h.tokens.tolist(), "score": h.score, "text": h.text,
-            "positional_scores": [float(x) for x in h.positional_scores]}
+def plain_result(h: Any) -> dict[str, Any]:
+    """A hypothesis as JSON can hold it, with what was asked for."""
+    result = {"tokens": h.tokens.tolist(), "score": h.score, "text": h.text,
+              "positional_scores": [float(x) for x in h.positional_scores]}
+    if h.words is not None:
+        result["words"] = h.words
+    if h.alignment is not None:
+        result["alignment"] = h.alignment
+    if h.attention is not None:
+        result["attention"] = h.attention.tolist()
+    return result
 
 
 def _render(
@@ -392,7 +442,7 @@ def _render(
             reference = None if job.references is None else job.references[index]
             yield from fairseq_output.sentence_lines(
                 model.task, index, job.inputs[index], reference, results[index],
-                post_process=args.post_process,
+                post_process=args.post_process, alignment=args.print_alignment,
                 constraints=None if job.constraints is None else job.constraints[index],
             )
         if job.references is not None:

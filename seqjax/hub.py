@@ -29,12 +29,14 @@ from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.data import folder
 from seqjax.generation import hypothesis
+from seqjax.generation.alignment import Aligner
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.continuation import Continuation
-from seqjax.generation.decoder import Decoder, Prepared
+from seqjax.generation.decoder import Decoded, Decoder, Prepared
 from seqjax.generation.scoring import Scorer
 from seqjax.interop import fairseq_files
 from seqjax.tasks import demands
+from seqjax.tasks import replace_unk as unknown_words
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.training import checkpoints, compilation
 
@@ -48,6 +50,8 @@ class Hypothesis(hypothesis.Hypothesis):
 
     text: str
     """Plain text, detokenised."""
+    words: list[str] | None = None
+    """With `replace_unk`: words, or pieces, of the tokens without eos, after replacement."""
 
 
 def resolve(raw: Mapping[str, Any]) -> Config:
@@ -206,12 +210,13 @@ class Translator:
         Args:
           inputs: texts, or lists of source ids that end in eos.
           prefixes: what each output must begin with: texts, or ids without eos.
-          **options: fields of `GenerationConfig`, and `constraints`, `allowed` or
-            `prefix_allowed_tokens_fn` as `stream` takes them.
+          **options: fields of `GenerationConfig`, and `constraints`, `allowed`,
+            `prefix_allowed_tokens_fn`, `alignment` and `replace_unk` as `stream` takes them.
 
         Raises:
           ConfigError: an unknown option, or options that contradict each other.
-          ValueError: an input over the model's limit, by its number from 0.
+          ValueError: an input over the model's limit, by its number from 0; alignments
+            from a model that has none.
         """
         out: list[list[Hypothesis]] = [[] for _ in inputs]
         for index, hypotheses in self.stream(inputs, prefixes=prefixes, **options):
@@ -223,7 +228,9 @@ class Translator:
         numbers: Sequence[int] | None = None, plan: Sequence[Sequence[int]] | None = None,
         constraints: Sequence[Sequence[Input]] | None = None, constraint_order: str = "ordered",
         allowed: TokenTrie | Sequence[TokenTrie] | None = None,
-        prefix_allowed_tokens_fn: AllowedTokens | None = None, **options: Any,
+        prefix_allowed_tokens_fn: AllowedTokens | None = None,
+        alignment: str | None = None, replace_unk: bool | Mapping[str, str] = False,
+        **options: Any,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """As `generate`, one input at a time as batches finish, with its place in `inputs`.
 
@@ -239,6 +246,9 @@ class Translator:
           prefix_allowed_tokens_fn: (number of the input, ids so far from bos on) -> ids
             that may come next, as fairseq's; asked on the host for every hypothesis at
             every step, so slower than `allowed` by far.
+          alignment: `hard`: hypotheses get their `alignment`; `soft`: their `attention`.
+          replace_unk: unknown words become what this says of the source word that they are
+            aligned with, or that word itself where it says nothing (True: always itself).
         """
         if isinstance(inputs, str):
             raise TypeError("inputs: give a list of texts (or use translate for one text)")
@@ -248,33 +258,70 @@ class Translator:
         if prefixes is not None:
             starts = [self.task.encode_target(p)[:-1] if isinstance(p, str) else np.asarray(p)
                       for p in prefixes]
-        for part in decoder.stream(
+        phrases = None if constraints is None else demands.phrase_ids(self.task, constraints)
+        dictionary = unknown_words.as_dictionary(replace_unk)
+        parts = decoder.stream(
             self._prepared(decoder), sources, prefixes=starts, numbers=numbers, plan=plan,
-            constraints=None if constraints is None else demands.phrase_ids(self.task, constraints),
-            constraint_order=constraint_order, allowed=allowed,
+            constraints=phrases, constraint_order=constraint_order, allowed=allowed,
             prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+        )
+        for part in self._aligner.attach(
+            parts, self.params, sources, alignment=alignment,
+            unknown=None if dictionary is None else self.task.target_vocab.unk,
         ):
             for index, hypotheses in zip(part.indices, part.hypotheses, strict=True):
-                yield index, [_with_text(self.task, h) for h in hypotheses]
+                yield index, [_with_text(self.task, h) if dictionary is None else
+                              _with_words(self.task, h, inputs[index], dictionary)
+                              for h in hypotheses]
 
     def trie(self, outputs: Sequence[Input]) -> TokenTrie:
         """Permitted outputs, for `allowed`: texts, or lists of ids that end in eos."""
         return demands.trie_of(self.task, outputs)
 
-    def score(self, sources: Sequence[Input], targets: Sequence[Input]) -> list[Hypothesis]:
+    def score(
+        self, sources: Sequence[Input], targets: Sequence[Input], *, alignment: str | None = None
+    ) -> list[Hypothesis]:
         """How probable each target is, teacher-forced; `score` is the mean per token.
 
         Args:
           sources, targets: texts, or lists of ids that end in eos.
+          alignment: as for `stream`.
         """
         if len(sources) != len(targets):
             raise ValueError(f"score: {len(sources)} sources but {len(targets)} targets")
+        ids = [self.source_ids(x) for x in sources]
         found = Scorer(self.models).score(
-            self.params, [self.source_ids(x) for x in sources],
-            [self.task.encode_target(t) if isinstance(t, str) else np.asarray(t, np.int32)
-             for t in targets],
-        )
-        return [_with_text(self.task, h) for h in found]
+            self.params, ids, [self._target_ids(t) for t in targets])
+        parts = [Decoded(indices=tuple(range(len(found))), hypotheses=[[h] for h in found])]
+        parts = self._aligner.attach(parts, self.params, ids, alignment=alignment)
+        return [_with_text(self.task, h) for part in parts for (h,) in part.hypotheses]
+
+    def align(
+        self, sources: Sequence[Input], targets: Sequence[Input]
+    ) -> list[list[tuple[int, int]]]:
+        """For each target token the source token that its attention chooses.
+
+        Args:
+          sources, targets: texts, or lists of ids that end in eos.
+
+        Returns:
+          For each pair (source place, target place) of every target token, from 0, of
+          tokens as `encode` makes them; eos is left out.
+
+        Raises:
+          ValueError: a model without attention to the source.
+        """
+        if len(sources) != len(targets):
+            raise ValueError(f"align: {len(sources)} sources but {len(targets)} targets")
+        return self._aligner.align(self.params, [self.source_ids(x) for x in sources],
+                                   [self._target_ids(t) for t in targets])
+
+    @functools.cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(self.models)
+
+    def _target_ids(self, x: Input) -> np.ndarray:
+        return self.task.encode_target(x) if isinstance(x, str) else np.asarray(x, np.int32)
 
     def log_probs(self, sources: Sequence[Ids], prev_output_tokens: Sequence[Ids]) -> np.ndarray:
         """Natural log-probabilities of every next token.
@@ -515,10 +562,16 @@ class LanguageModel:
 
 
 def _with_text(task: Any, h: hypothesis.Hypothesis) -> Hypothesis:
-    return Hypothesis(
-        tokens=h.tokens, score=h.score, positional_scores=h.positional_scores,
-        text=task.decode_target(h.tokens),
-    )
+    return Hypothesis(**vars(h), text=task.decode_target(h.tokens))
+
+
+def _with_words(
+    task: Any, h: hypothesis.Hypothesis, source: Input, dictionary: Mapping[str, str]
+) -> Hypothesis:
+    """With its text, in which unknown words are replaced."""
+    words = unknown_words.replaced_words(
+        task, h.tokens, h.alignment or (), unknown_words.source_words(task, source), dictionary)
+    return Hypothesis(**vars(h), text=unknown_words.join_words(task, words), words=words)
 
 
 def _padded(

@@ -19,8 +19,12 @@ from seqjax.generate import (
     add_line_flags,
     add_model_flags,
     add_search_flags,
+    alignment_options,
+    check_can_align,
     check_demand_flags,
+    check_line_flags,
     demands_of,
+    plain_result,
 )
 
 
@@ -40,6 +44,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_search_flags(parser)
     add_demand_flags(parser)
     args = parser.parse_args(arguments)
+    check_line_flags(args, parser)
     check_demand_flags(args, parser)
     return args
 
@@ -65,10 +70,13 @@ def _translate_all(args: argparse.Namespace, file: TextIO, size: int) -> None:
     from seqjax import hub
     from seqjax.tasks import demands
 
+    aligning = alignment_options(args)
     model = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
                      bpe=args.bpe, tokenizer=args.tokenizer, lm=args.lm_path)
+    check_can_align(model, aligning)
     options = cli.given_fields(args, GenerationConfig)
     model.decoder(**options)  # contradictions show before the first line
+    options |= aligning
     asked = demands_of(args, model, None)
     if file.isatty():
         print("Type a sentence and press return; end with ctrl-d.", file=sys.stderr)
@@ -107,11 +115,11 @@ def _print_fairseq(
 ) -> None:
     from seqjax.interop import fairseq_output
 
-    plain = [{"tokens": h.tokens, "score": h.score, "text": h.text,
-              "positional_scores": h.positional_scores} for h in hypotheses]
+    plain = [plain_result(h) for h in hypotheses]
     for text in fairseq_output.sentence_lines(
         model.task, number, line, None, plain, post_process=args.post_process,
         timing=f"{seconds:.3f}\tseconds", constraints=constraints,
+        alignment=args.print_alignment,
     ):
         print(text, flush=True)
 

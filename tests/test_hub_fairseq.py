@@ -116,7 +116,7 @@ def check_lines(name: str, found: list[str]) -> None:
     wanted = (FOLDER / name).read_text().splitlines()[1:]
     assert len(found) == len(wanted)
     for a, b in zip(wanted, found, strict=True):
-        fields = re.split(r"[\t ]", a), re.split(r"[\t ]", b)
+        fields = re.split(r"[\t ,]", a), re.split(r"[\t ,]", b)
         assert len(fields[0]) == len(fields[1]), (a, b)
         for x, y in zip(*fields, strict=True):
             if x == y or a.startswith("W-"):
@@ -131,7 +131,7 @@ def options(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", [
     "generate", "generate_multiple", "generate_sacrebleu", "generate_prefix", "generate_padded",
-    "score_reference"])
+    "generate_align", "generate_align_soft", "score_reference"])
 def test_what_fairseq_generate_printed(name, data):
     padded = ["--padded-source-len"] if name == "generate_padded" else []
     found = printed(generate.main, ["--checkpoint", str(MODEL), "--data", str(data), *padded,

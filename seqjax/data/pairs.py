@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from seqjax.data import indexed
+from seqjax.data.alignments import Alignments
 from seqjax.data.epoch_plan import Lengths, Shape
 from seqjax.data.folder import pair_prefixes
 
@@ -148,9 +149,10 @@ class PairDataset:
         there is nothing to learn from (decoding), no source for a target-only corpus.
       names: what errors call the two sides.
       upsample_primary, truncate_source: see `Side`.
+      alignments: stores of as many arrays: see `alignments.Alignments`.
 
     Raises:
-      ValueError: both sides have different numbers of sentences.
+      ValueError: the sides, or the alignments, have different numbers of sentences.
     """
 
     def __init__(
@@ -160,11 +162,19 @@ class PairDataset:
         *,
         upsample_primary: int = 1,
         truncate_source: int | None = None,
+        alignments: TokenStore | Sequence | None = None,
         names: tuple[str, str] = ("source", "target"),
     ):
         self.source = _side(source, repeat_first=upsample_primary, truncate=truncate_source)
         self.target = _side(target, repeat_first=upsample_primary)
         self._check(names)
+        self.alignments: Alignments | None = None
+        pairs = _side(alignments, repeat_first=upsample_primary)
+        if pairs is not None:
+            if self.source is None or self.target is None:
+                raise ValueError("alignments need a source and a target")
+            self.alignments = Alignments(
+                pairs, source_lengths=self.source.lengths, target_lengths=self.target.lengths)
 
     def _check(self, names: tuple[str, str]) -> None:
         if self.source is None or self.target is None:
@@ -189,6 +199,7 @@ class PairDataset:
         upsample_primary: int = 1,
         truncate_source: int | None = None,
         need_target: bool = True,
+        alignments: Literal["none", "optional", "needed"] = "none",
     ) -> PairDataset:
         """Opens `{split}.{source}-{target}.{lang}`, or the pair of the other direction.
 
@@ -197,6 +208,7 @@ class PairDataset:
             for the training split).
           truncate_source: cut sources to this many tokens.
           need_target: a missing target is an error, else it means decoding.
+          alignments: whether to open `{split}.align.{source}-{target}` too.
 
         Raises:
           FileNotFoundError: naming the files that were looked for.
@@ -213,9 +225,12 @@ class PairDataset:
             raise FileNotFoundError(
                 f"some shards of {prefixes[0]}* have a {target_lang} side, some have not"
             )
+        aligned = [] if alignments == "none" else _alignments(
+            os.fspath(folder), split, f"{source_lang}-{target_lang}", shards=len(prefixes),
+            needed=alignments == "needed")
         return cls(
             sources, targets or None, upsample_primary=upsample_primary,
-            truncate_source=truncate_source,
+            truncate_source=truncate_source, alignments=aligned or None,
             names=(prefixes[0] + source_lang, prefixes[0] + target_lang),
         )
 
@@ -243,7 +258,8 @@ class PairDataset:
 
         Returns:
           `source` [rows, S] and `target` [rows, T] int32; if packed also
-          `source_segments` and `target_segments`: 1, 2, ... in each row, 0 on padding.
+          `source_segments` and `target_segments`: 1, 2, ... in each row, 0 on padding;
+          with alignments also `aligned_source` and `aligned_target`.
 
         Raises:
           ValueError: a row that does not fit; names its sentences.
@@ -267,6 +283,9 @@ class PairDataset:
                     segment, lengths
                 )
                 batch[f"{name}_segments"] = numbers
+        if self.alignments is not None:
+            width = self.alignments.width(shape.source, shape.target)
+            batch |= self.alignments.materialise(ids, rows, count=shape.rows, width=width)
         return batch
 
     def sentence(self, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -307,3 +326,16 @@ def _side(data, *, repeat_first: int, truncate: int | None = None) -> Side | Non
     else:
         stores = [MemoryStore(data)]
     return Side(stores, repeat_first=repeat_first, truncate=truncate)
+
+
+def _alignments(
+    folder: str, split: str, pair: str, *, shards: int, needed: bool
+) -> list[indexed.IndexedDataset]:
+    """The alignments of every shard, or none where none has any and none are needed."""
+    paths = [os.path.join(folder, f"{split}{k or ''}.align.{pair}") for k in range(shards)]
+    missing = [path for path in paths if not indexed.exists(path)]
+    if missing and (needed or len(missing) < len(paths)):
+        raise FileNotFoundError(
+            f"{missing[0]}.idx: no alignments of that name (load_alignments); make them with "
+            "python -m seqjax.preprocess --align-suffix")
+    return [] if missing else [indexed.IndexedDataset(path) for path in paths]

@@ -18,3 +18,8 @@ class Hypothesis:
     the lone eos that stands where search found nothing of finite score."""
     positional_scores: np.ndarray
     """[T] float32: the log-probability (with penalties) that each token added."""
+    alignment: list[tuple[int, int]] | None = None
+    """Where asked for: (source place, target place) of each target token, eos left out on
+    both sides."""
+    attention: np.ndarray | None = None
+    """Where asked for: [T, S] float32, eos included on both sides."""

@@ -13,15 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.generation.decoding_plan import plan_decoding, round_up_to_power
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.processors import log_sum_exp
+from seqjax.generation.teacher_forcing import pair_batches, previous_tokens
 from seqjax.models.protocol import EncoderDecoder, Features, Params
 
 LOGITS_BUDGET = 16 * 2**20
 """Elements of logits that exist at a time."""
-LEAST_WIDTH = 16
-"""Narrower shapes do not pay for their compilation."""
 
 
 def token_log_probs(
@@ -76,20 +74,13 @@ class Scorer:
         Raises:
           ValueError: an empty or over-long side of a pair, by its number from 0.
         """
-        if len(sources) != len(targets):
-            raise ValueError(f"Scorer: {len(sources)} sources but {len(targets)} targets")
         params = tuple(params) if isinstance(params, (list, tuple)) else (params,)
         sources = [np.asarray(s, np.int32) for s in sources]
         targets = [np.asarray(t, np.int32) for t in targets]
-        self._check("source", sources, min(m.max_source_positions for m in self.models))
-        self._check("target", targets, min(m.max_target_positions for m in self.models))
-        longer = [max(len(s), len(t)) for s, t in zip(sources, targets, strict=True)]
         out: list[Hypothesis | None] = [None] * len(sources)
-        for batch in plan_decoding(longer, max_tokens=self.max_tokens,
-                                   batch_size=self.batch_size, least_width=LEAST_WIDTH):
-            found = self._log_probs(
-                params, self._rows(sources, batch.indices, batch.rows),
-                self._rows(targets, batch.indices, batch.rows))
+        for batch in pair_batches(self.models, sources, targets, max_tokens=self.max_tokens,
+                                  batch_size=self.batch_size):
+            found = self._log_probs(params, batch.source, batch.target)
             for i, scores in zip(batch.indices, np.asarray(found), strict=False):
                 kept = scores[:len(targets[i])]
                 out[i] = Hypothesis(
@@ -97,29 +88,11 @@ class Scorer:
                     positional_scores=kept.copy())
         return [h for h in out if h is not None]
 
-    def _check(self, side: str, rows: Sequence[np.ndarray], most: int) -> None:
-        for i, ids in enumerate(rows):
-            if not len(ids):
-                raise ValueError(f"{side} {i} has no tokens (not even eos)")
-            if len(ids) > most:
-                raise ValueError(f"{side} {i} has {len(ids)} tokens, but the model takes at most "
-                                 f"{most}: shorten or leave out that pair")
-
-    def _rows(self, ids: Sequence[np.ndarray], indices: Sequence[int], rows: int) -> np.ndarray:
-        """[rows, power of two], right-padded: sides have widths of their own."""
-        longest = max(len(ids[i]) for i in indices)
-        width = round_up_to_power(longest, least=LEAST_WIDTH)
-        side = np.full((rows, width), self.models[0].pad, np.int32)
-        for row, i in enumerate(indices):
-            side[row, :len(ids[i])] = ids[i]
-        return side
-
     def _batch(
         self, params: Sequence[Params], source: jax.Array, target: jax.Array,
     ) -> jax.Array:
         """[B, T] float32."""
-        first = jnp.full((target.shape[0], 1), self.models[0].eos, target.dtype)
-        previous = jnp.concatenate([first, target[:, :-1]], axis=1)
+        previous = previous_tokens(target, pad=self.models[0].pad, eos=self.models[0].eos)
         each = [
             token_log_probs(model.features(p, previous, model.encode(p, source)), target)
             for model, p in zip(self.models, params, strict=True)]

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.data.vocabulary import post_process as join_pieces
 from seqjax.tasks import metrics
 
 _BASE_2 = np.float32(np.log(2))
 Result = Mapping[str, Any]
 """A hypothesis as plain data: `tokens`, `score`, `positional_scores` (natural logarithms)
-and `text`."""
+and `text`; where they were asked for also `alignment`, `attention`, and `words` (with unknown
+ones replaced)."""
 
 
 def source_text(task: Any, ids: Any, *, post_process: str | None) -> str:
@@ -32,14 +34,31 @@ def reference_text(task: Any, ids: Any, *, post_process: str | None) -> str:
 
 def hypothesis_texts(task: Any, result: Result, *, post_process: str | None) -> tuple[str, str]:
     """A hypothesis as the H- and the D- line have it."""
-    text = task.target_vocab.string(result["tokens"], post_process=post_process)
+    words = result.get("words")
+    if words is None:
+        text = task.target_vocab.string(result["tokens"], post_process=post_process)
+    else:
+        text = join_pieces(" ".join(words), post_process)
     return text, text if task.target_tokenizer is None else task.target_tokenizer.decode(text)
+
+
+def alignment_text(result: Result, kind: str) -> str:
+    """What the A- line says.
+
+    Args:
+      kind: `hard`: pairs such as `0-1`, source first, eos not counted; `soft`: for each
+        target token, eos included, its attention to every source token.
+    """
+    if kind == "hard":
+        return " ".join(f"{source}-{target}" for source, target in result["alignment"])
+    return " ".join(",".join(f"{p:.6f}" for p in row) for row in result["attention"])
 
 
 def sentence_lines(
     task: Any, index: int, source: Any, reference: np.ndarray | None,
     hypotheses: Iterable[Result], *, post_process: str | None, timing: str | None = None,
     constraints: Iterable[str] | None = None,
+    alignment: str | None = None,
 ) -> Iterator[str]:
     """All lines of one sentence; scores in base 2.
 
@@ -48,6 +67,7 @@ def sentence_lines(
       reference: target ids, if there are any.
       timing: what the W- line says; with it the lines are fairseq-interactive's.
       constraints: phrases of the C- lines.
+      alignment: the kind of alignment that A- lines show (None: no such lines).
     """
     ids = task.encode_source(source) if isinstance(source, str) else source
     shown = source_text(task, ids, post_process=post_process)
@@ -69,6 +89,8 @@ def sentence_lines(
         yield f"H-{index}\t{score}\t{text}"
         yield f"D-{index}\t{score}\t{detokenised}"
         yield f"P-{index}\t" + " ".join(f"{x:.4f}" for x in positional)
+        if alignment is not None:
+            yield f"A-{index}\t{alignment_text(result, alignment)}"
 
 
 def final_line(
@@ -77,14 +99,15 @@ def final_line(
 ) -> str:
     """`Generate test with beam=5: BLEU4 = ...`, of references and best hypotheses.
 
-    fairseq's own BLEU counts pieces, or, once pieces have been joined, what spaces separate.
+    fairseq's own BLEU counts pieces, or, once pieces have been joined or unknown words
+    replaced, what spaces separate.
     """
     texts, counts = [], metrics.TokenBleu()
     for reference, result in pairs:
         wanted = reference_text(task, reference, post_process=post_process)
         text, detokenised = hypothesis_texts(task, result, post_process=post_process)
         texts.append((detokenised, wanted))
-        if post_process is None:
+        if post_process is None and result.get("words") is None:
             unknown, vocab = task.target_vocab.unk, task.target_vocab
             kept = [int(i) for i in reference if i not in (vocab.eos, vocab.pad)]
             counts.add([int(i) for i in result["tokens"] if i not in (vocab.eos, vocab.pad)],

@@ -27,7 +27,7 @@ _ORDER = ("encoder", "decoder", "embed_tokens", "project_in_dim", "embed_positio
           "encoder_attn_layer_norm", "fc1", "fc2", "final_layer_norm",
           "k_proj", "v_proj", "q_proj", "out_proj", "weight", "bias")
 """Parts of names in the order in which fairseq's transformers register them."""
-_ORDERED_FAMILIES = ("transformer", "transformer_lm")
+_ORDERED_FAMILIES = ("transformer", "transformer_align", "transformer_lm")
 
 
 def read_state(tree: Mapping[str, Any], *, name: str) -> dict[str, Any]:

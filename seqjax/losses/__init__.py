@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from seqjax.losses.adaptive import AdaptiveLossConfig
+from seqjax.losses.alignment import AlignmentLossConfig
 from seqjax.losses.cross_entropy import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
 
 CONFIGS: dict[str, type] = {
     "adaptive_loss": AdaptiveLossConfig,
     "cross_entropy": CrossEntropyConfig,
     "label_smoothed_cross_entropy": LabelSmoothedCrossEntropyConfig,
+    "label_smoothed_cross_entropy_with_alignment": AlignmentLossConfig,
 }
 """`config.loss.name` -> its dataclass."""

@@ -14,13 +14,15 @@ from seqjax.models.lightconv_config import LightConvConfig, LightConvLanguageMod
 from seqjax.models.lstm_config import ARCHS as LSTM_ARCHS
 from seqjax.models.lstm_config import LM_ARCHS as LSTM_LM_ARCHS
 from seqjax.models.lstm_config import LSTMConfig, LSTMLanguageModelConfig
+from seqjax.models.transformer_config import ALIGN_ARCHS as TRANSFORMER_ALIGN_ARCHS
 from seqjax.models.transformer_config import ARCHS as TRANSFORMER_ARCHS
-from seqjax.models.transformer_config import TransformerConfig
+from seqjax.models.transformer_config import TransformerAlignConfig, TransformerConfig
 from seqjax.models.transformer_lm_config import ARCHS as TRANSFORMER_LM_ARCHS
 from seqjax.models.transformer_lm_config import TransformerLMConfig
 
 CONFIGS: dict[str, type] = {
     "transformer": TransformerConfig,
+    "transformer_align": TransformerAlignConfig,
     "transformer_lm": TransformerLMConfig,
     "lstm": LSTMConfig,
     "lstm_lm": LSTMLanguageModelConfig,
@@ -33,6 +35,7 @@ CONFIGS: dict[str, type] = {
 
 ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
     **{arch: ("transformer", values) for arch, values in TRANSFORMER_ARCHS.items()},
+    **{arch: ("transformer_align", values) for arch, values in TRANSFORMER_ALIGN_ARCHS.items()},
     **{arch: ("transformer_lm", values) for arch, values in TRANSFORMER_LM_ARCHS.items()},
     **{arch: ("lstm", values) for arch, values in LSTM_ARCHS.items()},
     **{arch: ("lstm_lm", values) for arch, values in LSTM_LM_ARCHS.items()},
@@ -45,6 +48,7 @@ ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
 
 _MODELS: dict[str, str] = {
     "transformer": "seqjax.models.transformer:TransformerModel",
+    "transformer_align": "seqjax.models.transformer_align:TransformerAlignModel",
     "transformer_lm": "seqjax.models.transformer_lm:TransformerLMModel",
     "lstm": "seqjax.models.lstm:LSTMModel",
     "lstm_lm": "seqjax.models.lstm_lm:LSTMLanguageModel",

@@ -51,11 +51,26 @@ class Features:
     project: Callable[[Any, jax.Array], jax.Array] = struct.field(pytree_node=False)
     """(projection, [..., D]) -> float32 logits [..., V]."""
     extra: Any = None
-    """Attention, auxiliary outputs."""
+    """Attention to the source [L, B, H, T, S], or None without; see `source_attention`."""
 
     def logits(self) -> jax.Array:
         """[B, T, V] float32."""
         return self.project(self.projection, self.hidden)
+
+
+def source_attention(features: Features) -> jax.Array:
+    """[B, T, S] float32: how much each target position looks at each source position when
+    it predicts its token: the mean over the heads of the last layer that `features` tell of,
+    which is what fairseq's models return.
+
+    Raises:
+      ValueError: the model gives no attention to the source.
+    """
+    if features.extra is None:
+        raise ValueError(
+            "this model has no attention to the source to make alignments of (of a "
+            "transformer_align, config.model.alignment_layer must be one of its layers)")
+    return features.extra[-1].astype(jnp.float32).mean(axis=1)
 
 
 class EncoderDecoder(Protocol):

@@ -245,13 +245,14 @@ class Decoder(_Side):
 
     def __call__(
         self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
-        segments: jax.Array | None,
+        segments: jax.Array | None, full_context: bool = False,
     ) -> tuple[jax.Array, jax.Array | None]:
         """Decoder states, teacher-forced.
 
         Args:
           tokens: [B, T] previous output tokens.
           embedded: [B, T, input_dim], their rows of the embedding.
+          full_context: let every position see the whole target.
 
         Returns:
           Hidden states [B, T, output_dim]; attention to the source [L, B, H, T, S].
@@ -267,7 +268,7 @@ class Decoder(_Side):
         if cfg.layernorm_embedding:
             x = self.layernorm_embedding(x)
         x = self._dropped(x).astype(self.dtype)
-        mask = causal_mask(tokens.shape[1])
+        mask = (tokens != PAD)[:, None, None, :] if full_context else causal_mask(tokens.shape[1])
         if segments is not None:
             mask = mask & segment_mask(segments, segments)
         memory, memory_mask = None, None
@@ -302,10 +303,11 @@ class Transformer(nn.Module):
         return self.encoder(source, segments)
 
     def decode(
-        self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None
+        self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None,
+        full_context: bool = False,
     ) -> tuple[jax.Array, jax.Array | None]:
         side = self.encoder if self.config.shares_input else self.decoder
-        return self.decoder(tokens, side.embed_tokens(tokens), encoded, segments)
+        return self.decoder(tokens, side.embed_tokens(tokens), encoded, segments, full_context)
 
     def __call__(self, source: jax.Array, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""

@@ -117,6 +117,26 @@ class TransformerConfig(RuntimeConfig):
         return self.decoder_output_dim or self.decoder_embed_dim
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerAlignConfig(TransformerConfig):
+    """fairseq's `transformer_align`."""
+
+    name: Literal["transformer_align"] = "transformer_align"  # type: ignore[assignment]
+    alignment_heads: int = 1
+    """Heads (the first ones) whose mean attention to the source is the alignment."""
+    alignment_layer: int = 4
+    """Decoder layer, from 0, that aligns. Where there is no such layer the model translates
+    but gives no alignments, as fairseq's."""
+    full_context_alignment: bool = False
+    """Take the alignment from a second pass in which every position sees the whole target."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alignment_heads < 1:
+            raise ValueError(
+                f"config.model.alignment_heads: {self.alignment_heads} must be 1 or more")
+
+
 def _size(embed: int, ffn: int, layers: int, heads: int) -> dict[str, Any]:
     return {
         f"{side}_{key}": value
@@ -144,3 +164,9 @@ ARCHS: dict[str, dict[str, Any]] = {
     },
 }
 """fairseq architecture name -> the defaults that it changes."""
+
+ALIGN_ARCHS: dict[str, dict[str, Any]] = {
+    "transformer_align": {},
+    "transformer_wmt_en_de_big_align": ARCHS["transformer_wmt_en_de_big"],
+}
+"""The same for `transformer_align`."""

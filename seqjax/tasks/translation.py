@@ -17,9 +17,10 @@ import numpy as np
 from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.data import folder, pairs, tokenizers
 from seqjax.data.vocabulary import Vocabulary
+from seqjax.losses.alignment import AlignmentLossConfig, with_alignment
 from seqjax.losses.base import LossOutput
 from seqjax.losses.cross_entropy import cross_entropy
-from seqjax.models.protocol import EncoderDecoder, Params, segment_positions
+from seqjax.models.protocol import EncoderDecoder, Params, segment_positions, source_attention
 from seqjax.tasks import assets
 from seqjax.tasks.judging import Judge
 
@@ -39,6 +40,9 @@ class TranslationConfig:
     max_target_positions: int = 1024
     truncate_source: bool = False
     """Cut long sources to `max_source_positions` instead of dropping the sentence."""
+    load_alignments: bool = False
+    """Learn from the word alignments of the data folder (`preprocess --align-suffix`), with
+    the loss `label_smoothed_cross_entropy_with_alignment`."""
     upsample_primary: int = 1
     """Times that the shard `train` counts beside train1, train2, ..."""
     post_process: str | None = None
@@ -71,6 +75,7 @@ class TranslationTask:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
+        _check_alignments(cfg, config.loss)
         source, target = cfg.source_lang, cfg.target_lang
         if source is None or target is None:
             source, target = folder.find_pair(cfg.data)
@@ -148,8 +153,14 @@ class TranslationTask:
             cfg.data, split, source_lang=self.source_lang, target_lang=self.target_lang,
             shards=train, upsample_primary=cfg.upsample_primary if train else 1,
             truncate_source=cfg.max_source_positions if cfg.truncate_source else None,
-            need_target=need_target,
+            need_target=need_target, alignments=self._alignments(train=train, wanted=need_target),
         )
+
+    def _alignments(self, *, train: bool, wanted: bool) -> Literal["none", "optional", "needed"]:
+        loaded = self.config.load_alignments and isinstance(self.loss_config, AlignmentLossConfig)
+        if not (loaded and wanted):
+            return "none"
+        return "needed" if train else "optional"
 
     def train_dataset(self) -> pairs.PairDataset:
         """Sentence pairs to learn from."""
@@ -174,9 +185,15 @@ class TranslationTask:
         if segments is not None:
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
             positions = segment_positions(segments)
-        return cross_entropy(
+        output = cross_entropy(
             features.hidden, features.projection, features.project, target,
             config=self.loss_config, pad=model.pad, positions=positions, sentences=sentences,
+        )
+        if "aligned_source" not in batch:
+            return output
+        return with_alignment(
+            output, source_attention(features), batch["aligned_source"],
+            batch["aligned_target"], config=self.loss_config,
         )
 
     def judge_for(
@@ -221,6 +238,18 @@ class TranslationTask:
         if tokenizer is None:
             return vocab.string(ids, post_process=self.config.post_process)
         return tokenizer.decode(vocab.string(ids))
+
+
+def _check_alignments(cfg: TranslationConfig, loss: Any) -> None:
+    aligning = isinstance(loss, AlignmentLossConfig)
+    if cfg.load_alignments and not aligning:
+        raise ConfigError(
+            "config.task.load_alignments: only the loss "
+            f"{AlignmentLossConfig.name!r} learns from alignments; set config.loss.name to it")
+    if aligning and not cfg.load_alignments:
+        raise ConfigError(
+            f"config.loss.name: {loss.name!r} learns from alignments, which are read with "
+            "config.task.load_alignments=True")
 
 
 def _encode(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-BASE_2 = ("loss", "nll_loss")
+BASE_2 = ("loss", "nll_loss", "alignment_loss")
 """Metrics that the step gives in natural logarithm and people read in base 2."""
 PER_UPDATE = ("lr", "gnorm", "clip", "num_updates", "skipped")
 """Metrics of the update, not of its tokens."""

@@ -31,7 +31,9 @@ def sentence_average(loss_fn: LossFn) -> LossFn:
     def averaged(params: Any, batch: Arrays, rng: jax.Array | None) -> LossOutput:
         output = loss_fn(params, batch, rng)
         sentences = output.metrics["nsentences"][0]
-        metrics = {**output.metrics, "loss": (output.metrics["loss"][0], sentences)}
+        metrics = {**output.metrics, **{
+            name: (output.metrics[name][0], sentences)
+            for name in ("loss", "alignment_loss") if name in output.metrics}}
         return LossOutput(sum=output.sum, weight=sentences, metrics=metrics)
 
     return averaged

@@ -10,6 +10,7 @@ from seqjax.interop.families.base import Family
 
 FAMILIES: dict[str, Family] = {
     "transformer": transformer.FAMILY,
+    "transformer_align": transformer.FAMILY,
     "lstm": lstm.FAMILY,
     "lstm_lm": lstm.LM_FAMILY,
     "fconv": fconv.FAMILY,

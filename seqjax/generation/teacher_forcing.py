@@ -1,0 +1,88 @@
+"""Pairs of sources and targets in batches of few static shapes, to be run teacher-forced.
+
+Plain numpy on ids, but for `previous_tokens`; it knows models by their protocol.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.generation.decoding_plan import plan_decoding, round_up_to_power
+from seqjax.models.protocol import EncoderDecoder
+
+LEAST_WIDTH = 16
+"""Narrower shapes do not pay for their compilation."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PairBatch:
+    """Pairs that are run together."""
+
+    indices: tuple[int, ...]
+    """Their numbers in the input, one for each of the first rows."""
+    source: np.ndarray
+    """[B, S] int32, right-padded."""
+    target: np.ndarray
+    """[B, T] int32, right-padded: each side has a width of its own."""
+
+
+def pair_batches(
+    models: Sequence[EncoderDecoder], sources: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray], *, max_tokens: int, batch_size: int,
+) -> Iterator[PairBatch]:
+    """Every pair once, those of like length together.
+
+    Args:
+      models: that shall take the pairs.
+      sources, targets: int32 ids with their final eos, as many of each.
+      max_tokens: tokens of a batch on its longer side, padding included.
+      batch_size: pairs of a batch at most.
+
+    Raises:
+      ValueError: an empty or over-long side of a pair, by its number from 0.
+    """
+    if len(sources) != len(targets):
+        raise ValueError(f"there are {len(sources)} sources but {len(targets)} targets")
+    limits = (min(m.max_source_positions for m in models),
+              min(m.max_target_positions for m in models))
+    _check("source", sources, limits[0])
+    _check("target", targets, limits[1])
+    longer = [max(len(s), len(t)) for s, t in zip(sources, targets, strict=True)]
+    for batch in plan_decoding(
+        longer, max_tokens=max_tokens, batch_size=batch_size, least_width=LEAST_WIDTH
+    ):
+        source, target = (
+            _padded([side[i] for i in batch.indices], rows=batch.rows, pad=models[0].pad,
+                    limit=limit)
+            for side, limit in zip((sources, targets), limits, strict=True))
+        yield PairBatch(indices=batch.indices, source=source, target=target)
+
+
+def previous_tokens(target: jax.Array, *, pad: int, eos: int) -> jax.Array:
+    """[B, T]: what the decoder reads to predict `target`; padding stays padding."""
+    first = jnp.full((target.shape[0], 1), eos, target.dtype)
+    shifted = jnp.concatenate([first, target[:, :-1]], axis=1)
+    return jnp.where(target == pad, pad, shifted)
+
+
+def _check(side: str, rows: Sequence[np.ndarray], most: int) -> None:
+    for i, ids in enumerate(rows):
+        if not len(ids):
+            raise ValueError(f"{side} {i} has no tokens (not even eos)")
+        if len(ids) > most:
+            raise ValueError(f"{side} {i} has {len(ids)} tokens, but the model takes at most "
+                             f"{most}: shorten or leave out that pair")
+
+
+def _padded(ids: Sequence[np.ndarray], *, rows: int, pad: int, limit: int) -> np.ndarray:
+    """[rows, a power of two, or `limit` where that is less]."""
+    width = min(round_up_to_power(max(map(len, ids)), least=LEAST_WIDTH), limit)
+    side = np.full((rows, width), pad, np.int32)
+    for row, one in enumerate(ids):
+        side[row, :len(one)] = one
+    return side

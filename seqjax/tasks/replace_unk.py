@@ -1,0 +1,113 @@
+"""Unknown words of a translation replaced by what they are aligned with in the source.
+
+fairseq's `--replace-unk`. A dictionary of aligned words is a file that `preprocess
+--alignfile` makes. Works on the words, or pieces, that ids stand for: before pieces are
+joined and text is detokenised.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from seqjax.config import ConfigError
+from seqjax.data.vocabulary import post_process
+
+
+def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Source word -> target word, from a file of two words a line.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ConfigError: a line with less than two words, or text that is not UTF-8.
+    """
+    words: dict[str, str] = {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                columns = line.split()
+                if len(columns) < 2:
+                    raise ConfigError(
+                        f"{os.fspath(path)}: line {number}: expected a source word and a target "
+                        f"word, got {line.rstrip()!r}")
+                words[columns[0]] = columns[1]
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{os.fspath(path)}: is not UTF-8 (byte {error.start})") from None
+    return words
+
+
+def as_dictionary(value: bool | Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """What `replace_unk` means: True is an empty dictionary (copy), False none at all.
+
+    Raises:
+      ConfigError: it is something else.
+    """
+    if value is True:
+        return {}
+    if value is None or value is False:
+        return None
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"replace_unk: {value!r} is neither True nor a dict of source word -> "
+                          "target word (tasks.replace_unk.load_dictionary reads a file)")
+    return value
+
+
+def source_words(task: Any, source: str | Sequence[int] | np.ndarray) -> list[str]:
+    """The words that alignments count, as they were written where the source is text.
+
+    Args:
+      task: has `source_vocab` and `source_tokenizer`.
+      source: text, or ids (whose unknown words nobody knows any more).
+    """
+    vocab = task.source_vocab
+    if isinstance(source, str):
+        tokenizer = task.source_tokenizer
+        words = (source if tokenizer is None else tokenizer.encode(source)).split()
+        ids = [vocab.index(word) for word in words]
+    else:
+        ids = [int(i) for i in source]
+        words = [vocab[i] for i in ids]
+    left_out = (vocab.pad, vocab.eos)
+    return [word for word, i in zip(words, ids, strict=True) if i not in left_out]
+
+
+def replaced_words(
+    task: Any, tokens: Sequence[int] | np.ndarray, alignment: Sequence[tuple[int, int]],
+    words: Sequence[str], dictionary: Mapping[str, str],
+) -> list[str]:
+    """The words of a hypothesis; an unknown one is what the dictionary says of the source
+    word that it is aligned with, or else that word itself.
+
+    Args:
+      task: has `target_vocab`.
+      tokens: target ids.
+      alignment: (source place, target place) pairs, eos left out on both sides.
+      words: as `source_words` gives them.
+    """
+    vocab, partner = task.target_vocab, {target: source for source, target in alignment}
+    result, place = [], -1
+    for token in map(int, tokens):
+        if token in (vocab.eos, vocab.pad):
+            continue
+        place += 1
+        if token == vocab.unk and place in partner:
+            word = words[partner[place]]
+            result.append(dictionary.get(word, word))
+        elif token != vocab.bos:
+            result.append(vocab[token])
+    return result
+
+
+def join_words(task: Any, words: Sequence[str]) -> str:
+    """Target words, or pieces, as plain text, detokenised.
+
+    Args:
+      task: has `target_tokenizer` and `config.post_process`.
+    """
+    line = " ".join(words)
+    if task.target_tokenizer is None:
+        return post_process(line, task.config.post_process)
+    return task.target_tokenizer.decode(line)
