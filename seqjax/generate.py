@@ -45,6 +45,8 @@ class Job:
     """fairseq's batches, where results depend on them."""
     constraints: list[list[str]] | None = None
     """Phrases that the outputs of each input must contain."""
+    padding: list[int] | None = None
+    """On the left of each input in fairseq's batch, where what fairseq prints depends on it."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -222,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_can_align(model, aligning)
     options = cli.given_fields(args, GenerationConfig)
     job = _text_job(args, texts) if texts is not None else _data_job(args, model)
+    if job.padding is not None:
+        aligning["alignment"] = "soft"  # to be read as fairseq reads it
     demands = demands_of(args, model, job.constraints)
     decoder = model.decoder(**options)
     decoder.check_sources([len(model.source_ids(x)) for x in job.inputs])
@@ -231,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.output != "-" and not args.score_reference and job.batches is None:
         journal = Journal.open(args, model, job, options)
     try:
-        results = (_score(model, job, args.print_alignment) if args.score_reference
+        results = (_score(model, job, aligning.get("alignment")) if args.score_reference
                    else _decode(model, job, {**options, **demands}, journal))
     finally:
         if journal is not None:
@@ -263,6 +267,7 @@ def _data_job(args: argparse.Namespace, model: Any) -> Job:
     """A split of a data folder, printed in the order of fairseq's batches."""
     from seqjax.config import BatchingConfig
     from seqjax.data import planning
+    from seqjax.interop import fairseq_output
     from seqjax.tasks.language_modeling import LanguageModelingTask
 
     if isinstance(model.task, LanguageModelingTask):
@@ -294,8 +299,12 @@ def _data_job(args: argparse.Namespace, model: Any) -> Job:
     batches = None
     if getattr(args, "padded_source_len", False):
         batches = [epoch.ids[a:b].tolist() for a, b in itertools.pairwise(bounds)]
+    padding = None
+    turned = model.config.model.name in fairseq_output.TURNED
+    if turned and args.print_alignment and args.format == "fairseq":
+        padding = _left_padding(epoch, dataset.lengths.source)
     return Job(
-        inputs=[row[0] for row in rows], references=references, batches=batches,
+        inputs=[row[0] for row in rows], references=references, batches=batches, padding=padding,
         order=_printed_order(epoch, dataset.lengths.source),
         prefixes=[r[:size] for r in references] if size and references else None,
     )
@@ -311,6 +320,15 @@ def _printed_order(epoch: Any, lengths: np.ndarray) -> list[int]:
         ids = ids[np.argsort(lengths[ids], kind="stable")]
         order += ids[falling_order(lengths[ids])].tolist()
     return order
+
+
+def _left_padding(epoch: Any, lengths: np.ndarray) -> list[int]:
+    """How far each sentence is from the longest of its batch, by its number."""
+    padding = np.zeros(len(lengths), np.int64)
+    for a, b in zip(epoch.bounds[:-1], epoch.bounds[1:], strict=True):
+        ids = epoch.ids[a:b]
+        padding[ids] = lengths[ids].max(initial=0) - lengths[ids]
+    return padding.tolist()
 
 
 class Journal:
@@ -444,6 +462,7 @@ def _render(
                 model.task, index, job.inputs[index], reference, results[index],
                 post_process=args.post_process, alignment=args.print_alignment,
                 constraints=None if job.constraints is None else job.constraints[index],
+                padding=None if job.padding is None else job.padding[index],
             )
         if job.references is not None:
             yield fairseq_output.final_line(

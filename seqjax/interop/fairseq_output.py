@@ -42,13 +42,34 @@ def hypothesis_texts(task: Any, result: Result, *, post_process: str | None) -> 
     return text, text if task.target_tokenizer is None else task.target_tokenizer.decode(text)
 
 
-def alignment_text(result: Result, kind: str) -> str:
+TURNED = ("lstm",)
+"""Families whose encoder in fairseq moves a source's padding from the left to the right."""
+
+
+def turned_attention(attention: Any, *, padding: int) -> np.ndarray:
+    """Attention [T, S] as fairseq reads it of such a model: at the places that the tokens had
+    while the padding was on their left, so that tokens are taken for later ones.
+
+    Args:
+      padding: how much there was, in the sentence's batch.
+    """
+    right = np.asarray(attention, np.float32)
+    return np.pad(right, ((0, 0), (0, padding)))[:, padding:]
+
+
+def alignment_text(result: Result, kind: str, *, padding: int | None = None) -> str:
     """What the A- line says.
 
     Args:
       kind: `hard`: pairs such as `0-1`, source first, eos not counted; `soft`: for each
         target token, eos included, its attention to every source token.
+      padding: None, or of a `TURNED` model, which makes fairseq's own reading; needs
+        `attention`.
     """
+    if padding is not None:
+        attention = turned_attention(result["attention"], padding=padding)
+        strongest = attention[:-1, :-1].argmax(axis=1) if attention.shape[1] > 1 else ()
+        result = {"attention": attention, "alignment": [(s, t) for t, s in enumerate(strongest)]}
     if kind == "hard":
         return " ".join(f"{source}-{target}" for source, target in result["alignment"])
     return " ".join(",".join(f"{p:.6f}" for p in row) for row in result["attention"])
@@ -58,7 +79,7 @@ def sentence_lines(
     task: Any, index: int, source: Any, reference: np.ndarray | None,
     hypotheses: Iterable[Result], *, post_process: str | None, timing: str | None = None,
     constraints: Iterable[str] | None = None,
-    alignment: str | None = None,
+    alignment: str | None = None, padding: int | None = None,
 ) -> Iterator[str]:
     """All lines of one sentence; scores in base 2.
 
@@ -68,6 +89,7 @@ def sentence_lines(
       timing: what the W- line says; with it the lines are fairseq-interactive's.
       constraints: phrases of the C- lines.
       alignment: the kind of alignment that A- lines show (None: no such lines).
+      padding: see `alignment_text`.
     """
     ids = task.encode_source(source) if isinstance(source, str) else source
     shown = source_text(task, ids, post_process=post_process)
@@ -90,7 +112,7 @@ def sentence_lines(
         yield f"D-{index}\t{score}\t{detokenised}"
         yield f"P-{index}\t" + " ".join(f"{x:.4f}" for x in positional)
         if alignment is not None:
-            yield f"A-{index}\t{alignment_text(result, alignment)}"
+            yield f"A-{index}\t{alignment_text(result, alignment, padding=padding)}"
 
 
 def final_line(
