@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from seqjax import models
-from seqjax.config import GenerationConfig
+from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import compiled_checks
+from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.beam_search import Search, options_of
 from seqjax.generation.decoder import Decoder
+from seqjax.generation.guides import ConstraintGuide, TrieGuide
 from seqjax.generation.processors import Sentences
 from seqjax.generation.scoring import Scorer
 from seqjax.models.transformer_config import TransformerConfig
@@ -79,23 +81,57 @@ def test_a_batch_may_lie_on_several_devices(model, params):
         np.testing.assert_allclose([h.score for h in a], [h.score for h in b], atol=1e-5)
 
 
-def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32):
+def test_demands_may_lie_on_several_devices(model, params):
+    config = GenerationConfig(beam=3, max_len_b=9)
+    sources = make_sources(9, longest=6)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    params = jax.device_put(params, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    decoder = Decoder(model, config, row_multiple=8, sharding=spread)
+    for demands in (
+        {"constraints": [[[7 + i], [8, 9]] for i in range(9)], "constraint_order": "unordered"},
+        {"allowed": TokenTrie([[5, 6, 2], [5, 2], [7, 8, 9, 2]])},
+    ):
+        found = decoder.decode(params, sources, **demands)
+        wanted = Decoder(model, config).decode(params, sources, **demands)
+        assert [h[0].tokens.tolist() for h in found] == [h[0].tokens.tolist() for h in wanted]
+    with pytest.raises(ConfigError, match="called by one device"):
+        decoder.decode(params, sources, prefix_allowed_tokens_fn=lambda *_: [2])
+
+
+def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32, guide=None):
     config = GenerationConfig(beam=beam)
-    options = options_of(config, pad=1, eos=2, unk=3, vocabulary=V)
+    strategy = None if guide is None else guide.strategy
+    options = options_of(config, pad=1, eos=2, unk=3, vocabulary=V, strategy=strategy)
     search = Search([model], options)
     weights = (jax.eval_shape(model.prepare, params),)
     number = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)  # noqa: E731
     sentences = Sentences(
         source_len=number(rows), max_len=number(rows), prefix=number(rows, 0), bos=number(rows),
-        index=number(rows), seed=jax.ShapeDtypeStruct((), jnp.uint32))
+        index=number(rows), seed=jax.ShapeDtypeStruct((), jnp.uint32),
+        demands=None if guide is None else guide.demands(range(rows), rows=rows))
     begin = lambda p, w, s, x: search.begin(p, w, s, x, capacity=capacity)  # noqa: E731
     caches, state = jax.eval_shape(begin, (params,), weights, number(rows, 16), sentences)
-    text = search.chunk.lower(weights, sentences, caches, state, np.int32(9)).compile().as_text()
+    tables = None if guide is None else guide.tables
+    text = search.chunk.lower(
+        weights, sentences, caches, state, np.int32(9), tables).compile().as_text()
     return text, caches
 
 
-def test_the_compiled_search_never_copies_its_cache(model, params):
-    text, caches = compiled_chunk(model, params)
+GUIDES = {
+    "plain": None,
+    "ordered": ConstraintGuide(phrases=[[[5, 6]], [], [[7]]], order="ordered"),
+    "unordered": ConstraintGuide(phrases=[[[5, 6]], [], [[7]]], order="unordered"),
+    "permitted": TrieGuide(tries=[TokenTrie([[5, 2], [6, 7, 2]])] * 3),
+}
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_the_compiled_search_never_copies_its_cache(model, params, name):
+    guide = GUIDES[name]
+    if guide is not None:
+        guide.check(np.array([20] * 3), pad=1, eos=2, bos=2, vocabulary=V)
+    text, caches = compiled_chunk(model, params, guide=guide)
     shapes = {x.shape for x in (*caches[0].keys, *caches[0].values)}
     assert shapes == {(3, 2, 32 * 5, 16)}
     compiled_checks.assert_no_cache_copy(text, shapes)
