@@ -1,0 +1,155 @@
+"""Language models."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.config import ConfigError, GenerationConfig
+from seqjax.generation import hypothesis
+from seqjax.generation.allowed import AllowedTokens, TokenTrie
+from seqjax.generation.continuation import Continuation
+from seqjax.generation.decoder import Decoder
+from seqjax.hub.loaded import Hypothesis, Ids, Input, Loaded, padded, with_text
+from seqjax.tasks.language_modeling import LanguageModelingTask
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class LanguageModel(Loaded):
+    """A language model, or an ensemble of several, with its vocabulary.
+
+        m = seqjax.load("runs/lm")
+        m.sample("Once upon a", sampling=True, sampling_topk=10)   # the text going on
+        m.score(["Once upon a time"])                              # one Hypothesis a text
+        m.log_probs([[2, 8, 15]])                                  # [1, 3, V]
+    """
+
+    task: LanguageModelingTask
+
+    def sample(self, prompts: str | Sequence[str], **options: Any) -> Any:
+        """The best continuation of each text, which it begins with.
+
+        Args:
+          prompts: a string, or strings.
+          **options: fields of `GenerationConfig`; `beam` is 1 where not given.
+
+        Returns:
+          A string for a string, a list for a list.
+        """
+        return self._best(prompts, {"beam": 1, **options})
+
+    def generate(self, prompts: Sequence[Input], **options: Any) -> list[list[Hypothesis]]:
+        """At most `nbest` continuations of each prompt, best first.
+
+        Args:
+          prompts: texts, or lists of ids without eos; outputs begin with them, and they
+            count towards lengths.
+          **options: fields of `GenerationConfig`.
+        """
+        return self._all(prompts, options)
+
+    def stream(
+        self, prompts: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
+        numbers: Sequence[int] | None = None, constraints: None = None,
+        allowed: TokenTrie | Sequence[TokenTrie] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokens | None = None, **options: Any,
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """As `generate`, one prompt at a time as batches finish, with its place.
+
+        Args:
+          numbers: what each prompt's random samples depend on (default: its place).
+          allowed, prefix_allowed_tokens_fn: as a `Translator` takes them; they must permit
+            the tokens of the prompts.
+        """
+        if isinstance(prompts, str):
+            raise TypeError("prompts: give a list of texts (or use sample for one text)")
+        if prefixes is not None:
+            raise ConfigError("a language model's inputs are its prefixes; give no others")
+        if constraints is not None:
+            raise ConfigError("constraints are for translation; a language model takes none, "
+                              "as in fairseq")
+        decoder = self.decoder(**options)
+        starts = [self._prompt(p) for p in prompts]
+        # As long as fairseq's source of a prompt, for limits that depend on it.
+        sources = [np.concatenate([[self.task.first_token], p]) for p in starts]
+        for part in decoder.stream(
+            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, allowed=allowed,
+            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+        ):
+            for index, found in zip(part.indices, part.hypotheses, strict=True):
+                yield index, [with_text(self.task, h) for h in found]
+
+    def score(self, texts: Sequence[Input]) -> list[Hypothesis]:
+        """How probable each text is, its final eos left out as in fairseq; `score` is the
+        mean per token.
+
+        Args:
+          texts: texts, or lists of ids without eos.
+        """
+        starts = [self._prompt(text) for text in texts]
+        for index, ids in enumerate(starts):
+            if not len(ids):
+                raise ValueError(f"score: text {index} is empty")
+        found = []
+        previous = [np.concatenate([[self.task.first_token], ids[:-1]]) for ids in starts]
+        for ids, part in zip(starts, self._each_log_probs(previous), strict=True):
+            scores = part[np.arange(len(ids)), ids]
+            found.append(with_text(self.task, hypothesis.Hypothesis(
+                tokens=ids, score=float(scores.mean(dtype=np.float64)), positional_scores=scores,
+            )))
+        return found
+
+    def log_probs(self, prev_output_tokens: Sequence[Ids]) -> np.ndarray:
+        """Natural log-probabilities of every next token.
+
+        Args:
+          prev_output_tokens: lists of ids that begin with eos (or `<s>`, where the model was
+            trained so).
+
+        Returns:
+          [B, T, V] float32, T the longest row; zeros on padding.
+        """
+        longest = max((len(p) for p in prev_output_tokens), default=0)
+        out = np.zeros((len(prev_output_tokens), longest, self.task.output_size), np.float32)
+        for row, part in enumerate(self._each_log_probs(prev_output_tokens)):
+            out[row, : len(part)] = part
+        return out
+
+    def _each_log_probs(self, previous: Sequence[Ids]) -> Iterator[np.ndarray]:
+        """[T, V] for each row, in order."""
+        limit = min(model.max_target_positions for model in self.models)
+        for start in range(0, len(previous), 16):
+            rows = previous[start : start + 16]
+            tokens = padded(rows, rows=16, limit=limit)
+            found = np.asarray(self._log_probs(self.params, tokens))
+            yield from (part[: len(row)] for part, row in zip(found, rows, strict=False))
+
+    @functools.cached_property
+    def _log_probs(self) -> Any:
+        def mean_log_probs(params: Any, prev: jax.Array) -> jax.Array:
+            each = [
+                jax.nn.log_softmax(model.features(p, prev).logits(), axis=-1)
+                for model, p in zip(self.models, params, strict=True)
+            ]
+            return jax.nn.logsumexp(jnp.stack(each), axis=0) - np.log(len(each))
+
+        return jax.jit(mean_log_probs)
+
+    def _new_decoder(self, settings: GenerationConfig) -> Decoder:
+        continued: list[Any] = [Continuation(model) for model in self.models]
+        return Decoder(
+            continued, settings, unk=self.task.vocab.unk, bos=self.task.first_token,
+        )
+
+    def _prompt(self, x: Input) -> np.ndarray:
+        return self.encode(x)[:-1] if isinstance(x, str) else np.asarray(x, np.int32)
+
+    def source_ids(self, x: Input) -> np.ndarray:
+        """A prompt as the model reads it."""
+        return np.concatenate([[self.task.first_token], self._prompt(x)])

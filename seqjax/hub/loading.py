@@ -1,0 +1,140 @@
+"""From a path to a model that is ready to use."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqjax import config as configuration
+from seqjax import losses, models, tasks
+from seqjax.config import Config, ConfigError
+from seqjax.data import folder
+from seqjax.hub.language_model import LanguageModel
+from seqjax.hub.translator import Translator
+from seqjax.interop import fairseq_files
+from seqjax.tasks.language_modeling import LanguageModelingTask
+from seqjax.training import checkpoints, compilation
+
+
+def resolve(raw: Mapping[str, Any]) -> Config:
+    """The full configuration from sparse plain data, with every family known."""
+    return configuration.resolve(
+        raw, tasks=tasks.CONFIGS, models=models.CONFIGS, losses=losses.CONFIGS,
+        archs=models.ARCHS,
+    )
+
+
+def load(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *,
+    data: str | os.PathLike[str] | None = None, which: str = "best", dtype: str = "auto",
+    bpe: str | None = None, tokenizer: str | None = None,
+    lm: str | os.PathLike[str] | LanguageModel | None = None,
+) -> Any:
+    """A trained model, ready to use: a `Translator`, or a `LanguageModel`.
+
+    Compiled programs are kept in the user's cache folder, as training does
+    (`log.compilation_cache`), so that the next process starts quickly.
+
+    Args:
+      path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;
+        several, as a list or joined by colons, make an ensemble.
+      data: folder with the dictionaries of a `.pt` (default: its own folder, else the one
+        that it was trained on). A checkpoint of ours has its own; they must be the same.
+      which: of a work folder, its `best` or its `last` checkpoint.
+      dtype: of matrix products: `float32`, `bfloat16`, or `auto` (float32 on a CPU).
+      bpe, tokenizer: of a `.pt`: fairseq's names of its subword model and tokenizer, where
+        it does not say them itself (`bpe="fastbpe", tokenizer="moses"`).
+      lm: a language model with the same target vocabulary, loaded or where it is, whose
+        log-probabilities times `lm_weight` searches add (fairseq's `--lm-path`).
+
+    Raises:
+      seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`.
+      ConfigError: the members of an ensemble have different vocabularies; a model, task
+        or tokenizer that seqjax does not have; no dictionaries, or those of another model;
+        an `lm` that is none, or whose vocabulary is another.
+    """
+    paths = _paths(path)
+    if (bpe or tokenizer) and not any(map(fairseq_files.is_pt, paths)):
+        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files; a folder of "
+                          "seqjax holds its own tokenizer")
+    members = [_load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer)
+               for each in paths]
+    task, config = members[0][0], members[0][1]
+    compilation.enable_cache(config.log.compilation_cache)
+    for (other, *_), name in zip(members[1:], paths[1:], strict=True):
+        if other.target_vocab != task.target_vocab or other.source_vocab != task.source_vocab:
+            raise ConfigError(f"{name}: its vocabularies are not those of {paths[0]}")
+    kind = LanguageModel if isinstance(task, LanguageModelingTask) else Translator
+    model = kind(
+        task=task, config=config, models=tuple(m for *_, m, _ in members),
+        params=tuple(p for *_, p in members),
+        identity=" ".join(_identity(p, which) for p in paths),
+    )
+    if lm is None:
+        return model
+    if not isinstance(lm, LanguageModel):
+        lm = _load_lm(os.fspath(lm), data=data, which=which, dtype=dtype)
+    return _fused(model, lm, name=paths[0])
+
+
+def _load_lm(path: str, *, data: Any, which: str, dtype: str) -> Any:
+    """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
+    place = None
+    if data is not None and fairseq_files.is_pt(path):
+        place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
+    return load(path, data=place, which=which, dtype=dtype)
+
+
+def _fused(model: Any, lm: Any, *, name: str) -> Translator:
+    """A translator that searches with a language model."""
+    about = getattr(lm, "identity", lm)
+    if not isinstance(model, Translator):
+        raise ConfigError(f"{name}: is a language model itself, and takes no lm: several of "
+                          "them, joined by colons, make an ensemble")
+    if not isinstance(lm, LanguageModel) or len(lm.models) != 1:
+        raise ConfigError(f"lm: {about} is not one language model")
+    ours, theirs = model.task.target_vocab, lm.task.target_vocab
+    if ours != theirs:
+        raise ConfigError(
+            f"lm: the vocabulary of {about} ({len(theirs)} entries) is not the target vocabulary "
+            f"of {name} ({len(ours)} entries); train it on text that was preprocessed with "
+            "that model's dictionary (--srcdict)")
+    return dataclasses.replace(model, lm=lm, identity=f"{model.identity} lm={about}")
+
+
+def _paths(path: Any) -> list[str]:
+    if isinstance(path, (list, tuple)):
+        return [os.fspath(p) for p in path]
+    path = os.fspath(path)
+    return [path] if os.path.exists(path) else path.split(os.pathsep)
+
+
+def _identity(path: str, which: str) -> str:
+    """Which checkpoint exactly this is."""
+    if fairseq_files.is_pt(path):
+        about = os.stat(path)
+        return f"{os.path.realpath(path)}@{about.st_size}@{about.st_mtime_ns}"
+    return str(checkpoints.find(path, which=which).resolve())
+
+
+def _load_one(
+    path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None
+) -> tuple[Any, Config, Any, Any]:
+    if fairseq_files.is_pt(path):
+        found = fairseq_files.portable(path, data=data, bpe=bpe, tokenizer=tokenizer)
+        raw, assets, params = found.config, found.assets, found.params
+    else:
+        raw, assets, params = checkpoints.load_for_inference(path, which=which)
+    config = resolve(raw)
+    task = tasks.from_assets(config, assets)
+    if data is not None and not fairseq_files.is_pt(path):
+        task.check_folder(os.fspath(data))
+    model = models.build(
+        config.model, **task.vocab_sizes, compute_dtype=models.compute_dtype(dtype)
+    )
+    return task, config, model, jax.tree.map(jnp.asarray, params)

@@ -1,0 +1,218 @@
+"""Translation models."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax.config import GenerationConfig
+from seqjax.generation import hypothesis
+from seqjax.generation.alignment import Aligner
+from seqjax.generation.allowed import AllowedTokens, TokenTrie
+from seqjax.generation.decoder import Decoded, Decoder
+from seqjax.generation.scoring import Scorer
+from seqjax.hub.language_model import LanguageModel
+from seqjax.hub.loaded import Hypothesis, Ids, Input, Loaded, padded, with_text
+from seqjax.tasks import demands
+from seqjax.tasks import replace_unk as unknown_words
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Translator(Loaded):
+    """A translation model, or an ensemble of several, with its vocabularies."""
+
+    lm: LanguageModel | None = None
+    """What searches add `lm_weight` times the log-probabilities of."""
+
+    def translate(self, texts: str | Sequence[str], **options: Any) -> Any:
+        """The best translation of each text.
+
+        Args:
+          texts: a string, or strings; leave their tokenization to the model.
+          **options: fields of `GenerationConfig`: beam, lenpen, sampling, ...
+
+        Returns:
+          A string for a string, a list for a list.
+        """
+        return self._best(texts, options)
+
+    def generate(
+        self, inputs: Sequence[Input], *, prefixes: Sequence[Input] | None = None, **options: Any
+    ) -> list[list[Hypothesis]]:
+        """At most `nbest` hypotheses of each input, best first.
+
+        Args:
+          inputs: texts, or lists of source ids that end in eos.
+          prefixes: what each output must begin with: texts, or ids without eos.
+          **options: fields of `GenerationConfig`, and `constraints`, `allowed`,
+            `prefix_allowed_tokens_fn`, `alignment` and `replace_unk` as `stream` takes them.
+
+        Raises:
+          ConfigError: an unknown option, or options that contradict each other.
+          ValueError: an input over the model's limit, by its number from 0; alignments
+            from a model that has none.
+        """
+        return self._all(inputs, {"prefixes": prefixes, **options})
+
+    def stream(
+        self, inputs: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
+        numbers: Sequence[int] | None = None, plan: Sequence[Sequence[int]] | None = None,
+        constraints: Sequence[Sequence[Input]] | None = None, constraint_order: str = "ordered",
+        allowed: TokenTrie | Sequence[TokenTrie] | None = None,
+        prefix_allowed_tokens_fn: AllowedTokens | None = None,
+        alignment: str | None = None, replace_unk: bool | Mapping[str, str] = False,
+        **options: Any,
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """As `generate`, one input at a time as batches finish, with its place in `inputs`.
+
+        Args:
+          numbers: what each input's random samples depend on (default: its place).
+          plan: places of the inputs that share a batch (default: those of like length);
+            results depend on it with `padded_source_len` only.
+          constraints: for each input the phrases that its outputs must contain: texts, or
+            ids without eos. Where none can be found, the hypothesis is a lone eos of score
+            -inf.
+          constraint_order: `ordered`: in the order given; `unordered`: in any.
+          allowed: permitted outputs (see `trie`), for all inputs or for each of them.
+          prefix_allowed_tokens_fn: (number of the input, ids so far from bos on) -> ids
+            that may come next, as fairseq's; asked on the host for every hypothesis at
+            every step, so slower than `allowed` by far.
+          alignment: `hard`: hypotheses get their `alignment`; `soft`: their `attention`.
+          replace_unk: unknown words become what this says of the source word that they are
+            aligned with, or that word itself where it says nothing (True: always itself).
+        """
+        if isinstance(inputs, str):
+            raise TypeError("inputs: give a list of texts (or use translate for one text)")
+        decoder = self.decoder(**options)
+        sources = [self.source_ids(x) for x in inputs]
+        starts = None
+        if prefixes is not None:
+            starts = [self.task.encode_target(p)[:-1] if isinstance(p, str) else np.asarray(p)
+                      for p in prefixes]
+        phrases = None if constraints is None else demands.phrase_ids(self.task, constraints)
+        dictionary = unknown_words.as_dictionary(replace_unk)
+        parts = decoder.stream(
+            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, plan=plan,
+            constraints=phrases, constraint_order=constraint_order, allowed=allowed,
+            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+        )
+        for part in self._aligner.attach(
+            parts, self.params, sources, alignment=alignment,
+            unknown=None if dictionary is None else self.task.target_vocab.unk,
+        ):
+            for index, hypotheses in zip(part.indices, part.hypotheses, strict=True):
+                yield index, [with_text(self.task, h) if dictionary is None else
+                              _with_words(self.task, h, inputs[index], dictionary)
+                              for h in hypotheses]
+
+    def score(
+        self, sources: Sequence[Input], targets: Sequence[Input], *, alignment: str | None = None
+    ) -> list[Hypothesis]:
+        """How probable each target is, teacher-forced; `score` is the mean per token.
+
+        Args:
+          sources, targets: texts, or lists of ids that end in eos.
+          alignment: as for `stream`.
+        """
+        if len(sources) != len(targets):
+            raise ValueError(f"score: {len(sources)} sources but {len(targets)} targets")
+        ids = [self.source_ids(x) for x in sources]
+        found = Scorer(self.models).score(
+            self.params, ids, [self._target_ids(t) for t in targets])
+        parts = [Decoded(indices=tuple(range(len(found))), hypotheses=[[h] for h in found])]
+        parts = self._aligner.attach(parts, self.params, ids, alignment=alignment)
+        return [with_text(self.task, h) for part in parts for (h,) in part.hypotheses]
+
+    def align(
+        self, sources: Sequence[Input], targets: Sequence[Input]
+    ) -> list[list[tuple[int, int]]]:
+        """For each target token the source token that its attention chooses.
+
+        Args:
+          sources, targets: texts, or lists of ids that end in eos.
+
+        Returns:
+          For each pair (source place, target place) of every target token, from 0, of
+          tokens as `encode` makes them; eos is left out.
+
+        Raises:
+          ValueError: a model without attention to the source.
+        """
+        if len(sources) != len(targets):
+            raise ValueError(f"align: {len(sources)} sources but {len(targets)} targets")
+        return self._aligner.align(self.params, [self.source_ids(x) for x in sources],
+                                   [self._target_ids(t) for t in targets])
+
+    @functools.cached_property
+    def _aligner(self) -> Aligner:
+        return Aligner(self.models)
+
+    def _target_ids(self, x: Input) -> np.ndarray:
+        return self.task.encode_target(x) if isinstance(x, str) else np.asarray(x, np.int32)
+
+    def log_probs(self, sources: Sequence[Ids], prev_output_tokens: Sequence[Ids]) -> np.ndarray:
+        """Natural log-probabilities of every next token.
+
+        Args:
+          sources: lists of source ids that end in eos.
+          prev_output_tokens: lists of target ids that begin with eos.
+
+        Returns:
+          [B, T, V] float32, T the longest of `prev_output_tokens`; zeros on padding.
+        """
+        if len(sources) != len(prev_output_tokens):
+            raise ValueError(
+                f"log_probs: {len(sources)} sources but {len(prev_output_tokens)} targets"
+            )
+        longest = max((len(p) for p in prev_output_tokens), default=0)
+        out = np.zeros((len(sources), longest, len(self.task.target_vocab)), np.float32)
+        order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+        for start in range(0, len(order), 16):
+            rows = order[start : start + 16]
+            source = padded([sources[i] for i in rows], rows=16)
+            prev = padded([prev_output_tokens[i] for i in rows], rows=16)
+            found = np.asarray(self._log_probs(self.params, source, prev))
+            for row, i in enumerate(rows):
+                n = len(prev_output_tokens[i])
+                out[i, :n] = found[row, :n]
+        return out
+
+    @functools.cached_property
+    def _log_probs(self) -> Any:
+        def mean_log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
+            each = []
+            for model, p in zip(self.models, params, strict=True):
+                logits = model.features(p, prev, model.encode(p, source)).logits()
+                each.append(jax.nn.log_softmax(logits, axis=-1))
+            # fairseq's ensembles average probabilities.
+            return jax.nn.logsumexp(jnp.stack(each), axis=0) - np.log(len(each))
+
+        return jax.jit(mean_log_probs)
+
+    def _new_decoder(self, settings: GenerationConfig) -> Decoder:
+        return Decoder(
+            self.models, settings, unk=self.task.target_vocab.unk,
+            language_model=None if self.lm is None else self.lm.models[0],
+        )
+
+    def _searched(self) -> Iterable[Any]:
+        return self.params if self.lm is None else (*self.params, *self.lm.params)
+
+    def source_ids(self, x: Input) -> np.ndarray:
+        """A text or ids as ids with final eos."""
+        return self.task.encode_source(x) if isinstance(x, str) else np.asarray(x, np.int32)
+
+
+def _with_words(
+    task: Any, h: hypothesis.Hypothesis, source: Input, dictionary: Mapping[str, str]
+) -> Hypothesis:
+    """With its text, in which unknown words are replaced."""
+    words = unknown_words.replaced_words(
+        task, h.tokens, h.alignment or (), unknown_words.source_words(task, source), dictionary)
+    return Hypothesis(**vars(h), text=unknown_words.join_words(task, words), words=words)
