@@ -118,7 +118,7 @@ def striped(
     n = banks.shape[1]
     height = span[:, None] - banks  # below 0 where constraints share tokens
     key = height * APART - found.scores
-    # Unsigned identities would overflow for no vocabulary that exists.
+    # Fits 32 bits with any vocabulary and beam that exist.
     identity = found.beams * (vocabulary + 1) + found.tokens
     identity = jnp.where(exists, identity, jnp.iinfo(jnp.int32).max)
     key = jnp.where(exists, key, jnp.inf)
