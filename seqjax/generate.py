@@ -25,6 +25,7 @@ import numpy as np
 
 from seqjax import cli
 from seqjax.config import ConfigError, GenerationConfig
+from seqjax.generation.journal import Journal
 
 FORMATS = ("text", "jsonl", "fairseq")
 SCORERS = ("bleu", "chrf", "sacrebleu", "ter")
@@ -233,7 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     journal = None
     # fairseq's batches, padding and all, are decoded whole or not at all.
     if args.output != "-" and not args.score_reference and job.batches is None:
-        journal = Journal.open(args, model, job, options)
+        journal = Journal.open(
+            args.output + ".part", header=_fingerprint(args, model, job, options),
+            total=len(job.inputs))
     try:
         results = (_score(model, job, aligning.get("alignment")) if args.score_reference
                    else _decode(model, job, {**options, **demands}, journal))
@@ -329,48 +332,6 @@ def _left_padding(epoch: Any, lengths: np.ndarray) -> list[int]:
         ids = epoch.ids[a:b]
         padding[ids] = lengths[ids].max(initial=0) - lengths[ids]
     return padding.tolist()
-
-
-class Journal:
-    """Finished sentences of an unfinished job: one JSON line each, after a line that says
-    of which job. A torn last line, of a job that was killed while writing, is dropped."""
-
-    def __init__(self, path: str, found: dict[int, list[dict[str, Any]]]) -> None:
-        self.path, self.found = path, found
-        self._file = open(path, "a", encoding="utf-8")
-
-    @classmethod
-    def open(cls, args: argparse.Namespace, model: Any, job: Job, options: dict) -> Journal:
-        path = args.output + ".part"
-        header = _fingerprint(args, model, job, options)
-        found: dict[int, list[dict[str, Any]]] = {}
-        try:
-            with open(path, "rb") as file:
-                lines = file.read().split(b"\n")
-        except FileNotFoundError:
-            lines = []
-        if lines and lines[0].decode("utf-8", "replace") == header:
-            whole = lines[:-1]  # what follows the last newline is torn, or empty
-            for line in whole[1:]:
-                entry = json.loads(line)
-                found[entry["id"]] = entry["hypotheses"]
-            with open(path, "r+b") as file:
-                file.truncate(sum(len(line) + 1 for line in whole))
-            print(f"{path}: {len(found)} of {len(job.inputs)} sentences are done already",
-                  file=sys.stderr)
-        else:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(header + "\n")
-        return cls(path, found)
-
-    def add(self, index: int, hypotheses: list[dict[str, Any]]) -> None:
-        """Keeps one sentence's result."""
-        self._file.write(json.dumps({"id": index, "hypotheses": hypotheses}) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Lets go of the file; what is in it stays."""
-        self._file.close()
 
 
 def _fingerprint(args: argparse.Namespace, model: Any, job: Job, options: dict) -> str:

@@ -18,6 +18,7 @@ from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import alignment
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.decoder import Decoder
+from seqjax.interop import fairseq_output
 from seqjax.tasks import replace_unk
 
 RECORDED = sorted((goldens.FOLDER / "alignment").glob("*.json"))
@@ -302,3 +303,14 @@ def test_mistakes_on_the_command_line(run, more, message, capsys):
 def test_a_missing_dictionary_is_found_before_the_model(run):
     with pytest.raises(FileNotFoundError):
         generate.main([*command(run, "--replace-unk", "nowhere.txt"), "--checkpoint", "no"])
+
+
+def test_fairseqs_reading_of_an_lstms_attention():
+    """Two tokens and eos, and a batch two longer: fairseq looks behind the tokens."""
+    attention = np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], np.float32)
+    result = {"attention": attention.tolist()}
+    assert fairseq_output.alignment_text(result, "hard", padding=0) == "1-0 0-1"
+    assert fairseq_output.alignment_text(result, "hard", padding=1) == "1-0 0-1"
+    assert fairseq_output.alignment_text(result, "hard", padding=2) == "0-0 0-1"
+    soft = fairseq_output.alignment_text(result, "soft", padding=2)
+    assert soft.split()[0] == "0.700000,0.000000,0.000000"
