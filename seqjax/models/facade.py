@@ -1,7 +1,7 @@
-"""What the models made of Linen modules share: from modules to `protocol`'s models.
+"""What models share on the way from parameters and layers to `protocol`'s models.
 
-A family says which module it has, where its embedding is, and how it decodes step by step.
-It knows nothing of any family's layers.
+A family made of a Linen module says which one, and how it decodes step by step. This file
+knows nothing of any family's layers.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EOS = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModuleModel:
-    """Sizes, and calls of a module."""
+class SizedModel:
+    """What every model is made from (`models.build`)."""
 
     config: Any
     source_vocab_size: int
@@ -37,13 +37,18 @@ class ModuleModel:
     eos: int = EOS
 
     @property
+    def max_target_positions(self) -> int:
+        return self.config.max_target_positions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModuleModel(SizedModel):
+    """A model whose parameters and arithmetic are a Linen module's."""
+
+    @property
     def _module(self) -> nn.Module:
         """With methods `decode` and, for an encoder-decoder, `encode`."""
         raise NotImplementedError
-
-    @property
-    def max_target_positions(self) -> int:
-        return self.config.max_target_positions
 
     def _apply(
         self, params: Params, rng: jax.Array | None, half: int, *args: Any, method: str

@@ -16,6 +16,7 @@ from flax import struct
 
 from seqjax.models import fconv_layers as layers
 from seqjax.models.attention import segment_mask
+from seqjax.models.facade import SizedModel
 from seqjax.models.fconv_config import ConvSpec, FConvConfig
 from seqjax.models.layers import dropout, embed, fan_in_uniform
 from seqjax.models.lstm import project_biased
@@ -68,16 +69,8 @@ def empty_rings(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConvolutionalModel:
+class ConvolutionalModel(SizedModel):
     """What the translation and the language model share: the decoder."""
-
-    config: Any
-    source_vocab_size: int
-    target_vocab_size: int
-    compute_dtype: Any = jnp.float32
-    """Type of matrix products and activations; statistics and logits stay float32."""
-    pad: int = PAD
-    eos: int = EOS
 
     def _hidden(
         self, weights: Weights, tokens: jax.Array, memory: layers.Memory | None, *,

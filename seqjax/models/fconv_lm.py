@@ -39,10 +39,6 @@ class FConvLanguageModel(ConvolutionalModel):
             )
 
     @property
-    def max_target_positions(self) -> int:
-        return self.config.max_target_positions
-
-    @property
     def _width(self) -> int:
         return self.config.decoder_convolutions[-1].channels
 

@@ -23,6 +23,7 @@ from seqjax.models.adaptive import (
 )
 from seqjax.models.attention import segment_mask
 from seqjax.models.decoding import project_table
+from seqjax.models.facade import SizedModel
 from seqjax.models.layers import dropout, embed, linear
 from seqjax.models.lstm_config import LSTMConfig
 from seqjax.models.parameters import Param, initialise, zero_row
@@ -108,16 +109,8 @@ def segment_starts(segments: jax.Array | None, like: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecurrentModel:
+class RecurrentModel(SizedModel):
     """What the translation and the language model share: from decoder states to logits."""
-
-    config: Any
-    source_vocab_size: int
-    target_vocab_size: int
-    compute_dtype: Any = jnp.float32
-    """Type of matrix products and activations; cells and logits stay float32."""
-    pad: int = PAD
-    eos: int = EOS
 
     def __post_init__(self) -> None:
         if self._ends is not None:
@@ -125,10 +118,6 @@ class RecurrentModel:
                 self.config.decoder_width, ADAPTIVE_FACTOR, len(self._ends),
                 key="adaptive_softmax_cutoff",
             )
-
-    @property
-    def max_target_positions(self) -> int:
-        return self.config.max_target_positions
 
     @property
     def _ends(self) -> tuple[int, ...] | None:
