@@ -13,6 +13,7 @@ FLOOR = 0.8
 BATCHING = {
     "packed": {"mode": "packed", "pack_length": 128},
     "bucketed": {"mode": "bucketed", "num_shapes": 8},
+    "bucketed in 16 shapes": {"mode": "bucketed", "num_shapes": 16},
 }
 
 

@@ -3,8 +3,8 @@
     python scripts/check_traces.py GOLDENS [--kinks] [--noise]
 
 GOLDENS has trace_*/ and the data folders. Feeds the recorded micro-batches from the recorded
-start through our training step and prints the largest relative differences, and the largest
-difference of the end weights.
+start through our training step and prints the largest relative differences, the largest
+difference of the end weights, and whether our own iterator gives the same batches.
 
 Key biases have no true gradient (softmax does not see them): their gradient is rounding
 noise, which Adam and Adafactor scale up to full steps; they are left out of the end weights.
@@ -37,6 +37,8 @@ import numpy as np
 from seqjax import hub, models, tasks
 from seqjax.config import Config
 from seqjax.data.epoch_plan import Shape
+from seqjax.data.pipeline import DataState, places
+from seqjax.data.planning import make_plan
 from seqjax.interop.fairseq_weights import load_fairseq
 from seqjax.models import layers, transformer
 from seqjax.training.metrics import averages
@@ -58,6 +60,8 @@ FLAGS: dict[str, tuple[str, str]] = {
     "--lr-period-updates": ("schedule", "lr_period_updates"), "--t-mult": ("schedule", "t_mult"),
     "--lr-shrink": ("schedule", "lr_shrink"), "--phase-ratio": ("schedule", "phase_ratio"),
     "--final-lr-scale": ("schedule", "final_lr_scale"),
+    "--max-tokens": ("batching", "max_tokens"), "--batch-size": ("batching", "max_sentences"),
+    "--update-freq": ("train", "update_freq"), "--seed": ("", "seed"),
     "--criterion": ("loss", "name"), "--label-smoothing": ("loss", "label_smoothing"),
     "--task": ("task", "name"), "-s": ("task", "source_lang"), "-t": ("task", "target_lang"),
     "--tokens-per-sample": ("task", "tokens_per_sample"),
@@ -67,15 +71,16 @@ FLAGS: dict[str, tuple[str, str]] = {
 
 def config_of(args: list[str], goldens: pathlib.Path, model: Any) -> Config:
     """The configuration of a recorded command; the model's is the checkpoint's."""
-    raw: dict[str, Any] = {"task": {"data": str(goldens / args[0])}, "schedule": {
-        "warmup_updates": 0}, "model": {}}
+    raw: dict[str, Any] = {
+        "task": {"data": str(goldens / args[0])}, "schedule": {"warmup_updates": 0}, "model": {},
+        "batching": {"mode": "fairseq", "max_tokens": None}}
     for flag, value in zip(args, [*args[1:], "--"], strict=True):
         if flag in FLAGS:
             section, key = FLAGS[flag]
             given: Any = "true" if value.startswith("--") else value
             if given.startswith("("):
                 given = ast.literal_eval(given)
-            raw.setdefault(section, {})[key] = given
+            (raw.setdefault(section, {}) if section else raw)[key] = given
     if raw["schedule"]["name"] == "inverse_sqrt":
         raw["schedule"].setdefault("warmup_updates", "4000")
     raw.setdefault("optimizer", {}).setdefault("adam_betas", (0.9, 0.999))
@@ -124,7 +129,9 @@ class Repeated:
                           max_update=config.train.max_update),
             seed=1, clip_norm=config.train.clip_norm)
         self._compiled: dict[float, Any] = {}
-        self.batches = recorded_batches(task.train_dataset(), self.trace["steps"])
+        dataset = task.train_dataset()
+        self.same_batches = same_batches(dataset, config, self.trace["steps"])
+        self.batches = recorded_batches(dataset, self.trace["steps"])
 
     def step(self, shift: float, *args: Any) -> tuple[Any, dict[str, float]]:
         """One update; the state, and the averages of its metrics."""
@@ -161,10 +168,11 @@ def check(folder: pathlib.Path, *, noise: bool, kinks: bool) -> bool:
     run = Repeated(folder)
     worst, params, shifted = run.run(run.start.params, SHIFTS if kinks else SHIFTS[:1])
     weights = distance(params, run.end.params)
-    good = max(*worst.values(), weights) < 1e-4
+    good = max(*worst.values(), weights) < 1e-4 and run.same_batches
     shown = "  ".join(f"{name} {value:.1e}" for name, value in worst.items())
+    same = "same" if run.same_batches else "DIFFER"
     line = (f"{'ok  ' if good else 'FAIL'} {folder.name:32} {len(run.trace['steps'])} updates  "
-            f"{shown}  end weights {weights:.1e}")
+            f"{shown}  end weights {weights:.1e}  batches {same}")
     if kinks:
         line += f"  shifted {shifted}"
     if noise:
@@ -175,6 +183,21 @@ def check(folder: pathlib.Path, *, noise: bool, kinks: bool) -> bool:
         line += f"  one rounding error {distance(params, run.run(moved, SHIFTS[:1])[1]):.1e}"
     print(line, flush=True)
     return good
+
+
+def same_batches(dataset: Any, config: Config, steps: list[dict[str, Any]]) -> bool:
+    """Whether our own iterator gives the same sentences, update by update and micro-batch by
+    micro-batch. Sentences of one length may change places within a micro-batch."""
+    plan = make_plan(dataset.lengths, config.batching, seed=config.seed,
+                     update_freq=config.train.update_freq)
+    for step, (epoch, index) in zip(steps, places(plan, DataState()), strict=False):
+        update = epoch.update(index)
+        group = update.rows // update.shape.rows
+        ours = [sorted(update.ids[group == g].tolist()) for g in range(update.groups)]
+        if update.epoch != step["epoch"] or [g for g in ours if g] != [
+                sorted(ids) for ids in step["ids"]]:
+            return False
+    return True
 
 
 def recorded_batches(dataset: Any, steps: list[dict[str, Any]]) -> list[dict[str, np.ndarray]]:
