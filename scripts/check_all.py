@@ -3,8 +3,9 @@
     python scripts/check_all.py FOLDER        # a few minutes
 
 FOLDER holds `data-bin*`, one folder per model and the training runs `trace_*`; what is compared
-and how: `check_goldens.py`, `check_hypotheses.py`, `check_commands.py`, `check_traces.py` (with
---kinks), `check_round_trip` below. Prints Markdown; exits with 1 where anything differs.
+and how: `check_goldens.py`, `check_hypotheses.py`, `check_commands.py`, `check_round_trip` below,
+`check_preprocess.py`, `check_traces.py` (with --kinks) and `check_resume.py`. Prints a table and
+lines behind it; exits with 1 where anything differs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import tempfile
 import check_commands
 import check_goldens
 import check_hypotheses
+import check_preprocess
+import check_resume
 import check_traces
 
 from seqjax.config import ConfigError
@@ -72,7 +75,7 @@ def commands_cell(files: list[pathlib.Path], folder: pathlib.Path) -> tuple[bool
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
-    folder = parser.parse_args().folder
+    folder = parser.parse_args().folder.resolve()
     files = check_commands.recorded_files(folder)
     good = True
     print("| model | log-probs | loss | gradient norms | hypotheses | commands' output |"
@@ -93,8 +96,10 @@ def main() -> int:
     several, commands = commands_cell([f for f in files if f.parent == folder], folder)
     print(f"| several together | | | | | {commands} | |\n", flush=True)
     good &= several
+    good &= check_preprocess.check(folder, [1, 4])
     for path in sorted(folder.glob("trace_*")):
         good &= check_traces.check(path, noise=False, kinks=True)
+    good &= check_resume.check(folder)
     return 0 if good else 1
 
 

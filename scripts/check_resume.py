@@ -1,0 +1,90 @@
+"""A fairseq run goes on here: what we log, and the weights we end with, against fairseq's own.
+
+    python scripts/check_resume.py FOLDER
+
+FOLDER holds `data-bin*` and `resume_adam/` with `args.json` (fairseq-train's arguments),
+`checkpoint_at_20.pt`, `log_to_30.json` and `checkpoint_at_30.pt`. Goes the user's way: `convert
+args` writes the configuration, `train` continues the checkpoint. Prints a line per update.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import pathlib
+import shlex
+import sys
+import tempfile
+
+import jax
+import numpy as np
+
+from seqjax import convert, train
+from seqjax.interop.fairseq_weights import load_fairseq
+from seqjax.training import checkpoints
+from seqjax.training.sharding import path_name
+
+DIGITS = {"loss": 3, "nll_loss": 3, "gnorm": 3, "wpb": 1, "bsz": 1}
+"""Decimal places that fairseq logs."""
+
+
+def continued(folder: pathlib.Path, work: pathlib.Path) -> list[dict]:
+    """Our log of updates 21 to 30."""
+    run = folder / "resume_adam"
+    command = ["fairseq-train", *json.loads((run / "args.json").read_text())]
+    config = io.StringIO()
+    with contextlib.redirect_stdout(config), contextlib.redirect_stderr(io.StringIO()):
+        convert.main(["args", shlex.join(command)])
+    (work / "config.py").write_text(config.getvalue())
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        train.main([
+            "--config", str(work / "config.py"), "--workdir", str(work / "run"),
+            f"--config.task.data={folder / command[1]}",
+            f"--config.resume_from={run / 'checkpoint_at_20.pt'}",
+            "--config.train.max_update=30", "--config.log.interval_updates=1",
+            "--config.log.tensorboard=False",
+        ])
+    lines = (work / "run" / "metrics.jsonl").read_text().splitlines()
+    return [x for x in map(json.loads, lines) if x["group"] == "train_inner"]
+
+
+def end_weights(folder: pathlib.Path, work: pathlib.Path) -> float:
+    """The largest difference of a parameter after the last update; key biases, which have no
+    true gradient, left out."""
+    _, _, ours = checkpoints.load_for_inference(str(work / "run"), which="last")
+    theirs = load_fairseq(folder / "resume_adam" / "checkpoint_at_30.pt").params
+    pairs = zip(jax.tree_util.tree_leaves_with_path(theirs), jax.tree.leaves(ours), strict=True)
+    return max(float(np.abs(x - np.asarray(y)).max()) for (path, x), y in pairs
+               if not path_name(path).endswith("k_proj/bias"))
+
+
+def check(folder: pathlib.Path) -> bool:
+    """Prints a line per update; whether all say what fairseq said."""
+    with tempfile.TemporaryDirectory() as temporary:
+        work = pathlib.Path(temporary)
+        found = {int(x["num_updates"]): x for x in continued(folder, work)}
+        weights = end_weights(folder, work)
+    good = weights < 1e-4
+    for theirs in json.loads((folder / "resume_adam" / "log_to_30.json").read_text()):
+        number = int(theirs["num_updates"])
+        ours = found[number]
+        same = all(abs(ours[key] - float(theirs[key])) <= 1.1 * 10**-digits
+                   for key, digits in DIGITS.items())
+        same &= abs(ours["lr"] / float(theirs["lr"]) - 1) < 1e-5
+        good &= same
+        print(f"{'ok  ' if same else 'FAIL'} resume_adam update {number}: " + "  ".join(
+            f"{key} {ours[key]:.4g} ({theirs[key]})" for key in (*DIGITS, "lr")))
+    print(f"{'ok  ' if weights < 1e-4 else 'FAIL'} resume_adam end weights {weights:.1e}")
+    return good
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    return 0 if check(parser.parse_args().folder.resolve()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
