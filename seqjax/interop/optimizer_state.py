@@ -23,8 +23,9 @@ SLOTS = {"adam": ("exp_avg", "exp_avg_sq"), "nag": ("momentum_buffer",),
 """Optimizer -> names of its moments, the same here and there."""
 _ORDER = ("encoder", "decoder", "embed_tokens", "project_in_dim", "embed_positions",
           "layernorm_embedding", "layers", "layer_norm", "project_out_dim", "adaptive_softmax",
-          "output_projection", "self_attn", "self_attn_layer_norm", "encoder_attn",
-          "encoder_attn_layer_norm", "fc1", "fc2", "final_layer_norm",
+          "output_projection", "c_attn", "w_resid", "self_attn", "attn_ln",
+          "self_attn_layer_norm", "encoder_attn", "encoder_attn_layer_norm", "ffn_layernorm",
+          "fc1", "fc2", "final_layer_norm",
           "k_proj", "v_proj", "q_proj", "out_proj", "weight", "bias")
 """Parts of names in the order in which fairseq's transformers register them."""
 _ORDERED_FAMILIES = ("transformer", "transformer_align", "transformer_lm")

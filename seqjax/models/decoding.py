@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from seqjax.models import normformer
 from seqjax.models.attention import MASKED
 from seqjax.models.layers import activation, embed, layer_norm, linear, sinusoid_table
 from seqjax.models.protocol import Encoded, Features, Params
@@ -135,8 +136,8 @@ def _layer_weights(layer: Params, dtype: Any) -> dict[str, Any]:
     if "encoder_attn" in layer:
         weights["memory_q"] = _cast(layer["encoder_attn"]["q_proj"], dtype)
         weights["memory_out"] = _cast(layer["encoder_attn"]["out_proj"], dtype)
-    norms = {name: value for name, value in layer.items() if name.endswith("layer_norm")}
-    return {**weights, **norms}
+    kept = {n: w for n, w in layer.items() if n.endswith("layer_norm") or n in normformer.NAMES}
+    return {**weights, **kept}
 
 
 def _cast(tree: Params, dtype: Any) -> Params:
@@ -253,7 +254,8 @@ def _layer_step(
     keys = jax.lax.dynamic_update_slice(cache.keys[layer], k, at)
     values = jax.lax.dynamic_update_slice(cache.values[layer], v, at)
     y = merge(_attend(q * scale, keys, values, bias))
-    x = x + linear(y, w["out"]["kernel"], w["out"]["bias"], dtype=dtype)
+    y = linear(y, w["out"]["kernel"], w["out"]["bias"], dtype=dtype)
+    x = x + normformer.after_attention(w, y)
     x = x if pre else _norm(w["self_attn_layer_norm"], x)
     if cache.memory_bias is not None:
         y = _norm(w["encoder_attn_layer_norm"], x) if pre else x
@@ -265,7 +267,9 @@ def _layer_step(
         x = x if pre else _norm(w["encoder_attn_layer_norm"], x)
     y = _norm(w["final_layer_norm"], x) if pre else x
     y = activation(cfg.activation_fn)(linear(y, w["fc1"]["kernel"], w["fc1"]["bias"], dtype=dtype))
-    x = x + linear(y, w["fc2"]["kernel"], w["fc2"]["bias"], dtype=dtype)
+    y = linear(normformer.inside_feed_forward(w, y), w["fc2"]["kernel"], w["fc2"]["bias"],
+               dtype=dtype)
+    x = normformer.residual(w, x) + y
     x = x if pre else _norm(w["final_layer_norm"], x)
     return x, keys, values
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models import decoding
+from seqjax.models import decoding, normformer
 from seqjax.models.attention import MultiheadAttention, causal_mask, segment_mask
 from seqjax.models.facade import PAD, ModuleEncoderDecoder
 from seqjax.models.layers import (
@@ -40,11 +40,15 @@ class _Layer(nn.Module):
     def _drop(self, x: jax.Array, rate: float) -> jax.Array:
         return dropout(x, rate, self.make_rng("dropout") if self.has_rng("dropout") else None)
 
-    def _feed_forward(self, x: jax.Array, embed_dim: int, ffn_dim: int) -> jax.Array:
+    def _feed_forward(
+        self, x: jax.Array, embed_dim: int, ffn_dim: int, extras: Params
+    ) -> jax.Array:
+        """`extras` are NormFormer's parameters, if the layer has any."""
         cfg = self.config
         hidden = Linear(embed_dim, ffn_dim, name="fc1", dtype=self.dtype)(x)
         hidden = activation(cfg.activation_fn)(hidden)
         hidden = self._drop(hidden, cfg.activation_dropout)
+        hidden = normformer.inside_feed_forward(extras, hidden)
         y = Linear(ffn_dim, embed_dim, name="fc2", dtype=self.dtype)(hidden)
         return self._drop(y, cfg.dropout)
 
@@ -71,7 +75,7 @@ class EncoderLayer(_Layer):
         x = x + self._drop(y, cfg.dropout)
         x = x if pre else norm(x)
         norm = LayerNorm(dim, name="final_layer_norm")
-        x = x + self._feed_forward(norm(x) if pre else x, dim, cfg.encoder_ffn_embed_dim)
+        x = x + self._feed_forward(norm(x) if pre else x, dim, cfg.encoder_ffn_embed_dim, {})
         x = x if pre else norm(x)
         return self._layer_drop(before, x, cfg.encoder_layerdrop), None
 
@@ -93,9 +97,10 @@ class DecoderLayer(_Layer):
         make = functools.partial(
             MultiheadAttention, dim, heads, dropout=cfg.attention_dropout, dtype=self.dtype
         )
+        extras = normformer.parameters(self, cfg)
         norm = LayerNorm(dim, name="self_attn_layer_norm")
         y, _ = make(name="self_attn")(norm(x) if pre else x, None, mask)
-        x = x + self._drop(y, cfg.dropout)
+        x = x + self._drop(normformer.after_attention(extras, y), cfg.dropout)
         x = x if pre else norm(x)
         probs = None
         if memory is not None:
@@ -105,7 +110,8 @@ class DecoderLayer(_Layer):
             x = x + self._drop(y, cfg.dropout)
             x = x if pre else norm(x)
         norm = LayerNorm(dim, name="final_layer_norm")
-        x = x + self._feed_forward(norm(x) if pre else x, dim, cfg.decoder_ffn_embed_dim)
+        y = self._feed_forward(norm(x) if pre else x, dim, cfg.decoder_ffn_embed_dim, extras)
+        x = normformer.residual(extras, x) + y
         x = x if pre else norm(x)
         return self._layer_drop(before, x, cfg.decoder_layerdrop), probs
 

@@ -22,7 +22,47 @@ class RuntimeConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig(RuntimeConfig):
+class NormFormerConfig:
+    """What NormFormer (Shleifer, Weston and Ott 2021) adds to each layer of a decoder. Encoders
+    have none of it, as in fairseq."""
+
+    scale_attn: bool = False
+    """A norm behind self-attention."""
+    scale_fc: bool = False
+    """A norm inside the feed-forward network, in front of its second matrix."""
+    scale_heads: bool = False
+    """A learned factor for each head's share of self-attention's output."""
+    scale_resids: bool = False
+    """A learned factor for each dimension of what the feed-forward network is added to."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaptiveSoftmaxConfig:
+    """An output layer whose rare words are narrow (Grave et al. 2017)."""
+
+    adaptive_softmax_cutoff: tuple[int, ...] | None = None
+    """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
+    Train with `loss.name=adaptive_loss`."""
+    adaptive_softmax_factor: float = 4.0
+    """Each tail cluster has this many times fewer dimensions than the one before."""
+    adaptive_softmax_dropout: float = 0.0
+    """In front of the output layer and inside its tail clusters."""
+
+
+def check_bands(config: Any, key: str) -> None:
+    """Raises ValueError for `KEY_cutoff` or `KEY_factor` that make no bands."""
+    cutoffs = getattr(config, f"{key}_cutoff")
+    if cutoffs is not None and (
+        not cutoffs or cutoffs[0] < 5 or list(cutoffs) != sorted(set(cutoffs))
+    ):
+        raise ValueError(
+            f"config.model.{key}_cutoff: {cutoffs}; ids must grow, the first above 4")
+    if getattr(config, f"{key}_factor") < 1.0:
+        raise ValueError(f"config.model.{key}_factor: must be 1 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig(RuntimeConfig, NormFormerConfig):
     """fairseq's `transformer`."""
 
     name: Literal["transformer"] = "transformer"

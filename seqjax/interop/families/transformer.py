@@ -98,8 +98,6 @@ KEYS = ModelKeys(
         "encoder_layers_to_keep": ("",), "decoder_layers_to_keep": ("",),
         "base_layers": (0,), "char_inputs": (False,), "encoder_xformers_att_config": ("",),
         "decoder_xformers_att_config": ("",), "use_stable_embedding": (False,),
-        "scale_fc": (False,), "scale_attn": (False,), "scale_heads": (False,),
-        "scale_resids": (False,),
     },
     dropped={"quant_noise_pq": (0, 0.0), "quant_noise_scalar": (0, 0.0)},
     aliases={"relu_dropout": "activation_dropout"},

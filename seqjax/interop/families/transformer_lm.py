@@ -121,8 +121,6 @@ KEYS = ModelKeys(
     refused={
         "character_embeddings": (False,), "decoder_layers_to_keep": ("",),
         "base_layers": (0,), "decoder_xformers_att_config": ("",),
-        "scale_fc": (False,), "scale_attn": (False,), "scale_heads": (False,),
-        "scale_resids": (False,),
     },
     dropped={"quant_noise_pq": (0, 0.0), "quant_noise_scalar": (0, 0.0)},
     aliases={"relu_dropout": "activation_dropout", "tokens_per_sample": "max_target_positions"},
