@@ -14,6 +14,8 @@ from seqjax.models.transformer_config import (
     NormFormerConfig,
     RuntimeConfig,
     check_bands,
+    check_layers,
+    follow_kept,
 )
 
 
@@ -35,6 +37,9 @@ class TransformerLMConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig
     decoder_embed_dim: int = 512
     decoder_ffn_embed_dim: int = 2048
     decoder_layers: int = 6
+    decoder_layers_to_keep: tuple[int, ...] | None = None
+    """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
+    their number is `decoder_layers`, whatever that says."""
     decoder_attention_heads: int = 8
     decoder_normalize_before: bool = False
     decoder_learned_pos: bool = False
@@ -61,7 +66,13 @@ class TransformerLMConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig
     tie_adaptive_proj: bool = False
     """With `tie_adaptive_weights`: so are the projections of its tail clusters."""
 
+    @staticmethod
+    def follow(values: dict[str, Any]) -> None:
+        """As many layers as are kept."""
+        follow_kept(values)
+
     def __post_init__(self) -> None:
+        check_layers(self)
         heads = self.decoder_attention_heads
         if heads < 1 or self.decoder_embed_dim % heads:
             raise ValueError(
