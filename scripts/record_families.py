@@ -3,7 +3,7 @@
 Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither. Writes
 `FOLDER/FAMILY/CASE.npz`:
 
-    python scripts/record_families.py tests/goldens
+    python scripts/record_families.py tests/goldens [FAMILY/CASE ...]
 
 `about` (JSON) has the architecture, the `args` given beyond it, the weights' names and
 shapes in the order of the flat `weights`, and the names of those with a gradient in the
@@ -69,6 +69,8 @@ CASES: dict[str, tuple[str, dict]] = {
     "transformer_lm/adaptive_softmax": ("transformer_lm_gpt", dict(
         _TRANSFORMER_LM, criterion="adaptive_loss", adaptive_softmax_cutoff="8,18",
         adaptive_softmax_factor=3)),
+    "transformer_lm/normformer": ("transformer_lm_gpt", dict(
+        _TRANSFORMER_LM, scale_attn=True, scale_fc=True, scale_heads=True, scale_resids=True)),
     "lstm/bidirectional": ("lstm", dict(_LSTM, encoder_bidirectional=True)),
     "lstm/tied_no_attention": ("lstm", dict(
         _LSTM, decoder_attention="0", share_decoder_input_output_embed=True)),
@@ -220,8 +222,11 @@ def record(arch: str, given: dict) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record what fairseq computes for tiny models.")
     parser.add_argument("folder", type=pathlib.Path)
-    folder = parser.parse_args().folder
-    for name, (arch, given) in CASES.items():
+    parser.add_argument("names", nargs="*", help="only these cases")
+    args = parser.parse_args()
+    folder = args.folder
+    for name in args.names or CASES:
+        arch, given = CASES[name]
         path = folder / f"{name}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, allow_pickle=False, **record(arch, given))

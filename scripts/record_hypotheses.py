@@ -2,13 +2,14 @@
 
 Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither.
 
-    python scripts/record_hypotheses.py tests/goldens/transformer tests/goldens/hypos
+    python scripts/record_hypotheses.py tests/goldens/transformer tests/goldens/hypos [NAME ...]
 
 For each model of CASES writes NAME.json: the sources, and per option set its arguments and,
 for each sentence, hypotheses with tokens (eos included), score and positional scores
 (natural logarithm). The batch holds all sentences, longest first, as fairseq collates them.
 NAME_guided.json has the same, sentence by sentence, with lexical constraints, permitted
-outputs and a language model, NAME_lm.npz, whose weights are drawn at random.
+outputs and a language model, NAME_lm.npz, whose weights are drawn at random. For each model
+of SWITCHES it writes NAME.json with the option set `beam` alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from fairseq.token_generation_constraints import pack_constraints
 
 CASES = ("postnorm", "prenorm_shared")
+SWITCHES = ("normformer", "adaptive", "cross_self", "cross_self_both", "pruned")
 OPTIONS = {
     "greedy": {"beam": 1},
     "beam": {"beam": 4, "nbest": 4},
@@ -89,7 +91,7 @@ def load(path: pathlib.Path) -> tuple[torch.nn.Module, Dictionary, Dictionary]:
         source_dictionary, target_dictionary = source, target
 
     model = TransformerModel.build_model(config, Task)
-    model.load_state_dict(state["model"], strict=True)
+    model.load_state_dict(state["model"], strict=True, model_cfg=config)
     return model.eval(), source, target
 
 
@@ -186,36 +188,44 @@ def guided_hypotheses(model: torch.nn.Module, target: Dictionary, args: dict, so
         return []
 
 
+def record(name: str, models: pathlib.Path, out: pathlib.Path) -> None:
+    """One model."""
+    rng = np.random.default_rng(5)
+    model, source, target = load(models / name / "checkpoint.pt")
+    sources = [np.append(rng.integers(4, len(source), n - 1), 2) for n in LENGTHS]
+    prefixes = rng.integers(4, len(target), (len(sources), 3))
+    options = OPTIONS if name in CASES else {"beam": OPTIONS["beam"]}
+    with torch.no_grad():
+        sets = {key: {"args": args, "hypos": generate(model, target, args, sources, prefixes)}
+                for key, args in options.items()}
+    text = json.dumps({"sources": [s.tolist() for s in sources],
+                       "prefixes": prefixes.tolist(), "max_len_b": MAX_LEN_B, "sets": sets})
+    (out / f"{name}.json").write_text(text.replace('}, {', '},\n{') + "\n")
+    print(out / f"{name}.json", len(text))
+    if name not in CASES:
+        return
+    phrases, outputs = demands(rng, len(target))
+    guided, lm = {}, language_model(target)
+    np.savez(out / f"{name}_lm.npz", about=json.dumps(LANGUAGE_MODEL),
+             **{k: v.numpy() for k, v in lm.state_dict().items()})
+    for key, args in GUIDED.items():
+        used = {**args, "permitted": follower(outputs)} if "permitted" in args else args
+        used = {**used, "lm_model": lm} if "lm_weight" in args else used
+        used = {"max_len_b": 4 * MAX_LEN_B, **used}
+        hypos = {str(i): guided_hypotheses(model, target, used, sources[i], phrases[i])
+                 for i in range(len(sources))}
+        guided[key] = {"args": args, "hypos": hypos}
+    text = json.dumps({"sources": [s.tolist() for s in sources], "phrases": phrases,
+                       "outputs": outputs, "max_len_b": 4 * MAX_LEN_B, "sets": guided})
+    (out / f"{name}_guided.json").write_text(text.replace('}, {', '},\n{') + "\n")
+    print(out / f"{name}_guided.json", len(text))
+
+
 def main() -> None:
-    models, out = (pathlib.Path(a) for a in sys.argv[1:])
+    models, out = (pathlib.Path(a) for a in sys.argv[1:3])
     out.mkdir(parents=True, exist_ok=True)
-    for name in CASES:
-        rng = np.random.default_rng(5)
-        model, source, target = load(models / name / "checkpoint.pt")
-        sources = [np.append(rng.integers(4, len(source), n - 1), 2) for n in LENGTHS]
-        prefixes = rng.integers(4, len(target), (len(sources), 3))
-        with torch.no_grad():
-            sets = {key: {"args": args, "hypos": generate(model, target, args, sources, prefixes)}
-                    for key, args in OPTIONS.items()}
-        text = json.dumps({"sources": [s.tolist() for s in sources],
-                           "prefixes": prefixes.tolist(), "max_len_b": MAX_LEN_B, "sets": sets})
-        (out / f"{name}.json").write_text(text.replace('}, {', '},\n{') + "\n")
-        print(out / f"{name}.json", len(text))
-        phrases, outputs = demands(rng, len(target))
-        guided, lm = {}, language_model(target)
-        np.savez(out / f"{name}_lm.npz", about=json.dumps(LANGUAGE_MODEL),
-                 **{k: v.numpy() for k, v in lm.state_dict().items()})
-        for key, args in GUIDED.items():
-            used = {**args, "permitted": follower(outputs)} if "permitted" in args else args
-            used = {**used, "lm_model": lm} if "lm_weight" in args else used
-            used = {"max_len_b": 4 * MAX_LEN_B, **used}
-            hypos = {str(i): guided_hypotheses(model, target, used, sources[i], phrases[i])
-                     for i in range(len(sources))}
-            guided[key] = {"args": args, "hypos": hypos}
-        text = json.dumps({"sources": [s.tolist() for s in sources], "phrases": phrases,
-                           "outputs": outputs, "max_len_b": 4 * MAX_LEN_B, "sets": guided})
-        (out / f"{name}_guided.json").write_text(text.replace('}, {', '},\n{') + "\n")
-        print(out / f"{name}_guided.json", len(text))
+    for name in sys.argv[3:] or (*CASES, *SWITCHES):
+        record(name, models, out)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import copy
 import pathlib
 import re
 import sys
@@ -22,6 +23,7 @@ import types
 import numpy as np
 import torch
 from fairseq import checkpoint_utils, options
+from fairseq.criterions.adaptive_loss import AdaptiveLoss
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -46,6 +48,19 @@ CASES = {
     "merged": (
         _SMALL + "--merge-src-tgt-embed --decoder-learned-pos --encoder-normalize-before"
         " --activation-fn gelu_accurate", "structured"),
+    "normformer": (
+        _SMALL + "--decoder-normalize-before scale_attn=1 scale_fc=1 scale_heads=1"
+        " scale_resids=1", "cfg"),
+    "adaptive": (
+        _SMALL + "--adaptive-softmax-cutoff 7,12 decoder_output_dim=16 --encoder-learned-pos"
+        " --adaptive-softmax-factor 2 --criterion adaptive_loss --ddp-backend legacy_ddp", "cfg"),
+    "cross_self": (
+        _SMALL + "--cross-self-attention --no-cross-attention --decoder-normalize-before", "cfg"),
+    "cross_self_both": (
+        _SMALL + "--cross-self-attention --share-decoder-input-output-embed", "structured"),
+    "pruned": (
+        _SMALL + "--encoder-layers 3 --decoder-layers 3 encoder_layers_to_keep=2,0"
+        " decoder_layers_to_keep=0,2", "cfg"),
     "old": (_SMALL + "--share-decoder-input-output-embed", "0.5"),
     "old_prenorm": (
         _SMALL + "--encoder-normalize-before --decoder-normalize-before", "0.6"),
@@ -59,15 +74,21 @@ _VERSIONS = {"0.6": 2.0, "first": 1.0}
 """Decoders up to version 2 had no final norm, nor had encoders before it."""
 
 
+def _criterion(flags: str) -> list[str]:
+    if "--criterion" in flags:
+        return []
+    return ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"]
+
+
 def parsed(flags: str) -> argparse.Namespace:
-    """What fairseq-train makes of the flags; `key=number` sets what has none."""
+    """What fairseq-train makes of the flags; `key=value` sets what has none, or one that it
+    stops on (of today's fairseq, those of layers to keep)."""
     parser = options.get_training_parser("translation")
     args = options.parse_args_and_arch(parser, [
-        "data", "--arch", "transformer", "--criterion", "label_smoothed_cross_entropy",
-        "--label-smoothing", "0.1", "-s", "de", "-t", "en", "--optimizer", "adam",
-        *(f for f in flags.split() if "=" not in f)])
+        "data", "--arch", "transformer", *_criterion(flags),
+        "-s", "de", "-t", "en", "--optimizer", "adam", *(f for f in flags.split() if "=" not in f)])
     for key, value in (f.split("=") for f in flags.split() if "=" in f):
-        setattr(args, key, int(value))
+        setattr(args, key, int(value) if value.isdigit() else value)
     return args
 
 
@@ -88,6 +109,14 @@ def built(args: argparse.Namespace) -> torch.nn.Module:
     if args.merge_src_tgt_embed:  # the Namespace form of the model does not know this flag
         return TransformerModelBase.build_model(structured(args), task)
     return TransformerModel.build_model(args, task)
+
+
+def pruned(args: argparse.Namespace, whole: torch.nn.Module) -> torch.nn.Module:
+    """The model that fairseq makes of a file with more layers than are to be kept."""
+    args = copy.deepcopy(args)
+    model = built(args)
+    model.load_state_dict(whole.state_dict(), strict=True, model_cfg=args)
+    return model
 
 
 def structured(args: argparse.Namespace) -> TransformerConfig:
@@ -113,7 +142,9 @@ def forward(model: torch.nn.Module) -> dict[str, np.ndarray]:
                    model.decoder.embed_tokens.num_embeddings)
     tensors = {k.rpartition("/")[2]: torch.tensor(v) for k, v in batch.items()}
     task = types.SimpleNamespace(target_dictionary=types.SimpleNamespace(pad=lambda: 1))
-    criterion = LabelSmoothedCrossEntropyCriterion(task, False, 0.1)
+    adaptive = model.decoder.adaptive_softmax is not None
+    criterion = (AdaptiveLoss(task, False) if adaptive
+                 else LabelSmoothedCrossEntropyCriterion(task, False, 0.1))
     inputs = {"src_tokens": tensors["src_tokens"], "src_lengths": (
         tensors["src_tokens"] != 1).sum(1), "prev_output_tokens": tensors["prev_output_tokens"]}
     model.eval()
@@ -122,7 +153,8 @@ def forward(model: torch.nn.Module) -> dict[str, np.ndarray]:
             (tensors["target"] != 1).sum())})
     loss.backward()
     with torch.no_grad():
-        lprobs = model.get_normalized_probs(model(**inputs), log_probs=True)
+        lprobs = model.get_normalized_probs(
+            model(**inputs), log_probs=True, sample={"target": None})
     norms = {f"grad_norm/{k}": v.grad.norm().numpy() for k, v in model.named_parameters()}
     return {**batch, "loss": loss.detach().numpy(), "lprobs": lprobs.numpy(), **norms}
 
@@ -160,7 +192,9 @@ def record(flags: str, form: str, folder: pathlib.Path) -> None:
     """One case."""
     torch.manual_seed(1)
     args = parsed(flags)
-    model = built(args)
+    whole = copy.deepcopy(args)
+    whole.encoder_layers_to_keep = whole.decoder_layers_to_keep = None
+    model = built(whole)
     for value in model.parameters():
         value.data.add_(0.2 * torch.randn_like(value))
         if form == "0.5":
@@ -192,6 +226,8 @@ def record(flags: str, form: str, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(state, folder / "checkpoint.pt",
                _use_new_zipfile_serialization=form in ("cfg", "structured"))
+    if args.encoder_layers_to_keep:
+        model = pruned(args, model)
     np.savez_compressed(folder / "forward.npz", **forward(model))
     print(folder, sum(p.stat().st_size for p in folder.iterdir()))
 

@@ -56,6 +56,18 @@ def _explain(error: BaseException) -> int:
     return 2
 
 
+def python_dict(text: str) -> dict[str, Any]:
+    """The value of a flag that takes a dict as Python writes it, as fairseq's do."""
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a dict as Python writes it: \"{{'key': 'value'}}\"")
+    return found
+
+
 def field_docs(cls: type) -> dict[str, str]:
     """Field name -> the string under it in the source."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))

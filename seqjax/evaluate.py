@@ -24,7 +24,7 @@ from typing import Any
 
 from seqjax import cli
 from seqjax.config import ConfigError
-from seqjax.generate import add_model_flags
+from seqjax.generate import add_model_flags, load_options
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -174,8 +174,7 @@ def load(args: argparse.Namespace) -> Any:
     """The checkpoints, as `hub.load` gives them."""
     from seqjax import hub  # imports JAX
 
-    return hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
-                    bpe=args.bpe, tokenizer=args.tokenizer)
+    return hub.load(args.checkpoint, **load_options(args))
 
 
 if __name__ == "__main__":

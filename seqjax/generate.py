@@ -118,6 +118,15 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bpe", help="subwords of a .pt, where it does not say: subword_nmt, "
                                       "fastbpe, sentencepiece; their file is beside it")
     parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say: moses")
+    parser.add_argument("--model-overrides", type=cli.python_dict, metavar="DICT",
+                        help="keys of the model that are to be others than it was trained with: "
+                             "\"{'decoder_layers_to_keep': '0,2,4'}\"")
+
+
+def load_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `hub.load` is told of the flags of `add_model_flags`; and `data`."""
+    return {"data": args.data, "which": args.which, "dtype": args.dtype, "bpe": args.bpe,
+            "tokenizer": args.tokenizer, "model_overrides": args.model_overrides}
 
 
 def add_line_flags(parser: argparse.ArgumentParser) -> None:
@@ -220,8 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from seqjax import hub  # JAX is imported once the cheap checks have passed
 
     aligning = alignment_options(args)
-    model = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
-                     bpe=args.bpe, tokenizer=args.tokenizer, lm=args.lm_path)
+    model = hub.load(args.checkpoint, lm=args.lm_path, **load_options(args))
     check_can_align(model, aligning)
     options = cli.given_fields(args, GenerationConfig)
     job = _text_job(args, texts) if texts is not None else _data_job(args, model)

@@ -24,6 +24,7 @@ from seqjax.generate import (
     check_demand_flags,
     check_line_flags,
     demands_of,
+    load_options,
     plain_result,
 )
 
@@ -71,8 +72,7 @@ def _translate_all(args: argparse.Namespace, file: TextIO, size: int) -> None:
     from seqjax.tasks import demands
 
     aligning = alignment_options(args)
-    model = hub.load(args.checkpoint, data=args.data, which=args.which, dtype=args.dtype,
-                     bpe=args.bpe, tokenizer=args.tokenizer, lm=args.lm_path)
+    model = hub.load(args.checkpoint, lm=args.lm_path, **load_options(args))
     check_can_align(model, aligning)
     options = cli.given_fields(args, GenerationConfig)
     model.decoder(**options)  # contradictions show before the first line

@@ -16,6 +16,7 @@ from seqjax.models.transformer_lm_config import ARCHS, TransformerLMConfig
 
 CASES = (
     "learned", "widths", "adaptive", "adaptive_words", "adaptive_apart", "adaptive_softmax",
+    "normformer",
 )
 
 
@@ -24,7 +25,7 @@ def golden(request):
     return goldens.load(f"transformer_lm/{request.param}")
 
 
-@pytest.fixture(scope="module", params=("widths", "adaptive"))
+@pytest.fixture(scope="module", params=("widths", "adaptive", "normformer"))
 def one(request):
     return goldens.load(f"transformer_lm/{request.param}")
 

@@ -17,6 +17,7 @@ from seqjax.data import folder
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.translator import Translator
 from seqjax.interop import fairseq_files
+from seqjax.models import overrides
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.training import checkpoints, compilation
 
@@ -34,6 +35,7 @@ def load(
     data: str | os.PathLike[str] | None = None, which: str = "best", dtype: str = "auto",
     bpe: str | None = None, tokenizer: str | None = None,
     lm: str | os.PathLike[str] | LanguageModel | None = None,
+    model_overrides: Mapping[str, Any] | None = None,
 ) -> Any:
     """A trained model, ready to use: a `Translator`, or a `LanguageModel`.
 
@@ -51,19 +53,25 @@ def load(
         it does not say them itself (`bpe="fastbpe", tokenizer="moses"`).
       lm: a language model with the same target vocabulary, loaded or where it is, whose
         log-probabilities times `lm_weight` searches add (fairseq's `--lm-path`).
+      model_overrides: keys of `config.model` that are to be others than the model was trained
+        with, by name: `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out, of a model that
+        was trained with `decoder_layerdrop`; `{"max_target_positions": 2048}` lets outputs be
+        longer. Keys of training only are refused. Of an ensemble, for every member.
 
     Raises:
       seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`.
       ConfigError: the members of an ensemble have different vocabularies; a model, task
         or tokenizer that seqjax does not have; no dictionaries, or those of another model;
-        an `lm` that is none, or whose vocabulary is another.
+        an `lm` that is none, or whose vocabulary is another; `model_overrides` that the
+        model does not have, or that do not fit its weights.
     """
     paths = _paths(path)
     if (bpe or tokenizer) and not any(map(fairseq_files.is_pt, paths)):
         raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files; a folder of "
                           "seqjax holds its own tokenizer")
-    members = [_load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer)
-               for each in paths]
+    changes = dict(model_overrides or {})
+    members = [_load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer,
+                         changes=changes) for each in paths]
     task, config = members[0][0], members[0][1]
     compilation.enable_cache(config.log.compilation_cache)
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
@@ -73,7 +81,7 @@ def load(
     model = kind(
         task=task, config=config, models=tuple(m for *_, m, _ in members),
         params=tuple(p for *_, p in members),
-        identity=" ".join(_identity(p, which) for p in paths),
+        identity=" ".join(_identity(p, which) for p in paths) + (f" {changes}" if changes else ""),
     )
     if lm is None:
         return model
@@ -123,18 +131,30 @@ def _identity(path: str, which: str) -> str:
 
 
 def _load_one(
-    path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None
+    path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
+    changes: Mapping[str, Any],
 ) -> tuple[Any, Config, Any, Any]:
     if fairseq_files.is_pt(path):
-        found = fairseq_files.portable(path, data=data, bpe=bpe, tokenizer=tokenizer)
-        raw, assets, params = found.config, found.assets, found.params
+        found = fairseq_files.portable(
+            path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes)
+        config, assets, params = resolve(found.config), found.assets, found.params
     else:
         raw, assets, params = checkpoints.load_for_inference(path, which=which)
-    config = resolve(raw)
+        config, params = _overridden(resolve(raw), params, changes)
     task = tasks.from_assets(config, assets)
     if data is not None and not fairseq_files.is_pt(path):
         task.check_folder(os.fspath(data))
     model = models.build(
         config.model, **task.vocab_sizes, compute_dtype=models.compute_dtype(dtype)
     )
+    if changes:
+        checkpoints.check_shapes(params, jax.eval_shape(model.init, jax.random.key(0)),
+                                 f"{path} under model_overrides")
     return task, config, model, jax.tree.map(jnp.asarray, params)
+
+
+def _overridden(config: Config, params: Any, changes: Mapping[str, Any]) -> tuple[Config, Any]:
+    """A model of ours with keys changed and layers left out."""
+    model, kept = overrides.override(config.model, changes)
+    model = overrides.with_layers(model, {side: len(layers) for side, layers in kept.items()})
+    return dataclasses.replace(config, model=model), overrides.prune(params, kept)

@@ -197,6 +197,8 @@ class ModelKeys:
     None always are."""
     dropped: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     """Likewise, for switches of training that leave no trace in the weights: a warning."""
+    check: Callable[[Mapping[str, Any]], None] = lambda given: None
+    """Raises ConfigError, or warns, for what is not told by the value of one key alone."""
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Older name -> today's, which is used where the latter is absent or zero."""
     derive: Callable[[dict[str, Any], set[str]], None] = lambda values, explicit: None
@@ -229,6 +231,7 @@ def model_config(config: FairseqConfig, keys: Mapping[str, ModelKeys]) -> Any:
             given[new] = given[old]
     if wrong := _switched_on(given, rules.refused):
         raise ConfigError(f"the checkpoint's model uses what seqjax does not have: {wrong}")
+    rules.check(given)
     if unused := _switched_on(given, rules.dropped):
         warnings.warn(
             "the checkpoint was trained with what seqjax does not have; its weights are used as"

@@ -16,9 +16,11 @@ from typing import Any
 from seqjax.config import to_plain
 from seqjax.interop.fairseq_weights import FairseqCheckpoint, State, to_state
 from seqjax.interop.torch_writer import write_pt
-from seqjax.models.transformer_config import RuntimeConfig
+from seqjax.models.transformer_config import LAYERS_TO_KEEP, RuntimeConfig
 
-_OURS = {"name", "arch", *(f.name for f in dataclasses.fields(RuntimeConfig))}
+_OURS = {"name", "arch", *(f.name for f in dataclasses.fields(RuntimeConfig)),
+         *LAYERS_TO_KEEP.values()}
+"""Keys that a file does not get; layers that were left out are in it no more."""
 _ALWAYS = {"task": "translation", "criterion": "cross_entropy", "left_pad_source": True,
            "left_pad_target": False, "tokenizer": None, "bpe": None}
 

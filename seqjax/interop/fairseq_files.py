@@ -52,6 +52,7 @@ def is_pt(path: str | os.PathLike[str]) -> bool:
 def portable(
     path: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None,
     bpe: str | None = None, tokenizer: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Portable:
     """A fairseq checkpoint and all that is needed to use it.
 
@@ -62,13 +63,14 @@ def portable(
       bpe, tokenizer: fairseq's names of the subword model and the tokenizer before it, where
         the checkpoint does not say (published models do not). The files that they need lie
         beside the checkpoint or where it says.
+      overrides: keys of the model that are to be others (see `load_fairseq`).
 
     Raises:
       FileNotFoundError: no such file or folder.
       ConfigError: a model or task that we do not have, no dictionaries, or others than the
         model's.
     """
-    checkpoint = load_fairseq(path)
+    checkpoint = load_fairseq(path, overrides=overrides)
     try:
         task, files = _task(path, checkpoint, data=data, bpe=bpe, tokenizer=tokenizer)
         sections = {"task": task, "model": to_plain(checkpoint.config),

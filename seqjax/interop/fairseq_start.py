@@ -15,11 +15,13 @@ from seqjax.interop.fairseq_files import is_pt
 from seqjax.interop.fairseq_weights import from_tree
 from seqjax.interop.optimizer_state import read_state, updates
 from seqjax.interop.torch_pickle import read_pt
+from seqjax.models.overrides import kept_layers
+from seqjax.models.transformer_config import LAYERS_TO_KEEP
 from seqjax.training.checkpoints import check_config
 from seqjax.training.train_loop import Start
 
 _FREE = ("max_source_positions", "max_target_positions", "decoder_input_dim",
-         "decoder_output_dim")
+         "decoder_output_dim", *LAYERS_TO_KEEP.values())
 """Keys of the model section that may differ where the weights' shapes agree."""
 
 
@@ -43,7 +45,8 @@ def start_from(config: Config) -> Start | None:
     if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
         raise ConfigError(f"config.{key}: {path} is not a fairseq checkpoint: it has no `model`")
     try:
-        checkpoint = from_tree(tree)
+        kept = {LAYERS_TO_KEEP[k]: v for k, v in kept_layers(config.model).items()}
+        checkpoint = from_tree(tree, overrides=kept)
         _check_model(checkpoint.config, config, path)
         if key == "init_from":
             return Start(params=checkpoint.params)

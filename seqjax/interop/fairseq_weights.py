@@ -30,6 +30,8 @@ from seqjax.interop.fairseq_config import (
 from seqjax.interop.families import FAMILIES
 from seqjax.interop.families.base import SAME, TRANSPOSED, Family, State, Transform
 from seqjax.interop.torch_pickle import CheckpointError, drop_pages, read_pt
+from seqjax.models.overrides import Kept, kept_layers, override, prune, with_layers
+from seqjax.models.transformer_config import LAYERS_TO_KEEP
 
 Params = dict[str, Any]
 
@@ -60,13 +62,16 @@ class FairseqCheckpoint:
 
 
 def load_fairseq(
-    path: str | os.PathLike[str], *, plain_modules: Collection[str] = ()
+    path: str | os.PathLike[str], *, plain_modules: Collection[str] = (),
+    overrides: Mapping[str, Any] | None = None,
 ) -> FairseqCheckpoint:
     """A fairseq `.pt` as configuration and parameters, without torch or fairseq.
 
     Args:
       path: the file.
       plain_modules: packages of your own whose classes the file may hold (see `read_pt`).
+      overrides: keys of the model that are to be others than the file says, and which
+        layers of it to keep (see `models.overrides`).
 
     Raises:
       FileNotFoundError, CheckpointError: the file cannot be read.
@@ -77,17 +82,21 @@ def load_fairseq(
     if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
         raise CheckpointError(f"{path}: not a fairseq checkpoint: it has no `model`")
     try:
-        return from_tree(tree)
+        return from_tree(tree, overrides=overrides)
     except (ConfigError, CheckpointError) as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-def from_tree(tree: Mapping[str, Any]) -> FairseqCheckpoint:
+def from_tree(
+    tree: Mapping[str, Any], *, overrides: Mapping[str, Any] | None = None
+) -> FairseqCheckpoint:
     """`load_fairseq` for contents that have been read already."""
     fairseq = from_checkpoint(tree)
     config = model_config(fairseq, {name: family.keys for name, family in FAMILIES.items()})
+    config, kept = override(config, overrides or {})
     family = FAMILIES[config.name]
     state, config = family.upgrade(_arrays_only(tree["model"]), config)
+    config, kept = _stored_layers(state, config, kept)
     try:
         source, target = family.vocabulary(state)
     except KeyError as error:
@@ -95,12 +104,36 @@ def from_tree(tree: Mapping[str, Any]) -> FairseqCheckpoint:
     params = to_params(state, config, source_vocab_size=source, target_vocab_size=target)
     ignored = re.compile("|".join(family.ignored) or r"(?!)")
     return FairseqCheckpoint(
-        config=config, params=params, source_vocab_size=source, target_vocab_size=target,
-        task=task_facts(fairseq), fairseq=fairseq,
+        config=with_layers(config, {k: len(v) for k, v in kept.items()}),
+        params=prune(params, kept),
+        source_vocab_size=source, target_vocab_size=target,
+        task=task_facts(fairseq), fairseq=_without_pruning(fairseq),
         dtypes={k: v.dtype.name for k, v in state.items() if v.dtype != np.float32},
         kept={k: np.array(v) for k, v in state.items() if ignored.fullmatch(k)},
         extra={k: v for k, v in tree.items() if k not in ("model", "cfg", "args")},
     )
+
+
+def _stored_layers(state: State, config: Any, kept: Kept) -> tuple[Any, Kept]:
+    """The model section with the layers that a file that is to be pruned holds, and those to
+    keep, in which `kept` is over what the file says.
+
+    A file that was trained with a choice of layers holds no others: nothing is left to do.
+    """
+    counts, result = {}, dict(kept)
+    for side, layers in kept_layers(config).items():
+        numbers = {m[1] for n in state if (m := re.match(rf"{side}\.layers\.(\d+)\.", n))}
+        counts[side] = len(numbers)
+        if len(layers) != len(numbers):
+            result.setdefault(side, tuple(sorted(layers)))
+    return with_layers(config, counts), result
+
+
+def _without_pruning(fairseq: FairseqConfig) -> FairseqConfig:
+    """What a file says of itself, but for layers to leave out, which have been."""
+    gone = LAYERS_TO_KEEP.values()
+    model = {k: v for k, v in fairseq.model.items() if k not in gone}
+    return dataclasses.replace(fairseq, model=model)
 
 
 def _arrays_only(state: Mapping[str, Any]) -> State:

@@ -21,13 +21,23 @@ from seqjax.interop.fairseq_weights import FAMILIES, State, to_params, to_state
 SLOTS = {"adam": ("exp_avg", "exp_avg_sq"), "nag": ("momentum_buffer",),
          "sgd": ("momentum_buffer",)}
 """Optimizer -> names of its moments, the same here and there."""
-_ORDER = ("encoder", "decoder", "embed_tokens", "project_in_dim", "embed_positions",
-          "layernorm_embedding", "layers", "layer_norm", "project_out_dim", "adaptive_softmax",
-          "output_projection", "self_attn", "self_attn_layer_norm", "encoder_attn",
-          "encoder_attn_layer_norm", "fc1", "fc2", "final_layer_norm",
-          "k_proj", "v_proj", "q_proj", "out_proj", "weight", "bias")
-"""Parts of names in the order in which fairseq's transformers register them."""
-_ORDERED_FAMILIES = ("transformer", "transformer_align", "transformer_lm")
+_INSIDE = (
+    "encoder", "decoder", "embed_tokens", "project_in_dim", "embed_positions",
+    "layernorm_embedding", "lstm", "encoder_hidden_proj", "encoder_cell_proj", "layers",
+    "c_attn", "w_resid", "self_attn", "attn_ln", "self_attn_layer_norm", "linear1", "conv",
+    "linear2", "conv_layer_norm", "encoder_attn", "encoder_attn_layer_norm", "ffn_layernorm",
+    "fc1", "projections", "convolutions", "attention", "additional_fc", "fc2", "fc3",
+    "layer_norm1", "layer_norm2", "final_layer_norm")
+_OUTPUT = ("project_out_dim", "adaptive_softmax", "output_projection", "fc_out")
+_LEAVES = (
+    "in_projection", "out_projection", "input_proj", "output_proj", "embeddings", "head", "tail",
+    "word_proj", "class_proj",
+    "k_proj", "v_proj", "q_proj", "out_proj", "weight_ih", "weight_hh", "weight",
+    "conv_bias", "weight_linear", "bias", "bias_ih", "bias_hh", "weight_g", "weight_v")
+_ORDER = (*_INSIDE, "layer_norm", *_OUTPUT, *_LEAVES)
+"""Parts of names in the order in which fairseq's modules register them."""
+_LIGHTCONV_ORDER = (*_INSIDE, *_OUTPUT, "layer_norm", *_LEAVES)
+"""The same of `lightconv` and its language model."""
 
 
 def read_state(tree: Mapping[str, Any], *, name: str) -> dict[str, Any]:
@@ -49,13 +59,15 @@ def read_state(tree: Mapping[str, Any], *, name: str) -> dict[str, Any]:
                           "the weights with config.init_from instead")
     numbers = [i for group in saved["param_groups"] for i in group["params"]]
     states = [saved["state"].get(i, {}) for i in numbers]
-    names = _parameter_names(tree)
-    lacking = [s for s in SLOTS[name] if not all(s in one for one in states)]
+    names, unused = _parameter_names(tree)
+    known = [one for i, one in enumerate(states)
+             if len(states) != len(names) or names[i] not in unused]
+    lacking = [s for s in SLOTS[name] if not all(s in one for one in known)]
     if lacking:
         raise ConfigError(
             f"its optimizer state has no {', '.join(lacking)}: it was not trained with {name} "
-            f"(it has {', '.join(sorted(states[0])) or 'nothing'})")
-    moments = {slot: _as_params(tree, names, [one[slot] for one in states])
+            f"(it has {', '.join(sorted(known[0])) or 'nothing'})")
+    moments = {slot: _as_params(tree, names, unused, [one.get(slot) for one in states])
                for slot in SLOTS[name]}
     steps = {int(np.asarray(one["step"])) for one in states if "step" in one}
     if len(steps) > 1:
@@ -74,21 +86,29 @@ def updates(tree: Mapping[str, Any]) -> int:
     return int(history[-1].get("num_updates", 0))
 
 
-def _parameter_names(tree: Mapping[str, Any]) -> list[str]:
-    """Names of the parameters as the file has them, in the optimizer's order."""
+def _parameter_names(tree: Mapping[str, Any]) -> tuple[list[str], set[str]]:
+    """Names of the parameters as the file has them, in the optimizer's order; and which of
+    them fairseq never uses."""
     config = model_config(from_checkpoint(tree), {k: f.keys for k, f in FAMILIES.items()})
     family = FAMILIES[config.name]
-    ignored = re.compile("|".join(family.ignored) or r"(?!)")
+    ignored, unused = _any_of(family.ignored), _any_of(family.unused)
     copies = family.copies(config)
-    return [n for n in tree["model"] if not ignored.fullmatch(n) and n not in copies]
+    names = [n for n in tree["model"] if n not in copies
+             and (unused.fullmatch(n) or not ignored.fullmatch(n))]
+    return names, {n for n in names if unused.fullmatch(n)}
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(patterns) or r"(?!)")
 
 
 def _as_params(
-    tree: Mapping[str, Any], names: Sequence[str], values: Sequence[np.ndarray]
+    tree: Mapping[str, Any], names: Sequence[str], unused: set[str],
+    values: Sequence[np.ndarray | None],
 ) -> dict[str, Any]:
     """One moment of every parameter as a tree like the parameters'."""
     weights = tree["model"]
-    if len(values) == 1 and len(names) > 1 and values[0].ndim == 1:
+    if len(values) == 1 and len(names) > 1 and values[0] is not None and values[0].ndim == 1:
         # --fp16 keeps one flat master copy of all parameters, one after the other.
         ends = np.cumsum([weights[n].size for n in names])
         if ends[-1] == values[0].size:
@@ -97,8 +117,11 @@ def _as_params(
     if len(values) != len(names):
         raise ConfigError(f"its optimizer knows {len(values)} parameters, its model has "
                           f"{len(names)}")
-    state: State = {n: np.asarray(v) for n, v in weights.items() if n not in set(names)}
+    state: State = {n: np.asarray(v) for n, v in weights.items()
+                    if n in unused or n not in set(names)}
     for name, value in zip(names, values, strict=True):
+        if name in unused or value is None:
+            continue
         if value.shape != weights[name].shape:
             raise ConfigError(f"the optimizer's state of {name} has shape {list(value.shape)}, "
                               f"the parameter {list(weights[name].shape)}")
@@ -135,18 +158,19 @@ def write_state(
     if optimizer.name not in SLOTS or SLOTS[optimizer.name][0] not in opt_state:
         raise ConfigError(f"the state of {optimizer.name} cannot be written for fairseq; leave "
                           "out --optimizer-state")
-    if config.name not in _ORDERED_FAMILIES or getattr(config, "adaptive_input", False) or getattr(
-            config, "adaptive_softmax_cutoff", None):
-        raise ConfigError(
-            "optimizer state can be written for transformer and transformer_lm without adaptive "
-            f"layers only, not for this {config.name}; leave out --optimizer-state")
     states: dict[int, dict[str, Any]] = {}
-    copies = FAMILIES[config.name].copies(config)
+    family = FAMILIES[config.name]
+    copies, unused = family.copies(config), _any_of(family.unused)
+    idle = [n for n in family.constants(config) if unused.fullmatch(n)]
+    numbers: list[int] = []
     for slot in SLOTS[optimizer.name]:
         named = to_state(opt_state[slot], config, source_vocab_size=source_vocab_size,
                          target_vocab_size=target_vocab_size, kept={})
-        for number, name in enumerate(registered(n for n in named if n not in copies)):
-            states.setdefault(number, {})[slot] = named[name]
+        names = registered({*named, *idle} - set(copies), family=config.name)
+        numbers = list(range(len(names)))
+        for number, name in enumerate(names):
+            if name not in idle:
+                states.setdefault(number, {})[slot] = named[name]
     group: dict[str, Any] = {"lr": lr, "weight_decay": optimizer.weight_decay}
     if optimizer.name == "adam":
         group |= {"betas": list(optimizer.adam_betas), "eps": optimizer.adam_eps,
@@ -157,13 +181,20 @@ def write_state(
         group["momentum"] = 0.99 if optimizer.momentum is None else optimizer.momentum
         if "lr_old" in opt_state:
             group["lr_old"] = float(opt_state["lr_old"])
-    return {"state": states, "param_groups": [{**group, "params": list(states)}]}
+    return {"state": states, "param_groups": [{**group, "params": numbers}]}
 
 
-def registered(names: Iterable[str]) -> list[str]:
-    """Names of a transformer's parameters in the order of fairseq's modules."""
+def registered(names: Iterable[str], *, family: str) -> list[str]:
+    """Names of a model's parameters in the order of fairseq's modules."""
+    order = _LIGHTCONV_ORDER if family.startswith("lightconv") else _ORDER
 
-    def key(name: str) -> list[int]:
-        return [int(p) if p.isdigit() else _ORDER.index(p) for p in name.split(".")]
+    def place(part: str) -> int:
+        if part.isdigit():
+            return int(part)
+        lstm = re.fullmatch(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?", part)
+        if lstm is None:
+            return order.index(part)
+        kind = 2 * (lstm[1] == "bias") + (lstm[2] == "hh")
+        return 8 * int(lstm[3]) + 4 * bool(lstm[4]) + kind
 
-    return sorted(names, key=key)
+    return sorted(names, key=lambda name: [place(part) for part in name.split(".")])

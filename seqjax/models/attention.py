@@ -27,6 +27,14 @@ def segment_mask(query: jax.Array, key: jax.Array) -> jax.Array:
     return (query[:, None, :, None] == key[:, None, None, :]) & (key > 0)[:, None, None, :]
 
 
+def joint_mask(memory: jax.Array, own: jax.Array) -> jax.Array:
+    """Mask over a source and, behind it, the sequence itself: [B, 1, 1 or T, S] and
+    [1 or B, 1, T, T] as [B, 1, T, S + T]."""
+    shape = jnp.broadcast_shapes(memory.shape[:3], own.shape[:3])
+    parts = [jnp.broadcast_to(mask, (*shape, mask.shape[3])) for mask in (memory, own)]
+    return jnp.concatenate(parts, axis=3)
+
+
 def attend(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, *,
     dropout_rate: float = 0.0, key: jax.Array | None = None,

@@ -8,12 +8,16 @@ keys and values of the source exist once per sentence.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
+from seqjax.models import normformer
 from seqjax.models.attention import MASKED
 from seqjax.models.layers import activation, embed, layer_norm, linear, sinusoid_table
 from seqjax.models.protocol import Encoded, Features, Params
@@ -51,6 +55,9 @@ class DecoderWeights:
     """[L, 2, D_encoder, D]: keys and values of the source, all layers at once."""
     memory_bias: jax.Array | None
     """[L, 2, D]."""
+    joint_kernel: jax.Array | None
+    """[L, 2, D, D]: the same for self-attention that sees the source too."""
+    joint_bias: jax.Array | None
     rest: dict[str, Any]
     """layernorm_embedding, layer_norm, project_in_dim, project_out_dim where present."""
     projection: Any
@@ -72,8 +79,11 @@ class DecoderCache:
     values: tuple[jax.Array, ...]
     """[B, H, C * W, K]."""
     memory_keys: tuple[jax.Array, ...]
-    """[B, H, S, K]; empty for a language model."""
+    """[B, H, S, K]; empty without attention to a source."""
     memory_values: tuple[jax.Array, ...]
+    joint_keys: tuple[jax.Array, ...]
+    """[B, H, S, K]: what self-attention sees of the source; empty where it sees none."""
+    joint_values: tuple[jax.Array, ...]
     memory_bias: jax.Array | None
     """[B, 1, 1, S] float32: 0, or a large negative number on padding."""
     beam: int = struct.field(pytree_node=False)
@@ -99,11 +109,11 @@ def prepare(
         _layer_weights(jax.tree.map(lambda a, i=i: a[i], stacked), dtype)
         for i in range(cfg.decoder_layers)
     )
-    memory_kernel = memory_bias = None
+    memory = joint = (None, None)
     if "encoder_attn" in stacked:
-        parts = (stacked["encoder_attn"]["k_proj"], stacked["encoder_attn"]["v_proj"])
-        memory_kernel = jnp.stack([p["kernel"] for p in parts], axis=1).astype(dtype)
-        memory_bias = jnp.stack([p["bias"] for p in parts], axis=1).astype(dtype)
+        memory = _keys_and_values(stacked["encoder_attn"], dtype)
+    if getattr(cfg, "cross_self_attention", False):
+        joint = _keys_and_values(stacked["self_attn"], dtype)
     positions = None
     if not cfg.no_token_positional_embeddings:
         if cfg.decoder_learned_pos:
@@ -115,10 +125,18 @@ def prepare(
     names = ("layernorm_embedding", "layer_norm", "project_in_dim", "project_out_dim")
     arrays, project = projection
     return DecoderWeights(
-        table=table, positions=positions, layers=layers, memory_kernel=memory_kernel,
-        memory_bias=memory_bias, rest={n: decoder[n] for n in names if n in decoder},
+        table=table, positions=positions, layers=layers, memory_kernel=memory[0],
+        memory_bias=memory[1], joint_kernel=joint[0], joint_bias=joint[1],
+        rest={n: decoder[n] for n in names if n in decoder},
         projection=_cast(arrays, dtype), project=project, look_up=look_up,
     )
+
+
+def _keys_and_values(attention: Params, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """[L, 2, D_source, D] and [L, 2, D]: both projections of all layers."""
+    parts = (attention["k_proj"], attention["v_proj"])
+    kernel = jnp.stack([p["kernel"] for p in parts], axis=1).astype(dtype)
+    return kernel, jnp.stack([p["bias"] for p in parts], axis=1).astype(dtype)
 
 
 def _layer_weights(layer: Params, dtype: Any) -> dict[str, Any]:
@@ -135,8 +153,8 @@ def _layer_weights(layer: Params, dtype: Any) -> dict[str, Any]:
     if "encoder_attn" in layer:
         weights["memory_q"] = _cast(layer["encoder_attn"]["q_proj"], dtype)
         weights["memory_out"] = _cast(layer["encoder_attn"]["out_proj"], dtype)
-    norms = {name: value for name, value in layer.items() if name.endswith("layer_norm")}
-    return {**weights, **norms}
+    kept = {n: w for n, w in layer.items() if n.endswith("layer_norm") or n in normformer.NAMES}
+    return {**weights, **kept}
 
 
 def _cast(tree: Params, dtype: Any) -> Params:
@@ -149,27 +167,40 @@ def start(
 ) -> DecoderCache:
     """An empty cache; for a language model `encoded` is None and `batch` is given."""
     heads = cfg.decoder_attention_heads
-    size = cfg.decoder_embed_dim // heads
     dtype = weights.layers[0]["fc1"]["kernel"].dtype
-    memory_keys: tuple[jax.Array, ...] = ()
-    memory_values: tuple[jax.Array, ...] = ()
+    memory: _Projected = ((), ())
+    joint: _Projected = ((), ())
     bias = None
     if encoded is not None:
         batch = encoded.out.shape[0]
-        both = jnp.einsum("bsd,lcde->lcbse", encoded.out.astype(dtype), weights.memory_kernel)
-        assert weights.memory_bias is not None
-        both = both + weights.memory_bias[:, :, None, None, :]
-        both = both.reshape(*both.shape[:-1], heads, size).swapaxes(3, 4)
-        memory_keys = tuple(both[layer, 0] for layer in range(cfg.decoder_layers))
-        memory_values = tuple(both[layer, 1] for layer in range(cfg.decoder_layers))
+        out = encoded.out.astype(dtype)
+        memory = _project_source(out, weights.memory_kernel, weights.memory_bias, heads)
+        joint = _project_source(out, weights.joint_kernel, weights.joint_bias, heads)
         bias = jnp.where(encoded.mask, 0.0, MASKED)[:, None, None, :]
     assert batch is not None
+    size = cfg.decoder_embed_dim // heads
     empty = jnp.zeros((batch, heads, capacity * beam, size), dtype)
     return DecoderCache(
         keys=(empty,) * cfg.decoder_layers, values=(empty,) * cfg.decoder_layers,
-        memory_keys=memory_keys, memory_values=memory_values, memory_bias=bias,
-        beam=beam,
+        memory_keys=memory[0], memory_values=memory[1], joint_keys=joint[0],
+        joint_values=joint[1], memory_bias=bias, beam=beam,
     )
+
+
+_Projected = tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]
+
+
+def _project_source(
+    out: jax.Array, kernel: jax.Array | None, bias: jax.Array | None, heads: int
+) -> _Projected:
+    """Keys and values [B, H, S, K] of each layer for a source [B, S, D_source]."""
+    if kernel is None or bias is None:
+        return (), ()
+    both = jnp.einsum("bsd,lcde->lcbse", out, kernel)
+    both = both + bias[:, :, None, None, :]
+    both = both.reshape(*both.shape[:-1], heads, both.shape[-1] // heads).swapaxes(3, 4)
+    layers = range(both.shape[0])
+    return tuple(both[i, 0] for i in layers), tuple(both[i, 1] for i in layers)
 
 
 def grow(cache: DecoderCache, *, capacity: int) -> DecoderCache:
@@ -252,10 +283,18 @@ def _layer_step(
     at = (0, 0, position * beam, 0)
     keys = jax.lax.dynamic_update_slice(cache.keys[layer], k, at)
     values = jax.lax.dynamic_update_slice(cache.values[layer], v, at)
-    y = merge(_attend(q * scale, keys, values, bias))
-    x = x + linear(y, w["out"]["kernel"], w["out"]["bias"], dtype=dtype)
+    if cache.joint_keys:
+        y = merge(_attend_jointly(q * scale, (
+            (cache.joint_keys[layer], cache.joint_values[layer], cache.memory_bias),
+            (keys, values, bias),
+        )))
+    else:
+        y = merge(_attend(q * scale, keys, values, bias))
+    y = linear(y, w["out"]["kernel"], w["out"]["bias"], dtype=dtype)
+    x = x + normformer.after_attention(w, y)
     x = x if pre else _norm(w["self_attn_layer_norm"], x)
-    if cache.memory_bias is not None:
+    if cache.memory_keys:
+        assert cache.memory_bias is not None
         y = _norm(w["encoder_attn_layer_norm"], x) if pre else x
         q = split(linear(y, w["memory_q"]["kernel"], w["memory_q"]["bias"], dtype=dtype))
         y = merge(_attend(
@@ -265,7 +304,9 @@ def _layer_step(
         x = x if pre else _norm(w["encoder_attn_layer_norm"], x)
     y = _norm(w["final_layer_norm"], x) if pre else x
     y = activation(cfg.activation_fn)(linear(y, w["fc1"]["kernel"], w["fc1"]["bias"], dtype=dtype))
-    x = x + linear(y, w["fc2"]["kernel"], w["fc2"]["bias"], dtype=dtype)
+    y = linear(normformer.inside_feed_forward(w, y), w["fc2"]["kernel"], w["fc2"]["bias"],
+               dtype=dtype)
+    x = normformer.residual(w, x) + y
     x = x if pre else _norm(w["final_layer_norm"], x)
     return x, keys, values
 
@@ -275,3 +316,19 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array, bias: jax.Array) -> jax.Ar
     scores = jnp.einsum("bhwk,bhnk->bhwn", q, k, preferred_element_type=jnp.float32)
     probs = jax.nn.softmax(scores + bias, axis=-1)
     return jnp.einsum("bhwn,bhnk->bhwk", probs.astype(v.dtype), v)
+
+
+def _attend_jointly(q: jax.Array, seen: Sequence[tuple[Any, Any, Any]]) -> jax.Array:
+    """`_attend` over several (keys, values, bias) under one softmax."""
+    scores = [
+        jnp.einsum("bhwk,bhnk->bhwn", q, k, preferred_element_type=jnp.float32) + bias
+        for k, _, bias in seen
+    ]
+    probs = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1)
+    ends = np.cumsum([k.shape[2] for k, *_ in seen])[:-1]
+    parts = jnp.split(probs, ends, axis=-1)
+    found = [
+        jnp.einsum("bhwn,bhnk->bhwk", part.astype(v.dtype), v)
+        for part, (_, v, _) in zip(parts, seen, strict=True)
+    ]
+    return functools.reduce(jnp.add, found)

@@ -1,7 +1,7 @@
 """What models share on the way from parameters and layers to `protocol`'s models.
 
-A family made of a Linen module says which one, and how it decodes step by step. This file
-knows nothing of any family's layers.
+A family made of a Linen module says which one, and how it decodes step by step; the output layer,
+adaptive or not, is here. It knows nothing of any family's layers.
 """
 
 from __future__ import annotations
@@ -57,6 +57,65 @@ class ModuleModel(SizedModel):
         rngs = None if rng is None else {"dropout": jax.random.fold_in(rng, half)}
         return self._module.apply({"params": params}, *args, rngs=rngs, method=method)
 
+    @property
+    def _output_ends(self) -> tuple[int, ...] | None:
+        """Ends of the clusters of the adaptive softmax (None: an ordinary softmax)."""
+        cutoff = getattr(self.config, "adaptive_softmax_cutoff", None)
+        if cutoff is None:
+            return None
+        return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
+
+    def _check_softmax(self) -> None:
+        """Raises ValueError for clusters that do not fit the dictionary or the width."""
+        ends, cfg = self._output_ends, self.config
+        if ends is not None:
+            key = "adaptive_softmax_factor"
+            band_widths(cfg.output_dim, cfg.adaptive_softmax_factor, len(ends), key=key)
+
+    def _table(self, params: Params) -> Any:
+        """The decoder's embedding: [V, D], or the bands of an adaptive one."""
+        raise NotImplementedError
+
+    @property
+    def _ties_output(self) -> bool:
+        """Whether an ordinary output projection is the embedding."""
+        raise NotImplementedError
+
+    def _own_output(self) -> int | None:
+        """Columns of an output projection of its own."""
+        own = self._output_ends is None and not self._ties_output
+        return self.target_vocab_size if own else None
+
+    def _projection(self, params: Params, key: jax.Array | None = None) -> tuple[Any, Any]:
+        """The output layer's arrays, and what computes with them.
+
+        Args:
+          key: for dropout inside an adaptive softmax (None: none).
+        """
+        decoder = params["decoder"]
+        if self._output_ends is not None:
+            tied = self._table(params) if _ties_softmax(self.config) else None
+            projection = adaptive.output_projection(
+                decoder["adaptive_softmax"], tied, ends=self._output_ends, key=key,
+                dropout=self.config.adaptive_softmax_dropout,
+            )
+            return projection, adaptive.log_probs
+        if self._ties_output:
+            return self._table(params), decoding.project_table
+        return decoder["output_projection"]["kernel"], decoding.project_kernel
+
+    def _features(
+        self, params: Params, hidden: jax.Array, rng: jax.Array | None, extra: Any = None
+    ) -> Features:
+        """Decoder states with their output layer, and an adaptive softmax's dropout."""
+        key = None
+        if rng is not None and self._output_ends is not None:
+            key = jax.random.fold_in(rng, 2)
+            rate = self.config.adaptive_softmax_dropout
+            hidden = dropout(hidden, rate, jax.random.fold_in(rng, 3))
+        projection, project = self._projection(params, key)
+        return Features(hidden=hidden, projection=projection, project=project, extra=extra)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModuleEncoderDecoder(ModuleModel):
@@ -84,18 +143,15 @@ class ModuleEncoderDecoder(ModuleModel):
         hidden, attention = self._apply(
             params, rng, 1, prev_output_tokens, encoded, segments, method="decode"
         )
-        projection, project = self._projection(params)
-        return Features(hidden=hidden, projection=projection, project=project, extra=attention)
+        return self._features(params, hidden, rng, attention)
 
     def _table(self, params: Params) -> jax.Array:
-        """The decoder's embedding [V, D]."""
         side = "encoder" if self.config.shares_input else "decoder"
         return params[side]["embed_tokens"]["embedding"]
 
-    def _projection(self, params: Params) -> tuple[jax.Array, Any]:
-        if self.config.ties_output:
-            return self._table(params), decoding.project_table
-        return params["decoder"]["output_projection"]["kernel"], decoding.project_kernel
+    @property
+    def _ties_output(self) -> bool:
+        return self.config.ties_output
 
     def _check_joined(self, keys: str) -> None:
         """Raises ValueError where one embedding should serve two dictionaries."""
@@ -122,14 +178,10 @@ class ModuleLanguageModel(ModuleModel):
                 "share_decoder_input_output_embed and tie_adaptive_weights, or "
                 "task.output_dictionary_size"
             )
-        for width, factor, ends, key in (
-            (cfg.adaptive_input_dim, cfg.adaptive_input_factor, self._input_ends,
-             "adaptive_input_factor"),
-            (cfg.output_dim, cfg.adaptive_softmax_factor, self._output_ends,
-             "adaptive_softmax_factor"),
-        ):
-            if ends is not None:
-                band_widths(width, factor, len(ends), key=key)
+        if self._input_ends is not None:
+            band_widths(cfg.adaptive_input_dim, cfg.adaptive_input_factor,
+                        len(self._input_ends), key="adaptive_input_factor")
+        self._check_softmax()
 
     @property
     def _input_ends(self) -> tuple[int, ...] | None:
@@ -140,17 +192,8 @@ class ModuleLanguageModel(ModuleModel):
         return band_ends(cutoff, self.source_vocab_size, key="adaptive_input_cutoff")
 
     @property
-    def _output_ends(self) -> tuple[int, ...] | None:
-        """Ends of the clusters of the adaptive softmax (None: an ordinary softmax)."""
-        cutoff = self.config.adaptive_softmax_cutoff
-        if cutoff is None:
-            return None
-        return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
-
-    def _own_output(self) -> int | None:
-        """Columns of an output projection of its own."""
-        own = self._output_ends is None and not self.config.share_decoder_input_output_embed
-        return self.target_vocab_size if own else None
+    def _ties_output(self) -> bool:
+        return self.config.share_decoder_input_output_embed
 
     def init(self, rng: jax.Array) -> Params:
         return self._module.init({"params": rng}, jnp.full((1, 1), EOS, jnp.int32))["params"]
@@ -161,34 +204,13 @@ class ModuleLanguageModel(ModuleModel):
     ) -> Features:
         """See `protocol`."""
         hidden: Any = self._apply(params, rng, 1, prev_output_tokens, segments, method="decode")
-        key = None
-        if rng is not None and self._output_ends is not None:
-            key = jax.random.fold_in(rng, 2)
-            rate = self.config.adaptive_softmax_dropout
-            hidden = dropout(hidden, rate, jax.random.fold_in(rng, 3))
-        projection, project = self._projection(params, key)
-        return Features(hidden=hidden, projection=projection, project=project)
+        return self._features(params, hidden, rng)
 
     def _table(self, params: Params) -> Any:
-        """The embedding: [V, D], or the bands of an adaptive one."""
         embedding = params["decoder"]["embed_tokens"]
         if self._input_ends is None:
             return embedding["embedding"]
         return adaptive.input_table(embedding, self._input_ends)
-
-    def _projection(self, params: Params, key: jax.Array | None) -> tuple[Any, Any]:
-        """`key` is for dropout inside an adaptive softmax."""
-        cfg, decoder = self.config, params["decoder"]
-        if self._output_ends is not None:
-            tied = self._table(params) if cfg.tie_adaptive_weights else None
-            projection = adaptive.output_projection(
-                decoder["adaptive_softmax"], tied, ends=self._output_ends, key=key,
-                dropout=cfg.adaptive_softmax_dropout,
-            )
-            return projection, adaptive.log_probs
-        if cfg.share_decoder_input_output_embed:
-            return self._table(params), decoding.project_table
-        return decoder["output_projection"]["kernel"], decoding.project_kernel
 
 
 def adaptive_input(
@@ -202,8 +224,14 @@ def adaptive_input(
 
 
 def adaptive_softmax(cfg: Any, ends: tuple[int, ...]) -> adaptive.AdaptiveSoftmax:
-    """The output layer of clusters that a language model's configuration asks for."""
+    """The output layer of clusters that a configuration asks for."""
+    tied = _ties_softmax(cfg)
     return adaptive.AdaptiveSoftmax(
-        cfg.output_dim, ends, cfg.adaptive_softmax_factor, cfg.tie_adaptive_weights,
-        cfg.tie_adaptive_proj,
+        cfg.output_dim, ends, cfg.adaptive_softmax_factor, tied, tied and cfg.tie_adaptive_proj
     )
+
+
+def _ties_softmax(cfg: Any) -> bool:
+    """Whether the words of an adaptive softmax are the bands of an adaptive input, which
+    translation models do not have."""
+    return getattr(cfg, "tie_adaptive_weights", False)

@@ -87,7 +87,7 @@ class LightConvLanguageModel(ModuleLanguageModel):
         wide = self._input_ends is None
         return decoding.prepare(
             self.config, params["decoder"], table=self._table(params), dtype=self.compute_dtype,
-            projection=self._projection(params, None),
+            projection=self._projection(params),
             look_up=decoding.look_up_rows if wide else adaptive.look_up,
         )
 

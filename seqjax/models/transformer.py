@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models import decoding
-from seqjax.models.attention import MultiheadAttention, causal_mask, segment_mask
-from seqjax.models.facade import PAD, ModuleEncoderDecoder
+from seqjax.models import decoding, normformer
+from seqjax.models.attention import MultiheadAttention, causal_mask, joint_mask, segment_mask
+from seqjax.models.facade import PAD, ModuleEncoderDecoder, adaptive_softmax
 from seqjax.models.layers import (
     Embedding,
     LayerNorm,
@@ -40,11 +40,15 @@ class _Layer(nn.Module):
     def _drop(self, x: jax.Array, rate: float) -> jax.Array:
         return dropout(x, rate, self.make_rng("dropout") if self.has_rng("dropout") else None)
 
-    def _feed_forward(self, x: jax.Array, embed_dim: int, ffn_dim: int) -> jax.Array:
+    def _feed_forward(
+        self, x: jax.Array, embed_dim: int, ffn_dim: int, extras: Params
+    ) -> jax.Array:
+        """`extras` are NormFormer's parameters, if the layer has any."""
         cfg = self.config
         hidden = Linear(embed_dim, ffn_dim, name="fc1", dtype=self.dtype)(x)
         hidden = activation(cfg.activation_fn)(hidden)
         hidden = self._drop(hidden, cfg.activation_dropout)
+        hidden = normformer.inside_feed_forward(extras, hidden)
         y = Linear(ffn_dim, embed_dim, name="fc2", dtype=self.dtype)(hidden)
         return self._drop(y, cfg.dropout)
 
@@ -71,7 +75,7 @@ class EncoderLayer(_Layer):
         x = x + self._drop(y, cfg.dropout)
         x = x if pre else norm(x)
         norm = LayerNorm(dim, name="final_layer_norm")
-        x = x + self._feed_forward(norm(x) if pre else x, dim, cfg.encoder_ffn_embed_dim)
+        x = x + self._feed_forward(norm(x) if pre else x, dim, cfg.encoder_ffn_embed_dim, {})
         x = x if pre else norm(x)
         return self._layer_drop(before, x, cfg.encoder_layerdrop), None
 
@@ -81,6 +85,8 @@ class DecoderLayer(_Layer):
 
     memory_dim: int | None = None
     """Width of the encoder's output (None: no attention to a source)."""
+    joint: bool = False
+    """Self-attention sees the source too; `mask` is then over both (`joint_mask`)."""
 
     @nn.compact
     def __call__(
@@ -93,19 +99,23 @@ class DecoderLayer(_Layer):
         make = functools.partial(
             MultiheadAttention, dim, heads, dropout=cfg.attention_dropout, dtype=self.dtype
         )
+        extras = normformer.parameters(self, cfg)
         norm = LayerNorm(dim, name="self_attn_layer_norm")
-        y, _ = make(name="self_attn")(norm(x) if pre else x, None, mask)
-        x = x + self._drop(y, cfg.dropout)
+        y = norm(x) if pre else x
+        both = jnp.concatenate([memory, y], axis=1) if self.joint and memory is not None else None
+        y, _ = make(name="self_attn")(y, both, mask)
+        x = x + self._drop(normformer.after_attention(extras, y), cfg.dropout)
         x = x if pre else norm(x)
         probs = None
-        if memory is not None:
+        if self.memory_dim is not None:
             norm = LayerNorm(dim, name="encoder_attn_layer_norm")
             attention = make(name="encoder_attn", kdim=self.memory_dim)
             y, probs = attention(norm(x) if pre else x, memory, memory_mask)
             x = x + self._drop(y, cfg.dropout)
             x = x if pre else norm(x)
         norm = LayerNorm(dim, name="final_layer_norm")
-        x = x + self._feed_forward(norm(x) if pre else x, dim, cfg.decoder_ffn_embed_dim)
+        y = self._feed_forward(norm(x) if pre else x, dim, cfg.decoder_ffn_embed_dim, extras)
+        x = normformer.residual(extras, x) + y
         x = x if pre else norm(x)
         return self._layer_drop(before, x, cfg.decoder_layerdrop), probs
 
@@ -211,7 +221,9 @@ class Decoder(_Side):
     memory_dim: int | None
     """Width of the encoder's output (None: a language model)."""
     output_size: int | None
-    """Columns of its own output projection (None: tied to an embedding)."""
+    """Columns of its own output projection (None: tied to an embedding, or adaptive)."""
+    output_ends: tuple[int, ...] | None = None
+    """Ends of the clusters of an adaptive softmax (None: an ordinary one)."""
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.decoder_embed_dim
@@ -225,8 +237,10 @@ class Decoder(_Side):
             )
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
+        self.joint = self.memory_dim is not None and cfg.cross_self_attention
+        reads = self.memory_dim is not None and not cfg.no_cross_attention
         self.layers = stack(DecoderLayer, cfg, length=cfg.decoder_layers, inputs=3)(
-            cfg, self.dtype, self.memory_dim
+            cfg, self.dtype, self.memory_dim if reads else None, self.joint
         )
         if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
             self.layer_norm = LayerNorm(dim)
@@ -237,6 +251,8 @@ class Decoder(_Side):
                 cfg.output_dim, self.output_size, use_bias=False, dtype=self.dtype,
                 kernel_init=_transposed(embedding_init(cfg.output_dim, None)),
             )
+        if self.output_ends is not None:
+            self.adaptive_softmax = adaptive_softmax(cfg, self.output_ends)
 
     def _bias_free(self, width: int, features: int) -> Linear:
         return Linear(
@@ -255,7 +271,8 @@ class Decoder(_Side):
           full_context: let every position see the whole target.
 
         Returns:
-          Hidden states [B, T, output_dim]; attention to the source [L, B, H, T, S].
+          Hidden states [B, T, output_dim]; attention to the source [L, B, H, T, S], or None
+          where the layers have none of its own.
         """
         cfg = self.config
         x = embedded
@@ -276,12 +293,20 @@ class Decoder(_Side):
             memory, memory_mask = encoded.out, encoded.mask[:, None, None, :]
             if segments is not None and encoded.segments is not None:
                 memory_mask = segment_mask(segments, encoded.segments)
+            if self.joint:
+                mask = joint_mask(memory_mask, mask)
         x, attention = self.layers(x, memory, mask, memory_mask)
         if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
             x = self.layer_norm(x)
         if cfg.output_dim != cfg.decoder_embed_dim:
             x = self.project_out_dim(x)
         return x, attention
+
+    def own_output(self, hidden: jax.Array) -> jax.Array:
+        """Touches the parameters of an output layer of its own (for initialisation)."""
+        if self.output_ends is not None:
+            self.adaptive_softmax()
+        return hidden if self.output_size is None else self.output_projection(hidden)
 
 
 class Transformer(nn.Module):
@@ -290,14 +315,18 @@ class Transformer(nn.Module):
     config: TransformerConfig
     source_vocab_size: int
     target_vocab_size: int
+    output_size: int | None
+    """See `Decoder`."""
+    output_ends: tuple[int, ...] | None
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         cfg = self.config
         self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size)
         rows = None if cfg.shares_input else self.target_vocab_size
-        columns = None if cfg.ties_output else self.target_vocab_size
-        self.decoder = Decoder(cfg, self.dtype, rows, cfg.encoder_embed_dim, columns)
+        self.decoder = Decoder(
+            cfg, self.dtype, rows, cfg.encoder_embed_dim, self.output_size, self.output_ends
+        )
 
     def encode(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
         return self.encoder(source, segments)
@@ -312,7 +341,7 @@ class Transformer(nn.Module):
     def __call__(self, source: jax.Array, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
         hidden, _ = self.decode(tokens, self.encode(source, None), None)
-        return hidden if self.config.ties_output else self.decoder.output_projection(hidden)
+        return self.decoder.own_output(hidden)
 
 
 def _transposed(init: Any) -> Any:
@@ -336,11 +365,13 @@ class TransformerModel(ModuleEncoderDecoder):
                 "config.model: a shared output projection needs decoder_output_dim "
                 f"({cfg.output_dim}) equal to the embedding's width ({cfg.input_dim})"
             )
+        self._check_softmax()
 
     @functools.cached_property
     def _module(self) -> Transformer:  # type: ignore[override]
         return Transformer(
-            self.config, self.source_vocab_size, self.target_vocab_size, self.compute_dtype
+            self.config, self.source_vocab_size, self.target_vocab_size, self._own_output(),
+            self._output_ends, self.compute_dtype,
         )
 
     def prepare(self, params: Params) -> Weights:

@@ -22,7 +22,84 @@ class RuntimeConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig(RuntimeConfig):
+class NormFormerConfig:
+    """What NormFormer (Shleifer, Weston and Ott 2021) adds to each layer of a decoder. Encoders
+    have none of it, as in fairseq."""
+
+    scale_attn: bool = False
+    """A norm behind self-attention."""
+    scale_fc: bool = False
+    """A norm inside the feed-forward network, in front of its second matrix."""
+    scale_heads: bool = False
+    """A learned factor for each head's share of self-attention's output."""
+    scale_resids: bool = False
+    """A learned factor for each dimension of what the feed-forward network is added to."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaptiveSoftmaxConfig:
+    """An output layer whose rare words are narrow (Grave et al. 2017)."""
+
+    adaptive_softmax_cutoff: tuple[int, ...] | None = None
+    """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
+    Train with `loss.name=adaptive_loss`."""
+    adaptive_softmax_factor: float = 4.0
+    """Each tail cluster has this many times fewer dimensions than the one before."""
+    adaptive_softmax_dropout: float = 0.0
+    """In front of the output layer and inside its tail clusters."""
+
+
+LAYERS_TO_KEEP = {
+    "encoder": "encoder_layers_to_keep", "decoder": "decoder_layers_to_keep",
+}
+"""Side -> the key that says which of a trained model's layers stay."""
+
+
+def follow_kept(values: dict[str, Any]) -> None:
+    """Where layers are left out, the number of layers is that of those that stay: fairseq's
+    `build_model`."""
+    for side, key in LAYERS_TO_KEEP.items():
+        layers = values.get(key)
+        if layers:
+            values[f"{side}_layers"] = len(
+                layers.split(",") if isinstance(layers, str) else layers)
+
+
+def check_kept(key: str, layers: tuple[int, ...]) -> tuple[int, ...]:
+    """The layers in their order.
+
+    Raises:
+      ValueError: none, or one that is no layer or there twice; names `key`.
+    """
+    if not layers or min(layers) < 0 or len(set(layers)) < len(layers):
+        raise ValueError(f"{key}: {layers}; name each layer that stays once, from 0")
+    return tuple(sorted(layers))
+
+
+def check_layers(config: Any) -> None:
+    """Raises ValueError where layers to keep and the number of layers disagree."""
+    for side, key in LAYERS_TO_KEEP.items():
+        layers, count = getattr(config, key, None), getattr(config, f"{side}_layers", 0)
+        if layers is not None and len(check_kept(f"config.model.{key}", layers)) != count:
+            raise ValueError(
+                f"config.model.{key}: {layers} are {len(layers)} layers, but {side}_layers is "
+                f"{count}")
+
+
+def check_bands(config: Any, key: str) -> None:
+    """Raises ValueError for `KEY_cutoff` or `KEY_factor` that make no bands."""
+    cutoffs = getattr(config, f"{key}_cutoff")
+    if cutoffs is not None and (
+        not cutoffs or cutoffs[0] < 5 or list(cutoffs) != sorted(set(cutoffs))
+    ):
+        raise ValueError(
+            f"config.model.{key}_cutoff: {cutoffs}; ids must grow, the first above 4")
+    if getattr(config, f"{key}_factor") < 1.0:
+        raise ValueError(f"config.model.{key}_factor: must be 1 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """fairseq's `transformer`."""
 
     name: Literal["transformer"] = "transformer"
@@ -38,6 +115,9 @@ class TransformerConfig(RuntimeConfig):
     encoder_embed_dim: int = 512
     encoder_ffn_embed_dim: int = 2048
     encoder_layers: int = 6
+    encoder_layers_to_keep: tuple[int, ...] | None = None
+    """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
+    their number is `encoder_layers`, whatever that says."""
     encoder_attention_heads: int = 8
     encoder_normalize_before: bool = False
     encoder_learned_pos: bool = False
@@ -45,6 +125,8 @@ class TransformerConfig(RuntimeConfig):
     decoder_embed_dim: int = 512
     decoder_ffn_embed_dim: int = 2048
     decoder_layers: int = 6
+    decoder_layers_to_keep: tuple[int, ...] | None = None
+    """The same for the decoder."""
     decoder_attention_heads: int = 8
     decoder_normalize_before: bool = False
     decoder_learned_pos: bool = False
@@ -64,6 +146,12 @@ class TransformerConfig(RuntimeConfig):
     """A pre-norm encoder without a norm behind its last layer: fairseq's of early 2018, which
     later versions tell by `encoder.version`."""
     no_decoder_final_norm: bool = False
+    cross_self_attention: bool = False
+    """The decoder's self-attention looks at the source and at what came before together
+    (Peitz et al. 2019)."""
+    no_cross_attention: bool = False
+    """A decoder without attention to the source of its own; without `cross_self_attention` it
+    never sees the source."""
     max_source_positions: int = 1024
     max_target_positions: int = 1024
 
@@ -71,6 +159,7 @@ class TransformerConfig(RuntimeConfig):
     def follow(values: dict[str, Any]) -> None:
         """Sizes of the decoder that are not given are the encoder's, and one embedding for
         both sides is the output's too: fairseq's `base_architecture` and `build_model`."""
+        follow_kept(values)
         for size in ("embed_dim", "ffn_embed_dim"):
             if f"encoder_{size}" in values:
                 values.setdefault(f"decoder_{size}", values[f"encoder_{size}"])
@@ -78,6 +167,11 @@ class TransformerConfig(RuntimeConfig):
             values["share_decoder_input_output_embed"] = True
 
     def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_sharing()
+
+    def _check_sizes(self) -> None:
+        check_layers(self)
         for side in ("encoder", "decoder"):
             dim = getattr(self, f"{side}_embed_dim")
             heads = getattr(self, f"{side}_attention_heads")
@@ -87,9 +181,17 @@ class TransformerConfig(RuntimeConfig):
                     f"{side}_attention_heads {heads}"
                 )
         for rate in ("dropout", "attention_dropout", "activation_dropout",
-                     "encoder_layerdrop", "decoder_layerdrop"):
+                     "encoder_layerdrop", "decoder_layerdrop", "adaptive_softmax_dropout"):
             if not 0.0 <= getattr(self, rate) < 1.0:
                 raise ValueError(f"config.model.{rate}: {getattr(self, rate)} is not in [0, 1)")
+        if self.cross_self_attention and self.encoder_embed_dim != self.decoder_embed_dim:
+            raise ValueError(
+                f"config.model.cross_self_attention needs encoder_embed_dim "
+                f"({self.encoder_embed_dim}) equal to decoder_embed_dim ({self.decoder_embed_dim})"
+            )
+
+    def _check_sharing(self) -> None:
+        check_bands(self, "adaptive_softmax")
         if self.share_all_embeddings and self.encoder_embed_dim != self.input_dim:
             raise ValueError(
                 "config.model.share_all_embeddings needs encoder_embed_dim "
@@ -103,8 +205,9 @@ class TransformerConfig(RuntimeConfig):
 
     @property
     def ties_output(self) -> bool:
-        """Whether the output projection is the decoder's embedding."""
-        return self.shares_input or self.share_decoder_input_output_embed
+        """Whether the output projection is the decoder's embedding (never an adaptive one)."""
+        shared = self.shares_input or self.share_decoder_input_output_embed
+        return shared and self.adaptive_softmax_cutoff is None
 
     @property
     def input_dim(self) -> int:
@@ -132,6 +235,10 @@ class TransformerAlignConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.no_cross_attention:
+            raise ValueError(
+                "config.model.no_cross_attention: a transformer_align aligns by its attention to "
+                "the source; use the arch transformer")
         if self.alignment_heads < 1:
             raise ValueError(
                 f"config.model.alignment_heads: {self.alignment_heads} must be 1 or more")

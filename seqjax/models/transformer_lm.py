@@ -15,17 +15,16 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.models import adaptive, decoding
-from seqjax.models.facade import ModuleLanguageModel, adaptive_input, adaptive_softmax
+from seqjax.models.facade import ModuleLanguageModel, adaptive_input
 from seqjax.models.protocol import Cache, Features, Params, Weights
 from seqjax.models.transformer import Decoder
 from seqjax.models.transformer_lm_config import TransformerLMConfig
 
 
 class _LMDecoder(Decoder):
-    """The decoder with an adaptive input and an adaptive softmax where asked for."""
+    """The decoder with an adaptive input where asked for."""
 
     input_ends: tuple[int, ...] | None = None
-    output_ends: tuple[int, ...] | None = None
 
     def setup(self) -> None:
         super().setup()
@@ -34,8 +33,6 @@ class _LMDecoder(Decoder):
             self.embed_tokens = adaptive_input(
                 cfg, self.input_ends, width=cfg.decoder_embed_dim, dtype=self.dtype
             )
-        if self.output_ends is not None:
-            self.adaptive_softmax = adaptive_softmax(cfg, self.output_ends)
 
 
 class _TransformerLM(nn.Module):
@@ -51,7 +48,7 @@ class _TransformerLM(nn.Module):
     def setup(self) -> None:
         self.decoder = _LMDecoder(
             self.config, self.dtype, self.input_size, None, self.output_size,
-            input_ends=self.input_ends, output_ends=self.output_ends,
+            self.output_ends, input_ends=self.input_ends,
         )
 
     def decode(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
@@ -60,12 +57,7 @@ class _TransformerLM(nn.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
-        hidden = self.decode(tokens, None)
-        if self.output_ends is not None:
-            self.decoder.adaptive_softmax()
-        elif self.output_size is not None:
-            hidden = self.decoder.output_projection(hidden)
-        return hidden
+        return self.decoder.own_output(self.decode(tokens, None))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +92,7 @@ class TransformerLMModel(ModuleLanguageModel):
         look_up = adaptive.look_up if isinstance(table, adaptive.AdaptiveTable) else None
         return decoding.prepare(
             self.config, params["decoder"], table=table, dtype=self.compute_dtype,
-            projection=self._projection(params, None), look_up=look_up,
+            projection=self._projection(params), look_up=look_up,
         )
 
     def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:

@@ -9,11 +9,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from seqjax.models.transformer_config import RuntimeConfig
+from seqjax.models.transformer_config import (
+    AdaptiveSoftmaxConfig,
+    NormFormerConfig,
+    RuntimeConfig,
+    check_bands,
+    check_layers,
+    follow_kept,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerLMConfig(RuntimeConfig):
+class TransformerLMConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """fairseq's `transformer_lm`: a decoder without a source."""
 
     name: Literal["transformer_lm"] = "transformer_lm"
@@ -30,6 +37,9 @@ class TransformerLMConfig(RuntimeConfig):
     decoder_embed_dim: int = 512
     decoder_ffn_embed_dim: int = 2048
     decoder_layers: int = 6
+    decoder_layers_to_keep: tuple[int, ...] | None = None
+    """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
+    their number is `decoder_layers`, whatever that says."""
     decoder_attention_heads: int = 8
     decoder_normalize_before: bool = False
     decoder_learned_pos: bool = False
@@ -51,18 +61,18 @@ class TransformerLMConfig(RuntimeConfig):
     """Ids at which a new band of the embedding begins."""
     adaptive_input_factor: float = 4.0
     """Each band has this many times fewer dimensions than the one before."""
-    adaptive_softmax_cutoff: tuple[int, ...] | None = None
-    """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
-    Train with `loss.name=adaptive_loss`."""
-    adaptive_softmax_factor: float = 4.0
-    adaptive_softmax_dropout: float = 0.0
-    """In front of the output layer and inside its tail clusters."""
     tie_adaptive_weights: bool = False
     """The output layer's words are the bands of the adaptive input."""
     tie_adaptive_proj: bool = False
     """With `tie_adaptive_weights`: so are the projections of its tail clusters."""
 
+    @staticmethod
+    def follow(values: dict[str, Any]) -> None:
+        """As many layers as are kept."""
+        follow_kept(values)
+
     def __post_init__(self) -> None:
+        check_layers(self)
         heads = self.decoder_attention_heads
         if heads < 1 or self.decoder_embed_dim % heads:
             raise ValueError(
@@ -74,9 +84,7 @@ class TransformerLMConfig(RuntimeConfig):
             if not 0.0 <= getattr(self, rate) < 1.0:
                 raise ValueError(f"config.model.{rate}: {getattr(self, rate)} is not in [0, 1)")
         for key in ("adaptive_input", "adaptive_softmax"):
-            _check_cutoffs(f"{key}_cutoff", getattr(self, f"{key}_cutoff"))
-            if getattr(self, f"{key}_factor") < 1.0:
-                raise ValueError(f"config.model.{key}_factor: must be 1 or more")
+            check_bands(self, key)
         if self.adaptive_input and self.adaptive_input_cutoff is None:
             raise ValueError("config.model.adaptive_input needs adaptive_input_cutoff")
         self._check_sharing()
@@ -133,13 +141,6 @@ class TransformerLMConfig(RuntimeConfig):
     def output_dim(self) -> int:
         """Width in front of the output layer."""
         return self.decoder_output_dim or self.decoder_embed_dim
-
-
-def _check_cutoffs(key: str, cutoffs: tuple[int, ...] | None) -> None:
-    if cutoffs is None:
-        return
-    if not cutoffs or cutoffs[0] < 5 or list(cutoffs) != sorted(set(cutoffs)):
-        raise ValueError(f"config.model.{key}: {cutoffs}; ids must grow, the first above 4")
 
 
 def _size(embed: int, ffn: int, layers: int, heads: int) -> dict[str, Any]:

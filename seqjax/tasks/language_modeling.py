@@ -19,11 +19,9 @@ from seqjax.config import Config, ConfigError
 from seqjax.data import folder, indexed, tokenizers
 from seqjax.data.blocks import BreakMode, ShortenMethod, TokenBlocks
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.base import LossOutput
-from seqjax.losses.cross_entropy import cross_entropy
 from seqjax.models.protocol import Features, LanguageModel, Params
-from seqjax.tasks import assets
+from seqjax.tasks import assets, token_loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,12 +91,7 @@ class LanguageModelingTask:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
-        cutoffs = getattr(config.model, "adaptive_softmax_cutoff", None)
-        if isinstance(config.loss, AdaptiveLossConfig) and cutoffs is None:
-            raise ConfigError(
-                "config.loss.name: adaptive_loss is for a model with adaptive_softmax_cutoff; "
-                "set that, or loss.name=cross_entropy"
-            )
+        token_loss.check(config)
         return cls(
             config=cfg, loss_config=config.loss, seed=config.seed,
             vocab=Vocabulary.load(folder.dict_path(cfg.data, cfg.lang)),
@@ -221,14 +214,8 @@ class LanguageModelingTask:
         sentences: jax.Array | None = None,
     ) -> LossOutput:
         """The configured loss of decoder states."""
-        if isinstance(self.loss_config, AdaptiveLossConfig):
-            return adaptive_loss(
-                features.hidden, features.projection, target, config=self.loss_config,
-                pad=pad, sentences=sentences,
-            )
-        return cross_entropy(
-            features.hidden, features.projection, features.project, target,
-            config=self.loss_config, pad=pad, sentences=sentences,
+        return token_loss.token_loss(
+            features, target, config=self.loss_config, pad=pad, sentences=sentences
         )
 
     def encode_source(self, text: str) -> np.ndarray:

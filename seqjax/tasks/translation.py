@@ -19,9 +19,8 @@ from seqjax.data import folder, pairs, tokenizers
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.losses.alignment import AlignmentLossConfig, with_alignment
 from seqjax.losses.base import LossOutput
-from seqjax.losses.cross_entropy import cross_entropy
 from seqjax.models.protocol import EncoderDecoder, Params, segment_positions, source_attention
-from seqjax.tasks import assets
+from seqjax.tasks import assets, token_loss
 from seqjax.tasks.judging import Judge
 
 
@@ -68,7 +67,8 @@ class TranslationTask:
         """Reads what the data folder says of vocabularies and tokenizers.
 
         Raises:
-          ConfigError: there is no such folder, or it holds no pair of languages.
+          ConfigError: there is no such folder, or it holds no pair of languages; the loss
+            does not fit the model.
         """
         cfg: TranslationConfig = config.task
         if not cfg.data:
@@ -76,6 +76,7 @@ class TranslationTask:
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
         _check_alignments(cfg, config.loss)
+        token_loss.check(config)
         source, target = cfg.source_lang, cfg.target_lang
         if source is None or target is None:
             source, target = folder.find_pair(cfg.data)
@@ -185,9 +186,9 @@ class TranslationTask:
         if segments is not None:
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
             positions = segment_positions(segments)
-        output = cross_entropy(
-            features.hidden, features.projection, features.project, target,
-            config=self.loss_config, pad=model.pad, positions=positions, sentences=sentences,
+        output = token_loss.token_loss(
+            features, target, config=self.loss_config, pad=model.pad, positions=positions,
+            sentences=sentences,
         )
         if "aligned_source" not in batch:
             return output

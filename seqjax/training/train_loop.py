@@ -26,6 +26,7 @@ from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import Batch, DataState, open_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
+from seqjax.models import overrides
 from seqjax.training import checkpoints as ck
 from seqjax.training import compilation, sharding
 from seqjax.training.metrics import MAXIMIZE, Meters
@@ -91,6 +92,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
     """
     began = time.monotonic()
     ck.check_workdir(workdir)
+    _check_beginning(config)
     cache = compilation.enable_cache(config.log.compilation_cache)
     programs = compilation.CompilationCounter()
 
@@ -296,6 +298,14 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
                 f"{programs.count} programs compiled)")
 
 
+def _check_beginning(config: Config) -> None:
+    if overrides.kept_layers(config.model) and not config.init_from:
+        raise ConfigError(
+            "config.model.encoder_layers_to_keep, config.model.decoder_layers_to_keep: these are "
+            "layers of a trained model; name it in config.init_from (resume_from cannot leave "
+            "any out), or set encoder_layers and decoder_layers")
+
+
 def _begin(
     config: Config, saved: ck.Checkpoints, abstract: TrainState, start: Start | None,
     *, fresh: Any, with_params: Any,
@@ -326,7 +336,8 @@ def _begin(
                 f"starting from {config.resume_from or config.init_from} at update {start.step}")
     if config.init_from:
         folder = ck.find(_ours(config.init_from, "init_from"))
-        return Course(), with_params(ck.read_params(folder)), f"starting from weights of {folder}"
+        params = overrides.prune(ck.read_params(folder), overrides.kept_layers(config.model))
+        return Course(), with_params(params), f"starting from weights of {folder}"
     return Course(), fresh(), "starting afresh"
 
 

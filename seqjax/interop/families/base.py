@@ -45,6 +45,9 @@ class Family:
     `version` rules). Raises ConfigError for what cannot be carried over."""
     ignored: tuple[str, ...] = ()
     """Regular expressions of whole names that hold no parameter; they are kept for export."""
+    unused: tuple[str, ...] = ()
+    """Those of them that fairseq registers as parameters all the same, and never uses: they have
+    a number in the optimizer's state, but no moments."""
     copies: Callable[[Any], Mapping[str, str]] = lambda config: {}
     """Names under which fairseq writes a tied tensor once more -> the name that we read."""
     constants: Callable[[Any], State] = lambda config: {}

@@ -47,6 +47,9 @@ def copies(config: LightConvConfig) -> Mapping[str, str]:
     return {**result, _OUTPUT: owner} if config.ties_output else result
 
 
+_UNUSED = r"(encoder|decoder)\.layers\.\d+\.conv\.conv_bias"
+
+
 def _conv_biases(config: Any, side: str) -> State:
     """fairseq has a bias per dynamic convolution that it never adds."""
     if getattr(config, f"{side}_conv_type") != "dynamic":
@@ -84,9 +87,9 @@ FAMILY = Family(
     ignored=(
         r"(encoder|decoder)\.version",
         r"(encoder|decoder)\.embed_positions\.(_float_tensor|weights)",
-        r"(encoder|decoder)\.layers\.\d+\.conv\.conv_bias",
-        *adaptive.IGNORED,
+        _UNUSED, *adaptive.IGNORED,
     ),
+    unused=(_UNUSED,),
     copies=copies,
     constants=_constants,
     renames=((r"^(encoder|decoder)\.convs_(\d+)\.", r"\1.layers.\2.conv."), *adaptive.RENAMES),

@@ -6,16 +6,20 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from seqjax.config import ConfigError
 from seqjax.interop.fairseq_config import ModelKeys
+from seqjax.interop.families import adaptive
 from seqjax.interop.families.base import Family, State
-from seqjax.models.transformer_config import TransformerConfig
+from seqjax.models.transformer_config import LAYERS_TO_KEEP, TransformerConfig
 
 _NORMS = {
     "encoder": ("self_attn_layer_norm", "final_layer_norm"),
@@ -79,30 +83,68 @@ def copies(config: TransformerConfig) -> Mapping[str, str]:
 
 def constants(config: TransformerConfig) -> State:
     """The version of the format, which both sides write; that an encoder has no final norm
-    can be said in no other way."""
+    can be said in no other way. And that of an adaptive softmax."""
     early = config.encoder_normalize_before and config.no_encoder_final_norm
     return {"encoder.version": np.array([1 if early else 3], np.float32),
-            "decoder.version": np.array([3], np.float32)}
+            "decoder.version": np.array([3], np.float32),
+            **adaptive.constants(softmax=config.adaptive_softmax_cutoff is not None,
+                                 adaptive_input=False, tied=False)}
+
+
+def drop_empty(values: dict[str, Any]) -> None:
+    """Lists without an entry, which mean the same as none."""
+    for key in ("adaptive_softmax_cutoff", *LAYERS_TO_KEEP.values()):
+        if key in values and values[key] in ("", [], ()):
+            del values[key]
 
 
 def derive(values: dict[str, Any], explicit: set[str]) -> None:
     """What follows from other keys; fairseq's translation models ignore `decoder_input_dim`."""
+    drop_empty(values)
     TransformerConfig.follow(values)
     values.pop("decoder_input_dim", None)
 
 
+def check_attention(given: Mapping[str, Any]) -> None:
+    """xFormers' ordinary attention is taken as what it is, its approximations are refused."""
+    for side in ("encoder", "decoder"):
+        key = f"{side}_xformers_att_config"
+        value = given.get(key) or None
+        if isinstance(value, str):
+            try:
+                value = ast.literal_eval(value)
+            except (ValueError, SyntaxError):
+                raise ConfigError(f"{key}: cannot read {value!r}") from None
+        if value is None:
+            continue
+        name = value.get("name") if isinstance(value, Mapping) else None
+        if name != "scaled_dot_product":
+            raise ConfigError(
+                f"{key}: xFormers' attention {name!r} computes something else than softmax "
+                "attention, and seqjax does not have it")
+        warnings.warn(f"{key}: scaled_dot_product is softmax attention, which is computed here "
+                      "without xFormers", stacklevel=4)
+
+
+def check(given: Mapping[str, Any]) -> None:
+    """What needs an adaptive input is refused: translation models have none in fairseq, which
+    ignores the key itself and stops on weights tied to it."""
+    check_attention(given)
+    if given.get("tie_adaptive_weights") and given.get("adaptive_softmax_cutoff"):
+        raise ConfigError("tie_adaptive_weights: a translation model has no adaptive input that "
+                          "its adaptive softmax could be tied to (fairseq stops on it too)")
+    if given.get("adaptive_input") not in (None, False):
+        warnings.warn("adaptive_input: translation models of fairseq's take no notice of it; its "
+                      "embeddings are ordinary ones", stacklevel=3)
+
+
 KEYS = ModelKeys(
     refused={
-        "adaptive_softmax_cutoff": ("", []), "adaptive_input": (False,),
-        "cross_self_attention": (False,), "no_cross_attention": (False,),
-        "encoder_layers_to_keep": ("",), "decoder_layers_to_keep": ("",),
-        "base_layers": (0,), "char_inputs": (False,), "encoder_xformers_att_config": ("",),
-        "decoder_xformers_att_config": ("",), "use_stable_embedding": (False,),
-        "scale_fc": (False,), "scale_attn": (False,), "scale_heads": (False,),
-        "scale_resids": (False,),
+        "base_layers": (0,), "char_inputs": (False,), "use_stable_embedding": (False,),
     },
     dropped={"quant_noise_pq": (0, 0.0), "quant_noise_scalar": (0, 0.0)},
     aliases={"relu_dropout": "activation_dropout"},
+    check=check,
     derive=derive,
 )
 
@@ -116,7 +158,9 @@ FAMILY = Family(
     ignored=(
         r"(encoder|decoder)\.version",
         r"(encoder|decoder)\.embed_positions\.(_float_tensor|weights)",
+        *adaptive.IGNORED,
     ),
     copies=copies,
     constants=constants,
+    renames=adaptive.RENAMES,
 )

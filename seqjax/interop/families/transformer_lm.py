@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,12 @@ from seqjax.config import ConfigError
 from seqjax.interop.fairseq_config import ModelKeys
 from seqjax.interop.families import adaptive
 from seqjax.interop.families.base import Family, State
-from seqjax.interop.families.transformer import number_norms, split_in_proj
+from seqjax.interop.families.transformer import (
+    check_attention,
+    drop_empty,
+    number_norms,
+    split_in_proj,
+)
 from seqjax.models.transformer_lm_config import TransformerLMConfig
 
 _OUTPUT = "decoder.output_projection.weight"
@@ -117,15 +123,20 @@ def constants(config: TransformerLMConfig) -> State:
     }
 
 
+def derive(values: dict[str, Any], explicit: set[str]) -> None:
+    """What follows from other keys."""
+    drop_empty(values)
+    TransformerLMConfig.follow(values)
+
+
 KEYS = ModelKeys(
     refused={
-        "character_embeddings": (False,), "decoder_layers_to_keep": ("",),
-        "base_layers": (0,), "decoder_xformers_att_config": ("",),
-        "scale_fc": (False,), "scale_attn": (False,), "scale_heads": (False,),
-        "scale_resids": (False,),
+        "character_embeddings": (False,), "base_layers": (0,),
     },
     dropped={"quant_noise_pq": (0, 0.0), "quant_noise_scalar": (0, 0.0)},
+    check=check_attention,
     aliases={"relu_dropout": "activation_dropout", "tokens_per_sample": "max_target_positions"},
+    derive=derive,
 )
 
 FAMILY = Family(

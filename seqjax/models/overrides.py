@@ -1,0 +1,87 @@
+"""A trained model under other settings: keys that change what it computes, layers left out.
+
+fairseq's `--model-overrides`, and `encoder_layers_to_keep` and `decoder_layers_to_keep` ("Reducing
+Transformer Depth on Demand with Structured Dropout", Fan et al. 2019). Parameters have like
+layers stacked on axis 0 under `layers`; nothing here knows a family.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from seqjax.config import ConfigError, coerce, nearest
+from seqjax.models.transformer_config import LAYERS_TO_KEEP, check_kept
+
+Kept = dict[str, tuple[int, ...]]
+"""Side (`encoder`, `decoder`) -> numbers of the layers that stay."""
+_IDLE = ("drop", "freeze", "remat", "unroll")
+"""Parts of the names of keys that mean nothing once a model is trained."""
+
+
+def override(config: Any, overrides: Mapping[str, Any]) -> tuple[Any, Kept]:
+    """A model section with keys replaced, all but the layers to keep, which are returned.
+
+    Raises:
+      ConfigError: a key that the model does not have or that changes nothing when it is
+        used; a value that does not fit.
+    """
+    own = {f.name for f in dataclasses.fields(config)} - {"name", "arch"}
+    hints = typing.get_type_hints(type(config))
+    values: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if key not in own:
+            raise ConfigError(
+                f"model_overrides: {config.name} has no key {key!r}.{nearest(key, own)} (Data, "
+                "tokenizers and search have options of their own.)")
+        if any(part in key for part in _IDLE):
+            raise ConfigError(
+                f"model_overrides: {key} only matters in training; leave it out")
+        values[key] = coerce(value, hints[key], f"model_overrides.{key}")
+    kept: Kept = {}
+    for side, key in LAYERS_TO_KEEP.items():
+        layers = values.pop(key, None)
+        if layers is not None:
+            kept[side] = check_kept(f"model_overrides.{key}", layers)
+    try:
+        return dataclasses.replace(config, **values), kept
+    except ValueError as error:
+        raise ConfigError(f"model_overrides: {error}") from None
+
+
+def kept_layers(config: Any) -> Kept:
+    """What a model section itself says of the layers to keep."""
+    found = {side: getattr(config, key, None) for side, key in LAYERS_TO_KEEP.items()}
+    return {side: layers for side, layers in found.items() if layers is not None}
+
+
+def with_layers(config: Any, counts: Mapping[str, int]) -> Any:
+    """A model section with other numbers of layers, and none to leave out."""
+    changes: dict[str, Any] = {}
+    for side, count in counts.items():
+        changes |= {f"{side}_layers": count, LAYERS_TO_KEEP[side]: None}
+    return dataclasses.replace(config, **changes)
+
+
+def prune(params: Mapping[str, Any], kept: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Parameters of the layers that stay, in their order; they are numbered from 0 again.
+
+    Raises:
+      ConfigError: there is no such layer.
+    """
+    result = dict(params)
+    for side, layers in kept.items():
+        stacked = params[side]["layers"]
+        count = jax.tree.leaves(stacked)[0].shape[0]
+        if max(layers) >= count:
+            raise ConfigError(
+                f"{LAYERS_TO_KEEP[side]}: {', '.join(map(str, layers))}: the model has {count} "
+                "layers there, numbered from 0")
+        rows = np.array(layers)
+        result[side] = {**params[side], "layers": jax.tree.map(lambda a, r=rows: a[r], stacked)}
+    return result
