@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,8 +96,10 @@ def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32):
     return text, caches
 
 
-def test_the_compiled_search_never_copies_its_cache(model, params):
-    text, caches = compiled_chunk(model, params)
+@pytest.mark.parametrize("changes", [{}, {"cross_self_attention": True}])
+def test_the_compiled_search_never_copies_its_cache(model, changes):
+    model = dataclasses.replace(model, config=dataclasses.replace(CONFIG, **changes))
+    text, caches = compiled_chunk(model, jax.eval_shape(model.init, jax.random.key(0)))
     shapes = {x.shape for x in (*caches[0].keys, *caches[0].values)}
     assert shapes == {(3, 2, 32 * 5, 16)}
     compiled_checks.assert_no_cache_copy(text, shapes)
