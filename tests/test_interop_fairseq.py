@@ -24,6 +24,7 @@ from seqjax.interop.fairseq_weights import (
     to_state,
 )
 from seqjax.interop.families import FAMILIES
+from seqjax.interop.optimizer_state import registered
 from seqjax.interop.torch_pickle import CheckpointError, read_pt
 from seqjax.interop.torch_writer import write_pt
 
@@ -103,6 +104,13 @@ def test_round_trip_keeps_every_bit(case, tmp_path):
                      dtypes=again.dtypes)
     for name, value in state.items():
         assert new[name].dtype == value.dtype and new[name].tobytes() == value.tobytes(), name
+
+
+@pytest.mark.parametrize("case", ["postnorm", "normformer", "cross_self"])
+def test_parameters_have_the_order_in_which_fairseq_registers_them(case):
+    """Which is that of its optimizer's state."""
+    names = [name for name in golden(case)["model"] if not name.endswith(".version")]
+    assert registered(sorted(names)) == names
 
 
 def test_old_names_and_precision():
@@ -305,10 +313,10 @@ def test_fairseqs_habits_with_types():
 def test_what_we_do_not_have_is_refused_all_at_once():
     with pytest.raises(ConfigError) as caught:
         model_of(arch="transformer", use_stable_embedding=True, base_layers=2, scale_fc=False,
-                 char_inputs=None, adaptive_softmax_cutoff="")
+                 adaptive_softmax_cutoff="")
     text = str(caught.value)
     assert "use_stable_embedding=True" in text and "base_layers=2" in text
-    assert "scale_fc" not in text and "char_inputs" not in text and "cutoff" not in text
+    assert "scale_fc" not in text and "cutoff" not in text
     with pytest.warns(UserWarning, match=r"quant_noise_pq=0\.1"):
         model_of(arch="transformer", quant_noise_pq=0.1)
     with pytest.raises(ConfigError, match="Did you mean 'transformer_iwslt_de_en'"):
@@ -322,8 +330,12 @@ def test_an_adaptive_softmax_of_a_translation_model():
     assert model_of(arch="transformer", adaptive_softmax_cutoff=[]).adaptive_softmax_cutoff is None
     with pytest.raises(ConfigError, match="tie_adaptive_weights: a translation model has no"):
         model_of(arch="transformer", adaptive_softmax_cutoff="9", tie_adaptive_weights=True)
-    with pytest.warns(UserWarning, match="adaptive_input: .* take no notice"):
-        model_of(arch="transformer", adaptive_input=True)
+
+
+@pytest.mark.parametrize("key", ["adaptive_input", "char_inputs"])
+def test_what_fairseqs_translation_models_take_no_notice_of(key):
+    with pytest.warns(UserWarning, match=f"{key}: .* take no notice"):
+        assert model_of(arch="transformer", **{key: True}) == model_of(arch="transformer")
 
 
 @pytest.mark.parametrize("arch", ["transformer", "transformer_lm"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,11 +128,15 @@ GUIDES = {
 }
 
 
-@pytest.mark.parametrize("name", GUIDES)
-def test_the_compiled_search_never_copies_its_cache(model, params, name):
+@pytest.mark.parametrize(("name", "changes"), [
+    *((name, {}) for name in GUIDES), ("plain", {"cross_self_attention": True})])
+def test_the_compiled_search_never_copies_its_cache(model, params, name, changes):
     guide = GUIDES[name]
     if guide is not None:
         guide.check(np.array([20] * 3), pad=1, eos=2, bos=2, vocabulary=V)
+    if changes:
+        model = dataclasses.replace(model, config=dataclasses.replace(CONFIG, **changes))
+        params = jax.eval_shape(model.init, jax.random.key(0))
     text, caches = compiled_chunk(model, params, guide=guide)
     shapes = {x.shape for x in (*caches[0].keys, *caches[0].values)}
     assert shapes == {(3, 2, 32 * 5, 16)}

@@ -50,8 +50,9 @@ def test_padding_changes_nothing(one):
     goldens.check_padding(one)
 
 
-def test_the_same_on_a_mesh():
-    goldens.check_mesh(goldens.load("transformer_lm/adaptive"))
+@pytest.mark.parametrize("case", ["adaptive", "normformer"])
+def test_the_same_on_a_mesh(case):
+    goldens.check_mesh(goldens.load(f"transformer_lm/{case}"))
 
 
 def test_dropout(one):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,12 @@ from seqjax import models, tasks
 from seqjax.training import checkpoints, optimizers, state
 
 
-def write_checkpoint(workdir: pathlib.Path, data: pathlib.Path, *, seed: int = 0) -> pathlib.Path:
-    """Saves a model for the data folder `data`; gives the work folder."""
-    config = resolve(raw_config(data))
+def write_checkpoint(
+    workdir: pathlib.Path, data: pathlib.Path, *, seed: int = 0, **sections: Any
+) -> pathlib.Path:
+    """Saves a model for the data folder `data`, its configuration changed by `sections`; gives the
+    work folder."""
+    config = resolve(raw_config(data, **sections))
     task = tasks.setup(config)
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
     params = jax.jit(model.init)(jax.random.key(seed))

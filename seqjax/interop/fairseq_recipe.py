@@ -30,6 +30,7 @@ from seqjax.config import (
 from seqjax.interop import fairseq_flags
 from seqjax.interop.fairseq_config import FairseqConfig, model_config
 from seqjax.interop.families import FAMILIES
+from seqjax.models.overrides import kept_layers, with_layers
 
 EVERYTHING = 10_000
 """`checkpoint.keep_last` where fairseq keeps every epoch."""
@@ -206,6 +207,8 @@ def _model(flat: Mapping[str, Any], given: Mapping[str, Any], raw: Raw) -> None:
     typed = {k: v if k in own else _literal(v) for k, v in given.items()}
     found = model_config(FairseqConfig(arch=arch, model=typed, groups={}),
                          {name: f.keys for name, f in FAMILIES.items()})
+    if "init_from" not in _beginning(flat):  # nothing to choose from: fewer layers
+        found = with_layers(found, {k: len(v) for k, v in kept_layers(found).items()})
     usual = resolve_model({"arch": arch}, models=models.CONFIGS, archs=models.ARCHS)
     raw["model"] = {"arch": arch, **_differing(found, usual)}
     if flat.get("checkpoint_activations") and "remat" in own:

@@ -24,6 +24,8 @@ from seqjax.models.protocol import Encoded, Features, Params
 
 PAD = 1
 EPS = 1e-5
+_Projected = tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]
+"""Keys and values, one entry a layer."""
 
 
 def project_table(table: jax.Array, hidden: jax.Array) -> jax.Array:
@@ -185,9 +187,6 @@ def start(
         memory_keys=memory[0], memory_values=memory[1], joint_keys=joint[0],
         joint_values=joint[1], memory_bias=bias, beam=beam,
     )
-
-
-_Projected = tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]
 
 
 def _project_source(

@@ -139,7 +139,7 @@ class ModuleEncoderDecoder(ModuleModel):
         self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
-        """See `protocol`; `extra` is the attention [L, B, H, T, S]."""
+        """See `protocol`; `extra` is the attention [L, B, H, T, S], or None where there is none."""
         hidden, attention = self._apply(
             params, rng, 1, prev_output_tokens, encoded, segments, method="decode"
         )

@@ -26,9 +26,8 @@ from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import Batch, DataState, open_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
-from seqjax.models import overrides
+from seqjax.training import beginning, compilation, sharding
 from seqjax.training import checkpoints as ck
-from seqjax.training import compilation, sharding
 from seqjax.training.metrics import MAXIMIZE, Meters
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.preemption import StopRequest
@@ -92,7 +91,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
     """
     began = time.monotonic()
     ck.check_workdir(workdir)
-    _check_beginning(config)
+    beginning.check(config)
     cache = compilation.enable_cache(config.log.compilation_cache)
     programs = compilation.CompilationCounter()
 
@@ -298,14 +297,6 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
                 f"{programs.count} programs compiled)")
 
 
-def _check_beginning(config: Config) -> None:
-    if overrides.kept_layers(config.model) and not config.init_from:
-        raise ConfigError(
-            "config.model.encoder_layers_to_keep, config.model.decoder_layers_to_keep: these are "
-            "layers of a trained model; name it in config.init_from (resume_from cannot leave "
-            "any out), or set encoder_layers and decoder_layers")
-
-
 def _begin(
     config: Config, saved: ck.Checkpoints, abstract: TrainState, start: Start | None,
     *, fresh: Any, with_params: Any,
@@ -315,7 +306,7 @@ def _begin(
     if folder is None and start is None and config.resume_from:
         folder = ck.find(_ours(config.resume_from, "resume_from"), which="last")
     if folder is not None:
-        notes = ck.check_config(ck.read_config(folder), plain, str(folder))
+        notes = ck.check_config(beginning.saved_config(folder, config), plain, str(folder))
         record = ck.read_record(folder)
         state = ck.read_state(folder, abstract)
         course = Course(
@@ -336,7 +327,7 @@ def _begin(
                 f"starting from {config.resume_from or config.init_from} at update {start.step}")
     if config.init_from:
         folder = ck.find(_ours(config.init_from, "init_from"))
-        params = overrides.prune(ck.read_params(folder), overrides.kept_layers(config.model))
+        params = beginning.weights(folder, config)
         return Course(), with_params(params), f"starting from weights of {folder}"
     return Course(), fresh(), "starting afresh"
 

@@ -133,14 +133,15 @@ def check(given: Mapping[str, Any]) -> None:
     if given.get("tie_adaptive_weights") and given.get("adaptive_softmax_cutoff"):
         raise ConfigError("tie_adaptive_weights: a translation model has no adaptive input that "
                           "its adaptive softmax could be tied to (fairseq stops on it too)")
-    if given.get("adaptive_input") not in (None, False):
-        warnings.warn("adaptive_input: translation models of fairseq's take no notice of it; its "
-                      "embeddings are ordinary ones", stacklevel=3)
+    for key in ("adaptive_input", "char_inputs"):
+        if given.get(key) not in (None, False):
+            warnings.warn(f"{key}: translation models of fairseq's take no notice of it",
+                          stacklevel=3)
 
 
 KEYS = ModelKeys(
     refused={
-        "base_layers": (0,), "char_inputs": (False,), "use_stable_embedding": (False,),
+        "base_layers": (0,), "use_stable_embedding": (False,),
     },
     dropped={"quant_noise_pq": (0, 0.0), "quant_noise_scalar": (0, 0.0)},
     aliases={"relu_dropout": "activation_dropout"},

@@ -1,0 +1,38 @@
+"""What a run begins with: checks of its configuration against the checkpoint it goes on from."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from seqjax.config import Config, ConfigError, to_plain
+from seqjax.models import overrides
+from seqjax.training import checkpoints
+
+
+def check(config: Config) -> None:
+    """Refuses layers to keep where no trained model is named that has them.
+
+    Raises:
+      ConfigError: naming the keys.
+    """
+    if overrides.kept_layers(config.model) and not config.init_from:
+        raise ConfigError(
+            "config.model.encoder_layers_to_keep, config.model.decoder_layers_to_keep: these are "
+            "layers of a trained model; name it in config.init_from (resume_from cannot leave "
+            "any out), or set encoder_layers and decoder_layers")
+
+
+def weights(folder: pathlib.Path, config: Config) -> Any:
+    """Parameters of a checkpoint, those of the layers that the configuration keeps."""
+    return overrides.prune(checkpoints.read_params(folder), overrides.kept_layers(config.model))
+
+
+def saved_config(folder: pathlib.Path, config: Config) -> dict[str, Any]:
+    """The configuration that a checkpoint was written under. Keys of the model that there were
+    not yet have their defaults, which change nothing."""
+    saved = checkpoints.read_config(folder)
+    fields = {f.name: f.default for f in dataclasses.fields(config.model)}
+    known = {k: to_plain(v) for k, v in fields.items() if v is not dataclasses.MISSING}
+    return {**saved, "model": {**known, **saved.get("model", {})}}
