@@ -40,12 +40,15 @@ def write(folder: pathlib.Path | None = None) -> str:
 
 
 def load(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """Full results, by name; `c5` before `c10`."""
+    """Full results in the order of `BENCHMARKS`: `c5` before `c10`."""
+    from benchmarks.__main__ import BENCHMARKS
+
+    order = list(BENCHMARKS)
     found = [
         json.loads(path.read_text(encoding="utf-8"))
         for path in folder.glob("*.json") if not path.stem.endswith("-quick")
     ]
-    return sorted(found, key=lambda r: (r["name"][0], int(r["name"][1:]), r["device"]))
+    return sorted(found, key=lambda r: (order.index(r["name"]), r["device"]))
 
 
 def render(results: Sequence[dict[str, Any]]) -> str:

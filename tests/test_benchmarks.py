@@ -138,14 +138,14 @@ def test_table(tmp_path: Any) -> None:
         theirs=2000.0, ratio=0.617, ratio_spread=(0.6, 0.65), bound=1.3, bound_why="all GEMM",
         floor=0.6, checks=["16 of 16 identical"],
     )
-    for name in ("c10", "c5"):
+    for name in ("load", "c10", "c5"):
         options = harness.Options()
         (tmp_path / f"{name}-cpu.json").write_text(json.dumps({
             "name": name, "device": "cpu", "options": vars(options),
             "environment": harness.environment(), "rows": [vars(row)],
         }))
     text = table.render(table.load(tmp_path))
-    assert text.index("## C5") < text.index("## C10")
+    assert text.index("## C5") < text.index("## C10") < text.index("## LOAD")
     assert "| C5 | base | 1,234 tokens/s | CTranslate2: 2,000 | **0.62** (0.60 to 0.65)" in text
     assert "16 of 16 identical" in text and "all GEMM" in text
 
