@@ -306,38 +306,37 @@ def _data_job(args: argparse.Namespace, model: Any) -> Job:
     for flag, wanted in (("--prefix-size", size), ("--score-reference", args.score_reference)):
         if wanted and references is None:
             raise ConfigError(f"{flag} needs targets, which {args.data} has not")
-    epoch, bounds = plan.epoch(1), plan.epoch(1).bounds.tolist()
+    epoch = plan.epoch(1)
+    grouped = [epoch.ids[a:b] for a, b in itertools.pairwise(epoch.bounds.tolist())]
     batches = None
     if getattr(args, "padded_source_len", False):
-        batches = [epoch.ids[a:b].tolist() for a, b in itertools.pairwise(bounds)]
+        batches = [ids.tolist() for ids in grouped]
     padding = None
     turned = model.config.model.name in fairseq_output.TURNED
     if turned and args.print_alignment and args.format == "fairseq":
-        padding = _left_padding(epoch, dataset.lengths.source)
+        padding = _left_padding(grouped, dataset.lengths.source)
     return Job(
         inputs=[row[0] for row in rows], references=references, batches=batches, padding=padding,
-        order=_printed_order(epoch, dataset.lengths.source),
+        order=_printed_order(grouped, dataset.lengths.source),
         prefixes=[r[:size] for r in references] if size and references else None,
     )
 
 
-def _printed_order(epoch: Any, lengths: np.ndarray) -> list[int]:
+def _printed_order(batches: list[np.ndarray], lengths: np.ndarray) -> list[int]:
     """Sentences batch by batch, each sorted as fairseq's collater sorts it on a CPU."""
     from seqjax.data.introsort import falling_order
 
     order: list[int] = []
-    for a, b in zip(epoch.bounds[:-1], epoch.bounds[1:], strict=True):
-        ids = epoch.ids[a:b]  # by falling length; fairseq sorts what rises
+    for ids in batches:  # each by falling length; fairseq sorts what rises
         ids = ids[np.argsort(lengths[ids], kind="stable")]
         order += ids[falling_order(lengths[ids])].tolist()
     return order
 
 
-def _left_padding(epoch: Any, lengths: np.ndarray) -> list[int]:
+def _left_padding(batches: list[np.ndarray], lengths: np.ndarray) -> list[int]:
     """How far each sentence is from the longest of its batch, by its number."""
     padding = np.zeros(len(lengths), np.int64)
-    for a, b in zip(epoch.bounds[:-1], epoch.bounds[1:], strict=True):
-        ids = epoch.ids[a:b]
+    for ids in batches:
         padding[ids] = lengths[ids].max(initial=0) - lengths[ids]
     return padding.tolist()
 

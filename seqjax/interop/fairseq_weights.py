@@ -28,7 +28,7 @@ from seqjax.interop.fairseq_config import (
     task_facts,
 )
 from seqjax.interop.families import FAMILIES
-from seqjax.interop.families.base import SAME, TRANSPOSED, Family, State, Transform
+from seqjax.interop.families.base import SAME, TRANSPOSED, Family, State, Transform, any_of
 from seqjax.interop.torch_pickle import CheckpointError, drop_pages, read_pt
 from seqjax.models.overrides import Kept, kept_layers, override, prune, with_layers
 from seqjax.models.transformer_config import LAYERS_TO_KEEP
@@ -102,7 +102,7 @@ def from_tree(
     except KeyError as error:
         raise WeightsError(f"the checkpoint's model has no {error.args[0]}") from None
     params = to_params(state, config, source_vocab_size=source, target_vocab_size=target)
-    ignored = re.compile("|".join(family.ignored) or r"(?!)")
+    ignored = any_of(family.ignored)
     return FairseqCheckpoint(
         config=with_layers(config, {k: len(v) for k, v in kept.items()}),
         params=prune(params, kept),
@@ -270,7 +270,7 @@ def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 
 def _check(state: State, entries: list[Entry], family: Family, config: Any) -> None:
     wanted = {name: entry.theirs for entry in entries for name in entry.names}
-    ignored = re.compile("|".join(family.ignored) or r"(?!)")
+    ignored = any_of(family.ignored)
     copies = family.copies(config)
     rows: list[tuple[str, str, str]] = []
     for name, shape in wanted.items():

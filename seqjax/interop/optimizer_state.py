@@ -17,6 +17,7 @@ import numpy as np
 from seqjax.config import ConfigError
 from seqjax.interop.fairseq_config import from_checkpoint, model_config
 from seqjax.interop.fairseq_weights import FAMILIES, State, to_params, to_state
+from seqjax.interop.families.base import any_of
 
 SLOTS = {"adam": ("exp_avg", "exp_avg_sq"), "nag": ("momentum_buffer",),
          "sgd": ("momentum_buffer",)}
@@ -91,15 +92,11 @@ def _parameter_names(tree: Mapping[str, Any]) -> tuple[list[str], set[str]]:
     them fairseq never uses."""
     config = model_config(from_checkpoint(tree), {k: f.keys for k, f in FAMILIES.items()})
     family = FAMILIES[config.name]
-    ignored, unused = _any_of(family.ignored), _any_of(family.unused)
+    ignored, unused = any_of(family.ignored), any_of(family.unused)
     copies = family.copies(config)
     names = [n for n in tree["model"] if n not in copies
              and (unused.fullmatch(n) or not ignored.fullmatch(n))]
     return names, {n for n in names if unused.fullmatch(n)}
-
-
-def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(patterns) or r"(?!)")
 
 
 def _as_params(
@@ -160,7 +157,7 @@ def write_state(
                           "out --optimizer-state")
     states: dict[int, dict[str, Any]] = {}
     family = FAMILIES[config.name]
-    copies, unused = family.copies(config), _any_of(family.unused)
+    copies, unused = family.copies(config), any_of(family.unused)
     idle = [n for n in family.constants(config) if unused.fullmatch(n)]
     numbers: list[int] = []
     for slot in SLOTS[optimizer.name]:

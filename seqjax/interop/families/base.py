@@ -7,7 +7,8 @@ By default a parameter is found under its own path: `encoder/layers/fc1/kernel` 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,3 +60,8 @@ class Family:
     default (kernels transposed, the rest as they are)."""
     stacks: tuple[str, ...] = ("layers",)
     """Path parts under which like layers are stacked on axis 0."""
+
+
+def any_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    """One expression for all of a family's, which matches nothing where there are none."""
+    return re.compile("|".join(patterns) or r"(?!)")
