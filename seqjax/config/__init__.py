@@ -1,0 +1,55 @@
+"""Configuration: files and `--config.key=value` become frozen dataclasses.
+
+`sections` has the dataclasses that every run has, `building` makes dataclasses of plain
+data, `files` reads files and overrides, `resolving` chooses the families by name. It knows
+no model, task or loss: their dataclasses live beside their code and are passed to `resolve`
+as literal dicts.
+"""
+
+from seqjax.config.building import (
+    ConfigError,
+    build,
+    coerce,
+    nearest,
+    to_plain,
+    type_name,
+)
+from seqjax.config.files import apply_overrides, load_file
+from seqjax.config.resolving import family_config, import_object, resolve, resolve_model
+from seqjax.config.sections import (
+    BatchingConfig,
+    CheckpointConfig,
+    Config,
+    GenerationConfig,
+    LogConfig,
+    MeshConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+    ValidConfig,
+)
+
+__all__ = [
+    "BatchingConfig",
+    "CheckpointConfig",
+    "Config",
+    "ConfigError",
+    "GenerationConfig",
+    "LogConfig",
+    "MeshConfig",
+    "OptimizerConfig",
+    "ScheduleConfig",
+    "TrainConfig",
+    "ValidConfig",
+    "apply_overrides",
+    "build",
+    "coerce",
+    "family_config",
+    "import_object",
+    "load_file",
+    "nearest",
+    "resolve",
+    "resolve_model",
+    "to_plain",
+    "type_name",
+]

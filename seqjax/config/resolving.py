@@ -1,0 +1,108 @@
+"""The full configuration from sparse values: families chosen by name, architectures.
+
+It knows no model, task or loss: their dataclasses are passed to `resolve` as literal dicts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from seqjax.config.building import ConfigError, build, nearest
+from seqjax.config.sections import Config
+
+
+def import_object(name: str, path: str) -> Any:
+    """The object of `package.module:Object`, which a config may name instead of a family.
+
+    Raises:
+      ConfigError: there is no such module or object; `path` is the key that named it.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{path}: cannot import {name!r} ({error})") from None
+
+
+def family_config(name: str, families: Mapping[str, type], path: str) -> type:
+    """The dataclass of a named family, or the `Config` of a `package.module:Object`."""
+    if ":" in name:
+        found = import_object(name, path)
+        if not dataclasses.is_dataclass(getattr(found, "Config", None)):
+            raise ConfigError(f"{path}: {name!r} has no dataclass named Config")
+        return found.Config
+    if name not in families:
+        raise ConfigError(f"{path}: {name!r} is unknown." + nearest(name, families))
+    return families[name]
+
+
+def resolve(
+    raw: Mapping[str, Any],
+    *,
+    tasks: Mapping[str, type],
+    models: Mapping[str, type],
+    losses: Mapping[str, type],
+    archs: Mapping[str, tuple[str, Mapping[str, Any]]],
+) -> Config:
+    """The full configuration from sparse values.
+
+    Args:
+      raw: nested plain data, as `load_file` and `apply_overrides` give.
+      tasks, models, losses: dataclass per name.
+      archs: fairseq architecture name -> (model name, defaults that it changes).
+        Explicit keys win over the architecture's, those over the dataclass's.
+
+    Raises:
+      ConfigError: an unknown key or name (with the nearest) or a wrong type.
+    """
+    raw = dict(raw)
+    known = {f.name for f in dataclasses.fields(Config)}
+    for key in raw:
+        if key not in known:
+            raise ConfigError(f"config.{key}: unknown key.{nearest(key, known)}")
+    sections: dict[str, Any] = {}
+    for section, families, default in (
+        ("task", tasks, "translation"),
+        ("loss", losses, "label_smoothed_cross_entropy"),
+    ):
+        values = dict(raw.pop(section, {}))
+        name = values.setdefault("name", default)
+        if name not in families:
+            raise ConfigError(
+                f"config.{section}.name: {name!r} is unknown." + nearest(name, families)
+            )
+        sections[section] = build(families[name], values, f"config.{section}")
+    sections["model"] = resolve_model(raw.pop("model", {}), models=models, archs=archs)
+    return build(Config, {**raw, **sections})
+
+
+def resolve_model(
+    raw: Mapping[str, Any],
+    *,
+    models: Mapping[str, type],
+    archs: Mapping[str, tuple[str, Mapping[str, Any]]],
+) -> Any:
+    """The model section: explicit keys over the architecture's over the family's.
+
+    A family whose keys follow one another, where they are not given, says so in a method
+    `follow(values)` of its dataclass.
+    """
+    values = dict(raw)
+    arch = values.get("arch")
+    defaults: Mapping[str, Any] = {}
+    if arch is not None:
+        if arch not in archs:
+            raise ConfigError(f"config.model.arch: {arch!r} is unknown." + nearest(arch, archs))
+        family, defaults = archs[arch]
+        if values.setdefault("name", family) != family:
+            raise ConfigError(
+                f"config.model.name: {values['name']!r}, but arch {arch!r} is of {family!r}"
+            )
+    name = values.setdefault("name", "transformer")
+    cls = family_config(name, models, "config.model.name")
+    values = {**defaults, **values}
+    getattr(cls, "follow", lambda values: None)(values)
+    return build(cls, values, "config.model")

@@ -1,0 +1,245 @@
+"""The sections that every run has, with their defaults and what each key means.
+
+It knows no model, task or loss: their dataclasses live beside their code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchingConfig:
+    """How sentences become batches of a few static shapes."""
+
+    mode: Literal["packed", "bucketed", "fairseq", "fairseq_packed"] = "bucketed"
+    """`packed`: several sentences a row, one compiled shape. `bucketed`: one sentence a
+    row, a small menu of shapes. `fairseq`: exactly fairseq's batches in its order.
+    `fairseq_packed`: fairseq's updates, each packed into rows; the same sums with far less
+    padding when `update_freq` is more than 1."""
+    max_tokens: int | None = 4096
+    """Tokens in one micro-batch of the whole mesh (fairseq's `--max-tokens` times the
+    number of its workers), counted on the longer side, padding included."""
+    max_sentences: int | None = None
+    """Rows in one micro-batch (fairseq's `--batch-size`)."""
+    required_batch_size_multiple: int = 8
+    """Row counts are multiples of this; a mesh needs a multiple of data*fsdp."""
+    num_shapes: int = 8
+    """`bucketed`: at most this many (rows, source, target) shapes."""
+    pack_length: int = 256
+    """`packed`: tokens in a row, on each side."""
+    length_multiple: int = 8
+    """Padded lengths are multiples of this."""
+    skip_invalid_size_inputs_valid_test: bool = False
+    """Drop over-long validation sentences (with a count) instead of raising."""
+    backend: Literal["auto", "tfdata", "numpy"] = "auto"
+    """Who assembles and prefetches training batches; `auto` is tf.data if installed."""
+    prefetch: int = 2
+    """Batches that are kept ready ahead of the step."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The update (fairseq's `optimization` group)."""
+
+    lr: tuple[float, ...] = (5e-4,)
+    """Peak learning rate; several values are one per epoch (`schedule.name=fixed`)."""
+    max_update: int = 0
+    """Stop after this many updates (0: no limit)."""
+    max_epoch: int = 0
+    """Stop after this many epochs (0: no limit)."""
+    stop_time_hours: float = 0.0
+    """Stop after this many hours of training, this and earlier runs together (0: no limit)."""
+    stop_min_lr: float = -1.0
+    """Stop when the learning rate falls to this."""
+    update_freq: tuple[int, ...] = (1,)
+    """Micro-batches accumulated into one update; several values are one per epoch."""
+    clip_norm: float = 0.0
+    """Clip the global gradient norm to this (0: off)."""
+    sentence_avg: bool = False
+    """Normalise gradients by sentences instead of target tokens."""
+    compute_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 on GPU and TPU, float32 on CPU. Parameters stay float32."""
+    nan_patience: int = 0
+    """Updates with a non-finite gradient that are skipped before training stops."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Optimizer, with fairseq's names and arithmetic."""
+
+    name: Literal["adam", "nag", "adafactor", "sgd"] = "adam"
+    adam_betas: tuple[float, float] = (0.9, 0.98)
+    adam_eps: float = 1e-8
+    weight_decay: float = 0.0
+    """Decoupled, on every parameter, as fairseq does."""
+    momentum: float | None = None
+    """nag (None: 0.99) and sgd (None: 0)."""
+    adafactor_eps: tuple[float, float] = (1e-30, 1e-3)
+    clip_threshold: float = 1.0
+    """adafactor: threshold of the root mean square of the update."""
+    decay_rate: float = -0.8
+    """adafactor: exponent of the second moment's decay."""
+    beta1: float | None = None
+    """adafactor: first moment's decay (None: no first moment)."""
+    scale_parameter: bool = False
+    relative_step: bool = False
+    warmup_init: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Learning-rate schedule, with fairseq's names and formulas."""
+
+    name: Literal["inverse_sqrt", "polynomial_decay", "fixed", "cosine", "tri_stage"] = (
+        "inverse_sqrt"
+    )
+    warmup_updates: int = 4000
+    warmup_init_lr: float = -1.0
+    """Where warm-up starts (negative: 0, but `min_lr` for cosine)."""
+    end_learning_rate: float = 0.0
+    """polynomial_decay: where it ends."""
+    power: float = 1.0
+    total_num_update: int = 0
+    """polynomial_decay: length in updates (0: `train.max_update`)."""
+    force_anneal: int | None = None
+    """fixed: shrink the rate every epoch from this epoch on."""
+    lr_shrink: float = 0.1
+    """fixed, cosine: factor of each annealing."""
+    min_lr: float = 0.0
+    """cosine."""
+    lr_period_updates: float = -1
+    """cosine: updates of the first period (negative: all after warm-up)."""
+    t_mult: float = 1.0
+    """cosine: growth of the period."""
+    hold_steps: int = 0
+    decay_steps: int = 0
+    phase_ratio: tuple[float, ...] | None = None
+    """tri_stage: shares of warm-up, hold and decay in `train.max_update`; sums to 1."""
+    init_lr_scale: float = 0.01
+    final_lr_scale: float = 0.01
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValidConfig:
+    """When to validate and what to watch."""
+
+    every_epochs: int = 1
+    every_updates: int = 0
+    """Also every so many updates (0: off)."""
+    subset: str = "valid"
+    max_batches: int = 0
+    """Only the first so many batches (0: all)."""
+    decode: bool = True
+    """Translate `decode_sentences` of the subset and report sacreBLEU."""
+    decode_sentences: int = 500
+    """First so many sentences of the subset (0: all)."""
+    samples: int = 2
+    """Translations that are shown at each validation."""
+    metric: str = "loss"
+    """Metric of the best checkpoint and of patience: loss, nll_loss, ppl, bleu, ..."""
+    patience: int = 0
+    """Stop after so many validations without improvement (0: off)."""
+    enabled: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """What is kept in the work folder."""
+
+    every_updates: int = 0
+    """Save every so many updates (0: only at validations)."""
+    keep_last: int = 2
+    keep_best: int = 1
+    """Best checkpoints kept, by `valid.metric`."""
+    keep_every_updates: int = 0
+    """Checkpoints whose update is a multiple of this are kept for good (0: none)."""
+    asynchronous: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Device mesh ('data', 'fsdp', 'tensor'); one axis may be -1: what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """What people see."""
+
+    interval_updates: int = 100
+    interval_seconds: float = 10.0
+    """A console line at the latest after this many seconds (0: by updates only)."""
+    tensorboard: bool = True
+    """Write TensorBoard curves when `tensorboard` is installed."""
+    compilation_cache: str | None = "auto"
+    """Folder of compiled programs; `auto`: the user's cache folder; None: off."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerationConfig:
+    """Search options, with fairseq's names and defaults."""
+
+    beam: int = 5
+    nbest: int = 1
+    max_len_a: float = 0.0
+    max_len_b: int = 200
+    min_len: int = 1
+    """Hypothesis tokens (eos included) before which eos is not allowed."""
+    lenpen: float = 1.0
+    unkpen: float = 0.0
+    temperature: float = 1.0
+    lm_weight: float = 0.0
+    """What log-probabilities of a language model are multiplied by (with `--lm-path`)."""
+    unnormalized: bool = False
+    """Do not divide scores by length."""
+    match_source_len: bool = False
+    no_repeat_ngram_size: int = 0
+    prefix_size: int = 0
+    """Force this many tokens of the reference (generate with a data folder)."""
+    sampling: bool = False
+    sampling_topk: int = -1
+    sampling_topp: float = -1.0
+    diverse_beam_groups: int = -1
+    diverse_beam_strength: float = 0.5
+    diversity_rate: float = -1.0
+    """Siblings penalty."""
+    padded_source_len: bool = False
+    """Let `max_len_a` multiply the batch's padded source length, as fairseq does, instead
+    of each sentence's own; and let diverse beams look up a sentence's number among the rows
+    of the batch, as it does. With it, results depend on the batch."""
+    seed: int = 1
+    max_tokens: int = 12000
+    """Source tokens of one decoding batch, padding included."""
+    batch_size: int | None = None
+    """Sentences of one decoding batch at most."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """One training run, resolved: every key has its value."""
+
+    task: Any
+    """A dataclass of `seqjax.tasks.CONFIGS`, chosen by `task.name`."""
+    model: Any
+    """A dataclass of `seqjax.models.CONFIGS`, chosen by `model.name` or `model.arch`."""
+    loss: Any
+    """A dataclass of `seqjax.losses.CONFIGS`, chosen by `loss.name`."""
+    seed: int = 1
+    init_from: str | None = None
+    """Start from these weights, with a fresh optimizer (fine-tuning)."""
+    resume_from: str | None = None
+    """Continue another run's checkpoint: weights, optimizer, schedule, place in the data."""
+    train: TrainConfig = TrainConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    batching: BatchingConfig = BatchingConfig()
+    valid: ValidConfig = ValidConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    mesh: MeshConfig = MeshConfig()
+    log: LogConfig = LogConfig()
+    generation: GenerationConfig = GenerationConfig()
