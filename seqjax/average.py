@@ -25,8 +25,8 @@ from seqjax.config import ConfigError
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """fairseq's flags."""
-    parser = argparse.ArgumentParser(prog="python -m seqjax.average", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(prog="python -m seqjax.average", description=__doc__,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", nargs="+", required=True,
                         help="checkpoints; or one folder, with one of the next three flags")
     parser.add_argument("--output", required=True,

@@ -23,8 +23,8 @@ from seqjax.config import ConfigError
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m seqjax.convert", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(prog="python -m seqjax.convert", description=__doc__,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="model.pt, a work folder or checkpoint, or the word args")
     parser.add_argument("target", nargs="+",
                         help="what to write; after args: fairseq's command, or a .pt")

@@ -29,8 +29,8 @@ from seqjax.generate import add_model_flags, load_options
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m seqjax.evaluate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(prog="python -m seqjax.evaluate", description=__doc__,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_flags(parser)
     parser.add_argument("--data", help="data folder (default: the one it was trained on)")
     parser.add_argument("--subset", "--gen-subset", "--valid-subset", default="test",

@@ -52,8 +52,8 @@ class Job:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m seqjax.generate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(prog="python -m seqjax.generate", description=__doc__,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_flags(parser)
     parser.add_argument("--input", help="text to decode, one sentence a line; - is stdin")
     parser.add_argument("--data", help="data folder to decode a split of, instead of --input; "

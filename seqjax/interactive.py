@@ -31,8 +31,8 @@ from seqjax.generate import (
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m seqjax.interactive", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(prog="python -m seqjax.interactive", description=__doc__,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
     add_model_flags(parser)
     parser.add_argument("--data", help="folder with the dictionaries of fairseq's .pt files")
     parser.add_argument("--input", default="-", help="file to read; - is stdin (default)")

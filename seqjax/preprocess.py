@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from seqjax import cli
 from seqjax.data import binarize, folder, prepare, sources, tokenizers
 from seqjax.data.indexed import IndexedDatasetError
 from seqjax.data.vocabulary import VocabularyError
@@ -39,7 +40,7 @@ KNOWN_ERRORS = (
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    result = argparse.ArgumentParser(
+    result = cli.Parser(
         prog="python -m seqjax.preprocess",
         description="Turn text into a data folder. Flags are fairseq-preprocess's, and more.",
         allow_abbrev=False,

@@ -19,8 +19,8 @@ from seqjax.tasks import metrics
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """fairseq-score's flags, and `--metric`."""
-    parser = argparse.ArgumentParser(prog="python -m seqjax.score", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(prog="python -m seqjax.score", description=__doc__,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-s", "--sys", default="-", help="hypotheses, one a line; - is stdin")
     parser.add_argument("-r", "--ref", required=True, help="references, one a line")
     parser.add_argument("--metric", nargs="+", choices=sorted(metrics.METRICS),

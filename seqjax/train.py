@@ -3,37 +3,47 @@
     python -m seqjax.train --config configs/quickstart.py --workdir runs/demo
     python -m seqjax.train --config configs/iwslt14_de_en.py --workdir runs/iwslt \\
         --config.task.data=data-bin --config.train.lr=7e-4
+    python -m seqjax.train --config runs/demo/config.json --workdir runs/again
 
 Started again with the same --workdir, it goes on where it was. Every key of the
-configuration can be set with --config.SECTION.KEY=VALUE; --help-config lists them.
+configuration can be set with --config.SECTION.KEY=VALUE; --help-config lists them,
+--print-config shows what they come to.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import json
+import os
 import sys
-import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqjax import cli, config
-from seqjax.config import Config, ConfigError
+from seqjax.config import ConfigError
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict[str, str]]:
     """The command line: its flags, and the dotted overrides."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    rest, overrides = _take_overrides(arguments)
-    parser = argparse.ArgumentParser(prog="python -m seqjax.train", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.Parser(prog="python -m seqjax.train", description=__doc__,
+                        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", metavar="FILE[:ARGUMENT]",
-                        help="Python file with get_config(), see configs/")
+                        help="Python file with get_config(), see configs/; or JSON, such as a "
+                             "run's config.json; or YAML")
     parser.add_argument("--workdir", help="folder for checkpoints, logs and curves")
-    parser.add_argument("--help-config", action="store_true",
-                        help="list every key with its default and meaning")
-    args = parser.parse_args(rest)
-    if not args.help_config and not (args.config and args.workdir):
+    parser.add_argument("--help-config", nargs="*", metavar="WORD",
+                        help="list every key with its default and meaning; or those of a section "
+                             "(train), a family (lstm), or that have a word (warmup)")
+    parser.add_argument("--print-config", nargs="?", const="json", choices=("json", "yaml"),
+                        help="print the whole configuration, which --config takes again, and stop")
+    if cli.COMPLETING in os.environ:
+        cli.add_keys(parser)
+        overrides = {}
+    else:
+        arguments, overrides = _take_overrides(arguments)
+    args = parser.parse_args(arguments)
+    if args.help_config is None and not (args.config and (args.workdir or args.print_config)):
         parser.error("--config and --workdir are needed")
     return args, overrides
 
@@ -58,10 +68,14 @@ def _take_overrides(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args, overrides = parse(arguments)
-    if args.help_config:
-        print("\n".join(describe()))
+    if args.help_config is not None:
+        print("\n".join(describe(args.help_config)))
         return
-    raw = config.apply_overrides(config.load_file(args.config), overrides)
+    raw = config.apply_overrides(_for_other_families(config.load_file(args.config), overrides),
+                                 overrides)
+    if args.print_config:
+        print(_printed(_resolve(raw), args.print_config), end="")
+        return
 
     from seqjax import hub  # the families' dataclasses; nothing is computed yet
 
@@ -74,39 +88,75 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train_loop.train(resolved, workdir=args.workdir, start=start)
 
 
-def describe() -> list[str]:
-    """Every key of every section: `--config.train.lr = (0.0005,)`, and what it means."""
+def _families() -> dict[str, Mapping[str, type]]:
+    """Section -> name -> dataclass; JAX is not imported for it."""
     from seqjax import losses, models, tasks
 
-    lines = ["", "Keys of --config, with their defaults."]
-    docs = cli.field_docs(Config)
-    for field in dataclasses.fields(Config):
-        annotation = typing.get_type_hints(Config)[field.name]
-        families = {"task": tasks.CONFIGS, "model": models.CONFIGS, "loss": losses.CONFIGS}
-        if field.name in families:
-            for name, cls in families[field.name].items():
-                lines += ["", f"[{field.name}, with name={name}]"]
-                lines += _section(field.name, cls)
-            if field.name == "model":
-                lines += ["", "model.arch is one of: " + ", ".join(sorted(models.ARCHS))]
-        elif dataclasses.is_dataclass(annotation):
-            lines += ["", f"[{field.name}]", *_section(field.name, typing.cast(type, annotation))]
+    return {"task": tasks.CONFIGS, "model": models.CONFIGS, "loss": losses.CONFIGS}
+
+
+def _resolve(raw: Mapping[str, Any]) -> config.Config:
+    from seqjax import models
+
+    families = _families()
+    return config.resolve(raw, tasks=families["task"], models=families["model"],
+                          losses=families["loss"], archs=models.ARCHS)
+
+
+def _printed(resolved: config.Config, kind: str) -> str:
+    """All keys, as `--config` reads them."""
+    plain = config.to_plain(resolved)
+    if kind == "json":
+        return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+    from seqjax.config import yaml_text
+
+    return yaml_text.dump(plain)
+
+
+def _for_other_families(raw: dict[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
+    """The file's values for a run of another architecture, model, loss or task than the file's.
+
+    A run's own config.json has every key, and they would stand in the way of what the new
+    one gives: those that the file's own family or architecture gave are left out.
+    """
+    from seqjax import models
+
+    families = _families()
+    raw = dict(raw)
+    for section in families:
+        values = raw.get(section, {})
+        changed = [k for k in ("name", "arch") if f"{section}.{k}" in overrides
+                   and overrides[f"{section}.{k}"] != values.get(k)]
+        if not changed or not isinstance(values, Mapping):
+            continue
+        chosen = {k: values[k] for k in ("name", "arch") if values.get(k) is not None}
+        if section == "model":
+            before = config.resolve_model(chosen, models=families[section], archs=models.ARCHS)
+        elif values.get("name") in families[section]:
+            before = families[section][values["name"]]()
         else:
-            lines += ["", _key(field.name, field.default, docs.get(field.name, ""))]
-    return lines
+            continue
+        given = config.to_plain(before)
+        raw[section] = {k: v for k, v in values.items()
+                        if k not in ("name", "arch") and v != given.get(k)}
+    return raw
 
 
-def _section(name: str, cls: type) -> list[str]:
-    docs: dict[str, str] = {}
-    for base in reversed(cls.__mro__[:-1]):
-        docs |= cli.field_docs(base)
-    return [_key(f"{name}.{f.name}", f.default, docs.get(f.name, ""))
-            for f in dataclasses.fields(cls)]
+def describe(words: Sequence[str] = ()) -> list[str]:
+    """Keys of every section, or those that the words ask for: `--config.train.lr = (0.0005,)`,
+    and what it means.
 
+    Raises:
+      ConfigError: a word that no key has, with the nearest.
+    """
+    from seqjax import models
+    from seqjax.config import describing
 
-def _key(name: str, default: Any, text: str) -> str:
-    shown = "needed" if default is dataclasses.MISSING else repr(default)
-    return f"  {name} = {shown}" + (f"\n      {text}" if text else "")
+    found = describing.keys(_families())
+    title = "Keys of --config, with their defaults."
+    if words:
+        found = describing.chosen(found, words)
+    return ["", title, *describing.lines(found, archs=models.ARCHS)]
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Configuration: files and `--config.key=value` become frozen dataclasses.
 
 `sections` has the dataclasses that every run has, `building` makes dataclasses of plain
-data, `files` reads files and overrides, `resolving` chooses the families by name. It knows
-no model, task or loss: their dataclasses live beside their code and are passed to `resolve`
-as literal dicts.
+data, `files` reads files and overrides, `resolving` chooses the families by name,
+`describing` says what every key means. It knows no model, task or loss: their
+dataclasses live beside their code and are passed to `resolve` as literal dicts.
 """
 
 from seqjax.config.building import (

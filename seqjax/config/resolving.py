@@ -6,7 +6,9 @@ It knows no model, task or loss: their dataclasses are passed to `resolve` as li
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,10 +61,7 @@ def resolve(
       ConfigError: an unknown key or name (with the nearest) or a wrong type.
     """
     raw = dict(raw)
-    known = {f.name for f in dataclasses.fields(Config)}
-    for key in raw:
-        if key not in known:
-            raise ConfigError(f"config.{key}: unknown key.{nearest(key, known)}")
+    _check_keys(raw, {"task": tasks, "model": models, "loss": losses})
     sections: dict[str, Any] = {}
     for section, families, default in (
         ("task", tasks, "translation"),
@@ -77,6 +76,38 @@ def resolve(
         sections[section] = build(families[name], values, f"config.{section}")
     sections["model"] = resolve_model(raw.pop("model", {}), models=models, archs=archs)
     return build(Config, {**raw, **sections})
+
+
+def _check_keys(raw: Mapping[str, Any], families: Mapping[str, Mapping[str, type]]) -> None:
+    """Refuses keys that belong to another section or to none; what is wrong inside of a
+    section is found when it is built."""
+    hints = typing.get_type_hints(Config)
+    sections = {name: {f.name for f in dataclasses.fields(hints[name])}
+                for name in hints if dataclasses.is_dataclass(hints[name])}
+    for name, classes in families.items():
+        sections[name] = {f.name for cls in classes.values() for f in dataclasses.fields(cls)}
+
+    def elsewhere(key: str) -> list[str]:
+        return [f"config.{name}.{key}" for name in sorted(sections) if key in sections[name]]
+
+    for key, values in raw.items():
+        if key not in hints:
+            found = elsewhere(key)
+            if not found and nearest(key, hints).startswith(" Known"):
+                inner = {name for names in sections.values() for name in names}
+                found = [k for near in difflib.get_close_matches(key, inner, n=1, cutoff=0.75)
+                         for k in elsewhere(near)]
+            raise ConfigError(f"config.{key}: unknown key." + (
+                f" Did you mean {' or '.join(found)}?" if found else nearest(key, hints)))
+        if key not in sections or not isinstance(values, Mapping) or (
+            key in families and ":" in str(values.get("name"))
+        ):
+            continue
+        for inner in set(values) - sections[key]:
+            found = [*elsewhere(inner), *([f"config.{inner}"] if inner in hints else [])]
+            if found and nearest(inner, sections[key]).startswith(" Known"):
+                raise ConfigError(f"config.{key}.{inner}: unknown key. Did you mean "
+                                  f"{' or '.join(found)}?")
 
 
 def resolve_model(

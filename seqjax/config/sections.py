@@ -109,7 +109,7 @@ class ScheduleConfig:
     """fixed, cosine: factor of each annealing."""
     min_lr: float = 0.0
     """cosine."""
-    lr_period_updates: float = -1
+    lr_period_updates: float = -1.0
     """cosine: updates of the first period (negative: all after warm-up)."""
     t_mult: float = 1.0
     """cosine: growth of the period."""

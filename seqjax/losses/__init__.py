@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from seqjax.losses.adaptive import AdaptiveLossConfig
-from seqjax.losses.alignment import AlignmentLossConfig
-from seqjax.losses.cross_entropy import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
+from seqjax.losses.configs import (
+    AdaptiveLossConfig,
+    AlignmentLossConfig,
+    CrossEntropyConfig,
+    LabelSmoothedCrossEntropyConfig,
+)
 
 CONFIGS: dict[str, type] = {
     "adaptive_loss": AdaptiveLossConfig,

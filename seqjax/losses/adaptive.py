@@ -7,30 +7,18 @@ once. It knows the output layer by the small protocol `Clusters`.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from seqjax.losses.base import LossOutput
+from seqjax.losses.configs import AdaptiveLossConfig
 from seqjax.losses.cross_entropy import chunked_sums
 
 _SLICES = 8
 """Slices of columns that a row's tokens of one cluster are taken in, at least; those that
 no row reaches are skipped."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AdaptiveLossConfig:
-    """fairseq's `adaptive_loss`."""
-
-    name: Literal["adaptive_loss"] = "adaptive_loss"
-    score_every_tail_word: bool = False
-    """fairseq takes the second word of each tail cluster (whose number there equals that
-    of padding) for padding and scores its class alone; True scores the word too."""
-    logits_budget: int = 64 * 2**20
-    """Elements of logits that may exist at once; more are computed in chunks."""
 
 
 class Clusters(Protocol):

@@ -7,23 +7,12 @@ whatever the model calls its alignment.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from seqjax.losses.base import LossOutput
-from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AlignmentLossConfig(LabelSmoothedCrossEntropyConfig):
-    """fairseq's `label_smoothed_cross_entropy_with_alignment`."""
-
-    name: Literal["label_smoothed_cross_entropy_with_alignment"] = (  # type: ignore[assignment]
-        "label_smoothed_cross_entropy_with_alignment")
-    alignment_lambda: float = 0.05
-    """What the alignment loss is multiplied by."""
+from seqjax.losses.configs import AlignmentLossConfig
 
 
 def alignment_loss(

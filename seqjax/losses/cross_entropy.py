@@ -6,57 +6,15 @@ of tokens at a time, and are computed again in the backward pass.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from seqjax.losses.base import LossOutput
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CrossEntropyConfig:
-    """fairseq's `cross_entropy`."""
-
-    name: Literal["cross_entropy"] = "cross_entropy"
-    report_accuracy: bool = False
-    logits_budget: int = 64 * 2**20
-    """Elements of logits that may exist at once; more are computed in chunks."""
-
-    @property
-    def smoothing(self) -> float:
-        return 0.0
-
-    @property
-    def ignored_prefix(self) -> int:
-        return 0
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelSmoothedCrossEntropyConfig:
-    """fairseq's `label_smoothed_cross_entropy`."""
-
-    name: Literal["label_smoothed_cross_entropy"] = "label_smoothed_cross_entropy"
-    label_smoothing: float = 0.1
-    ignore_prefix_size: int = 0
-    """Target tokens at the start of each sentence that are not scored."""
-    report_accuracy: bool = False
-    logits_budget: int = 64 * 2**20
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"config.loss.label_smoothing: {self.label_smoothing} not in [0, 1)")
-
-    @property
-    def smoothing(self) -> float:
-        return self.label_smoothing
-
-    @property
-    def ignored_prefix(self) -> int:
-        return self.ignore_prefix_size
+from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
 
 
 @struct.dataclass

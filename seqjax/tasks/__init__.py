@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax.config import Config, import_object
-from seqjax.tasks.language_modeling import LanguageModelingConfig
-from seqjax.tasks.translation import TranslationConfig
+from seqjax.tasks.configs import LanguageModelingConfig, TranslationConfig
 
 CONFIGS: dict[str, type] = {
     "language_modeling": LanguageModelingConfig,

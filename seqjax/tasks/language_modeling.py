@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,55 +17,12 @@ import numpy as np
 
 from seqjax.config import Config, ConfigError
 from seqjax.data import folder, indexed, tokenizers
-from seqjax.data.blocks import BreakMode, ShortenMethod, TokenBlocks
+from seqjax.data.blocks import TokenBlocks
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.losses.base import LossOutput
 from seqjax.models.protocol import Features, LanguageModel, Params
 from seqjax.tasks import assets, token_loss
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class LanguageModelingConfig:
-    """fairseq's `language_modeling`."""
-
-    name: Literal["language_modeling"] = "language_modeling"
-    data: str = ""
-    """Folder that `seqjax.preprocess --only-source` or fairseq-preprocess made."""
-    lang: str | None = None
-    """Language of the files' names (None: they have none)."""
-    train_subset: str = "train"
-    sample_break_mode: BreakMode = "none"
-    """Where blocks may end: anywhere (`none`), between sentences (`complete`), also
-    between documents, which an empty line separates (`complete_doc`); or every sentence
-    is a block (`eos`)."""
-    tokens_per_sample: int = 1024
-    """Tokens of a block."""
-    add_bos_token: bool = False
-    """Put `<s>` in front of every block."""
-    output_dictionary_size: int = -1
-    """Predict only the first so many entries of the dictionary (negative: all); others
-    become `<unk>`."""
-    max_target_positions: int | None = None
-    """Longest block that is kept (None: the model's limit)."""
-    shorten_method: ShortenMethod = "none"
-    """Cut sentences of more than `tokens_per_sample` tokens: keep the first ones
-    (`truncate`) or a random window (`random_crop`)."""
-    shorten_data_split_list: tuple[str, ...] = ()
-    """Splits to be shortened (empty: all)."""
-    post_process: str | None = None
-    """How pieces become words where the data folder holds no tokenizer: `@@ `,
-    `sentencepiece`, ..."""
-
-    def __post_init__(self) -> None:
-        if self.tokens_per_sample < 1:
-            raise ConfigError(
-                f"config.task.tokens_per_sample: {self.tokens_per_sample}; it must be 1 or more"
-            )
-        if 0 <= self.output_dictionary_size < 5:
-            raise ConfigError(
-                f"config.task.output_dictionary_size: {self.output_dictionary_size} entries are "
-                "special symbols only; give more, or -1 for all"
-            )
+from seqjax.tasks.configs import LanguageModelingConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,32 +21,8 @@ from seqjax.losses.alignment import AlignmentLossConfig, with_alignment
 from seqjax.losses.base import LossOutput
 from seqjax.models.protocol import EncoderDecoder, Params, segment_positions, source_attention
 from seqjax.tasks import assets, token_loss
+from seqjax.tasks.configs import TranslationConfig
 from seqjax.tasks.judging import Judge
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TranslationConfig:
-    """fairseq's `translation`."""
-
-    name: Literal["translation"] = "translation"
-    data: str = ""
-    """Folder that `seqjax.preprocess` or fairseq-preprocess made."""
-    source_lang: str | None = None
-    """Inferred from the folder's file names when None."""
-    target_lang: str | None = None
-    train_subset: str = "train"
-    max_source_positions: int = 1024
-    max_target_positions: int = 1024
-    truncate_source: bool = False
-    """Cut long sources to `max_source_positions` instead of dropping the sentence."""
-    load_alignments: bool = False
-    """Learn from the word alignments of the data folder (`preprocess --align-suffix`), with
-    the loss `label_smoothed_cross_entropy_with_alignment`."""
-    upsample_primary: int = 1
-    """Times that the shard `train` counts beside train1, train2, ..."""
-    post_process: str | None = None
-    """How pieces become words where the data folder holds no tokenizer: `@@ `,
-    `subword_nmt`, `sentencepiece`, ... (fairseq's `--post-process`, `--eval-bleu-remove-bpe`)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,16 +9,20 @@ import argparse
 import ast
 import dataclasses
 import errno
-import inspect
 import os
 import sys
-import textwrap
 import time
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from seqjax.cli.completion import add_keys
+from seqjax.cli.parser import COMPLETING, Parser
 from seqjax.config import ConfigError, coerce
+from seqjax.config.describing import field_docs
+
+__all__ = ["COMPLETING", "EXPECTED", "Parser", "Progress", "add_fields", "add_keys", "duration",
+           "field_docs", "given_fields", "python_dict", "run"]
 
 EXPECTED = (ConfigError, ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError,
             PermissionError, ModuleNotFoundError)
@@ -66,19 +70,6 @@ def python_dict(text: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a dict as Python writes it: \"{{'key': 'value'}}\"")
     return found
-
-
-def field_docs(cls: type) -> dict[str, str]:
-    """Field name -> the string under it in the source."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    body = typing.cast(ast.ClassDef, tree.body[0]).body
-    docs = {}
-    for node, after in zip(body, body[1:], strict=False):
-        if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr):
-            if isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
-                name = typing.cast(ast.Name, node.target).id
-                docs[name] = " ".join(after.value.value.split())
-    return docs
 
 
 def add_fields(

@@ -1,0 +1,73 @@
+"""The loss sections of a configuration, one per loss.
+
+Apart from the losses, so that configurations can be read without JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrossEntropyConfig:
+    """fairseq's `cross_entropy`."""
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    report_accuracy: bool = False
+    logits_budget: int = 64 * 2**20
+    """Elements of logits that may exist at once; more are computed in chunks."""
+
+    @property
+    def smoothing(self) -> float:
+        return 0.0
+
+    @property
+    def ignored_prefix(self) -> int:
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelSmoothedCrossEntropyConfig:
+    """fairseq's `label_smoothed_cross_entropy`."""
+
+    name: Literal["label_smoothed_cross_entropy"] = "label_smoothed_cross_entropy"
+    label_smoothing: float = 0.1
+    ignore_prefix_size: int = 0
+    """Target tokens at the start of each sentence that are not scored."""
+    report_accuracy: bool = False
+    logits_budget: int = 64 * 2**20
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"config.loss.label_smoothing: {self.label_smoothing} not in [0, 1)")
+
+    @property
+    def smoothing(self) -> float:
+        return self.label_smoothing
+
+    @property
+    def ignored_prefix(self) -> int:
+        return self.ignore_prefix_size
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdaptiveLossConfig:
+    """fairseq's `adaptive_loss`."""
+
+    name: Literal["adaptive_loss"] = "adaptive_loss"
+    score_every_tail_word: bool = False
+    """fairseq takes the second word of each tail cluster (whose number there equals that
+    of padding) for padding and scores its class alone; True scores the word too."""
+    logits_budget: int = 64 * 2**20
+    """Elements of logits that may exist at once; more are computed in chunks."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlignmentLossConfig(LabelSmoothedCrossEntropyConfig):
+    """fairseq's `label_smoothed_cross_entropy_with_alignment`."""
+
+    name: Literal["label_smoothed_cross_entropy_with_alignment"] = (  # type: ignore[assignment]
+        "label_smoothed_cross_entropy_with_alignment")
+    alignment_lambda: float = 0.05
+    """What the alignment loss is multiplied by."""
