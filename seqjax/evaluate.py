@@ -24,6 +24,7 @@ from typing import Any
 
 from seqjax import cli
 from seqjax.config import ConfigError
+from seqjax.console import compiling
 from seqjax.generate import add_model_flags, load_options
 
 
@@ -100,14 +101,12 @@ def translation_lines(args: argparse.Namespace, found: Any) -> Iterator[str]:
     task = dataclasses.replace(
         found.task, config=dataclasses.replace(found.task.config, data=data))
     task.check_folder(data)
-    began = time.monotonic()
+    began = _clock()
     values, tokens = held_out(
         task, found.models[0], found.params[0], args.subset, max_tokens=args.max_tokens,
         batch_size=args.batch_size, sentence_avg=found.config.train.sentence_avg)
     values = {k: values[k] for k in sorted(values, key=lambda k: (k not in _FIRST, k))}
-    seconds = time.monotonic() - began
-    print(f"Evaluated {tokens:,} tokens in {seconds:.1f}s ({tokens / seconds:.2f} tokens/s)",
-          file=sys.stderr)
+    _say_speed(tokens, _clock() - began)
     if args.json:
         yield json.dumps({"subset": args.subset, "tokens": tokens, **values})
     else:
@@ -130,7 +129,7 @@ def language_model_lines(
         models, max_tokens=args.max_tokens, batch_size=args.batch_size,
         softmax_batch=args.softmax_batch,
     )
-    began, tokens = time.monotonic(), 0
+    began, tokens = _clock(), 0
     for block in scorer.score(
         params, blocks, tokens_per_sample=length, context_window=args.context_window
     ):
@@ -138,9 +137,7 @@ def language_model_lines(
         tokens += len(block.tokens)
         if args.output_word_probs:
             yield f"{block.index} " + "\t".join(f"{word} [{prob:2f}]" for word, prob in found)
-    seconds = time.monotonic() - began
-    print(f"Evaluated {tokens:,} tokens in {seconds:.1f}s ({tokens / seconds:.2f} tokens/s)",
-          file=sys.stderr)
+    _say_speed(tokens, _clock() - began)
     if args.output_word_stats:
         yield from map(str, words.by_count())
     if args.json:
@@ -148,6 +145,16 @@ def language_model_lines(
                           "ppl": words.perplexity})
     else:
         yield f"Loss (base 2): {words.loss:.4f}, Perplexity: {words.perplexity:.2f}"
+
+
+def _clock() -> float:
+    """Seconds; those in which programs are compiled are not among them."""
+    return time.monotonic() - compiling.seconds()
+
+
+def _say_speed(tokens: int, seconds: float) -> None:
+    print(f"Evaluated {tokens:,} tokens in {seconds:.1f}s "
+          f"({tokens / max(seconds, 1e-3):.2f} tokens/s)", file=sys.stderr)
 
 
 def with_blocks(task: Any, args: argparse.Namespace) -> Any:

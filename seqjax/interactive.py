@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from seqjax import cli
 from seqjax.config import ConfigError, GenerationConfig
+from seqjax.console import compiling
 from seqjax.generate import (
     add_demand_flags,
     add_line_flags,
@@ -86,9 +87,9 @@ def _translate_all(args: argparse.Namespace, file: TextIO, size: int) -> None:
         if args.constraints:
             lines, constraints = demands.split_lines(lines, first=number + 1)
             asked = demands_of(args, model, constraints)
-        begun = time.monotonic()
+        begun = time.monotonic() - compiling.seconds()
         found = model.generate(lines, **options, **asked)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - compiling.seconds() - begun
         for place, (line, hypotheses) in enumerate(zip(lines, found, strict=True)):
             if args.format == "text":
                 print(hypotheses[0].text, flush=True)

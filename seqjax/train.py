@@ -58,6 +58,9 @@ def _take_overrides(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
             rest.append(argument)
             continue
         key, equals, value = argument.removeprefix("--config.").partition("=")
+        if not equals and "--help-config" in arguments:
+            rest.append(key)
+            continue
         if not equals:
             value = next(waiting, None)
             if value is None or value.startswith("--"):

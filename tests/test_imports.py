@@ -25,23 +25,25 @@ NOUNS = {"data", "models", "tasks", "losses", "training", "generation", "interop
 # First name under seqjax -> prefixes that it may import beside its own.
 ALLOWED: dict[str, set[str]] = {
     "config": set(),
+    "console": set(),
     "losses": set(),
     "data": {"config"},
     "models": {"config"},
-    "generation": {"config", "models.protocol"},
+    "generation": {"config", "console", "models.protocol"},
     "tasks": {"config", "data", "losses", "generation", "models.protocol"},
-    "training": {"config", "models", "tasks", "losses", "data"},
+    "training": {"config", "console", "models", "tasks", "losses", "data"},
     "interop": {"config", "models", "data", "losses", "tasks", "training"},
-    "hub": {"config", *NOUNS},
+    "hub": {"config", "console", *NOUNS},
     "__init__": {"hub"},
-    "cli": {"config"},
-    **{verb: {"config", "cli", "hub", *NOUNS, *VERBS} for verb in VERBS},
+    "__main__": {"config", "cli", *VERBS},
+    "cli": {"config", "console", "models", "tasks", "losses", "interop.fairseq_flags"},
+    **{verb: {"config", "console", "cli", "hub", *NOUNS, *VERBS} for verb in VERBS},
 }
 NEVER = {"torch", "transformers", "fairseq"}
 # Import names that differ from the name on the package index.
 IMPORT_NAMES = {
     "absl-py": "absl", "orbax-checkpoint": "orbax", "pytest-xdist": "xdist",
-    "tensorflow-cpu": "tensorflow",
+    "tensorflow-cpu": "tensorflow", "PyYAML": "yaml",
 }
 
 
@@ -111,7 +113,7 @@ def test_direction(name: str) -> None:
         if not under(found.target, "seqjax"):
             continue
         target = found.target.removeprefix("seqjax").lstrip(".")
-        if target == "" and own in VERBS | {"hub"}:
+        if target == "" and own in VERBS | {"hub", "__main__"}:
             continue  # seqjax.__version__
         if not any(under(target, prefix) for prefix in ALLOWED[own] | {own}):
             wrong.append(f"line {found.line}: {found.target}")

@@ -9,6 +9,7 @@ import argparse
 import ast
 import dataclasses
 import errno
+import math
 import os
 import sys
 import time
@@ -16,14 +17,18 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from seqjax import console
 from seqjax.cli.completion import add_keys
 from seqjax.cli.parser import COMPLETING, Parser
 from seqjax.config import ConfigError, coerce
 from seqjax.config.describing import field_docs
+from seqjax.console import compiling, duration
 
 __all__ = ["COMPLETING", "EXPECTED", "Parser", "Progress", "add_fields", "add_keys", "duration",
            "field_docs", "given_fields", "python_dict", "run"]
 
+_LEAST_SECONDS = 0.1
+"""A rate needs some time to be one."""
 EXPECTED = (ConfigError, ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError,
             PermissionError, ModuleNotFoundError)
 """Errors that say what is wrong with the input: shown without a traceback."""
@@ -114,13 +119,14 @@ def given_fields(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
 class Progress:
     """A line on stderr that says how far, how fast and how long still.
 
-    On a terminal it is one line that changes; elsewhere a line every `seconds`.
+    On a terminal it is one line that changes; elsewhere a line every `seconds`. Time in which
+    programs are compiled is no part of it.
     """
 
     def __init__(self, total: int, *, unit: str, done: int = 0, seconds: float = 10.0):
         self.total, self.unit, self.done = total, unit, done
-        self._first, self._start, self._shown = done, time.monotonic(), time.monotonic()
-        self._live = sys.stderr.isatty()
+        self._first, self._start, self._shown = done, self._now(), time.monotonic()
+        self._live = console.live()
         self._every = 0.2 if self._live else seconds
 
     def add(self, count: int) -> None:
@@ -129,31 +135,26 @@ class Progress:
         now = time.monotonic()
         if now - self._shown >= self._every:
             self._shown = now
-            self._write(now)
+            line = self._line()
+            if self._live:
+                console.status(line)
+            else:
+                console.say(console.fit(line, 80))
 
     def close(self) -> None:
         """Shows the final state."""
-        self._write(time.monotonic())
-        if self._live:
-            print(file=sys.stderr)
+        console.say(console.fit(self._line(), None if self._live else 80))
 
-    def _write(self, now: float) -> None:
-        rate = (self.done - self._first) / max(now - self._start, 1e-9)
-        left = (self.total - self.done) / rate if rate else float("inf")
-        line = (f"{self.done}/{self.total} {self.unit}, {rate:.1f}/s, "
-                f"{duration(left)} left" if self.done < self.total else
-                f"{self.done}/{self.total} {self.unit} in {duration(now - self._start)}, "
-                f"{rate:.1f}/s")
-        if self._live:
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+    @staticmethod
+    def _now() -> float:
+        return time.monotonic() - compiling.seconds()
 
-
-def duration(seconds: float) -> str:
-    """`75` -> `1:15`."""
-    if seconds == float("inf"):
-        return "?"
-    minutes, rest = divmod(int(round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    def _line(self) -> str:
+        seconds = max(self._now() - self._start, 0.0)
+        count = self.done - self._first
+        known = count > 0 and seconds >= _LEAST_SECONDS
+        rate = f"{count / seconds:.1f}/s" if known else "?/s"
+        if self.done >= self.total:
+            return f"{self.done}/{self.total} {self.unit} in {duration(seconds)}, {rate}"
+        left = (self.total - self.done) * seconds / count if known else math.inf
+        return f"{self.done}/{self.total} {self.unit}, {rate}, {duration(left)} left"

@@ -7,6 +7,7 @@ flags, and flags that are nearly right.
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from collections.abc import Collection, Iterator, Sequence
 
@@ -23,10 +24,11 @@ _REASONS = {"(no)": "is not supported: ", "(not needed)": "is not needed; leave 
             "(implied)": "is implied; leave it out: "}
 
 
-def config_keys() -> list[str]:
+@functools.cache
+def config_keys() -> tuple[str, ...]:
     """Every key of the configuration, dotted."""
     families = {"task": tasks.CONFIGS, "model": models.CONFIGS, "loss": losses.CONFIGS}
-    return list(dict.fromkeys(key.name for key in keys(families)))
+    return tuple(dict.fromkeys(key.name for key in keys(families)))
 
 
 def explain(words: Sequence[str], *, verb: str, own: Collection[str]) -> list[str]:
@@ -74,8 +76,9 @@ def _is_flag(word: str) -> bool:
 
 def _rows(name: str, letters: str = "") -> list[Flag]:
     """fairseq's flags of that name, those of its command like ours first."""
-    name = "-" * (len(name) - len(name.lstrip("-"))) + name.lstrip("-").replace("_", "-")
-    rows = [flag for flag in fairseq_flags.table() if name in flag.names]
+    name = name.replace("_", "-")
+    rows = [flag for flag in fairseq_flags.table()
+            if name in (each.replace("_", "-") for each in flag.names)]
     return sorted(rows, key=lambda flag: not any(c in flag.commands for c in letters))
 
 

@@ -105,7 +105,7 @@ def _check_keys(raw: Mapping[str, Any], families: Mapping[str, Mapping[str, type
             continue
         for inner in set(values) - sections[key]:
             found = [*elsewhere(inner), *([f"config.{inner}"] if inner in hints else [])]
-            if found and nearest(inner, sections[key]).startswith(" Known"):
+            if found and not difflib.get_close_matches(inner, sections[key], n=1, cutoff=0.75):
                 raise ConfigError(f"config.{key}.{inner}: unknown key. Did you mean "
                                   f"{' or '.join(found)}?")
 

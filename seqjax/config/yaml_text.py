@@ -1,5 +1,6 @@
-"""Reading and writing YAML without its surprises: `no` is a language and not False, `5e-4` is a number, dates and
-`1:30` are text, and a key that is there twice is an error. Scalars are read as YAML 1.2 does."""
+"""Reading and writing YAML without its surprises: `no` is a language and not False, `5e-4` is a
+number, dates and `1:30` are text, and a key that is there twice is an error. Scalars are read
+as YAML 1.2 does."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
+from seqjax.generation.ahead import First, compile_ahead
 from seqjax.generation.allowed import AllowedTokens, Questions, TokenTrie
 from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
@@ -108,6 +109,7 @@ class Decoder:
         self.bos = self.eos if bos is None else bos
         self.row_multiple, self.sharding = row_multiple, sharding
         self._searches: dict[Strategy | None, Search] = {}
+        self._met: set[tuple[Search, tuple[int, ...]]] = set()
         self._questions = Questions()
         self._prepare = jax.jit(
             lambda params: tuple(m.prepare(p) for m, p in zip(self.models, params, strict=True)))
@@ -214,8 +216,25 @@ class Decoder:
                    prefixes=prefixes, limits=by_sentence, seeds=seeds)
         return self._run(job, batches)
 
+    def _compile(self, job: _Job, batches: list[DecodingBatch]) -> None:
+        """What the batches begin with, for shapes that this search has not met yet."""
+        firsts = {}
+        for batch in batches if self.sharding is None else ():
+            longest = max((len(job.prefixes[i]) for i in batch.indices), default=0)
+            sizes = self._capacities(int(job.limits[list(batch.indices)].max()))
+            forced = round_up_to_power(longest) if longest else 0
+            shape = (batch.rows, batch.width, forced, sizes[0])
+            if (job.search, shape) not in self._met:
+                self._met.add((job.search, shape))
+                source, sentences, _ = self._arrays(job, batch)
+                firsts[shape] = First(source=source, sentences=sentences, capacity=sizes[0])
+        if firsts:
+            compile_ahead(job.search, list(firsts.values()), params=job.prepared.params,
+                          weights=job.prepared.weights, tables=job.guide.tables)
+
     def _run(self, job: _Job, batches: list[DecodingBatch]) -> Iterator[Decoded]:
         with job.guide:
+            self._compile(job, batches)
             runs = (self._start(job, batch) for batch in batches)
             for found in run_all(runs, nbest=self.config.nbest):
                 job.guide.settle()
@@ -235,15 +254,20 @@ class Decoder:
                 f"source {index} has {lengths[index]} tokens, but the model takes at most "
                 f"{self.max_source_positions}: shorten or leave out that sentence")
 
+    def plan(
+        self, lengths: Sequence[int] | np.ndarray, *, few: bool = False
+    ) -> list[DecodingBatch]:
+        """Batches for sources of these lengths; `few` prefers few shapes to narrow ones."""
+        return plan_decoding(
+            lengths, max_tokens=self.config.max_tokens,
+            batch_size=self.config.batch_size or default_rows(),
+            largest_width=self.max_source_positions, row_multiple=self.row_multiple, few=few)
+
     def _batches(
         self, lengths: np.ndarray, plan: Sequence[DecodingBatch | Sequence[int]] | None,
     ) -> list[DecodingBatch]:
-        config = self.config
         if plan is None:
-            batch_size = config.batch_size or default_rows()
-            return plan_decoding(
-                lengths, max_tokens=config.max_tokens, batch_size=batch_size,
-                largest_width=self.max_source_positions, row_multiple=self.row_multiple)
+            return self.plan(lengths)
         out = []
         for part in plan:
             if not isinstance(part, DecodingBatch):
@@ -278,7 +302,14 @@ class Decoder:
                     f"min_len={config.min_len}: raise max_len_b or lower min_len")
         return limit
 
-    def _start(self, job: _Job, batch: DecodingBatch) -> Run:
+    def _capacities(self, max_len: int) -> list[int]:
+        return capacities(max_len + 1, self.max_target_positions)
+
+    def _arrays(
+        self, job: _Job, batch: DecodingBatch
+    ) -> tuple[jax.Array, Sentences, list[int]]:
+        """The sources of a batch, what is known of its sentences, and the capacities that they
+        may need."""
         rows, sources, prefixes = batch.rows, job.sources, job.prefixes
         source = np.full((rows, batch.width), self.pad, np.int32)
         longest = max((len(prefixes[i]) for i in batch.indices), default=0)
@@ -295,12 +326,15 @@ class Decoder:
             bos=place(np.full(rows, self.bos, np.int32)), index=place(index),
             seed=jnp.uint32(self.config.seed),
             demands=jax.tree.map(place, job.guide.demands(batch.indices, rows=rows)))
-        owners = np.full(rows, FREE)
+        return place(source), sentences, self._capacities(int(max_len.max()))
+
+    def _start(self, job: _Job, batch: DecodingBatch) -> Run:
+        source, sentences, sizes = self._arrays(job, batch)
+        owners = np.full(batch.rows, FREE)
         owners[:len(batch.indices)] = batch.indices
         prepared, search = job.prepared, job.search
-        sizes = capacities(int(max_len.max()) + 1, self.max_target_positions)
         caches, state = search.begin(
-            prepared.params, prepared.weights, place(source), sentences, capacity=sizes[0])
+            prepared.params, prepared.weights, source, sentences, capacity=sizes[0])
         return Run(search=search, weights=prepared.weights, sentences=sentences, caches=caches,
                    state=state, owners=owners, capacities=sizes, tables=job.guide.tables)
 

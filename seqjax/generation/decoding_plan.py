@@ -34,6 +34,7 @@ def round_up_to_power(n: int, *, least: int = 1) -> int:
 def plan_decoding(
     lengths: Sequence[int] | np.ndarray, *, max_tokens: int = 12000, batch_size: int | None = None,
     largest_width: int | None = None, row_multiple: int = 1, least_width: int = 16,
+    few: bool = False,
 ) -> list[DecodingBatch]:
     """Batches of like lengths that hold every sentence once.
 
@@ -44,6 +45,9 @@ def plan_decoding(
       largest_width: the model's limit; the widest shape is no wider.
       row_multiple: row counts are multiples of this (devices that share a batch).
       least_width: narrower shapes do not pay for their compilation.
+      few: for a job that is small beside the compilation of its shapes: a batch is as wide as
+        the one before it unless it needs less than a quarter of that, and the last one of
+        several has as many rows as the others.
 
     Returns:
       Batches, longest sentences first. A batch is as wide as its longest sentence needs,
@@ -59,10 +63,12 @@ def plan_decoding(
         width = round_up_to_power(longest, least=least_width)
         if largest_width is not None:
             width = min(width, max(largest_width, longest))
+        if few and batches and 4 * width >= batches[-1].width:
+            width = batches[-1].width
         rows = rows_for(width, max_tokens=max_tokens, batch_size=batch_size,
                         row_multiple=row_multiple)
         members = order[start:start + rows]
-        if len(members) < rows:
+        if len(members) < rows and not (few and batches and batches[-1].width == width):
             units = round_up_to_power(-(-len(members) // row_multiple))
             rows = min(rows, row_multiple * units)
         batches.append(DecodingBatch(

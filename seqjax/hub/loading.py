@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from seqjax import config as configuration
 from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError
+from seqjax.console import compiling
 from seqjax.data import folder
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.translator import Translator
@@ -40,7 +41,9 @@ def load(
     """A trained model, ready to use: a `Translator`, or a `LanguageModel`.
 
     Compiled programs are kept in the user's cache folder, as training does
-    (`log.compilation_cache`), so that the next process starts quickly.
+    (`log.compilation_cache`), so that the next process starts quickly. While programs are
+    compiled for more than two seconds, stderr says so (`seqjax.console.compiling.hide()`
+    keeps it quiet).
 
     Args:
       path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;
@@ -74,6 +77,7 @@ def load(
                          changes=changes) for each in paths]
     task, config = members[0][0], members[0][1]
     compilation.enable_cache(config.log.compilation_cache)
+    compiling.show()
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
         if other.target_vocab != task.target_vocab or other.source_vocab != task.source_vocab:
             raise ConfigError(f"{name}: its vocabularies are not those of {paths[0]}")

@@ -40,7 +40,9 @@ class Judge:
         unk: int,
     ) -> None:
         self._decoder = Decoder(model, dataclasses.replace(generation, nbest=1), unk=unk)
-        self._decoder.check_sources([len(s) for s in sources])
+        lengths = [len(s) for s in sources]
+        self._decoder.check_sources(lengths)
+        self._plan = self._decoder.plan(lengths, few=True)
         self._sources = list(sources)
         self._source_texts = [source_text(s) for s in sources]
         self._references = [target_text(r) for r in references]
@@ -48,7 +50,7 @@ class Judge:
 
     def __call__(self, params: Params) -> Judged:
         """Decodes with these parameters."""
-        found = self._decoder.decode(params, self._sources)
+        found = self._decoder.decode(params, self._sources, plan=self._plan)
         texts = [self._target_text(hypotheses[0].tokens) for hypotheses in found]
         return Judged(
             score=metrics.sacrebleu(texts, self._references),

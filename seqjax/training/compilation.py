@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from seqjax.config import ConfigError
+from seqjax.console import compiling
 
 
 def enable_cache(setting: str | None) -> str | None:
@@ -106,16 +107,21 @@ def compile_all(
     jobs: Mapping[Hashable, Job],
     *,
     threads: int | None = None,
+    conclude: bool = True,
     on_done: Callable[[Hashable, Any, int], None] = lambda key, compiled, left: None,
 ) -> dict[Hashable, Any]:
     """Compiles all jobs, largest first, several at a time (XLA works outside the GIL).
 
+    `console.compiling` says how many are done meanwhile.
+
     Args:
+      conclude: have it say at the end how long they took.
       on_done: called with the key, the compiled program and the number still to come.
     """
     order = sorted(jobs, key=lambda key: -jobs[key].size)
     done: dict[Hashable, Any] = {}
-    with ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1)) as pool:
+    with (compiling.planned(len(jobs), conclude=conclude) as one_done,
+          ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1)) as pool):
         futures = {}
         for key in order:
             job = jobs[key]
@@ -124,6 +130,7 @@ def compile_all(
             for future in as_completed(futures):
                 key = futures[future]
                 done[key] = future.result()
+                one_done()
                 on_done(key, done[key], len(jobs) - len(done))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

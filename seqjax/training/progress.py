@@ -11,22 +11,16 @@ import json
 import math
 import os
 import pathlib
-import shutil
 import socket
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from seqjax.console import compiling, duration, fit
 from seqjax.training.metrics import shown
 
-
-def duration(seconds: float) -> str:
-    """`3661` -> `1:01:01`."""
-    if not math.isfinite(seconds):
-        return "?"
-    hours, rest = divmod(int(seconds + 0.5), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+__all__ = ["Curves", "Reporter", "duration"]
 
 
 class Reporter:
@@ -66,6 +60,11 @@ class Reporter:
         if self._curves is not None:
             self._curves.close()
 
+    def compilation(self) -> compiling.Display:
+        """Says here what is being compiled."""
+        return compiling.Display(say=self.say, status=self.status, live=lambda: self._live,
+                                 clear=lambda text: self._clear() if text else None)
+
     @property
     def live(self) -> bool:
         """Whether someone watches the line change."""
@@ -81,7 +80,7 @@ class Reporter:
         """The line that changes; on a terminal only."""
         if self._live:
             self._clear()
-            self._status = text[: shutil.get_terminal_size().columns - 1]
+            self._status = fit(text)
             print(self._status, end="", file=self._stream, flush=True)
 
     def train(self, head: str, values: Mapping[str, float], *, line: bool = True) -> None:

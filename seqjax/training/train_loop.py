@@ -23,6 +23,7 @@ import numpy as np
 
 from seqjax import models, tasks
 from seqjax.config import Config, ConfigError, to_plain
+from seqjax.console import compiling
 from seqjax.data.pipeline import Batch, DataState, open_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
@@ -123,6 +124,8 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
                               clip_norm=config.train.clip_norm)
 
     with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(compiling.shown(compiling.Display()))
         # -- The state: continued, or fresh and born where it will live ---------------
         saved = stack.enter_context(ck.Checkpoints(workdir, config.checkpoint))
         key = jax.random.key(config.seed, impl="threefry2x32")
@@ -144,6 +147,8 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             workdir, tensorboard=config.log.tensorboard, resumed_at=course.step,
             active=jax.process_index() == 0,
         ))
+        if jax.process_index() == 0:
+            stack.enter_context(compiling.shown(out.compilation()))
         plain = to_plain(config)
         _write_config(workdir, plain)
         for line in (
@@ -263,7 +268,10 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             if program is None:
                 out.say(f"compiling for another shape: {batch.groups} x {tuple(batch.shape)}")
                 spec = batch_spec(dataset, batch.shape, mesh, packed=packed, groups=batch.groups)
+                paused = time.monotonic()
                 program = jitted.lower(abstract, spec, number).compile()
+                for meters in (interval, epoch_meters):
+                    meters.pause(time.monotonic() - paused)
                 compiled[batch.groups, batch.shape] = program
             with _out_of_memory_explained(config):
                 state, metrics = program(state, batch.arrays, np.int32(batch.epoch))
@@ -368,13 +376,11 @@ def _compile(
                 out.say(f"largest update ({key[0]} x {tuple(key[1])}): {memory}")
                 compilation.check_memory(memory, what="The largest update",
                                          max_tokens=config.batching.max_tokens)
-        out.status(f"compiling: {left} of {len(jobs)} shapes left, "
-                   f"{compilation.seconds_since(began)}")
 
     out.say(f"compiling {len(jobs)} shapes ...")
     largest = max((key[1] for key in jobs if key[0] != "valid"), key=lambda s: s.tokens)  # type: ignore[index]
     with _out_of_memory_explained(config):
-        compiled = compilation.compile_all(jobs, on_done=done)
+        compiled = compilation.compile_all(jobs, conclude=False, on_done=done)
     where = f"{programs.cached} of them from {cache}" if cache else "no cache"
     out.say(f"compiled {len(jobs)} shapes in {compilation.seconds_since(began)} ({where})")
     return compiled

@@ -19,7 +19,7 @@ from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.training import sharding
-from seqjax.training.compilation import Job
+from seqjax.training.compilation import Job, compile_all
 from seqjax.training.metrics import add_sums, averages
 from seqjax.training.train_step import LossFn, make_eval_step, sentence_average
 
@@ -149,11 +149,22 @@ def held_out(
     except ValueError as e:
         raise ConfigError(f"split {subset!r}: {e}") from None
     step = jax.jit(make_eval_step(sentence_average(loss_fn) if sentence_avg else loss_fn))
-    found = [step(params, batch.arrays) for batch in epoch_batches(plan, dataset)]
+    jobs = {shape: Job(function=step, arguments=(params, _abstract(dataset, shape)),
+                       size=shape.tokens) for _, shape in plan.shapes}
+    programs = compile_all(jobs)
+    found = [programs.get(batch.shape, step)(params, batch.arrays)
+             for batch in epoch_batches(plan, dataset)]
     sums: dict[str, tuple[float, float]] = {}
     for metrics in jax.device_get(found):
         add_sums(sums, metrics)
     return averages(sums), int(sums["ntokens"][0])
+
+
+def _abstract(dataset: Any, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
+    """Arrays of a batch of `shape` on one device."""
+    none = np.zeros(0, np.int64)
+    arrays = dataset.materialise(none, none.astype(np.int32), shape, packed=False)
+    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in arrays.items()}
 
 
 def _on_one_device(params: Any, mesh: Mesh) -> Any:
