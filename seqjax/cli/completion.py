@@ -21,7 +21,7 @@ def script(arguments: Sequence[str]) -> str:
     Raises:
       ConfigError: not one of the shells.
     """
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
     if list(arguments) in (["--help"], ["-h"]):
         return ("usage: seqjax completion SHELL\n\nOnce, in the file that your shell reads:\n"
@@ -33,7 +33,7 @@ def script(arguments: Sequence[str]) -> str:
                           "eval \"$(seqjax completion bash)\"")
     shell = arguments[0]
     # zsh reads bash's script, as argcomplete writes both in one.
-    return argcomplete.shellcode(["seqjax"], shell="bash" if shell == "zsh" else shell)
+    return shellcode(["seqjax"], shell="bash" if shell == "zsh" else shell)
 
 
 def typed() -> tuple[list[str], int]:

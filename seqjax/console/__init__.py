@@ -40,7 +40,7 @@ def fit(text: str, columns: int | None = None) -> str:
     for border in (r"(?:,| \|) ", r" "):
         ends = [m.start() for m in re.finditer(border, text) if m.start() <= room]
         if ends and ends[-1] > 0:
-            return text[: ends[-1]]
+            return text[: ends[-1]].rstrip()
     return text[:room]  # one word that is too long
 
 

@@ -27,6 +27,14 @@ _PREFIX = "/jax/core/compile/"
 _COUNTED = 0.1
 """Seconds; quicker programs (a conversion, a copy) are not counted."""
 
+_NAMES = {
+    "begin": "encoder", "chunk": "search", "grow": "search of longer outputs",
+    "move": "moving of sentences", "prepare": "layout of the weights",
+    "eval step": "loss", "train step": "update", "batch": "scores",
+    "initial state": "first weights", "mean log probs": "log-probabilities",
+}
+"""What functions of ours are to people; others go by their own names."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Display:
@@ -81,12 +89,12 @@ class _Watch:
                 self._thread = threading.Thread(target=self._tell, daemon=True)
                 self._thread.start()
 
-    def _ended(self, event: str, seconds: float, **about: Any) -> None:
+    def _ended(self, event: str, duration_secs: float, **about: Any) -> None:
         if not event.startswith(_PREFIX) or not getattr(self._own, "depth", 0):
             return
         self._own.depth -= 1
         with self._lock:
-            if event.endswith("backend_compile_duration") and seconds >= _COUNTED:
+            if event.endswith("backend_compile_duration") and duration_secs >= _COUNTED:
                 self._counted += 1
             if self._own.depth:
                 return
@@ -124,31 +132,26 @@ class _Watch:
         with self._lock:
             before = self._counted
         while not self._leaving.wait(_TICK):
-            now = time.monotonic()
+            now, display = time.monotonic(), self.display
             with self._lock:
-                idle = not self._active and now - self._idle_since > _GAP
-                if idle:
+                names = sorted(set(self._active.values()) - {""})
+                busy, done, planned = bool(self._active), self._done, self._planned
+                over = not busy and now - self._idle_since > _GAP
+                if over:
                     self._thread = None  # the next program gets a thread of its own
-                    count, conclude, until = self._counted - before, self._conclude, (
-                        self._idle_since)
-                    if self._done >= self._planned:
-                        self._planned = self._done = 0
-                        self._conclude = True
-                names = sorted({name for name in self._active.values() if name})
-                place = (self._done, self._planned)
-            display = self.display
-            if display is None:
-                if idle:
-                    return
-                continue
-            if idle:
-                display.clear(text)
-                if said and conclude and count:
-                    display.say(f"compiled {_programs(count)} in {until - began:.1f} s")
+                    count, conclude = max(self._counted - before, done), self._conclude
+                    seconds = self._idle_since - began
+                    if done >= planned:
+                        self._planned, self._done, self._conclude = 0, 0, True
+            if over:
+                if display is not None:
+                    display.clear(text)
+                    if said and conclude:
+                        display.say(f"compiled {_programs(max(count, 1))} in {seconds:.1f} s")
                 return
-            if now - began < FIRST:
+            if display is None or not busy or now - began < FIRST:
                 continue
-            text = _line(place, names, now - began)
+            text = _line(done, planned, names, now - began)
             if display.live():
                 display.status(text)
                 said = now
@@ -158,17 +161,16 @@ class _Watch:
 
 
 def _name(function: str) -> str:
-    """`jit(_chunk)` -> `chunk`."""
-    bare = function.removeprefix("jit(").removesuffix(")").strip("_<>")
-    return "" if bare == "lambda" else bare.replace("_", " ")
+    """`jit(_chunk)` -> `search`."""
+    bare = function.removeprefix("jit(").removesuffix(")").strip("_<>").replace("_", " ")
+    return "" if bare == "lambda" else _NAMES.get(bare, bare)
 
 
 def _programs(count: int) -> str:
     return f"{count} program" + ("s" if count != 1 else "")
 
 
-def _line(place: tuple[int, int], names: list[str], seconds: float) -> str:
-    done, planned = place
+def _line(done: int, planned: int, names: list[str], seconds: float) -> str:
     which = f" ({' and '.join(names)})" if names else ""
     if planned > done:
         return f"compiling: {done} of {_programs(planned)} done{which}, {seconds:.0f} s"

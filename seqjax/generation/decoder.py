@@ -111,8 +111,11 @@ class Decoder:
         self._searches: dict[Strategy | None, Search] = {}
         self._met: set[tuple[Search, tuple[int, ...]]] = set()
         self._questions = Questions()
-        self._prepare = jax.jit(
-            lambda params: tuple(m.prepare(p) for m, p in zip(self.models, params, strict=True)))
+
+        def prepare(params: Sequence[Params]) -> tuple[Any, ...]:
+            return tuple(m.prepare(p) for m, p in zip(self.models, params, strict=True))
+
+        self._prepare = jax.jit(prepare)
         # Contradictions must show now; the vocabulary's size is known with the first parameters.
         options_of(config, pad=self.pad, eos=self.eos, unk=unk, vocabulary=1 << 30)
 

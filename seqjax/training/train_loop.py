@@ -129,7 +129,11 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         # -- The state: continued, or fresh and born where it will live ---------------
         saved = stack.enter_context(ck.Checkpoints(workdir, config.checkpoint))
         key = jax.random.key(config.seed, impl="threefry2x32")
-        shapes = jax.eval_shape(lambda: new_state(model.init(key), optimizer))
+
+        def initial_state() -> TrainState:
+            return new_state(model.init(key), optimizer)
+
+        shapes = jax.eval_shape(initial_state)
         ck.check_workdir(workdir, need_bytes=ck.state_bytes(shapes))
         placed = sharding.shardings(shapes, mesh)
         abstract = jax.tree.map(
@@ -139,8 +143,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             validator.check_metric(abstract.params)
         course, state, origin = _begin(
             config, saved, abstract, start,
-            fresh=lambda: jax.jit(lambda: new_state(model.init(key), optimizer),
-                                  out_shardings=placed)(),
+            fresh=lambda: jax.jit(initial_state, out_shardings=placed)(),
             with_params=lambda params: _with_params(params, optimizer, abstract),
         )
         out = stack.enter_context(Reporter(

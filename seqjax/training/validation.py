@@ -149,8 +149,9 @@ def held_out(
     except ValueError as e:
         raise ConfigError(f"split {subset!r}: {e}") from None
     step = jax.jit(make_eval_step(sentence_average(loss_fn) if sentence_avg else loss_fn))
-    jobs = {shape: Job(function=step, arguments=(params, _abstract(dataset, shape)),
-                       size=shape.tokens) for _, shape in plan.shapes}
+    jobs: dict[Hashable, Job] = {
+        shape: Job(function=step, arguments=(params, _abstract(dataset, shape)), size=shape.tokens)
+        for _, shape in plan.shapes}
     programs = compile_all(jobs)
     found = [programs.get(batch.shape, step)(params, batch.arrays)
              for batch in epoch_batches(plan, dataset)]
