@@ -227,11 +227,24 @@ def test_trainings_changing_line_is_cut_between_fields(tmp_path, monkeypatch):
         def flush(self):
             pass
 
-    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("COLUMNS", "38")
     stream = Terminal()
     with Reporter(tmp_path, tensorboard=False, stream=stream) as out:
         out.train("epoch 001:", {"loss": 12.3456, "nll_loss": 11.125, "ppl": 1234.5}, line=False)
-    assert "epoch 001: loss=12.346, nll_loss=11.125\r" in stream.text
+        assert "epoch 001: loss=12.346" in stream.text and "nll" not in stream.text
+        out.train("epoch 001:", {"loss": 12.3456, "nll_loss": 11.125, "ppl": 1234.5})
+        out.summary("valid", "epoch 001 | valid", {"loss": 12.3456, "nll_loss": 11.125, "ppl": 9.5})
+    assert ("epoch 001: loss=12.346,\n    nll_loss=11.125, ppl=1234.50\n"
+            "epoch 001 | valid | loss 12.346\n    nll_loss 11.125 | ppl 9.50\n") in stream.text
+
+
+def test_wrapping_loses_nothing():
+    line = "epoch 003:  29 / 87 eta=0:06 loss=8.586, ppl=280.74 | best 3, x=" + "9" * 40
+    for room in range(8, 150):
+        found = console.wrapped(line, room)
+        assert re.sub(r"[\s,|]", "", found) == re.sub(r"[\s,|]", "", line)
+        assert all(len(each) <= max(room, 12) for each in found.split("\n"))
+    assert console.wrapped(line, 150) == line
 
 
 @pytest.mark.parametrize(("seconds", "wanted"), [

@@ -28,13 +28,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def fit(text: str, columns: int | None = None) -> str:
+def fit(text: str, room: int | None = None) -> str:
     """As much of a line as fits, cut between fields: at `, ` or ` | `, else between words.
 
     Args:
-      columns: how much fits (None: the terminal's width, 80 where there is none).
+      room: characters that fit (None: the terminal's width, 80 where there is none), one of
+        which stays free.
     """
-    room = (shutil.get_terminal_size((80, 24)).columns if columns is None else columns) - 1
+    room = max((room or columns()) - 1, 1)
     if len(text) <= room:
         return text
     for border in (r"(?:,| \|) ", r" "):
@@ -42,6 +43,24 @@ def fit(text: str, columns: int | None = None) -> str:
         if ends and ends[-1] > 0:
             return text[: ends[-1]].rstrip()
     return text[:room]  # one word that is too long
+
+
+def columns() -> int:
+    """The terminal's width; 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def wrapped(text: str, room: int | None = None) -> str:
+    """All of a line of fields, on as many lines of `room` characters (None: the terminal's) as
+    it needs, broken between fields."""
+    lines: list[str] = []
+    while text:
+        indent = "    " if lines else ""
+        first = fit(text, (room or columns()) - len(indent))
+        comma = "," if text.startswith(",", len(first)) else ""
+        lines.append(indent + first + comma)
+        text = text[len(first):].lstrip(", |")
+    return "\n".join(lines)
 
 
 def live() -> bool:

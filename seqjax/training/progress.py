@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from seqjax.console import compiling, duration, fit
+from seqjax.console import compiling, duration, fit, wrapped
 from seqjax.training.metrics import shown
 
 __all__ = ["Curves", "Reporter", "duration"]
@@ -70,10 +70,11 @@ class Reporter:
         """Whether someone watches the line change."""
         return self._live
 
-    def say(self, text: str) -> None:
-        """A line for people."""
+    def say(self, text: str, *, fields: bool = False) -> None:
+        """A line for people; on a terminal one of `fields` is broken between them."""
         if self._active:
             self._clear()
+            text = wrapped(text) if fields and self._live else text
             print(text, file=self._stream, flush=True)
 
     def status(self, text: str) -> None:
@@ -87,14 +88,14 @@ class Reporter:
         """Numbers of an interval of training: `epoch 001:  100 / 1102 loss=..., ...`."""
         text = f"{head} " + ", ".join(f"{k}={v}" for k, v in shown(values).items())
         if line:
-            self.say(text)
+            self.say(text, fields=True)
             self.record("train_inner", values)
         else:
             self.status(text)
 
     def summary(self, group: str, head: str, values: Mapping[str, float]) -> None:
         """Numbers of an epoch or a validation: `epoch 001 | loss 5.1 | ...`."""
-        self.say(" | ".join([head, *(f"{k} {v}" for k, v in shown(values).items())]))
+        self.say(" | ".join([head, *(f"{k} {v}" for k, v in shown(values).items())]), fields=True)
         self.record(group, values)
 
     def record(self, group: str, values: Mapping[str, Any]) -> None:
