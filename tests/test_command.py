@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -279,6 +280,26 @@ def completions(line, tmp_path):
 ])
 def test_completion(line, wanted, tmp_path):
     assert completions(line, tmp_path) - {"-h", "--help"} == wanted
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_with_the_script(tmp_path):
+    """The one line of the guide, and what bash makes of it."""
+    program = tmp_path / "seqjax"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m seqjax "$@"\n')
+    program.chmod(0o755)
+    script = """eval "$(seqjax completion bash)"
+COMP_WORDS=(seqjax train --config.train.max_u) COMP_CWORD=2 COMP_TYPE=9
+COMP_LINE="${COMP_WORDS[*]}"
+COMP_POINT=${#COMP_LINE}
+_python_argcomplete seqjax --config.train.max_u train
+echo "${COMPREPLY[@]}"
+complete -p seqjax"""
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], env=os.environ | {"PATH": path},
+                          capture_output=True, text=True)
+    assert done.stdout.splitlines()[0].strip() == "--config.train.max_update", done.stderr
+    assert "_python_argcomplete seqjax" in done.stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
