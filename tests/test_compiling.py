@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import re
 import time
 
@@ -137,7 +138,7 @@ def test_search_compiles_ahead_and_once(run, programs, hurry, committed):
                              axis_types=(jax.sharding.AxisType.Auto,))
         place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         model.params = jax.device_put(model.params, place)
-    decoder = model.decoder(beam=2, max_len_b=10, batch_size=2)
+    decoder = model.decoder(beam=2, max_len_b=20, min_len=20, batch_size=2)  # several chunks
     sources = [model.encode("aa1 " * n) for n in (3, 3, 20)]
     lines = Lines()
     programs.clear()
@@ -149,6 +150,42 @@ def test_search_compiles_ahead_and_once(run, programs, hurry, committed):
     again = dict(programs)
     assert decoder.decode(model.params, sources)[0][0].score == found[0][0].score
     assert dict(programs) == again
+
+
+class Enough(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("options", "demands"), [
+    ({}, {}), ({"sampling": True}, {}), ({"sampling": True, "sampling_topk": 3}, {}),
+    ({"sampling": True, "sampling_topp": 0.5}, {}), ({"diverse_beam_groups": 2}, {}),
+    ({"diversity_rate": 0.5}, {}), ({"no_repeat_ngram_size": 2, "match_source_len": True}, {}),
+    ({}, {"constraints": [["bb2"]]}), ({}, {"constraints": [["bb2"]],
+                                            "constraint_order": "unordered"}),
+    ({}, {"allowed": ["bb1 bb2", "bb3"]}), ({}, {"prefix_allowed_tokens_fn": lambda n, ids: [2, 5]}),
+], ids=str)
+def test_a_chunk_takes_what_a_chunk_gives(run, monkeypatch, options, demands):
+    """Shapes, types and weak types: otherwise the second chunk would be another program."""
+    model = seqjax.load(run)
+
+    def compare(search, firsts, *, params, weights, tables):
+        first, = firsts
+        begin = functools.partial(search.begin, capacity=first.capacity)
+        given = jax.eval_shape(begin, params, weights, first.source, first.sentences)
+        found = jax.eval_shape(search.chunk, weights, first.sentences, *given, np.int32(8), tables)
+        assert jax.tree.structure(found) == jax.tree.structure(given)
+        different = [
+            (jax.tree_util.keystr(path), a, b) for (path, a), b in zip(
+                jax.tree_util.tree_leaves_with_path(given), jax.tree.leaves(found), strict=True)
+            if (a.shape, a.dtype, a.weak_type) != (b.shape, b.dtype, b.weak_type)]
+        assert not different
+        raise Enough
+
+    monkeypatch.setattr("seqjax.generation.decoder.compile_ahead", compare)
+    if "allowed" in demands:
+        demands = {"allowed": model.trie(demands["allowed"])}
+    with pytest.raises(Enough):
+        model.generate(["aa1 aa2 aa3"], beam=2, **options, **demands)
 
 
 def test_python_and_evaluate_say_it_too(run, hurry, capfd, monkeypatch):

@@ -132,7 +132,8 @@ def advance(
     done = state.done | (finished.count >= w) | (t >= max_len)
 
     # The first W that go on, in order of rank; behind them, should there be fewer, others.
-    gone = jnp.where(is_eos | ignore, 1, 0) + jnp.where(jnp.arange(n) < existing, 0, 2)
+    # (Of a definite type: a state of weak types would be another program's.)
+    gone = (is_eos | ignore).astype(jnp.int32) + 2 * (jnp.arange(n) >= existing).astype(jnp.int32)
     order = jnp.argsort(gone * n + jnp.arange(n), axis=1)[:, :w]
     pick = lambda x: jnp.take_along_axis(x, order, axis=1)  # noqa: E731
     parents, tokens = pick(candidates.beams), pick(candidates.tokens)
