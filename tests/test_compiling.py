@@ -157,12 +157,14 @@ class Enough(Exception):
 
 
 @pytest.mark.parametrize(("options", "demands"), [
-    ({}, {}), ({"sampling": True}, {}), ({"sampling": True, "sampling_topk": 3}, {}),
-    ({"sampling": True, "sampling_topp": 0.5}, {}), ({"diverse_beam_groups": 2}, {}),
+    ({}, {}), ({"sampling": True, "nbest": 2}, {}),
+    ({"sampling": True, "sampling_topk": 3, "nbest": 2}, {}),
+    ({"sampling": True, "sampling_topp": 0.5, "nbest": 2}, {}), ({"diverse_beam_groups": 2}, {}),
     ({"diversity_rate": 0.5}, {}), ({"no_repeat_ngram_size": 2, "match_source_len": True}, {}),
-    ({}, {"constraints": [["bb2"]]}), ({}, {"constraints": [["bb2"]],
-                                            "constraint_order": "unordered"}),
-    ({}, {"allowed": ["bb1 bb2", "bb3"]}), ({}, {"prefix_allowed_tokens_fn": lambda n, ids: [2, 5]}),
+    ({}, {"constraints": [["bb2"]]}),
+    ({}, {"constraints": [["bb2"]], "constraint_order": "unordered"}),
+    ({}, {"allowed": ["bb1 bb2", "bb3"]}),
+    ({}, {"prefix_allowed_tokens_fn": lambda number, ids: [2, 5]}),
 ], ids=str)
 def test_a_chunk_takes_what_a_chunk_gives(run, monkeypatch, options, demands):
     """Shapes, types and weak types: otherwise the second chunk would be another program."""
