@@ -57,6 +57,8 @@ class _Watch:
         self._own = threading.local()
         self._active: dict[int, str] = {}
         self._busy_since = self._idle_since = 0.0
+        self._since = 0.0
+        """Start of what is spoken of."""
         self._total = 0.0
         self._planned = self._done = self._counted = 0
         self._conclude = True
@@ -110,6 +112,8 @@ class _Watch:
 
     def plan(self, count: int, *, conclude: bool) -> None:
         with self._lock:
+            if 0 < self._planned <= self._done:  # of another job, that is over
+                self._planned, self._done, self._since = 0, 0, time.monotonic()
             self._planned += count
             self._conclude = conclude
 
@@ -128,14 +132,15 @@ class _Watch:
 
     def _tell(self) -> None:
         """The thread: speaks until nothing is compiled any more."""
-        began, said, text = time.monotonic(), 0.0, ""
+        said, text = 0.0, ""
         with self._lock:
-            before = self._counted
+            before, self._since = self._counted, time.monotonic()
         while not self._leaving.wait(_TICK):
             now, display = time.monotonic(), self.display
             with self._lock:
                 names = sorted(set(self._active.values()) - {""})
                 busy, done, planned = bool(self._active), self._done, self._planned
+                began = self._since
                 over = not busy and now - self._idle_since > _GAP
                 if over:
                     self._thread = None  # the next program gets a thread of its own
