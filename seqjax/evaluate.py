@@ -23,8 +23,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from seqjax import cli
+from seqjax.commands.flags import add_model_flags, load_options
 from seqjax.config import ConfigError
-from seqjax.generate import add_model_flags, load_options
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

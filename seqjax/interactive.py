@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from seqjax import cli
-from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generate import (
+from seqjax.commands.flags import (
     add_demand_flags,
     add_line_flags,
     add_model_flags,
@@ -25,8 +24,9 @@ from seqjax.generate import (
     check_line_flags,
     demands_of,
     load_options,
-    plain_result,
 )
+from seqjax.commands.outputs import plain_result
+from seqjax.config import ConfigError, GenerationConfig
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -18,6 +18,7 @@ from tiny_run import resolve, write_data
 import seqjax
 from seqjax import config as configuration
 from seqjax import convert, generate, interactive, models, tasks
+from seqjax.commands import jobs
 from seqjax.config import ConfigError
 from seqjax.tasks import demands
 from seqjax.training import checkpoints, optimizers, state
@@ -136,8 +137,8 @@ def test_another_demand_is_another_job(run, expected):
     for order in ("ordered", "unordered", "unordered"):
         args = generate.parse([*command(run), "--constraints", order])
         loaded = seqjax.load(run / "run")
-        job = generate._text_job(args, (run / "in").read_text().splitlines())
-        kept.append(generate._fingerprint(args, loaded, job, {}))
+        job = jobs.text_job(args, (run / "in").read_text().splitlines())
+        kept.append(jobs.fingerprint(args, loaded, job, {}))
     assert kept[0] != kept[1] == kept[2]
     (run / "out.part").write_text(kept[0] + '\n{"id": 0, "hypotheses": []}\n')
     generate.main(arguments)

@@ -35,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "hub": {"config", *NOUNS},
     "__init__": {"hub"},
     "cli": {"config"},
-    **{verb: {"config", "cli", "hub", *NOUNS, *VERBS} for verb in VERBS},
+    "commands": {"config", "cli", "hub", *NOUNS},
+    **{verb: {"config", "cli", "commands", "hub", *NOUNS, *VERBS} for verb in VERBS},
 }
 NEVER = {"torch", "transformers", "fairseq"}
 # Import names that differ from the name on the package index.
