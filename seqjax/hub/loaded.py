@@ -13,10 +13,12 @@ from seqjax.config import Config, GenerationConfig
 from seqjax.generation import hypothesis
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder, Prepared
+from seqjax.hub.inputs import Rules, Selection
 from seqjax.tasks import demands
+from seqjax.tasks.inputs import Encoded
 
 Ids = Sequence[int] | np.ndarray
-Input = str | Ids
+Input = str | Ids | Encoded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +49,28 @@ class Loaded:
         """Hypotheses of each input as they are found, with its place in `inputs`."""
         raise NotImplementedError
 
+    def encoded(self, x: Input) -> Encoded:
+        """An input with its ids, which all methods take, so that it is tokenised once."""
+        raise NotImplementedError
+
+    def select(
+        self, inputs: Sequence[Encoded], *, decoder: Decoder, rules: Rules,
+        prefixes: Sequence[np.ndarray] | None = None,
+        constraints: Sequence[Sequence[np.ndarray]] | None = None,
+    ) -> Selection:
+        """Which inputs `stream` searches, leaves blank, cuts and leaves out, before anything is
+        computed.
+
+        Args:
+          decoder: of `decoder(**options)`, whose limits count.
+          prefixes: ids that each output begins with.
+          constraints: phrases of each, as ids.
+
+        Raises:
+          seqjax.generation.errors.InputError: naming an input by its place.
+        """
+        raise NotImplementedError
+
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         raise NotImplementedError
 
@@ -75,7 +99,7 @@ class Loaded:
         """The text of the first hypothesis: a string for a string, a list for a list."""
         single = isinstance(texts, str)
         found = self._all([texts] if single else texts, options)
-        best = [hypotheses[0].text for hypotheses in found]
+        best = [hypotheses[0].text if hypotheses else "" for hypotheses in found]
         return best[0] if single else best
 
     def _all(self, inputs: Sequence[Input], options: dict[str, Any]) -> list[list[Hypothesis]]:
@@ -93,6 +117,21 @@ class Loaded:
         if "_weights" not in self.__dict__:
             self._weights = decoder.prepare(tuple(self._searched()))
         return self._weights
+
+
+def blank_hypothesis(
+    eos: int, *, alignment: str | None = None, words: bool = False
+) -> Hypothesis:
+    """What stands for the output of a blank input: a lone eos, which cost nothing.
+
+    Args:
+      alignment: the kind that was asked for.
+      words: whether unknown words were to be replaced.
+    """
+    return Hypothesis(
+        tokens=np.array([eos], np.int32), score=0.0, positional_scores=np.zeros(1, np.float32),
+        text="", words=[] if words else None, alignment=[] if alignment == "hard" else None,
+        attention=np.ones((1, 1), np.float32) if alignment == "soft" else None)
 
 
 def with_text(task: Any, h: hypothesis.Hypothesis) -> Hypothesis:
