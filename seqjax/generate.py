@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from seqjax import cli
 from seqjax.commands.flags import (
     add_demand_flags,
+    add_input_flags,
     add_line_flags,
     add_model_flags,
     add_search_flags,
@@ -28,11 +30,11 @@ from seqjax.commands.flags import (
     check_line_flags,
     demands_of,
     load_options,
-    read_input,
 )
-from seqjax.commands.jobs import Job, data_job, fingerprint, text_job
+from seqjax.commands.jobs import Job, data_job, fingerprint, pairs_to_score, prepared, text_job
 from seqjax.commands.outputs import check_output, plain_result, render, write
-from seqjax.config import ConfigError, GenerationConfig
+from seqjax.config import GenerationConfig
+from seqjax.data import sources
 from seqjax.generation.journal import Journal
 
 FORMATS = ("text", "jsonl", "fairseq")
@@ -52,6 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--format", choices=FORMATS,
                         help="text: the best translation, detokenised. jsonl: n-best with "
                              "scores. fairseq: S-, T-, H-, D- and P- lines (default: text)")
+    add_input_flags(parser)
     add_line_flags(parser)
     group = parser.add_argument_group("with --data and --format fairseq")
     group.add_argument("--scoring", choices=SCORERS,
@@ -100,9 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     if args.output != "-":
         check_output(args.output)
-    texts = None if args.input is None else read_input(args.input)
-    if texts == []:
-        raise ConfigError(f"{args.input}: empty, nothing to decode")
+    texts = None if args.input is None else sources.read_text(args.input)
 
     from seqjax import hub  # JAX is imported once the cheap checks have passed
 
@@ -113,9 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     job = text_job(args, texts) if texts is not None else data_job(args, model)
     if job.padding is not None:
         aligning["alignment"] = "soft"  # to be read as fairseq reads it
-    demands = demands_of(args, model, job.constraints)
-    decoder = model.decoder(**options)
-    decoder.check_sources([len(model.source_ids(x)) for x in job.inputs])
+    job = prepared(job, model, model.decoder(**options), score=args.score_reference)
+    demands = demands_of(args, model, job.phrases)
     options |= aligning
     journal = None
     # fairseq's batches, padding and all, are decoded whole or not at all.
@@ -132,6 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write(args.output, render(args, model, job, results))
     if journal is not None:
         os.remove(journal.path)
+    for line in job.summary():
+        print(line, file=sys.stderr)
 
 
 def _decode(
@@ -143,27 +145,32 @@ def _decode(
     progress = cli.Progress(len(job.inputs), unit="sentences", done=len(found))
     if job.batches is not None:
         options = {**options, "plan": job.batches}
-    if job.constraints is not None:
-        options = {**options, "constraints": [job.constraints[i] for i in todo]}
+    if job.phrases is not None:
+        options = {**options, "constraints": [job.phrases[i] for i in todo]}
     stream = model.stream(
-        [job.inputs[i] for i in todo], numbers=todo,
-        prefixes=None if job.prefixes is None else [job.prefixes[i] for i in todo], **options
+        [job.sources[i] for i in todo], numbers=todo,
+        prefixes=None if job.prefixes is None else [job.prefixes[i] for i in todo],
+        too_long=job.rules.too_long, decode_blank=job.rules.decode_blank, **options
     )
-    for place, hypotheses in stream:
-        index = todo[place]
-        found[index] = [plain_result(h) for h in hypotheses]
-        if journal:
-            journal.add(index, found[index])
-        progress.add(1)
+    with job.naming(todo):
+        for place, hypotheses in stream:
+            index = todo[place]
+            found[index] = [plain_result(h) for h in hypotheses]
+            if journal:
+                journal.add(index, found[index])
+            progress.add(1)
     progress.close()
     return [found[i] for i in range(len(job.inputs))]
 
 
 def _score(model: Any, job: Job, alignment: str | None) -> list[list[dict[str, Any]]]:
     """The references as if they had been found, with their scores."""
-    assert job.references is not None
-    found = model.score(job.inputs, job.references, alignment=alignment)
-    return [[plain_result(h)] for h in found]
+    chosen = pairs_to_score(job, model, job.sources)
+    found = model.score(chosen.sources, chosen.prefixes, alignment=alignment)
+    results: list[list[dict[str, Any]]] = [[] for _ in job.inputs]
+    for place, h in zip(chosen.places, found, strict=True):
+        results[place] = [plain_result(h)]
+    return results
 
 
 if __name__ == "__main__":

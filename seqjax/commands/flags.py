@@ -6,11 +6,11 @@ It knows no verb, and imports JAX only once flags have been checked.
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from seqjax import cli
 from seqjax.config import ConfigError, GenerationConfig
+from seqjax.data import sources
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,22 @@ def add_line_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace-unk", nargs="?", const=True, default=False, metavar="FILE",
                         help="put the source word that it is aligned with in place of an unknown "
                              "word, or what FILE (preprocess --alignfile) has for that word")
+
+
+def add_input_flags(parser: argparse.ArgumentParser) -> None:
+    """What becomes of lines that are too long or blank."""
+    parser.add_argument("--too-long", choices=("error", "truncate", "skip"), default="error",
+                        help="a line with more tokens than the model takes: an error (default); "
+                             "truncate: its first tokens are taken; skip: its output is an empty "
+                             "line. They are counted at the end")
+    parser.add_argument("--decode-blank", action="store_true",
+                        help="decode blank lines too, as --format fairseq does, and let a "
+                             "language model go on from nothing; else they come out blank")
+
+
+def decodes_blank(args: argparse.Namespace) -> bool:
+    """Whether blank inputs are searched with: fairseq's lines are printed as fairseq would."""
+    return args.decode_blank or args.format == "fairseq"
 
 
 def check_line_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -105,29 +121,17 @@ def check_demand_flags(args: argparse.Namespace, parser: argparse.ArgumentParser
 
 
 def demands_of(
-    args: argparse.Namespace, model: Any, constraints: list[list[str]] | None
+    args: argparse.Namespace, model: Any, constraints: list[list[Any]] | None
 ) -> dict[str, Any]:
     """What `stream` and `generate` take of these flags."""
     found: dict[str, Any] = {}
     if constraints is not None:
         found |= {"constraints": constraints, "constraint_order": args.constraints}
     if args.allowed_outputs:
-        lines = read_input(args.allowed_outputs)
+        lines = sources.read_text(args.allowed_outputs)
         for number, line in enumerate(lines, 1):
-            if not line.strip():
+            if sources.is_blank(line):
                 raise ConfigError(f"{args.allowed_outputs}: line {number} is empty; each line is "
                                   "one permitted output")
-        if not lines:
-            raise ConfigError(f"{args.allowed_outputs}: empty, so no output is permitted")
         found["allowed"] = model.trie(lines)
     return found
-
-
-def read_input(path: str) -> list[str]:
-    """The lines of a file or, as -, of stdin."""
-    from seqjax.data import sources
-
-    if path == "-":
-        return [line.rstrip("\n") for line in sys.stdin]
-    sources.count_lines(path)  # finds what is wrong with it
-    return list(sources.iterate_lines([path]))

@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from seqjax.commands.jobs import Job
 from seqjax.config import ConfigError
+from seqjax.data import sources
 
 
 def plain_result(h: Any) -> dict[str, Any]:
@@ -36,26 +38,32 @@ def render(
 
     if args.format == "text":
         for hypotheses in results:
-            yield hypotheses[0]["text"]
+            yield sources.one_line(hypotheses[0]["text"]) if hypotheses else ""
     elif args.format == "jsonl":
         for index, hypotheses in enumerate(results):
             source = job.inputs[index]
             text = source if isinstance(source, str) else model.task.decode_source(source)
-            asked = {} if job.constraints is None else {"constraints": job.constraints[index]}
+            asked: dict[str, Any] = {}
+            if job.constraints is not None:
+                asked["constraints"] = job.constraints[index]
+            for name, which in (("skipped", job.skipped), ("truncated", job.truncated)):
+                if index in which:
+                    asked[name] = which[index]
             yield json.dumps({"id": index, "source": text, **asked, "hypotheses": hypotheses},
                              ensure_ascii=False)
     else:
         for index in job.order:
             reference = None if job.references is None else job.references[index]
             yield from fairseq_output.sentence_lines(
-                model.task, index, job.inputs[index], reference, results[index],
+                model.task, index, job.sources[index].ids, reference, results[index],
                 post_process=args.post_process, alignment=args.print_alignment,
-                constraints=None if job.constraints is None else job.constraints[index],
+                constraints=None if job.phrases is None else job.phrases[index],
                 padding=None if job.padding is None else job.padding[index],
             )
         if job.references is not None:
             yield fairseq_output.final_line(
-                model.task, [(job.references[i], results[i][0]) for i in job.order],
+                model.task,
+                [(job.references[i], results[i][0]) for i in job.order if results[i]],
                 subset=args.subset, beam=getattr(args, "beam", model.config.generation.beam),
                 scoring=args.scoring or "bleu", post_process=args.post_process,
             )
@@ -72,9 +80,16 @@ def check_output(path: str) -> None:
         raise ConfigError(f"--output {path}: cannot write to the folder {folder}")
 
 
+def utf8_stdout() -> None:
+    """Text goes out as it came in, whatever the locale."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+
+
 def write(path: str, lines: Iterator[str]) -> None:
     """All lines, to a file at once or to stdout."""
     if path == "-":
+        utf8_stdout()
         for line in lines:
             print(line)
         return

@@ -103,7 +103,7 @@ def select_sources(
             problems += more
         needed = sum(map(len, phrases))
         if needed > room:
-            about = (f"has constraints of {needed} tokens, but its output may have at most "
+            about = (f"has constraints that have {needed} tokens, but its output may have at most "
                      f"{room}: raise max_len_b or give fewer constraints")
             if rules.too_long != "skip":
                 raise InputError(place, about)
@@ -138,6 +138,32 @@ def select_prompts(
             chosen.prefixes.append(prompt)
             # As long as fairseq's source of a prompt, for limits that depend on it.
             chosen.sources.append(np.concatenate([[first_token], prompt]).astype(np.int32))
+    return chosen
+
+
+def select_pairs(
+    sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], *, limits: tuple[int, int],
+    eos: int, rules: Rules,
+) -> Selection:
+    """Sorts pairs that are to be scored; `prefixes` are their targets.
+
+    Args:
+      limits: tokens of a source and of a target at most.
+    """
+    chosen = Selection(total=len(sources), places=[], sources=[], prefixes=[], blank=[],
+                       skipped={}, truncated={})
+    for place, pair in enumerate(zip(sources, targets, strict=True)):
+        fitting, problems = [], []
+        for ids, limit, name in zip(pair, limits, ("source", "target"), strict=True):
+            if len(ids) > limit:
+                problems.append(f"has a {name} of {len(ids)} tokens, but the model takes at most "
+                                f"{limit}")
+                ids = np.append(ids[:limit - 1], eos).astype(np.int32)
+            fitting.append(ids)
+        if _kept(chosen, place, problems, rules):
+            chosen.sources.append(fitting[0])
+            assert chosen.prefixes is not None
+            chosen.prefixes.append(fitting[1])
     return chosen
 
 

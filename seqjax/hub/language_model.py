@@ -29,7 +29,7 @@ from seqjax.hub.loaded import (
     Ids,
     Input,
     Loaded,
-    blank_hypothesis,
+    blank_hypotheses,
     padded,
     with_text,
 )
@@ -102,7 +102,7 @@ class LanguageModel(Loaded):
         chosen = self.select([self.encoded(p) for p in prompts], decoder=decoder,
                              rules=Rules(too_long=too_long, decode_blank=decode_blank))
         for i in chosen.blank:
-            yield i, [blank_hypothesis(self.task.vocab.eos)]
+            yield i, blank_hypotheses(self.task.vocab.eos, nbest=decoder.config.nbest)
         for i in chosen.skipped:
             yield i, []
         for part in by_place(chosen, lambda: decoder.stream(

@@ -119,19 +119,20 @@ class Loaded:
         return self._weights
 
 
-def blank_hypothesis(
-    eos: int, *, alignment: str | None = None, words: bool = False
-) -> Hypothesis:
-    """What stands for the output of a blank input: a lone eos, which cost nothing.
+def blank_hypotheses(
+    eos: int, *, nbest: int, alignment: str | None = None, words: bool = False
+) -> list[Hypothesis]:
+    """What stands for the output of a blank input: a lone eos, which cost nothing, as many
+    times as hypotheses were asked for.
 
     Args:
       alignment: the kind that was asked for.
       words: whether unknown words were to be replaced.
     """
-    return Hypothesis(
+    return [Hypothesis(
         tokens=np.array([eos], np.int32), score=0.0, positional_scores=np.zeros(1, np.float32),
         text="", words=[] if words else None, alignment=[] if alignment == "hard" else None,
-        attention=np.ones((1, 1), np.float32) if alignment == "soft" else None)
+        attention=np.ones((1, 1), np.float32) if alignment == "soft" else None)] * nbest
 
 
 def with_text(task: Any, h: hypothesis.Hypothesis) -> Hypothesis:

@@ -32,7 +32,7 @@ from seqjax.hub.loaded import (
     Ids,
     Input,
     Loaded,
-    blank_hypothesis,
+    blank_hypotheses,
     padded,
     with_text,
 )
@@ -76,8 +76,8 @@ class Translator(Loaded):
             `decode_blank` as `stream` takes them.
 
         Returns:
-          A list for each input: for a blank one a single hypothesis without text, for one
-          that was left out none.
+          A list for each input: for a blank one hypotheses without text, for one that was
+          left out none.
 
         Raises:
           ConfigError: an unknown option, or options that contradict each other.
@@ -140,7 +140,8 @@ class Translator(Loaded):
         blank = set() if decode_blank else {
             i for i, x in enumerate(sources) if x.blank(eos=eos) and i not in chosen.skipped}
         for i in sorted(blank):
-            yield i, [blank_hypothesis(eos, alignment=alignment, words=dictionary is not None)]
+            yield i, blank_hypotheses(eos, nbest=decoder.config.nbest, alignment=alignment,
+                                      words=dictionary is not None)
         for i in chosen.skipped:
             yield i, []
         parts = by_place(chosen, lambda: decoder.stream(

@@ -25,11 +25,14 @@ def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ConfigError: a line with less than two words.
-      SourceError: no lines, or text that is not UTF-8.
+      ConfigError: a line with less than two words, no lines, or text that is not UTF-8.
     """
     words: dict[str, str] = {}
-    for number, line in enumerate(sources.read_text(os.fspath(path)), 1):
+    try:
+        lines = sources.read_text(os.fspath(path))
+    except sources.SourceError as error:
+        raise ConfigError(str(error)) from None
+    for number, line in enumerate(lines, 1):
         columns = line.split()
         if len(columns) < 2:
             raise ConfigError(f"{os.fspath(path)}: line {number}: expected a source word and a "
