@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seqjax import cli
+from seqjax.commands import fairseq
 from seqjax.commands.flags import (
     add_demand_flags,
     add_input_flags,
@@ -27,6 +28,7 @@ from seqjax.commands.flags import (
     alignment_options,
     check_can_align,
     check_demand_flags,
+    check_input_flags,
     check_line_flags,
     demands_of,
     load_options,
@@ -50,7 +52,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", help="data folder to decode a split of, instead of --input; "
                                        "with --input, the dictionaries of fairseq's .pt files")
     parser.add_argument("--subset", "--gen-subset", default="test", help="split of --data")
-    parser.add_argument("--output", default="-", help="file to write; - is stdout")
+    parser.add_argument("--output", help="file to write; - is stdout (default)")
+    parser.add_argument("--results-path", metavar="FOLDER",
+                        help="fairseq's name of --output FOLDER/generate-SUBSET.txt")
     parser.add_argument("--format", choices=FORMATS,
                         help="text: the best translation, detokenised. jsonl: n-best with "
                              "scores. fairseq: S-, T-, H-, D- and P- lines (default: text)")
@@ -67,11 +71,23 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                        help="of fairseq's batches, in whose order is printed (default 8)")
     add_search_flags(parser)
     add_demand_flags(parser)
-    args = parser.parse_args(arguments)
+    args = fairseq.parse(parser, arguments, command="G")
     args.format = args.format or "text"
+    _results_path(args, parser)
     _check_flags(args, parser)
+    check_input_flags(args, parser)
     check_line_flags(args, parser)
     return args
+
+
+def _results_path(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if args.results_path is None:
+        args.output = args.output or "-"
+        return
+    if args.output is not None:
+        parser.error("--results-path and --output are two places for one output: keep one")
+    os.makedirs(args.results_path, exist_ok=True)
+    args.output = os.path.join(args.results_path, f"generate-{args.subset}.txt")
 
 
 def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -103,6 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     if args.output != "-":
         check_output(args.output)
+        if os.path.exists(args.output) and not args.quiet:
+            print(f"{args.output}: exists, and is replaced when this job is done",
+                  file=sys.stderr)
     texts = None if args.input is None else sources.read_text(args.input)
 
     from seqjax import hub  # JAX is imported once the cheap checks have passed
@@ -111,6 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = hub.load(args.checkpoint, lm=args.lm_path, **load_options(args))
     check_can_align(model, aligning)
     options = cli.given_fields(args, GenerationConfig)
+    fairseq.say_loaded(args, model, options)
     job = text_job(args, texts) if texts is not None else data_job(args, model)
     if job.padding is not None:
         aligning["alignment"] = "soft"  # to be read as fairseq reads it
@@ -125,11 +145,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             total=len(job.inputs))
     try:
         results = (_score(model, job, aligning.get("alignment")) if args.score_reference
-                   else _decode(model, job, {**options, **demands}, journal))
+                   else _decode(model, job, {**options, **demands}, journal,
+                                   quiet=args.quiet))
     finally:
         if journal is not None:
             journal.close()
-    write(args.output, render(args, model, job, results))
+    lines = render(args, model, job, results)
+    if args.quiet and args.format == "fairseq":
+        lines = iter(list(lines)[-1:] if job.references is not None else ())
+    write(args.output, lines)
     if journal is not None:
         os.remove(journal.path)
     for line in job.summary():
@@ -137,12 +161,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _decode(
-    model: Any, job: Job, options: dict[str, Any], journal: Journal | None
+    model: Any, job: Job, options: dict[str, Any], journal: Journal | None, *, quiet: bool
 ) -> list[list[dict[str, Any]]]:
     """Plain results of every input, those of an earlier run included."""
     found = dict(journal.found) if journal else {}
     todo = [i for i in range(len(job.inputs)) if i not in found]
-    progress = cli.Progress(len(job.inputs), unit="sentences", done=len(found))
+    progress = None
+    if not quiet:
+        progress = cli.Progress(len(job.inputs), unit="sentences", done=len(found))
     if job.batches is not None:
         options = {**options, "plan": job.batches}
     if job.phrases is not None:
@@ -158,8 +184,10 @@ def _decode(
             found[index] = [plain_result(h) for h in hypotheses]
             if journal:
                 journal.add(index, found[index])
-            progress.add(1)
-    progress.close()
+            if progress:
+                progress.add(1)
+    if progress:
+        progress.close()
     return [found[i] for i in range(len(job.inputs))]
 
 

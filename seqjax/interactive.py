@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from seqjax import cli
-from seqjax.commands import outputs
+from seqjax.commands import fairseq, outputs
 from seqjax.commands.flags import (
     add_demand_flags,
     add_input_flags,
@@ -24,6 +24,7 @@ from seqjax.commands.flags import (
     alignment_options,
     check_can_align,
     check_demand_flags,
+    check_input_flags,
     check_line_flags,
     decodes_blank,
     demands_of,
@@ -51,7 +52,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_line_flags(parser)
     add_search_flags(parser)
     add_demand_flags(parser)
-    args = parser.parse_args(arguments)
+    args = fairseq.parse(parser, arguments, command="I")
+    check_input_flags(args, parser)
     check_line_flags(args, parser)
     check_demand_flags(args, parser)
     return args
@@ -79,12 +81,13 @@ def _translate_all(args: argparse.Namespace, file: Any, size: int) -> None:
     check_can_align(model, aligning)
     options = cli.given_fields(args, GenerationConfig)
     model.decoder(**options)  # contradictions show before the first line
+    fairseq.say_loaded(args, model, options)
     asked = demands_of(args, model, None)
     options |= {**aligning, **asked, "too_long": args.too_long,
                 "decode_blank": decodes_blank(args)}
     session = Session(args=args, model=model, options=options)
     outputs.utf8_stdout()
-    if file.isatty():
+    if file.isatty() and not args.quiet:
         print("Type a sentence and press return; end with ctrl-d.", file=sys.stderr)
     name = "stdin" if args.input == sources.STDIN else args.input
     for lines in _buffers(sources.stream_lines(file, name=name), size):

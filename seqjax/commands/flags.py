@@ -9,6 +9,7 @@ import argparse
 from typing import Any
 
 from seqjax import cli
+from seqjax.commands import fairseq
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.data import sources
 
@@ -27,12 +28,14 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-overrides", type=cli.python_dict, metavar="DICT",
                         help="keys of the model that are to be others than it was trained with: "
                              "\"{'decoder_layers_to_keep': '0,2,4'}\"")
+    fairseq.add_model_flags(parser)
 
 
 def load_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `hub.load` is told of the flags of `add_model_flags`; and `data`."""
     return {"data": args.data, "which": args.which, "dtype": args.dtype, "bpe": args.bpe,
-            "tokenizer": args.tokenizer, "model_overrides": args.model_overrides}
+            "tokenizer": args.tokenizer, "model_overrides": args.model_overrides,
+            "tokenizer_options": fairseq.tokenizer_options(args), "quiet": True}
 
 
 def add_line_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,13 +53,31 @@ def add_line_flags(parser: argparse.ArgumentParser) -> None:
 
 def add_input_flags(parser: argparse.ArgumentParser) -> None:
     """What becomes of lines that are too long or blank."""
-    parser.add_argument("--too-long", choices=("error", "truncate", "skip"), default="error",
+    parser.add_argument("--too-long", choices=("error", "truncate", "skip"),
                         help="a line with more tokens than the model takes: an error (default); "
                              "truncate: its first tokens are taken; skip: its output is an empty "
                              "line. They are counted at the end")
     parser.add_argument("--decode-blank", action="store_true",
                         help="decode blank lines too, as --format fairseq does, and let a "
                              "language model go on from nothing; else they come out blank")
+
+
+    parser.add_argument("--skip-invalid-size-inputs-valid-test", action="store_true",
+                        help="the same as --too-long skip")
+    parser.add_argument("--truncate-source", action="store_true",
+                        help="the same as --too-long truncate")
+
+
+def check_input_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Makes one of the flags that say what becomes of long lines."""
+    asked = {"--too-long " + args.too_long: args.too_long} if args.too_long else {}
+    if args.skip_invalid_size_inputs_valid_test:
+        asked["--skip-invalid-size-inputs-valid-test"] = "skip"
+    if args.truncate_source:
+        asked["--truncate-source"] = "truncate"
+    if len(set(asked.values())) > 1:
+        parser.error(f"{' and '.join(asked)} contradict each other: keep one")
+    args.too_long = next(iter(asked.values()), "error")
 
 
 def decodes_blank(args: argparse.Namespace) -> bool:
@@ -96,6 +117,8 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     """Every field of `GenerationConfig`."""
     group = parser.add_argument_group("search", "fairseq's names and defaults")
     cli.add_fields(group, GenerationConfig)
+    group.add_argument("--max-sentences", dest="batch_size", type=int, metavar="X",
+                       default=argparse.SUPPRESS, help="the same as --batch-size")
 
 
 def add_demand_flags(parser: argparse.ArgumentParser) -> None:

@@ -35,8 +35,8 @@ from seqjax.models.protocol import EncoderDecoder, LanguageModel, Params
 class Prepared:
     """Parameters and what decoding makes of them, one entry per model."""
 
-    params: tuple[Params, ...]
-    weights: tuple[Any, ...]
+    params: tuple[Params, ...] = dataclasses.field(repr=False)
+    weights: tuple[Any, ...] = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -87,14 +87,11 @@ def _read(path: str) -> _Content | None:
     except FileNotFoundError:
         return None
     first, *lines = content.split(b"\n")
-    found, damaged = {}, 0
-    if lines and not lines[-1]:
-        lines.pop()  # what follows the last newline
-        torn = 0
-    else:
-        torn = 1 if lines else 0
-    for number, line in enumerate(lines, 1):
-        entry = None if torn and number == len(lines) else _entry(line)
+    found: dict[int, list[dict[str, Any]]] = {}
+    damaged = int(not lines)  # not even the header is whole
+    last = lines.pop() if lines else b""  # what follows the last newline
+    for line in [*lines, *([last] if last else [])]:
+        entry = None if line is last else _entry(line)
         if entry is None:
             damaged += 1
         else:

@@ -37,7 +37,7 @@ from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.language_modeling import LanguageModelingTask
 
 
-@dataclasses.dataclass(kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class LanguageModel(Loaded):
     """A language model, or an ensemble of several, with its vocabulary.
 

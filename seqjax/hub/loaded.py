@@ -13,6 +13,8 @@ from seqjax.config import Config, GenerationConfig
 from seqjax.generation import hypothesis
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder, Prepared
+from seqjax.hub import about
+from seqjax.hub.about import Origin
 from seqjax.hub.inputs import Rules, Selection
 from seqjax.tasks import demands
 from seqjax.tasks.inputs import Encoded
@@ -31,9 +33,10 @@ class Hypothesis(hypothesis.Hypothesis):
     """With `replace_unk`: words, or pieces, of the tokens without eos, after replacement."""
 
 
-@dataclasses.dataclass(kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class Loaded:
-    """One model, or an ensemble of several, with its vocabularies."""
+    """One model, or an ensemble of several, with its vocabularies. Its `repr` is a line that
+    says which (`describe`)."""
 
     task: Any
     config: Config
@@ -41,6 +44,8 @@ class Loaded:
     params: tuple[Any, ...]
     identity: str = ""
     """Which checkpoints these are."""
+    origins: tuple[Origin, ...] = ()
+    """Where each came from."""
     _decoders: dict[GenerationConfig, Decoder] = dataclasses.field(default_factory=dict, repr=False)
 
     def stream(
@@ -74,10 +79,30 @@ class Loaded:
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    def describe(self, **options: Any) -> str:
+        """One line: which checkpoint and why, what kind of model, beam and length limits and
+        where they come from, device and type of matrix products.
+
+        Args:
+          **options: fields of `GenerationConfig` that calls will be given.
+        """
+        return about.describe(self, options)
+
+    def settings(self, **options: Any) -> GenerationConfig:
+        """The search: these options over those of the checkpoint.
+
+        Raises:
+          ConfigError: an unknown option, or a value of another type.
+        """
+        plain = configuration.to_plain(self.config.generation)
+        return configuration.build(GenerationConfig, {**plain, **options}, "generation")
+
     def decoder(self, **options: Any) -> Decoder:
         """The compiled search for these options; kept for the next call."""
-        plain = configuration.to_plain(self.config.generation)
-        settings = configuration.build(GenerationConfig, {**plain, **options}, "generation")
+        settings = self.settings(**options)
         if settings not in self._decoders:
             self._decoders[settings] = self._new_decoder(settings)
         return self._decoders[settings]

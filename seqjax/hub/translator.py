@@ -42,7 +42,7 @@ from seqjax.tasks import replace_unk as unknown_words
 from seqjax.tasks.inputs import Encoded
 
 
-@dataclasses.dataclass(kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class Translator(Loaded):
     """A translation model, or an ensemble of several, with its vocabularies."""
 
