@@ -9,7 +9,7 @@ import types
 
 import numpy as np
 import pytest
-from tiny_checkpoint import write_checkpoint
+from tiny_checkpoint import write_checkpoint, write_language_model
 from tiny_run import write_data
 
 import seqjax
@@ -137,10 +137,7 @@ def test_an_empty_sentence_of_a_data_folder(run, model):
 
 def test_language_models(run):
     """A blank line is nothing to go on from; a prompt that is empty on purpose is."""
-    write_checkpoint(run / "lm", one_sided(run), task={
-        "name": "language_modeling", "lang": None}, model={
-        "name": "transformer_lm", "decoder_embed_dim": 8, "decoder_ffn_embed_dim": 16,
-        "decoder_layers": 1, "decoder_attention_heads": 2, "max_target_positions": 16})
+    write_language_model(run / "lm", run / "data" / "dict.aa.txt", positions=16)
     lm = seqjax.load(run / "lm", quiet=True)
     free = lm.sample("", max_len_b=8)
     assert free and lm.generate([[]], beam=1, max_len_b=8)[0][0].text == free
@@ -161,17 +158,6 @@ def test_language_models(run):
     cut = lm.generate([[5] * 30], too_long="truncate", beam=1)[0][0]
     assert cut.tokens[:14].tolist() == [5] * 14
     assert lm.sample(["aa1 " * 30, "aa1"], too_long="skip")[0] == ""
-
-
-def one_sided(run):
-    folder = run / "mono"
-    folder.mkdir(exist_ok=True)
-    write_data(run / "pairs")
-    (folder / "dict.txt").write_text((run / "pairs" / "dict.aa.txt").read_text())
-    for split in ("train", "valid"):
-        with IndexedWriter(folder / split, dtype=np.dtype(np.uint16)) as out:
-            out.append(np.array([4, 5, 2]))
-    return folder
 
 
 # ---- lines over the limit ----

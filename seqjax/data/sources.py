@@ -249,7 +249,8 @@ def stream_lines(file: Any, *, name: str) -> Iterator[str]:
       SourceError: a line that is not UTF-8, after the lines before it.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
-    read = getattr(file, "read1", file.read)  # what is there, without waiting for a block
+    # What is there, without waiting for a whole block.
+    read = file.read1 if hasattr(file, "read1") else file.read
     pending, number, after_return = "", 0, False
     while True:
         block, broken = read(_BLOCK), None
