@@ -248,4 +248,4 @@ def test_loaded_files_show_no_weights(run):
 
     found = fairseq_files.portable(run / "model.pt", data=run / "data")
     for value in (found, found.checkpoint):
-        assert "array(" not in repr(value) and len(repr(value)) < 20_000
+        assert "array(" not in repr(value)

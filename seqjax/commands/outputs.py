@@ -6,6 +6,7 @@ It knows results as plain data and jobs; it knows nothing of searches.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -82,7 +83,7 @@ def check_output(path: str) -> None:
 
 def utf8_stdout() -> None:
     """Text goes out as it came in, whatever the locale."""
-    if hasattr(sys.stdout, "reconfigure"):
+    if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
 
 

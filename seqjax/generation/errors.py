@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import typing
+
 
 class InputError(ValueError):
     """An input that cannot be decoded. Its caller knows what the input is called: a line of a
@@ -12,7 +14,7 @@ class InputError(ValueError):
       problem: what follows its name in a sentence: `has 1201 tokens, but ...`.
     """
 
-    def __init__(self, index: int, problem: str, *, separator: str = " ") -> None:
+    def __init__(self, index: typing.SupportsInt, problem: str, *, separator: str = " ") -> None:
         self.index, self.problem, self.separator = int(index), problem, separator
         super().__init__(self.named(f"source {self.index}"))
 

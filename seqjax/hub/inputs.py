@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, SupportsInt
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class TooLongError(InputError):
 
     can_be_cut = True
 
-    def __init__(self, index: int, problem: str, *, separator: str = " ") -> None:
+    def __init__(self, index: SupportsInt, problem: str, *, separator: str = " ") -> None:
         super().__init__(index, problem, separator=separator)
         self.args = (f"{self.args[0]} (too_long='truncate' cuts it, too_long='skip' leaves it "
                      "out)",)

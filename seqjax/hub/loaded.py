@@ -107,7 +107,7 @@ class Loaded:
             self._decoders[settings] = self._new_decoder(settings)
         return self._decoders[settings]
 
-    def trie(self, outputs: Sequence[Input]) -> TokenTrie:
+    def trie(self, outputs: Sequence[str | Ids]) -> TokenTrie:
         """Permitted outputs, for `allowed`: texts, or lists of ids that end in eos; of a
         language model with their prompts."""
         return demands.trie_of(self.task, outputs)

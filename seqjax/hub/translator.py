@@ -89,7 +89,7 @@ class Translator(Loaded):
     def stream(
         self, inputs: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
         numbers: Sequence[int] | None = None, plan: Sequence[Sequence[int]] | None = None,
-        constraints: Sequence[Sequence[Input]] | None = None, constraint_order: str = "ordered",
+        constraints: Sequence[Sequence[str | Ids]] | None = None, constraint_order: str = "ordered",
         allowed: TokenTrie | Sequence[TokenTrie] | None = None,
         prefix_allowed_tokens_fn: AllowedTokens | None = None,
         alignment: str | None = None, replace_unk: bool | Mapping[str, str] = False,

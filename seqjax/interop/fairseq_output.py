@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.data import sources
 from seqjax.data.vocabulary import post_process as join_pieces
 from seqjax.tasks import metrics
 
@@ -109,7 +110,7 @@ def sentence_lines(
         score = float(np.float32(result["score"]) / _BASE_2)
         positional = np.asarray(result["positional_scores"], np.float32) / _BASE_2
         yield f"H-{index}\t{score}\t{text}"
-        yield f"D-{index}\t{score}\t{detokenised}"
+        yield f"D-{index}\t{score}\t{sources.one_line(detokenised)}"
         yield f"P-{index}\t" + " ".join(f"{x:.4f}" for x in positional)
         if alignment is not None:
             yield f"A-{index}\t{alignment_text(result, alignment, padding=padding)}"
