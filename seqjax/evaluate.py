@@ -22,10 +22,14 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from seqjax import cli
+from seqjax.commands import fairseq
+from seqjax.commands.flags import add_model_flags, load_options
+from seqjax.commands.outputs import utf8_stdout
 from seqjax.config import ConfigError
 from seqjax.console import compiling
-from seqjax.generate import add_model_flags, load_options
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,7 +60,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="sentences or blocks of a batch")
     group.add_argument("--softmax-batch", type=int,
                         help="tokens whose distribution is computed at a time, to save memory")
-    args = parser.parse_args(arguments)
+    parser.add_argument("--too-long", choices=("error", "skip"),
+                        help="a sentence or block with more tokens than the model takes: an "
+                             "error (default of translation), or left out and counted (default "
+                             "of language models, as fairseq-eval-lm does)")
+    parser.add_argument("--skip-invalid-size-inputs-valid-test", action="store_const",
+                        const="skip", dest="too_long", help="the same as --too-long skip")
+    args = fairseq.parse(parser, arguments, command="VE")
     if args.context_window < 0:
         parser.error(f"--context-window {args.context_window}: it cannot be negative")
     return args
@@ -67,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from seqjax.tasks.language_modeling import LanguageModelingTask  # imports JAX
 
     found = load(args)
+    fairseq.say_loaded(args, found, {})
+    utf8_stdout()
     if isinstance(found.task, LanguageModelingTask):
         lines = language_model_lines(args, found.task, found.models, found.params)
     else:
@@ -101,18 +113,46 @@ def translation_lines(args: argparse.Namespace, found: Any) -> Iterator[str]:
     task = dataclasses.replace(
         found.task, config=dataclasses.replace(found.task.config, data=data))
     task.check_folder(data)
+    skipped = _over_limits(args, task, found.models[0])
     began = _clock()
     values, tokens = held_out(
         task, found.models[0], found.params[0], args.subset, max_tokens=args.max_tokens,
-        batch_size=args.batch_size, sentence_avg=found.config.train.sentence_avg)
+        batch_size=args.batch_size, sentence_avg=found.config.train.sentence_avg,
+        skip_too_long=args.too_long == "skip")
     values = {k: values[k] for k in sorted(values, key=lambda k: (k not in _FIRST, k))}
-    _say_speed(tokens, _clock() - began)
+    if not args.quiet:
+        _say_speed(tokens, _clock() - began)
+    for line in skipped:
+        print(line, file=sys.stderr)
     if args.json:
         yield json.dumps({"subset": args.subset, "tokens": tokens, **values})
     else:
         from seqjax.training.metrics import shown
 
         yield " | ".join([args.subset, *(f"{k} {v}" for k, v in shown(values).items())])
+
+
+def _over_limits(args: argparse.Namespace, task: Any, model: Any) -> list[str]:
+    """What is said at the end of sentences that are left out.
+
+    Raises:
+      ConfigError: there are some, and `--too-long skip` was not given.
+    """
+    lengths, over = task.dataset(args.subset).lengths, {}
+    for name, side, limit in zip(("source", "target"), (lengths.source, lengths.target),
+                                 task.max_positions(model), strict=True):
+        if side is not None and limit is not None:
+            for i in np.flatnonzero(side > limit).tolist():
+                over.setdefault(i, f"has a {name} of {side[i]} tokens, but the model takes at "
+                                f"most {limit}")
+    if not over:
+        return []
+    first = min(over)
+    named = f"{task.config.data}, {args.subset}, sentence {first + 1} {over[first]}"
+    if args.too_long != "skip":
+        raise ConfigError(f"{named}: --too-long skip leaves such sentences out")
+    return [f"{len(over)} of {len(lengths)} sentences were too long and are left out (the first: "
+            f"{named})"]
 
 
 def language_model_lines(
@@ -127,7 +167,7 @@ def language_model_lines(
     words = WordScores(task.vocab, post_process=args.post_process)
     scorer = BlockScorer(
         models, max_tokens=args.max_tokens, batch_size=args.batch_size,
-        softmax_batch=args.softmax_batch,
+        softmax_batch=args.softmax_batch, too_long=args.too_long or "skip",
     )
     began, tokens = _clock(), 0
     for block in scorer.score(

@@ -7,27 +7,34 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from seqjax import cli
-from seqjax.config import ConfigError, GenerationConfig
-from seqjax.console import compiling
-from seqjax.generate import (
+from seqjax.commands import fairseq, outputs
+from seqjax.commands.flags import (
     add_demand_flags,
+    add_input_flags,
     add_line_flags,
     add_model_flags,
     add_search_flags,
     alignment_options,
     check_can_align,
     check_demand_flags,
+    check_input_flags,
     check_line_flags,
+    decodes_blank,
     demands_of,
     load_options,
-    plain_result,
 )
+from seqjax.commands.jobs import error_line, line_name
+from seqjax.config import ConfigError, GenerationConfig
+from seqjax.console import compiling
+from seqjax.data import sources
+from seqjax.generation.errors import InputError
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -42,10 +49,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--format", choices=("text", "fairseq"), default="text",
                         help="text: the translation alone. fairseq: S-, W-, C-, H-, D- and P- "
                              "lines")
+    add_input_flags(parser)
     add_line_flags(parser)
     add_search_flags(parser)
     add_demand_flags(parser)
-    args = parser.parse_args(arguments)
+    args = fairseq.parse(parser, arguments, command="I")
+    check_input_flags(args, parser)
     check_line_flags(args, parser)
     check_demand_flags(args, parser)
     return args
@@ -57,52 +66,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     batch_size = getattr(args, "batch_size", None)
     if batch_size is not None and batch_size > size:
         raise ConfigError(f"--batch-size {batch_size} is more than --buffer-size {size}")
-    if args.input == "-":
-        _translate_all(args, sys.stdin, size)
+    if args.input == sources.STDIN:
+        _translate_all(args, sources.stdin_bytes(), size)
         return
-    try:
-        file = open(args.input, encoding="utf-8")  # noqa: SIM115 (closed below)
-    except FileNotFoundError:
-        raise ConfigError(f"--input {args.input}: no such file") from None
-    with file:
+    sources.require_file(args.input)
+    with open(args.input, "rb") as file:
         _translate_all(args, file, size)
 
 
-def _translate_all(args: argparse.Namespace, file: TextIO, size: int) -> None:
+def _translate_all(args: argparse.Namespace, file: Any, size: int) -> None:
     from seqjax import hub
-    from seqjax.tasks import demands
 
     aligning = alignment_options(args)
     model = hub.load(args.checkpoint, lm=args.lm_path, **load_options(args))
     check_can_align(model, aligning)
     options = cli.given_fields(args, GenerationConfig)
     model.decoder(**options)  # contradictions show before the first line
-    options |= aligning
+    fairseq.say_loaded(args, model, options)
     asked = demands_of(args, model, None)
-    if file.isatty():
+    options |= {**aligning, **asked, "too_long": args.too_long,
+                "decode_blank": decodes_blank(args)}
+    session = Session(args=args, model=model, options=options)
+    outputs.utf8_stdout()
+    if file.isatty() and not args.quiet:
         print("Type a sentence and press return; end with ctrl-d.", file=sys.stderr)
-    number = 0
-    for lines in _buffers(file, size):
-        constraints = None
-        if args.constraints:
-            lines, constraints = demands.split_lines(lines, first=number + 1)
-            asked = demands_of(args, model, constraints)
-        begun = time.monotonic() - compiling.seconds()
-        found = model.generate(lines, **options, **asked)
-        seconds = time.monotonic() - compiling.seconds() - begun
-        for place, (line, hypotheses) in enumerate(zip(lines, found, strict=True)):
-            if args.format == "text":
-                print(hypotheses[0].text, flush=True)
-            else:
-                _print_fairseq(model, number, line, hypotheses, args, seconds / len(lines),
-                               None if constraints is None else constraints[place])
-            number += 1
+    name = "stdin" if args.input == sources.STDIN else args.input
+    for lines in _buffers(sources.stream_lines(file, name=name), size):
+        session.translate(lines)
+    for line in session.summary():
+        print(line, file=sys.stderr)
 
 
-def _buffers(file: TextIO, size: int) -> Iterator[list[str]]:
+def _buffers(stream: Iterator[str], size: int) -> Iterator[list[str]]:
     lines: list[str] = []
-    for line in file:
-        lines.append(line.rstrip("\n"))
+    for line in stream:
+        lines.append(line)
         if len(lines) == size:
             yield lines
             lines = []
@@ -110,19 +108,97 @@ def _buffers(file: TextIO, size: int) -> Iterator[list[str]]:
         yield lines
 
 
-def _print_fairseq(
-    model: Any, number: int, line: str, hypotheses: list[Any], args: argparse.Namespace,
-    seconds: float, constraints: list[str] | None,
-) -> None:
-    from seqjax.interop import fairseq_output
+@dataclasses.dataclass(kw_only=True)
+class Session:
+    """Lines that come one after the other. A line that cannot be decoded gets a message and
+    an empty output; the next one is none the worse for it."""
 
-    plain = [plain_result(h) for h in hypotheses]
-    for text in fairseq_output.sentence_lines(
-        model.task, number, line, None, plain, post_process=args.post_process,
-        timing=f"{seconds:.3f}\tseconds", constraints=constraints,
-        alignment=args.print_alignment,
-    ):
-        print(text, flush=True)
+    args: argparse.Namespace
+    model: Any
+    options: dict[str, Any]
+    number: int = 0
+    """Lines so far."""
+    left_out: int = 0
+    """Of them, those with an empty output for what is wrong with them."""
+
+    def translate(self, lines: Sequence[str]) -> None:
+        """Decodes and prints some lines."""
+        begun = time.monotonic() - compiling.seconds()
+        wrong: dict[int, str] = {}
+        texts, phrases = self._parts(lines, wrong)
+        inputs = [self.model.encoded(text) for text in texts]
+        found = self._decode(inputs, phrases, wrong)
+        seconds = (time.monotonic() - compiling.seconds() - begun) / len(lines)
+        for place, hypotheses in enumerate(found):
+            if place in wrong:
+                print(f"{wrong[place]}; its output is empty", file=sys.stderr, flush=True)
+            self.left_out += not hypotheses
+            if self.args.format == "text":
+                print(sources.one_line(hypotheses[0].text) if hypotheses else "", flush=True)
+            else:
+                self._print_fairseq(inputs[place], hypotheses, seconds,
+                                    None if phrases is None else phrases[place])
+            self.number += 1
+
+    def summary(self) -> list[str]:
+        """What is said at the end."""
+        if not self.left_out:
+            return []
+        return [f"{self.left_out} of {self.number} lines were left out, their output is empty"]
+
+    def _name(self, place: int) -> str:
+        return line_name(self.args.input).format(self.number + place + 1)
+
+    def _parts(
+        self, lines: Sequence[str], wrong: dict[int, str]
+    ) -> tuple[list[str], list[list[Any]] | None]:
+        """Sources, and the ids of the phrases that follow each of them."""
+        from seqjax.tasks import demands
+
+        if not self.args.constraints:
+            return list(lines), None
+        texts, phrases = [""] * len(lines), [[]] * len(lines)
+        for place, line in enumerate(lines):
+            try:
+                (texts[place],), (phrases[place],) = demands.split_lines(
+                    [line], first=self.number + place + 1, name=line_name(self.args.input))
+            except ConfigError as error:
+                wrong[place] = str(error)
+        return texts, demands.phrase_ids(self.model.task, phrases)
+
+    def _decode(
+        self, inputs: Sequence[Any], phrases: list[list[Any]] | None, wrong: dict[int, str]
+    ) -> list[list[Any]]:
+        """Hypotheses of each input; what is wrong with some is found before any is decoded."""
+        found: list[list[Any]] = [[] for _ in inputs]
+        while True:
+            live = [i for i in range(len(inputs)) if i not in wrong]
+            options = dict(self.options)
+            if phrases is not None:
+                options |= {"constraints": [phrases[i] for i in live],
+                            "constraint_order": self.args.constraints}
+            try:
+                results = self.model.generate([inputs[i] for i in live], **options)
+            except InputError as error:
+                place = live[error.index]
+                wrong[place] = error_line(error, self._name(place))
+                continue
+            for place, hypotheses in zip(live, results, strict=True):
+                found[place] = hypotheses
+            return found
+
+    def _print_fairseq(
+        self, source: Any, hypotheses: list[Any], seconds: float, phrases: list[Any] | None
+    ) -> None:
+        from seqjax.interop import fairseq_output
+
+        plain = [outputs.plain_result(h) for h in hypotheses]
+        for text in fairseq_output.sentence_lines(
+            self.model.task, self.number, source.ids, None, plain,
+            post_process=self.args.post_process, timing=f"{seconds:.3f}\tseconds",
+            constraints=phrases, alignment=self.args.print_alignment,
+        ):
+            print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 
 from seqjax import cli
@@ -22,7 +21,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m seqjax.score", description=__doc__,
                         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-s", "--sys", default="-", help="hypotheses, one a line; - is stdin")
-    parser.add_argument("-r", "--ref", required=True, help="references, one a line")
+    parser.add_argument("-r", "--ref", required=True, help="references, one a line; - is stdin")
     parser.add_argument("--metric", nargs="+", choices=sorted(metrics.METRICS),
                         help="default: bleu, fairseq's BLEU of tokenised text")
     parser.add_argument("-o", "--order", type=int, default=4, help="bleu: longest n-gram")
@@ -37,13 +36,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
-    sources.count_lines(args.ref)
-    references = list(sources.iterate_lines([args.ref]))
-    if args.sys == "-":
-        hypotheses = [line.rstrip("\n") for line in sys.stdin]
-    else:
-        sources.count_lines(args.sys)
-        hypotheses = list(sources.iterate_lines([args.sys]))
+    if args.sys == args.ref == sources.STDIN:
+        raise ConfigError("--sys - --ref -: stdin can be only one of them")
+    references = sources.read_text(args.ref)
+    hypotheses = sources.read_text(args.sys)
     if len(hypotheses) != len(references):
         raise ConfigError(
             f"{args.sys} has {len(hypotheses)} lines, {args.ref} {len(references)}: they must "

@@ -273,7 +273,7 @@ def test_interactive(run, model, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("\t")[0] for line in lines] == [
         f"{kind}-{i}" for i in range(5) for kind in "SWHDPA"]
-    soft = model.generate(TEXTS, alignment="soft", replace_unk=True, **SEARCH)
+    soft = model.generate(TEXTS, alignment="soft", replace_unk=True, decode_blank=True, **SEARCH)
     shown = [line.split("\t")[1] for line in lines if line.startswith("A-")]
     texts = [line.split("\t")[2] for line in lines if line.startswith("H-")]
     assert texts == [h.text for (h,) in soft]

@@ -6,45 +6,22 @@ import io
 import json
 import shutil
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_guides
 import reference_search
-from tiny_checkpoint import write_checkpoint
-from tiny_run import resolve, write_data
+from tiny_checkpoint import write_checkpoint, write_language_model
+from tiny_run import write_data
 
 import seqjax
-from seqjax import config as configuration
-from seqjax import convert, generate, interactive, models, tasks
+from seqjax import convert, generate, interactive
+from seqjax.commands import jobs
 from seqjax.config import ConfigError
 from seqjax.tasks import demands
-from seqjax.training import checkpoints, optimizers, state
 
 TEXTS = ["aa1 aa2", "aa0", "aa3 aa4 aa5 aa6"]
 PHRASES = [["bb3 bb4", "bb1"], [], ["bb7"]]
 SEARCH = ["--beam", "4", "--max-len-b", "12"]
-
-
-def write_lm(root, dictionary):
-    """An untrained language model with this dictionary."""
-    (root / "lm-data").mkdir()
-    shutil.copy(dictionary, root / "lm-data" / "dict.txt")
-    config = resolve({
-        "task": {"name": "language_modeling", "data": str(root / "lm-data")},
-        "model": {"name": "transformer_lm", "decoder_embed_dim": 8, "decoder_ffn_embed_dim": 8,
-                  "decoder_layers": 1, "decoder_attention_heads": 2, "max_target_positions": 64}})
-    task = tasks.setup(config)
-    model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
-    params = jax.jit(model.init)(jax.random.key(7))
-    params = jax.tree.map(lambda x: 4 * x, params)
-    plain = {**configuration.to_plain(config), "task": configuration.to_plain(task.config)}
-    with checkpoints.Checkpoints(root / "lm", config.checkpoint) as store:
-        store.save(state.new_state(params, optimizers.make_optimizer(config.optimizer)),
-                   checkpoints.Record(step=1, data={"epoch": 1, "batch": 0}),
-                   config=plain, assets=task.assets())
-    return root / "lm"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +29,7 @@ def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("demands")
     data = write_data(root / "data")
     write_checkpoint(root / "run", data)
-    write_lm(root, data / "dict.bb.txt")
+    write_language_model(root / "lm", data / "dict.bb.txt")
     lines = ["\t".join([text, *phrases]) for text, phrases in zip(TEXTS, PHRASES, strict=True)]
     (root / "in").write_text("\n".join(lines) + "\n")
     (root / "plain").write_text("\n".join(TEXTS) + "\n")
@@ -136,8 +113,8 @@ def test_another_demand_is_another_job(run, expected):
     for order in ("ordered", "unordered", "unordered"):
         args = generate.parse([*command(run), "--constraints", order])
         loaded = seqjax.load(run / "run")
-        job = generate._text_job(args, (run / "in").read_text().splitlines())
-        kept.append(generate._fingerprint(args, loaded, job, {}))
+        job = jobs.text_job(args, (run / "in").read_text().splitlines())
+        kept.append(jobs.fingerprint(args, loaded, job, {}))
     assert kept[0] != kept[1] == kept[2]
     (run / "out.part").write_text(kept[0] + '\n{"id": 0, "hypotheses": []}\n')
     generate.main(arguments)
@@ -197,7 +174,7 @@ def test_fusion_goes_with_constraints(run):
 
 
 def test_another_vocabulary_is_refused(run, tmp_path):
-    other = write_lm(tmp_path, run / "data" / "dict.aa.txt")
+    other = write_language_model(tmp_path / "lm", run / "data" / "dict.aa.txt")
     with pytest.raises(ConfigError, match=rf"vocabulary of {other}.*not the target vocabulary of "
                                           rf"{run / 'run'}"):
         seqjax.load(run / "run", lm=other)

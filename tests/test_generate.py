@@ -139,7 +139,7 @@ def test_interactive(run, expected, capsys):
     (["--input", "{run}/in", "--output", "{run}/run"], "is a folder"),
     (["--input", "{run}/empty"], "empty"),
     (["--input", "{run}/latin1"], "latin1: line 2 is not UTF-8"),
-    (["--input", "{run}/long"], "source 1 has 1201 tokens"),
+    (["--input", "{run}/long"], "long, line 2 has 1201 tokens.* most 1024: --too-long"),
     (["--input", "{run}/in", "--checkpoint", "{run}/data"], "holds no complete checkpoint"),
     (["--input", "{run}/in", "--sampling"], "set nbest"),
     (["--data", "{run}/data", "--subset", "vaild"], "vaild"),
@@ -162,3 +162,70 @@ def test_mistakes_on_the_command_line(run, capsys):
         with pytest.raises(SystemExit):
             generate.main(arguments)
         assert message in capsys.readouterr().err
+
+
+# ---- jobs that were not finished ----
+
+
+def killed(run, monkeypatch, *more, after=3, to="job"):
+    """Begins a job that is killed after some sentences."""
+    journal_add, counted = generate.Journal.add, []
+
+    class Killed(Exception):
+        pass
+
+    def add(self, index, hypotheses):
+        if len(counted) == after:
+            raise Killed
+        counted.append(index)
+        journal_add(self, index, hypotheses)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(generate.Journal, "add", add)
+        with pytest.raises(Killed):
+            generate.main([*command(run, to=to), "--input", str(run / "in"), *more])
+
+
+def test_the_job_before_is_kept_and_goes_on(run, expected, monkeypatch, capsys):
+    killed(run, monkeypatch, "--nbest", "2")
+    part = (run / "job.part").read_text()
+    generate.main([*command(run, to="job"), "--input", str(run / "in"), "--lenpen", "2"])
+    said = capsys.readouterr().err
+    assert f"{run / 'job.part'}: holds 3 finished sentences of another job (" in said
+    assert "lenpen not given there, 2.0 here" in said
+    assert f"kept as {run / 'job.part'}.1" in said
+    assert (run / "job.part.1").read_text() == part and not (run / "job.part").exists()
+    # A third job that is killed as well, and the first one again.
+    killed(run, monkeypatch, "--lenpen", "0.5", after=2)
+    generate.main([*command(run, to="job"), "--input", str(run / "in"), "--nbest", "2"])
+    said = capsys.readouterr().err
+    assert "3 of 5 sentences are done already" in said
+    assert "exists, and is replaced when this job is done" in said
+    assert (run / "job").read_text().splitlines() == [h[0].text for h in expected]
+    assert [p.name for p in sorted(run.glob("job.part*"))] == ["job.part.2"]
+    assert (run / "job.part.2").read_text().count('"id"') == 2
+
+
+def test_a_damaged_journal_keeps_its_whole_lines(run, expected, monkeypatch, capsys):
+    killed(run, monkeypatch, after=4, to="damaged")
+    path = run / "damaged.part"
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = lines[2][:10] + b"\0\0\xff" + lines[2][13:]
+    path.write_bytes(b"\n".join(lines[:-1]) + b'\n{"id": 99, "hypo')
+    generate.main([*command(run, to="damaged"), "--input", str(run / "in")])
+    assert "3 of 5 sentences are done already (2 damaged lines are done again)" in (
+        capsys.readouterr().err)
+    assert (run / "damaged").read_text().splitlines() == [h[0].text for h in expected]
+
+
+@pytest.mark.parametrize("content, kept", [
+    ("", False), ('{"other": "job"}\n', False), ("notes of mine\n", True),
+    ('{"other": "job"}\n{"id": 0, "hypotheses": []}\n', True),
+])
+def test_what_is_in_the_way_is_kept_if_it_is_anything(run, content, kept):
+    (run / "way.part").write_text(content)
+    generate.main([*command(run, to="way"), "--input", str(run / "in")])
+    assert (run / "way.part.1").exists() == kept
+    if kept:
+        assert (run / "way.part.1").read_text() == content
+        (run / "way.part.1").unlink()

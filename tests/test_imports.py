@@ -37,7 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": {"hub"},
     "__main__": {"config", "cli", *VERBS},
     "cli": {"config", "console", "models", "tasks", "losses", "interop.fairseq_flags"},
-    **{verb: {"config", "console", "cli", "hub", *NOUNS, *VERBS} for verb in VERBS},
+    "commands": {"config", "console", "cli", "hub", *NOUNS},
+    **{verb: {"config", "console", "cli", "commands", "hub", *NOUNS, *VERBS} for verb in VERBS},
 }
 NEVER = {"torch", "transformers", "fairseq"}
 # Import names that differ from the name on the package index.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -32,4 +33,28 @@ def write_checkpoint(
             checkpoints.Record(step=1, data={"epoch": 1, "batch": 0}),
             config=plain, assets=task.assets(),
         )
+    return workdir
+
+
+def write_language_model(
+    workdir: pathlib.Path, dictionary: pathlib.Path, *, positions: int = 64
+) -> pathlib.Path:
+    """An untrained language model with this dictionary; its data folder is beside it."""
+    data = workdir.with_name(workdir.name + "-data")
+    data.mkdir(exist_ok=True)
+    shutil.copy(dictionary, data / "dict.txt")
+    config = resolve({
+        "task": {"name": "language_modeling", "data": str(data)},
+        "model": {"name": "transformer_lm", "decoder_embed_dim": 8, "decoder_ffn_embed_dim": 8,
+                  "decoder_layers": 1, "decoder_attention_heads": 2,
+                  "max_target_positions": positions}})
+    task = tasks.setup(config)
+    model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
+    params = jax.jit(model.init)(jax.random.key(7))
+    params = jax.tree.map(lambda x: 4 * x, params)
+    plain = {**configuration.to_plain(config), "task": configuration.to_plain(task.config)}
+    with checkpoints.Checkpoints(workdir, config.checkpoint) as store:
+        store.save(state.new_state(params, optimizers.make_optimizer(config.optimizer)),
+                   checkpoints.Record(step=1, data={"epoch": 1, "batch": 0}),
+                   config=plain, assets=task.assets())
     return workdir

@@ -11,7 +11,10 @@ import codecs
 import dataclasses
 import io
 import os
+import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 _BLOCK = 1 << 20  # bytes read at a time
 
@@ -62,11 +65,12 @@ def count_lines(path: str | os.PathLike[str]) -> int:
 def _not_utf8(path: str, lines: int, error: UnicodeDecodeError) -> SourceError:
     good = error.object[: error.start].decode("utf-8", errors="ignore")
     line = lines + good.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
-    byte = error.object[error.start]
-    return SourceError(
-        f"{path}: line {line} is not UTF-8 (byte 0x{byte:02x}). Convert the file, for instance"
-        f" with: iconv -f LATIN1 -t UTF-8"
-    )
+    return SourceError(_broken_line(path, line, _byte(error)))
+
+
+def _broken_line(name: str, line: int, byte: int) -> str:
+    return (f"{name}: line {line} is not UTF-8 (byte 0x{byte:02x}). Convert the file, for instance"
+            " with: iconv -f LATIN1 -t UTF-8")
 
 
 def require_file(path: str) -> None:
@@ -204,3 +208,78 @@ def split_tsv(path: str, columns: Sequence[int], outputs: Sequence[str]) -> int:
 def one_line(text: str) -> str:
     """Text of any source as one line: line ends become spaces."""
     return text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+
+
+STDIN = "-"
+"""The path that means stdin."""
+_INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
+"""Unicode's categories of white space, control and format characters."""
+
+
+def read_text(path: str) -> list[str]:
+    """All lines of a file or, as `-`, of stdin, without line ends.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      SourceError: no lines, or a line that is not UTF-8.
+    """
+    if path == STDIN:
+        found = list(stream_lines(stdin_bytes(), name="stdin"))
+    else:
+        count_lines(path)  # finds what is wrong with it
+        found = list(iterate_lines([path]))
+    if not found:
+        raise SourceError("stdin: empty (0 lines)")
+    return found
+
+
+def stdin_bytes() -> Any:
+    """stdin as a stream of bytes: its text would follow the locale, and would end lines by
+    other rules than files do."""
+    if hasattr(sys.stdin, "buffer"):
+        return sys.stdin.buffer
+    return io.BytesIO(sys.stdin.read().encode("utf-8"))  # replaced by text, as in notebooks
+
+
+def stream_lines(file: Any, *, name: str) -> Iterator[str]:
+    """The lines of a binary stream without line ends, each as soon as its end is there; the
+    same lines that `read_lines` finds in a file.
+
+    Raises:
+      SourceError: a line that is not UTF-8, after the lines before it.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    # What is there, without waiting for a whole block.
+    read = file.read1 if hasattr(file, "read1") else file.read
+    pending, number, after_return = "", 0, False
+    while True:
+        block, broken = read(_BLOCK), None
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            text, broken = error.object[: error.start].decode("utf-8"), error
+        if after_return and text.startswith("\n"):
+            text, after_return = text[1:], False  # of a "\r\n" that came in two pieces
+        after_return = text.endswith("\r") or (after_return and not text)
+        first, *more = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        pending += first
+        for following in more:
+            yield pending
+            pending, number = following, number + 1
+        if broken is not None:
+            raise SourceError(_broken_line(name, number + 1, _byte(broken)))
+        if not block:
+            break
+    if pending:
+        yield pending
+
+
+def _byte(error: UnicodeDecodeError) -> int:
+    """The byte that could not be decoded."""
+    return error.object[error.start]
+
+
+def is_blank(line: str) -> bool:
+    """Whether nothing of a line can be seen: no characters but white space, control and
+    format characters (a byte-order mark, zero-width spaces and joiners)."""
+    return not line.strip() or all(unicodedata.category(c) in _INVISIBLE for c in line)

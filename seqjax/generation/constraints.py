@@ -21,6 +21,7 @@ import numpy as np
 from flax import struct
 
 from seqjax.config import ConfigError
+from seqjax.generation.errors import InputError
 
 Order = Literal["ordered", "unordered"]
 Phrases = Sequence[Sequence[int] | np.ndarray]
@@ -98,16 +99,16 @@ def check(
     names = {bos: "the sentence's beginning", eos: "the end of the sentence", pad: "padding"}
     for index, phrases in enumerate(constraints):
         for number, phrase in enumerate(phrases):
-            where = f"source {index}, constraint {number}"
+            where = f"constraint {number}"
             if not len(phrase):
-                raise ValueError(f"{where} is empty: leave it out")
+                raise InputError(index, f"{where} is empty: leave it out", separator=", ")
             for token in np.asarray(phrase).tolist():
                 if token in names:
-                    raise ValueError(f"{where} contains {names[token]} (id {token}), which "
-                                     "stands inside no output")
+                    raise InputError(index, f"{where} contains {names[token]} (id {token}), "
+                                     "which stands inside no output", separator=", ")
                 if not 0 <= token < vocabulary:
-                    raise ValueError(f"{where} contains the id {token}, but the vocabulary has "
-                                     f"{vocabulary} entries")
+                    raise InputError(index, f"{where} contains the id {token}, but the "
+                                     f"vocabulary has {vocabulary} entries", separator=", ")
 
 
 def check_lengths(constraints: Sequence[Phrases], limits: np.ndarray) -> None:
@@ -119,9 +120,9 @@ def check_lengths(constraints: Sequence[Phrases], limits: np.ndarray) -> None:
     for index, (phrases, limit) in enumerate(zip(constraints, limits, strict=True)):
         needed = sum(map(len, phrases))
         if needed > limit:
-            raise ValueError(
-                f"source {index}: its constraints have {needed} tokens, but its output may have "
-                f"at most {limit}: raise max_len_b or give fewer constraints")
+            raise InputError(
+                index, f"its constraints have {needed} tokens, but its output may have "
+                f"at most {limit}: raise max_len_b or give fewer constraints", separator=": ")
 
 
 def progress_of(order: str) -> Progress:

@@ -22,6 +22,7 @@ from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
+from seqjax.generation.errors import InputError
 from seqjax.generation.guides import Guide, guide_of
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.processors import Sentences
@@ -35,8 +36,8 @@ from seqjax.models.protocol import EncoderDecoder, LanguageModel, Params
 class Prepared:
     """Parameters and what decoding makes of them, one entry per model."""
 
-    params: tuple[Params, ...]
-    weights: tuple[Any, ...]
+    params: tuple[Params, ...] = dataclasses.field(repr=False)
+    weights: tuple[Any, ...] = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -251,10 +252,10 @@ class Decoder:
         """
         lengths = np.asarray(lengths, np.int64)
         for index in np.flatnonzero(lengths == 0):
-            raise ValueError(f"source {index} has no tokens (not even eos)")
+            raise InputError(index, "has no tokens (not even eos)")
         for index in np.flatnonzero(lengths > self.max_source_positions):
-            raise ValueError(
-                f"source {index} has {lengths[index]} tokens, but the model takes at most "
+            raise InputError(
+                index, f"has {lengths[index]} tokens, but the model takes at most "
                 f"{self.max_source_positions}: shorten or leave out that sentence")
 
     def plan(
@@ -287,23 +288,25 @@ class Decoder:
         """Hypothesis tokens at most, eos not counted, for each sentence of a batch."""
         config, own = self.config, lengths[list(batch.indices)]
         counted = np.full_like(own, own.max()) if config.padded_source_len else own
+        limit = np.array([self.output_limit(int(n)) for n in counted], np.int64)
         most = self.max_target_positions - 1
-        if config.match_source_len:
-            limit = counted
-            for index, wanted in zip(batch.indices, limit, strict=True):
-                if wanted > most:
-                    raise ValueError(
-                        f"source {index}: match_source_len wants {wanted} tokens, but the model "
-                        f"makes at most {most}")
-        else:
-            limit = np.array([min(math.floor(config.max_len_a * int(n) + config.max_len_b), most)
-                              for n in counted], np.int64)
         for index, n in zip(batch.indices, limit, strict=True):
+            if n > most:
+                raise InputError(index, f"match_source_len wants {n} tokens, but the model "
+                                 f"makes at most {most}", separator=": ")
             if n < max(config.min_len, 0):
-                raise ValueError(
-                    f"source {index}: outputs may have at most {n} tokens but need "
-                    f"min_len={config.min_len}: raise max_len_b or lower min_len")
+                raise InputError(index, f"outputs may have at most {n} tokens but need "
+                                 f"min_len={config.min_len}: raise max_len_b or lower min_len",
+                                 separator=": ")
         return limit
+
+    def output_limit(self, length: int) -> int:
+        """Hypothesis tokens at most, eos not counted, for a source of `length` tokens; with
+        `match_source_len` perhaps more than the model makes."""
+        if self.config.match_source_len:
+            return length
+        return min(math.floor(self.config.max_len_a * length + self.config.max_len_b),
+                   self.max_target_positions - 1)
 
     def _capacities(self, max_len: int) -> list[int]:
         return capacities(max_len + 1, self.max_target_positions)

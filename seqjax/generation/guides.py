@@ -18,6 +18,7 @@ from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import allowed, constraints
 from seqjax.generation.allowed import AllowedTokens, Question, Questions, TokenTrie
 from seqjax.generation.constrained import ConstrainedSelection
+from seqjax.generation.errors import InputError
 from seqjax.generation.selection import Strategy
 
 
@@ -92,11 +93,12 @@ class TrieGuide(Guide):
     def check(self, limits: np.ndarray, *, pad: int, eos: int, bos: int, vocabulary: int) -> None:
         for index, trie in enumerate(self.tries):
             if trie.eos != eos:
-                raise ValueError(f"source {index}: its permitted outputs end in {trie.eos}, but "
-                                 f"the model's eos is {eos}: TokenTrie(..., eos={eos})")
+                raise InputError(index, f"its permitted outputs end in {trie.eos}, but the "
+                                 f"model's eos is {eos}: TokenTrie(..., eos={eos})",
+                                 separator=": ")
             if trie.tokens.max() >= vocabulary:
-                raise ValueError(f"source {index}: a permitted output has the id "
-                                 f"{trie.tokens.max()}, but the vocabulary has {vocabulary}")
+                raise InputError(index, f"a permitted output has the id {trie.tokens.max()}, but "
+                                 f"the vocabulary has {vocabulary}", separator=": ")
 
     def demands(self, indices: Sequence[int], *, rows: int) -> Any:
         roots = np.zeros(rows, np.int32)

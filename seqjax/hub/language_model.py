@@ -16,11 +16,28 @@ from seqjax.generation import hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
-from seqjax.hub.loaded import Hypothesis, Ids, Input, Loaded, padded, with_text
+from seqjax.hub.inputs import (
+    Rules,
+    Selection,
+    at_places,
+    by_place,
+    of_selected,
+    select_prompts,
+)
+from seqjax.hub.loaded import (
+    Hypothesis,
+    Ids,
+    Input,
+    Loaded,
+    blank_hypotheses,
+    padded,
+    with_text,
+)
+from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.language_modeling import LanguageModelingTask
 
 
-@dataclasses.dataclass(kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class LanguageModel(Loaded):
     """A language model, or an ensemble of several, with its vocabulary.
 
@@ -33,11 +50,13 @@ class LanguageModel(Loaded):
     task: LanguageModelingTask
 
     def sample(self, prompts: str | Sequence[str], **options: Any) -> Any:
-        """The best continuation of each text, which it begins with.
+        """The best continuation of each text, which it begins with; of an empty text, what the
+        model says unasked.
 
         Args:
           prompts: a string, or strings.
-          **options: fields of `GenerationConfig`; `beam` is 1 where not given.
+          **options: fields of `GenerationConfig`, and what `stream` takes; `beam` is 1 where
+            not given.
 
         Returns:
           A string for a string, a list for a list.
@@ -50,7 +69,7 @@ class LanguageModel(Loaded):
         Args:
           prompts: texts, or lists of ids without eos; outputs begin with them, and they
             count towards lengths.
-          **options: fields of `GenerationConfig`.
+          **options: fields of `GenerationConfig`, and what `stream` takes.
         """
         return self._all(prompts, options)
 
@@ -58,7 +77,8 @@ class LanguageModel(Loaded):
         self, prompts: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
         numbers: Sequence[int] | None = None, constraints: None = None,
         allowed: TokenTrie | Sequence[TokenTrie] | None = None,
-        prefix_allowed_tokens_fn: AllowedTokens | None = None, **options: Any,
+        prefix_allowed_tokens_fn: AllowedTokens | None = None,
+        too_long: str = "error", decode_blank: bool = True, **options: Any,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """As `generate`, one prompt at a time as batches finish, with its place.
 
@@ -66,6 +86,10 @@ class LanguageModel(Loaded):
           numbers: what each prompt's random samples depend on (default: its place).
           allowed, prefix_allowed_tokens_fn: as a `Translator` takes them; they must permit
             the tokens of the prompts.
+          too_long: what becomes of a prompt after which nothing has room: an `error`;
+            `truncate`: its first tokens are taken; `skip`: it gets no hypothesis.
+          decode_blank: a blank prompt is gone on from, from nothing (False: its output is
+            blank).
         """
         if isinstance(prompts, str):
             raise TypeError("prompts: give a list of texts (or use sample for one text)")
@@ -75,15 +99,20 @@ class LanguageModel(Loaded):
             raise ConfigError("constraints are for translation; a language model takes none, "
                               "as in fairseq")
         decoder = self.decoder(**options)
-        starts = [self._prompt(p) for p in prompts]
-        # As long as fairseq's source of a prompt, for limits that depend on it.
-        sources = [np.concatenate([[self.task.first_token], p]) for p in starts]
-        for part in decoder.stream(
-            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, allowed=allowed,
-            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
-        ):
+        chosen = self.select([self.encoded(p) for p in prompts], decoder=decoder,
+                             rules=Rules(too_long=too_long, decode_blank=decode_blank))
+        for i in chosen.blank:
+            yield i, blank_hypotheses(self.task.vocab.eos, nbest=decoder.config.nbest)
+        for i in chosen.skipped:
+            yield i, []
+        for part in by_place(chosen, lambda: decoder.stream(
+            self._prepared(decoder), chosen.sources, prefixes=chosen.prefixes,
+            numbers=of_selected(chosen, range(len(prompts)) if numbers is None else numbers),
+            allowed=allowed if isinstance(allowed, TokenTrie) else of_selected(chosen, allowed),
+            prefix_allowed_tokens_fn=at_places(prefix_allowed_tokens_fn, chosen),
+        )):
             for index, found in zip(part.indices, part.hypotheses, strict=True):
-                yield index, [with_text(self.task, h) for h in found]
+                yield chosen.places[index], [with_text(self.task, h) for h in found]
 
     def score(self, texts: Sequence[Input]) -> list[Hypothesis]:
         """How probable each text is, its final eos left out as in fairseq; `score` is the
@@ -147,8 +176,23 @@ class LanguageModel(Loaded):
             continued, settings, unk=self.task.vocab.unk, bos=self.task.first_token,
         )
 
+    def encoded(self, x: Input) -> Encoded:
+        """A prompt with its ids, without eos."""
+        if isinstance(x, Encoded):
+            return x
+        if isinstance(x, str):
+            return Encoded(ids=self.encode(x)[:-1], text=x)
+        return Encoded(ids=np.asarray(x, np.int32))
+
+    def select(
+        self, inputs: Sequence[Encoded], *, decoder: Decoder, rules: Rules,
+        prefixes: None = None, constraints: None = None,
+    ) -> Selection:
+        return select_prompts(
+            inputs, decoder=decoder, rules=rules, first_token=self.task.first_token)
+
     def _prompt(self, x: Input) -> np.ndarray:
-        return self.encode(x)[:-1] if isinstance(x, str) else np.asarray(x, np.int32)
+        return self.encoded(x).ids
 
     def source_ids(self, x: Input) -> np.ndarray:
         """A prompt as the model reads it."""

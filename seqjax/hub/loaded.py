@@ -13,10 +13,14 @@ from seqjax.config import Config, GenerationConfig
 from seqjax.generation import hypothesis
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder, Prepared
+from seqjax.hub import about
+from seqjax.hub.about import Origin
+from seqjax.hub.inputs import Rules, Selection
 from seqjax.tasks import demands
+from seqjax.tasks.inputs import Encoded
 
 Ids = Sequence[int] | np.ndarray
-Input = str | Ids
+Input = str | Ids | Encoded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,9 +33,10 @@ class Hypothesis(hypothesis.Hypothesis):
     """With `replace_unk`: words, or pieces, of the tokens without eos, after replacement."""
 
 
-@dataclasses.dataclass(kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class Loaded:
-    """One model, or an ensemble of several, with its vocabularies."""
+    """One model, or an ensemble of several, with its vocabularies. Its `repr` is a line that
+    says which (`describe`)."""
 
     task: Any
     config: Config
@@ -39,6 +44,8 @@ class Loaded:
     params: tuple[Any, ...]
     identity: str = ""
     """Which checkpoints these are."""
+    origins: tuple[Origin, ...] = ()
+    """Where each came from."""
     _decoders: dict[GenerationConfig, Decoder] = dataclasses.field(default_factory=dict, repr=False)
 
     def stream(
@@ -47,18 +54,60 @@ class Loaded:
         """Hypotheses of each input as they are found, with its place in `inputs`."""
         raise NotImplementedError
 
+    def encoded(self, x: Input) -> Encoded:
+        """An input with its ids, which all methods take, so that it is tokenised once."""
+        raise NotImplementedError
+
+    def select(
+        self, inputs: Sequence[Encoded], *, decoder: Decoder, rules: Rules,
+        prefixes: Sequence[np.ndarray] | None = None,
+        constraints: Sequence[Sequence[np.ndarray]] | None = None,
+    ) -> Selection:
+        """Which inputs `stream` searches, leaves blank, cuts and leaves out, before anything is
+        computed.
+
+        Args:
+          decoder: of `decoder(**options)`, whose limits count.
+          prefixes: ids that each output begins with.
+          constraints: phrases of each, as ids.
+
+        Raises:
+          seqjax.generation.errors.InputError: naming an input by its place.
+        """
+        raise NotImplementedError
+
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    def describe(self, **options: Any) -> str:
+        """One line: which checkpoint and why, what kind of model, beam and length limits and
+        where they come from, device and type of matrix products.
+
+        Args:
+          **options: fields of `GenerationConfig` that calls will be given.
+        """
+        return about.describe(self, options)
+
+    def settings(self, **options: Any) -> GenerationConfig:
+        """The search: these options over those of the checkpoint.
+
+        Raises:
+          ConfigError: an unknown option, or a value of another type.
+        """
+        plain = configuration.to_plain(self.config.generation)
+        return configuration.build(GenerationConfig, {**plain, **options}, "generation")
+
     def decoder(self, **options: Any) -> Decoder:
         """The compiled search for these options; kept for the next call."""
-        plain = configuration.to_plain(self.config.generation)
-        settings = configuration.build(GenerationConfig, {**plain, **options}, "generation")
+        settings = self.settings(**options)
         if settings not in self._decoders:
             self._decoders[settings] = self._new_decoder(settings)
         return self._decoders[settings]
 
-    def trie(self, outputs: Sequence[Input]) -> TokenTrie:
+    def trie(self, outputs: Sequence[str | Ids]) -> TokenTrie:
         """Permitted outputs, for `allowed`: texts, or lists of ids that end in eos; of a
         language model with their prompts."""
         return demands.trie_of(self.task, outputs)
@@ -75,7 +124,7 @@ class Loaded:
         """The text of the first hypothesis: a string for a string, a list for a list."""
         single = isinstance(texts, str)
         found = self._all([texts] if single else texts, options)
-        best = [hypotheses[0].text for hypotheses in found]
+        best = [hypotheses[0].text if hypotheses else "" for hypotheses in found]
         return best[0] if single else best
 
     def _all(self, inputs: Sequence[Input], options: dict[str, Any]) -> list[list[Hypothesis]]:
@@ -93,6 +142,22 @@ class Loaded:
         if "_weights" not in self.__dict__:
             self._weights = decoder.prepare(tuple(self._searched()))
         return self._weights
+
+
+def blank_hypotheses(
+    eos: int, *, nbest: int, alignment: str | None = None, words: bool = False
+) -> list[Hypothesis]:
+    """What stands for the output of a blank input: a lone eos, which cost nothing, as many
+    times as hypotheses were asked for.
+
+    Args:
+      alignment: the kind that was asked for.
+      words: whether unknown words were to be replaced.
+    """
+    return [Hypothesis(
+        tokens=np.array([eos], np.int32), score=0.0, positional_scores=np.zeros(1, np.float32),
+        text="", words=[] if words else None, alignment=[] if alignment == "hard" else None,
+        attention=np.ones((1, 1), np.float32) if alignment == "soft" else None)] * nbest
 
 
 def with_text(task: Any, h: hypothesis.Hypothesis) -> Hypothesis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError
 from seqjax.console import compiling
 from seqjax.data import folder
+from seqjax.hub import about
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.translator import Translator
 from seqjax.interop import fairseq_files
@@ -37,8 +39,10 @@ def load(
     bpe: str | None = None, tokenizer: str | None = None,
     lm: str | os.PathLike[str] | LanguageModel | None = None,
     model_overrides: Mapping[str, Any] | None = None,
+    tokenizer_options: Mapping[str, Any] | None = None, quiet: bool = False,
 ) -> Any:
-    """A trained model, ready to use: a `Translator`, or a `LanguageModel`.
+    """A trained model, ready to use: a `Translator`, or a `LanguageModel`. A line on stderr,
+    its `describe()`, says what was loaded.
 
     Compiled programs are kept in the user's cache folder, as training does
     (`log.compilation_cache`), so that the next process starts quickly. While programs are
@@ -60,6 +64,9 @@ def load(
         with, by name: `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out, of a model that
         was trained with `decoder_layerdrop`; `{"max_target_positions": 2048}` lets outputs be
         longer. Keys of training only are refused. Of an ensemble, for every member.
+      tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes":
+        "codes", "sentencepiece_model": "spm.model", "moses_no_escape": True}`.
+      quiet: say nothing on stderr.
 
     Raises:
       seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`.
@@ -69,12 +76,13 @@ def load(
         model does not have, or that do not fit its weights.
     """
     paths = _paths(path)
-    if (bpe or tokenizer) and not any(map(fairseq_files.is_pt, paths)):
-        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files; a folder of "
-                          "seqjax holds its own tokenizer")
+    if (bpe or tokenizer or tokenizer_options) and not any(map(fairseq_files.is_pt, paths)):
+        raise ConfigError("bpe, tokenizer and their options: these are for fairseq's .pt files; "
+                          "a folder of seqjax holds its own tokenizer")
     changes = dict(model_overrides or {})
-    members = [_load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer,
-                         changes=changes) for each in paths]
+    members = [
+        _load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer,
+                  tokenizer_options=tokenizer_options or {}, changes=changes) for each in paths]
     task, config = members[0][0], members[0][1]
     compilation.enable_cache(config.log.compilation_cache)
     compiling.show()
@@ -83,15 +91,18 @@ def load(
             raise ConfigError(f"{name}: its vocabularies are not those of {paths[0]}")
     kind = LanguageModel if isinstance(task, LanguageModelingTask) else Translator
     model = kind(
-        task=task, config=config, models=tuple(m for *_, m, _ in members),
-        params=tuple(p for *_, p in members),
+        task=task, config=config, models=tuple(member[2] for member in members),
+        params=tuple(member[3] for member in members),
+        origins=tuple(member[4] for member in members),
         identity=" ".join(_identity(p, which) for p in paths) + (f" {changes}" if changes else ""),
     )
-    if lm is None:
-        return model
-    if not isinstance(lm, LanguageModel):
-        lm = _load_lm(os.fspath(lm), data=data, which=which, dtype=dtype)
-    return _fused(model, lm, name=paths[0])
+    if lm is not None:
+        if not isinstance(lm, LanguageModel):
+            lm = _load_lm(os.fspath(lm), data=data, which=which, dtype=dtype)
+        model = _fused(model, lm, name=paths[0])
+    if not quiet:
+        print(model.describe(), file=sys.stderr)
+    return model
 
 
 def _load_lm(path: str, *, data: Any, which: str, dtype: str) -> Any:
@@ -99,7 +110,7 @@ def _load_lm(path: str, *, data: Any, which: str, dtype: str) -> Any:
     place = None
     if data is not None and fairseq_files.is_pt(path):
         place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
-    return load(path, data=place, which=which, dtype=dtype)
+    return load(path, data=place, which=which, dtype=dtype, quiet=True)
 
 
 def _fused(model: Any, lm: Any, *, name: str) -> Translator:
@@ -136,15 +147,18 @@ def _identity(path: str, which: str) -> str:
 
 def _load_one(
     path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
-    changes: Mapping[str, Any],
-) -> tuple[Any, Config, Any, Any]:
+    tokenizer_options: Mapping[str, Any], changes: Mapping[str, Any],
+) -> tuple[Any, Config, Any, Any, about.Origin]:
     if fairseq_files.is_pt(path):
         found = fairseq_files.portable(
-            path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes)
+            path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
+            tokenizer_options=tokenizer_options)
         config, assets, params = resolve(found.config), found.assets, found.params
+        origin = about.origin_of_pt(path, found.checkpoint)
     else:
         raw, assets, params = checkpoints.load_for_inference(path, which=which)
         config, params = _overridden(resolve(raw), params, changes)
+        origin = about.origin_of_folder(path, which=which)
     task = tasks.from_assets(config, assets)
     if data is not None and not fairseq_files.is_pt(path):
         task.check_folder(os.fspath(data))
@@ -154,7 +168,7 @@ def _load_one(
     if changes:
         checkpoints.check_shapes(params, jax.eval_shape(model.init, jax.random.key(0)),
                                  f"{path} under model_overrides")
-    return task, config, model, jax.tree.map(jnp.asarray, params)
+    return task, config, model, jax.tree.map(jnp.asarray, params), origin
 
 
 def _overridden(config: Config, params: Any, changes: Mapping[str, Any]) -> tuple[Config, Any]:

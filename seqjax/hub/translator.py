@@ -17,13 +17,32 @@ from seqjax.generation.alignment import Aligner
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.decoder import Decoded, Decoder
 from seqjax.generation.scoring import Scorer
+from seqjax.hub.inputs import (
+    Rules,
+    Selection,
+    at_places,
+    by_place,
+    kept_plan,
+    of_selected,
+    select_sources,
+)
 from seqjax.hub.language_model import LanguageModel
-from seqjax.hub.loaded import Hypothesis, Ids, Input, Loaded, padded, with_text
+from seqjax.hub.loaded import (
+    Hypothesis,
+    Ids,
+    Input,
+    Loaded,
+    blank_hypotheses,
+    padded,
+    with_text,
+)
 from seqjax.tasks import demands
+from seqjax.tasks import inputs as task_inputs
 from seqjax.tasks import replace_unk as unknown_words
+from seqjax.tasks.inputs import Encoded
 
 
-@dataclasses.dataclass(kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class Translator(Loaded):
     """A translation model, or an ensemble of several, with its vocabularies."""
 
@@ -35,10 +54,12 @@ class Translator(Loaded):
 
         Args:
           texts: a string, or strings; leave their tokenization to the model.
-          **options: fields of `GenerationConfig`: beam, lenpen, sampling, ...
+          **options: fields of `GenerationConfig`: beam, lenpen, sampling, ...; and what
+            `stream` takes.
 
         Returns:
-          A string for a string, a list for a list.
+          A string for a string, a list for a list; "" for a blank text, and for one that was
+          left out (`too_long="skip"`).
         """
         return self._best(texts, options)
 
@@ -51,23 +72,28 @@ class Translator(Loaded):
           inputs: texts, or lists of source ids that end in eos.
           prefixes: what each output must begin with: texts, or ids without eos.
           **options: fields of `GenerationConfig`, and `constraints`, `allowed`,
-            `prefix_allowed_tokens_fn`, `alignment` and `replace_unk` as `stream` takes them.
+            `prefix_allowed_tokens_fn`, `alignment`, `replace_unk`, `too_long` and
+            `decode_blank` as `stream` takes them.
+
+        Returns:
+          A list for each input: for a blank one hypotheses without text, for one that was
+          left out none.
 
         Raises:
           ConfigError: an unknown option, or options that contradict each other.
-          ValueError: an input over the model's limit, by its number from 0; alignments
-            from a model that has none.
+          ValueError: an input over the model's limit, by its number from 0 (unless
+            `too_long` says otherwise); alignments from a model that has none.
         """
         return self._all(inputs, {"prefixes": prefixes, **options})
 
     def stream(
         self, inputs: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
         numbers: Sequence[int] | None = None, plan: Sequence[Sequence[int]] | None = None,
-        constraints: Sequence[Sequence[Input]] | None = None, constraint_order: str = "ordered",
+        constraints: Sequence[Sequence[str | Ids]] | None = None, constraint_order: str = "ordered",
         allowed: TokenTrie | Sequence[TokenTrie] | None = None,
         prefix_allowed_tokens_fn: AllowedTokens | None = None,
         alignment: str | None = None, replace_unk: bool | Mapping[str, str] = False,
-        **options: Any,
+        too_long: str = "error", decode_blank: bool = False, **options: Any,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """As `generate`, one input at a time as batches finish, with its place in `inputs`.
 
@@ -86,30 +112,55 @@ class Translator(Loaded):
           alignment: `hard`: hypotheses get their `alignment`; `soft`: their `attention`.
           replace_unk: unknown words become what this says of the source word that they are
             aligned with, or that word itself where it says nothing (True: always itself).
+          too_long: what becomes of an input with more tokens than the model takes, or whose
+            prefix is longer than outputs may be: an `error`; `truncate`: its first tokens
+            and eos are taken; `skip`: it gets no hypothesis.
+          decode_blank: search with blank inputs too, as fairseq does. Else their output is
+            blank, whatever it should begin with or be one of.
         """
         if isinstance(inputs, str):
             raise TypeError("inputs: give a list of texts (or use translate for one text)")
         decoder = self.decoder(**options)
-        sources = [self.source_ids(x) for x in inputs]
+        sources = [self.encoded(x) for x in inputs]
         starts = None
         if prefixes is not None:
-            starts = [self.task.encode_target(p)[:-1] if isinstance(p, str) else np.asarray(p)
-                      for p in prefixes]
+            starts = [self._prefix_ids(p) for p in prefixes]
+            if len(starts) != len(sources):
+                raise ValueError(f"stream: {len(starts)} prefixes for {len(sources)} inputs")
         phrases = None if constraints is None else demands.phrase_ids(self.task, constraints)
+        if phrases is not None and len(phrases) != len(sources):
+            raise ValueError(
+                f"stream: {len(phrases)} lists of constraints for {len(sources)} inputs")
         dictionary = unknown_words.as_dictionary(replace_unk)
-        parts = decoder.stream(
-            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, plan=plan,
-            constraints=phrases, constraint_order=constraint_order, allowed=allowed,
-            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
-        )
+        # In fairseq's batches a row's place counts: blank ones keep it, and are searched.
+        rules = Rules(too_long=too_long, decode_blank=decode_blank or plan is not None)
+        chosen = self.select(
+            sources, decoder=decoder, rules=rules, prefixes=starts, constraints=phrases)
+        eos = self.task.target_vocab.eos
+        blank = set() if decode_blank else {
+            i for i, x in enumerate(sources) if x.blank(eos=eos) and i not in chosen.skipped}
+        for i in sorted(blank):
+            yield i, blank_hypotheses(eos, nbest=decoder.config.nbest, alignment=alignment,
+                                      words=dictionary is not None)
+        for i in chosen.skipped:
+            yield i, []
+        parts = by_place(chosen, lambda: decoder.stream(
+            self._prepared(decoder), chosen.sources, prefixes=chosen.prefixes,
+            numbers=of_selected(chosen, range(len(sources)) if numbers is None else numbers),
+            plan=None if plan is None else kept_plan(plan, chosen),
+            constraints=of_selected(chosen, phrases), constraint_order=constraint_order,
+            allowed=allowed if isinstance(allowed, TokenTrie) else of_selected(chosen, allowed),
+            prefix_allowed_tokens_fn=at_places(prefix_allowed_tokens_fn, chosen)))
         for part in self._aligner.attach(
-            parts, self.params, sources, alignment=alignment,
+            parts, self.params, chosen.sources, alignment=alignment,
             unknown=None if dictionary is None else self.task.target_vocab.unk,
         ):
             for index, hypotheses in zip(part.indices, part.hypotheses, strict=True):
-                yield index, [with_text(self.task, h) if dictionary is None else
-                              _with_words(self.task, h, inputs[index], dictionary)
-                              for h in hypotheses]
+                place = chosen.places[index]
+                if place not in blank:
+                    yield place, [with_text(self.task, h) if dictionary is None else
+                                  _with_words(self.task, h, sources[place], dictionary)
+                                  for h in hypotheses]
 
     def score(
         self, sources: Sequence[Input], targets: Sequence[Input], *, alignment: str | None = None
@@ -153,7 +204,23 @@ class Translator(Loaded):
     def _aligner(self) -> Aligner:
         return Aligner(self.models)
 
+    def encoded(self, x: Input) -> Encoded:
+        return task_inputs.encoded(self.task, x)
+
+    def select(
+        self, inputs: Sequence[Encoded], *, decoder: Decoder, rules: Rules,
+        prefixes: Sequence[np.ndarray] | None = None,
+        constraints: Sequence[Sequence[np.ndarray]] | None = None,
+    ) -> Selection:
+        return select_sources(inputs, decoder=decoder, rules=rules, prefixes=prefixes,
+                              constraints=constraints)
+
+    def _prefix_ids(self, x: Input) -> np.ndarray:
+        return self._target_ids(x)[:-1] if isinstance(x, str) else self._target_ids(x)
+
     def _target_ids(self, x: Input) -> np.ndarray:
+        if isinstance(x, Encoded):
+            return x.ids
         return self.task.encode_target(x) if isinstance(x, str) else np.asarray(x, np.int32)
 
     def log_probs(self, sources: Sequence[Ids], prev_output_tokens: Sequence[Ids]) -> np.ndarray:
@@ -206,11 +273,11 @@ class Translator(Loaded):
 
     def source_ids(self, x: Input) -> np.ndarray:
         """A text or ids as ids with final eos."""
-        return self.task.encode_source(x) if isinstance(x, str) else np.asarray(x, np.int32)
+        return self.encoded(x).ids
 
 
 def _with_words(
-    task: Any, h: hypothesis.Hypothesis, source: Input, dictionary: Mapping[str, str]
+    task: Any, h: hypothesis.Hypothesis, source: Encoded, dictionary: Mapping[str, str]
 ) -> Hypothesis:
     """With its text, in which unknown words are replaced."""
     words = unknown_words.replaced_words(

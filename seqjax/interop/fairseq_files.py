@@ -26,6 +26,9 @@ TASKS = ("translation", "language_modeling")
 POST_PROCESS = {"subword_nmt": "subword_nmt", "fastbpe": "subword_nmt",
                 "sentencepiece": "sentencepiece"}
 """fairseq's `--bpe` -> how pieces become words again."""
+BPE_OPTIONS = ("bpe_codes", "sentencepiece_model")
+"""Files of fairseq's subword models."""
+MOSES_OPTIONS = ("moses_no_dash_splits", "moses_no_escape")
 _CODES, _PIECES = ("code", "bpecodes"), ("sentencepiece.bpe.model",)
 """Names under which fairseq's published models keep their tokenizer."""
 
@@ -36,9 +39,9 @@ class Portable:
 
     config: dict[str, Any]
     """Sections task, model, loss (and train, if it averages by sentences); plain data."""
-    assets: dict[str, bytes]
+    assets: dict[str, bytes] = dataclasses.field(repr=False)
     """Files for `tasks.from_assets`."""
-    params: Params
+    params: Params = dataclasses.field(repr=False)
     """float32 numpy arrays."""
     checkpoint: FairseqCheckpoint
 
@@ -53,6 +56,7 @@ def portable(
     path: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None,
     bpe: str | None = None, tokenizer: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    tokenizer_options: Mapping[str, Any] | None = None,
 ) -> Portable:
     """A fairseq checkpoint and all that is needed to use it.
 
@@ -64,6 +68,8 @@ def portable(
         the checkpoint does not say (published models do not). The files that they need lie
         beside the checkpoint or where it says.
       overrides: keys of the model that are to be others (see `load_fairseq`).
+      tokenizer_options: fairseq's options of the subword model and the tokenizer, files among
+        them, that are over the checkpoint's.
 
     Raises:
       FileNotFoundError: no such file or folder.
@@ -72,7 +78,10 @@ def portable(
     """
     checkpoint = load_fairseq(path, overrides=overrides)
     try:
-        task, files = _task(path, checkpoint, data=data, bpe=bpe, tokenizer=tokenizer)
+        chosen = _components(checkpoint, bpe=bpe, tokenizer=tokenizer,
+                             options=tokenizer_options or {})
+        task, files = _task(path, checkpoint, data=data, chosen=chosen,
+                            asked=bool(bpe or tokenizer or tokenizer_options))
         sections = {"task": task, "model": to_plain(checkpoint.config),
                     "loss": loss_section(checkpoint)}
         if checkpoint.fairseq.get("criterion", "sentence_avg"):
@@ -114,9 +123,10 @@ def task_name(checkpoint: FairseqCheckpoint) -> str:
 
 def _task(
     path: str | os.PathLike[str], checkpoint: FairseqCheckpoint, *,
-    data: str | os.PathLike[str] | None, bpe: str | None, tokenizer: str | None,
+    data: str | os.PathLike[str] | None, chosen: Mapping[str, Mapping[str, Any]], asked: bool,
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The task's section, and its files."""
+    """The task's section, and its files. The tokenizer that was `asked` for is over that of
+    the data folder."""
     name = task_name(checkpoint)
     home = os.path.dirname(os.path.abspath(path))
     place, langs = _dictionaries(checkpoint, home=home, data=data, pair=name == "translation")
@@ -126,7 +136,6 @@ def _task(
         section |= {"source_lang": langs[0], "target_lang": langs[1]}
     files: dict[str, bytes] = {}
     text = folder.load_tokenizers(place)
-    chosen = _components(checkpoint, bpe=bpe, tokenizer=tokenizer)
     for lang, size, side in zip(langs, sizes, ("source", "target"), strict=False):
         where = folder.dict_path(place, lang)
         vocabulary = Vocabulary.load(where)
@@ -135,7 +144,8 @@ def _task(
                 f"its model has {size} {side} words, but {where} has {len(vocabulary)}: "
                 "this is the data folder of another model")
         files |= assets.pack_vocabulary(lang, vocabulary)
-        found = text.get(lang) or _tokenizer(chosen, home, lang=lang or "en")
+        found = _tokenizer(chosen, home, lang=lang or "en") if asked else None
+        found = found or text.get(lang) or _tokenizer(chosen, home, lang=lang or "en")
         if found is not None:
             files |= assets.pack_tokenizer(lang, found)
     section.setdefault("post_process", _post_process(checkpoint, chosen))
@@ -189,17 +199,32 @@ def _dictionaries(
 
 
 def _components(
-    checkpoint: FairseqCheckpoint, *, bpe: str | None, tokenizer: str | None
+    checkpoint: FairseqCheckpoint, *, bpe: str | None, tokenizer: str | None,
+    options: Mapping[str, Any],
 ) -> dict[str, Mapping[str, Any]]:
     """`bpe` and `tokenizer`: what was asked for, else what the checkpoint says."""
     chosen = {}
-    for group, asked, said in (("bpe", bpe, checkpoint.task.bpe),
-                               ("tokenizer", tokenizer, checkpoint.task.tokenizer)):
-        if asked:
-            chosen[group] = {**(said or {}), "_name": asked}
-        elif said:
-            chosen[group] = said
+    for group, asked, said, names in (
+        ("bpe", bpe, checkpoint.task.bpe, BPE_OPTIONS),
+        ("tokenizer", tokenizer, checkpoint.task.tokenizer, MOSES_OPTIONS),
+    ):
+        given = {k: v for k, v in options.items() if k in names}
+        if asked or said or given:
+            name = asked or (said or {}).get("_name") or _named_by(given)
+            chosen[group] = {**(said or {}), "_name": name, **given}
+    for key, value in options.items():
+        if key not in (*BPE_OPTIONS, *MOSES_OPTIONS):
+            raise ConfigError(f"tokenizer_options: {key!r} is not one of "
+                              + ", ".join((*BPE_OPTIONS, *MOSES_OPTIONS)))
+        if key in BPE_OPTIONS and not os.path.isfile(value):
+            raise ConfigError(f"{key}: {value}: no such file")
     return chosen
+
+
+def _named_by(options: Mapping[str, Any]) -> str:
+    """The component whose options these are."""
+    names = {"bpe_codes": "subword_nmt", "sentencepiece_model": "sentencepiece"}
+    return next((names[key] for key in options if key in names), "moses")
 
 
 def _tokenizer(

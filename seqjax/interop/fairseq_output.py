@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.data import sources
 from seqjax.data.vocabulary import post_process as join_pieces
 from seqjax.tasks import metrics
 
@@ -78,7 +79,7 @@ def alignment_text(result: Result, kind: str, *, padding: int | None = None) -> 
 def sentence_lines(
     task: Any, index: int, source: Any, reference: np.ndarray | None,
     hypotheses: Iterable[Result], *, post_process: str | None, timing: str | None = None,
-    constraints: Iterable[str] | None = None,
+    constraints: Iterable[Any] | None = None,
     alignment: str | None = None, padding: int | None = None,
 ) -> Iterator[str]:
     """All lines of one sentence; scores in base 2.
@@ -87,7 +88,7 @@ def sentence_lines(
       source: ids, or text.
       reference: target ids, if there are any.
       timing: what the W- line says; with it the lines are fairseq-interactive's.
-      constraints: phrases of the C- lines.
+      constraints: phrases of the C- lines: ids without eos, or texts.
       alignment: the kind of alignment that A- lines show (None: no such lines).
       padding: see `alignment_text`.
     """
@@ -100,7 +101,7 @@ def sentence_lines(
         yield f"S-{index}\t" + (
             shown if task.source_tokenizer is None else task.source_tokenizer.decode(shown))
     for phrase in constraints or ():
-        ids = task.encode_target(phrase)[:-1]
+        ids = task.encode_target(phrase)[:-1] if isinstance(phrase, str) else phrase
         yield f"C-{index}\t{task.target_vocab.string(ids, post_process=post_process)}"
     if reference is not None:
         yield f"T-{index}\t{reference_text(task, reference, post_process=post_process)}"
@@ -109,7 +110,7 @@ def sentence_lines(
         score = float(np.float32(result["score"]) / _BASE_2)
         positional = np.asarray(result["positional_scores"], np.float32) / _BASE_2
         yield f"H-{index}\t{score}\t{text}"
-        yield f"D-{index}\t{score}\t{detokenised}"
+        yield f"D-{index}\t{score}\t{sources.one_line(detokenised)}"
         yield f"P-{index}\t" + " ".join(f"{x:.4f}" for x in positional)
         if alignment is not None:
             yield f"A-{index}\t{alignment_text(result, alignment, padding=padding)}"

@@ -46,7 +46,7 @@ class FairseqCheckpoint:
 
     config: Any
     """The model's dataclass (`seqjax.models.CONFIGS`)."""
-    params: Params
+    params: Params = dataclasses.field(repr=False)
     """float32 numpy arrays as the model's `init` makes them."""
     source_vocab_size: int
     target_vocab_size: int
@@ -55,9 +55,9 @@ class FairseqCheckpoint:
     """Everything that the file says about how it was trained, in fairseq's keys."""
     dtypes: dict[str, str]
     """fairseq name -> dtype in the file, where it was not float32."""
-    kept: State
+    kept: State = dataclasses.field(repr=False)
     """Entries of the file that hold no parameter, and names as they were: for `to_state`."""
-    extra: dict[str, Any]
+    extra: dict[str, Any] = dataclasses.field(repr=False)
     """The rest of the file: extra_state, optimizer_history, last_optimizer_state, ..."""
 
 

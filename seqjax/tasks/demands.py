@@ -45,7 +45,7 @@ def trie_of(task: Any, outputs: Sequence[Text]) -> TokenTrie:
 
 
 def split_lines(
-    lines: Sequence[str], *, first: int = 1
+    lines: Sequence[str], *, first: int = 1, name: str = "line {}"
 ) -> tuple[list[str], list[list[str]]]:
     """`source TAB phrase TAB phrase` lines, as fairseq-interactive reads them: the sources,
     and the phrases of each.
@@ -53,16 +53,21 @@ def split_lines(
     Args:
       lines: without their newlines.
       first: the number of the first line.
+      name: what errors call line {}.
 
     Raises:
-      ConfigError: two tabs with nothing between them; the message has the line's number.
+      ConfigError: two tabs with nothing between them, or phrases without a source before
+        them; the message has the line's number.
     """
     sources, constraints = [], []
     for number, line in enumerate(lines, first):
         source, *phrases = line.strip().split("\t")
         if not all(phrase.strip() for phrase in phrases):
-            raise ConfigError(f"line {number}: a constraint between its tabs is empty: "
+            raise ConfigError(f"{name.format(number)}: a constraint between its tabs is empty: "
                               "take out one tab")
+        if source and not line.partition("\t")[0].strip() and "\t" in line:
+            raise ConfigError(f"{name.format(number)}: begins with a tab, so there is no source "
+                              "before its constraints")
         sources.append(source)
         constraints.append(phrases)
     return sources, constraints

@@ -85,6 +85,16 @@ class LanguageModelingTask:
         return self.vocab
 
     @property
+    def source_tokenizer(self) -> tokenizers.Tokenizer | None:
+        """Of what is read."""
+        return self.tokenizer
+
+    @property
+    def target_tokenizer(self) -> tokenizers.Tokenizer | None:
+        """Of what is predicted."""
+        return self.tokenizer
+
+    @property
     def output_size(self) -> int:
         """Entries that are predicted."""
         size = self.config.output_dictionary_size

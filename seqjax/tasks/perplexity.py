@@ -66,17 +66,19 @@ class BlockScorer:
       max_tokens: positions of a batch, padding and context included.
       batch_size: blocks of a batch at most.
       softmax_batch: tokens whose logits exist at a time (None: what fits comfortably).
+      too_long: a block over the models' limit: an `error`, or left out and counted (`skip`).
     """
 
     def __init__(
         self, models: Sequence[LanguageModel], *, max_tokens: int = 36000,
         batch_size: int | None = None, softmax_batch: int | None = None,
+        too_long: str = "skip",
     ):
         if max_tokens < 1 or (batch_size is not None and batch_size < 1):
             raise ConfigError(f"max_tokens={max_tokens}, batch_size={batch_size}: 1 or more each")
         if softmax_batch is not None and softmax_batch < 1:
             raise ConfigError(f"softmax_batch={softmax_batch}: it must be 1 or more")
-        self.models = tuple(models)
+        self.models, self.too_long = tuple(models), too_long
         self.max_tokens, self.batch_size, self.softmax_batch = max_tokens, batch_size, softmax_batch
         self._log_probs = jax.jit(self._batch)
 
@@ -114,6 +116,11 @@ class BlockScorer:
     def _kept(self, blocks: TokenBlocks, order: np.ndarray) -> np.ndarray:
         limit = min(model.max_target_positions for model in self.models)
         keep = blocks.sizes[order] <= limit
+        if not keep.all() and self.too_long == "error":
+            index = int(order[~keep].min())
+            raise ConfigError(
+                f"block {index + 1} has {int(blocks.sizes[index])} tokens, but the model takes at "
+                f"most {limit}: --too-long skip leaves such blocks out")
         if not keep.all():
             _log.warning(
                 "%d of %d blocks have more than the model's %d positions and are skipped",

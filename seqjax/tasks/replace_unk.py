@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 
 from seqjax.config import ConfigError
+from seqjax.data import sources
 from seqjax.data.vocabulary import post_process
+from seqjax.tasks import inputs
+from seqjax.tasks.inputs import Encoded
 
 
 def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -22,20 +25,19 @@ def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ConfigError: a line with less than two words, or text that is not UTF-8.
+      ConfigError: a line with less than two words, no lines, or text that is not UTF-8.
     """
     words: dict[str, str] = {}
     try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                columns = line.split()
-                if len(columns) < 2:
-                    raise ConfigError(
-                        f"{os.fspath(path)}: line {number}: expected a source word and a target "
-                        f"word, got {line.rstrip()!r}")
-                words[columns[0]] = columns[1]
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{os.fspath(path)}: is not UTF-8 (byte {error.start})") from None
+        lines = sources.read_text(os.fspath(path))
+    except sources.SourceError as error:
+        raise ConfigError(str(error)) from None
+    for number, line in enumerate(lines, 1):
+        columns = line.split()
+        if len(columns) < 2:
+            raise ConfigError(f"{os.fspath(path)}: line {number}: expected a source word and a "
+                              f"target word, got {line.rstrip()!r}")
+        words[columns[0]] = columns[1]
     return words
 
 
@@ -55,23 +57,20 @@ def as_dictionary(value: bool | Mapping[str, str] | None) -> Mapping[str, str] |
     return value
 
 
-def source_words(task: Any, source: str | Sequence[int] | np.ndarray) -> list[str]:
+def source_words(
+    task: Any, source: str | Sequence[int] | np.ndarray | Encoded
+) -> list[str]:
     """The words that alignments count, as they were written where the source is text.
 
     Args:
       task: has `source_vocab` and `source_tokenizer`.
-      source: text, or ids (whose unknown words nobody knows any more).
+      source: text, ids (whose unknown words nobody knows any more), or both.
     """
-    vocab = task.source_vocab
-    if isinstance(source, str):
-        tokenizer = task.source_tokenizer
-        words = (source if tokenizer is None else tokenizer.encode(source)).split()
-        ids = [vocab.index(word) for word in words]
-    else:
-        ids = [int(i) for i in source]
-        words = [vocab[i] for i in ids]
-    left_out = (vocab.pad, vocab.eos)
-    return [word for word, i in zip(words, ids, strict=True) if i not in left_out]
+    vocab, known = task.source_vocab, inputs.encoded(task, source)
+    ids = [int(i) for i in known.ids]
+    words = [vocab[i] for i in ids] if known.pieces is None else known.pieces
+    left_out = (vocab.pad, vocab.eos)  # the final eos is no piece
+    return [word for word, i in zip(words, ids, strict=False) if i not in left_out]
 
 
 def replaced_words(

@@ -121,19 +121,20 @@ class Validator:
 
 def held_out(
     task: Any, model: Any, params: Any, subset: str, *, max_tokens: int,
-    batch_size: int | None = None, sentence_avg: bool = False,
+    batch_size: int | None = None, sentence_avg: bool = False, skip_too_long: bool = False,
 ) -> tuple[dict[str, float], int]:
     """The loss of a split outside of training, on one device (fairseq-validate).
 
     Args:
       max_tokens, batch_size: size of a batch.
       sentence_avg: the loss is per sentence instead of per token.
+      skip_too_long: leave out sentences over the model's limit, with a count.
 
     Returns:
       Metrics by name, losses in base 2; and target tokens.
 
     Raises:
-      ConfigError: a sentence over the model's limit.
+      ConfigError: a sentence over the model's limit, unless `skip_too_long`.
     """
     dataset, limits = task.dataset(subset), task.max_positions(model)
 
@@ -143,7 +144,8 @@ def held_out(
     try:
         plan = make_plan(
             dataset.lengths, BatchingConfig(
-                max_tokens=max_tokens, max_sentences=batch_size, required_batch_size_multiple=1),
+                max_tokens=max_tokens, max_sentences=batch_size, required_batch_size_multiple=1,
+                skip_invalid_size_inputs_valid_test=skip_too_long),
             seed=1, train=False, max_source_positions=limits[0], max_target_positions=limits[1],
         )
     except ValueError as e:

@@ -1,0 +1,219 @@
+"""fairseq's flags on our command lines: taken, or explained in one line.
+
+A flag that the verb's own parser has is taken there. Of all others of fairseq's command of
+that name, and of its other commands, the table `interop/fairseq_flags.tsv` knows why there is
+no need for them, or that they are not supported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from seqjax.config import ConfigError, nearest
+from seqjax.interop import fairseq_flags
+from seqjax.interop.fairseq_flags import Flag
+
+_ALSO_NOT_THERE = frozenset("""
+    --aim-repo --aim-run-hash --azureml-logging --continue-once --curriculum
+    --fixed-validation-seed --grouped-shuffling --ignore-unused-valid-subsets
+    --localsgd-frequency --no-save --no-save-optimizer-state --optimizer-overrides
+    --slowmo-base-algorithm --slowmo-momentum --update-epoch-batch-itr
+    --update-ordered-indices-seed --validate-after-updates --wandb-project
+""".split())
+"""Flags of training that are not supported, and that fairseq itself ignores elsewhere."""
+_INSTEAD = {
+    "--max-source-positions": "the model's limit counts: --model-overrides "
+                              "\"{'max_source_positions': N}\" changes it",
+    "--max-target-positions": "the model's limit counts: --model-overrides "
+                              "\"{'max_target_positions': N}\" changes it",
+    "--output-dictionary-size": "the checkpoint's is taken: leave it out",
+    "--shorten-method": "the checkpoint's is taken: leave it out",
+    "--shorten-data-split-list": "the checkpoint's is taken: leave it out",
+    "--results-path": "redirect the output, with > FILE",
+    "--score-reference": "there are no targets here: python -m seqjax.generate --data FOLDER "
+                         "--score-reference",
+}
+"""Flags whose meaning another flag has, where the verb has none of that name."""
+_INSTEAD_OF_EVALUATE = {
+    name: "this gives the loss; for BLEU: python -m seqjax.generate --data FOLDER --format fairseq"
+    for name in ("--eval-bleu", "--eval-bleu-args", "--eval-bleu-detok", "--eval-bleu-detok-args",
+                 "--eval-bleu-print-samples", "--eval-bleu-remove-bpe", "--eval-tokenized-bleu")
+}
+
+
+class _Seen(argparse.Action):
+    """Remembers a flag of the table, and its value."""
+
+    def __init__(self, *args: Any, flag: Flag, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.flag = flag
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        value = {"switch": True, "off": False}.get(self.flag.kind, values)
+        namespace.fairseq = [*(namespace.fairseq or ()), (option_string, self.flag, value)]
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """fairseq's flags about the model that are taken."""
+    group = parser.add_argument_group("fairseq's flags", "taken where they mean something here; "
+                                      "all others are explained when they are given")
+    group.add_argument("-s", "--source-lang", metavar="LANG",
+                       help="must be the model's source language")
+    group.add_argument("-t", "--target-lang", metavar="LANG",
+                       help="must be the model's target language")
+    group.add_argument("--task", metavar="NAME", help="must be the model's task")
+    for name in ("--fp16", "--memory-efficient-fp16", "--amp"):
+        group.add_argument(name, action="append_const", const=name, dest="half",
+                           help=argparse.SUPPRESS if name != "--fp16" else
+                           "bfloat16 on GPU and TPU, float32 on a CPU: --dtype auto, the default")
+    for name in ("--bf16", "--memory-efficient-bf16"):
+        group.add_argument(name, action="store_true", dest="bf16",
+                           help=argparse.SUPPRESS if name != "--bf16" else
+                           "the same as --dtype bfloat16")
+    group.add_argument("--cpu", action="store_true", help="do not use an accelerator")
+    group.add_argument("--quiet", action="store_true",
+                       help="say nothing on stderr but what is wrong; of seqjax.generate "
+                            "--format fairseq print the last line only")
+    group.add_argument("--bpe-codes", metavar="FILE", help="of --bpe subword_nmt and fastbpe")
+    group.add_argument("--sentencepiece-model", metavar="FILE", help="of --bpe sentencepiece")
+    group.add_argument("--moses-no-dash-splits", action="store_true", default=None,
+                       help="of --tokenizer moses")
+    group.add_argument("--moses-no-escape", action="store_true", default=None,
+                       help="of --tokenizer moses")
+
+
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, *, command: str
+) -> argparse.Namespace:
+    """The command line, every flag of fairseq's taken, explained or refused.
+
+    Args:
+      command: the letters of fairseq's commands in the table.
+    """
+    for flag in fairseq_flags.table():
+        if not set(command) & set(flag.commands):
+            continue
+        for name in flag.names:
+            values = {"switch": {"nargs": 0}, "value": {}}.get(flag.kind, {"nargs": "?"})
+            try:
+                parser.add_argument(name, action=_Seen, flag=flag, dest="fairseq",
+                                    help=argparse.SUPPRESS, **values)
+            except argparse.ArgumentError:
+                continue  # the verb has it itself
+    args, rest = parser.parse_known_args(arguments)
+    for word in rest:
+        if word.startswith("-") and word != "-":
+            parser.error(_unknown(word, parser, command))
+    _positional(args, rest, parser)
+    for line in _explained(args.fairseq or (), parser, command):
+        print(f"note: {line}", file=sys.stderr)
+    _take(args, parser)
+    return args
+
+
+def _unknown(word: str, parser: argparse.ArgumentParser, command: str) -> str:
+    name = word.partition("=")[0]
+    for flag in fairseq_flags.table():
+        if name in flag.names:
+            others = [fairseq_flags.COMMANDS[letter] for letter in flag.commands]
+            where = flag.key if flag.key and not flag.key.startswith("(") else flag.note
+            return (f"{name} is a flag of {', '.join(others)}, not of {_program(command)}"
+                    + (f" (here: {where})" if where else ""))
+    known = [option for line in parser.format_help().split() for option in [line.strip("[],()")]
+             if option.startswith("--")]
+    if name.startswith("--config."):
+        return f"{name}: the configuration is that of the checkpoint; --help lists the flags here"
+    return f"unknown flag {name}." + nearest(name, set(known))
+
+
+def _program(command: str) -> str:
+    return " and ".join(fairseq_flags.COMMANDS[letter] for letter in command)
+
+
+def _positional(
+    args: argparse.Namespace, rest: Sequence[str], parser: argparse.ArgumentParser
+) -> None:
+    """A word without a flag is fairseq's data folder."""
+    for word in rest:
+        if not os.path.isdir(word):
+            parser.error(f"{word!r}: give text as --input FILE, a data folder as --data FOLDER")
+        if args.data is not None:
+            parser.error(f"{args.data!r} and {word!r} cannot both be the data folder")
+        args.data = word
+
+
+def _explained(
+    seen: Sequence[tuple[str, Flag, Any]], parser: argparse.ArgumentParser, command: str
+) -> Iterator[str]:
+    """A line for each flag of fairseq's without a meaning here; those that would change
+    results end the program."""
+    program = _program(command)
+    instead = {**_INSTEAD, **(_INSTEAD_OF_EVALUATE if "V" in command else {})}
+    for name, flag, value in seen:
+        shown = name if value in (True, False, None) else f"{name} {value}"
+        key = flag.names[0]
+        if flag.is_default(value):
+            yield f"{shown}: fairseq's default, which asks for nothing"
+        elif key in instead:
+            parser.error(f"{shown}: {instead[key]}")
+        elif flag.key == "(no)" and key not in _ALSO_NOT_THERE:
+            parser.error(f"{shown}: not supported: {flag.note}")
+        elif flag.key == "(not needed)":
+            yield f"{shown}: not needed: {flag.note}"
+        else:
+            yield f"{shown}: of no effect here, nor in {program}"
+
+
+def _take(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """What flags of fairseq's ask of ours."""
+    if args.half:
+        print(f"note: {', '.join(args.half)}: matrix products are in bfloat16 on GPU and TPU, in "
+              "float32 on a CPU (--dtype)", file=sys.stderr)
+    if args.bf16:
+        if args.dtype == "float32":
+            parser.error("--bf16 and --dtype float32 contradict each other")
+        args.dtype = "bfloat16"
+    if args.cpu:
+        if "jax" in sys.modules:
+            import jax
+
+            jax.config.update("jax_platforms", "cpu")
+        os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+def check_model(args: argparse.Namespace, model: Any) -> None:
+    """Refuses another task or other languages than the loaded model's.
+
+    Raises:
+      ConfigError: naming the flag.
+    """
+    task = model.task
+    if args.task is not None and args.task != task.config.name:
+        raise ConfigError(f"--task {args.task}: {args.checkpoint} is a model of {task.config.name}")
+    for flag, asked, name in (("-s", args.source_lang, "source_lang"),
+                              ("-t", args.target_lang, "target_lang")):
+        found = getattr(task, name, None)
+        if asked is None or asked == found:
+            continue
+        if found is None:
+            raise ConfigError(f"{flag} {asked}: {args.checkpoint} is a model of "
+                              f"{task.config.name}, which has no pair of languages")
+        raise ConfigError(f"{flag} {asked}: {args.checkpoint} translates from {task.source_lang} "
+                          f"to {task.target_lang}")
+
+
+def say_loaded(args: argparse.Namespace, model: Any, options: dict[str, Any]) -> None:
+    """The line that says what was loaded, unless `--quiet`."""
+    check_model(args, model)
+    if not args.quiet:
+        print(model.describe(**options), file=sys.stderr, flush=True)
+
+
+def tokenizer_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Files and options of the tokenizers that a `.pt` does not say."""
+    names = ("bpe_codes", "sentencepiece_model", "moses_no_dash_splits", "moses_no_escape")
+    return {name: value for name in names if (value := getattr(args, name)) is not None}

@@ -1,0 +1,160 @@
+"""Flags that several verbs share: which model, how it searches, what is asked of outputs.
+
+It knows no verb, and imports JAX only once flags have been checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from seqjax import cli
+from seqjax.commands import fairseq
+from seqjax.config import ConfigError, GenerationConfig
+from seqjax.data import sources
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Which model."""
+    parser.add_argument("--checkpoint", "--path", required=True,
+                        help="work folder, checkpoint, or fairseq's .pt; several joined by : make "
+                             "an ensemble")
+    parser.add_argument("--which", choices=("best", "last"), default="best",
+                        help="of a work folder, which checkpoint (default best)")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--bpe", help="subwords of a .pt, where it does not say: subword_nmt, "
+                                      "fastbpe, sentencepiece; their file is beside it")
+    parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say: moses")
+    parser.add_argument("--model-overrides", type=cli.python_dict, metavar="DICT",
+                        help="keys of the model that are to be others than it was trained with: "
+                             "\"{'decoder_layers_to_keep': '0,2,4'}\"")
+    fairseq.add_model_flags(parser)
+
+
+def load_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `hub.load` is told of the flags of `add_model_flags`; and `data`."""
+    return {"data": args.data, "which": args.which, "dtype": args.dtype, "bpe": args.bpe,
+            "tokenizer": args.tokenizer, "model_overrides": args.model_overrides,
+            "tokenizer_options": fairseq.tokenizer_options(args), "quiet": True}
+
+
+def add_line_flags(parser: argparse.ArgumentParser) -> None:
+    """How lines are printed."""
+    parser.add_argument("--post-process", "--remove-bpe", nargs="?", const="@@ ", default=None,
+                        help="fairseq format: join pieces into words (subword_nmt, "
+                             "sentencepiece, ...; alone: '@@ ')")
+    parser.add_argument("--print-alignment", nargs="?", const="hard", choices=("hard", "soft"),
+                        help="which source token each token belongs to, from attention: pairs, "
+                             "or (soft) all of the attention; A- lines, or in jsonl")
+    parser.add_argument("--replace-unk", nargs="?", const=True, default=False, metavar="FILE",
+                        help="put the source word that it is aligned with in place of an unknown "
+                             "word, or what FILE (preprocess --alignfile) has for that word")
+
+
+def add_input_flags(parser: argparse.ArgumentParser) -> None:
+    """What becomes of lines that are too long or blank."""
+    parser.add_argument("--too-long", choices=("error", "truncate", "skip"),
+                        help="a line with more tokens than the model takes: an error (default); "
+                             "truncate: its first tokens are taken; skip: its output is an empty "
+                             "line. They are counted at the end")
+    parser.add_argument("--decode-blank", action="store_true",
+                        help="decode blank lines too, as --format fairseq does, and let a "
+                             "language model go on from nothing; else they come out blank")
+
+
+    parser.add_argument("--skip-invalid-size-inputs-valid-test", action="store_true",
+                        help="the same as --too-long skip")
+    parser.add_argument("--truncate-source", action="store_true",
+                        help="the same as --too-long truncate")
+
+
+def check_input_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Makes one of the flags that say what becomes of long lines."""
+    asked = {"--too-long " + args.too_long: args.too_long} if args.too_long else {}
+    if args.skip_invalid_size_inputs_valid_test:
+        asked["--skip-invalid-size-inputs-valid-test"] = "skip"
+    if args.truncate_source:
+        asked["--truncate-source"] = "truncate"
+    if len(set(asked.values())) > 1:
+        parser.error(f"{' and '.join(asked)} contradict each other: keep one")
+    args.too_long = next(iter(asked.values()), "error")
+
+
+def decodes_blank(args: argparse.Namespace) -> bool:
+    """Whether blank inputs are searched with: fairseq's lines are printed as fairseq would."""
+    return args.decode_blank or args.format == "fairseq"
+
+
+def check_line_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuses what the chosen format cannot show."""
+    if args.print_alignment and args.format == "text":
+        parser.error("--print-alignment needs a format that shows alignments: --format fairseq"
+                     " (or, of seqjax.generate, jsonl)")
+
+
+def alignment_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `hub.Translator.stream` is told of alignments and unknown words."""
+    options: dict[str, Any] = {}
+    if args.print_alignment:
+        options["alignment"] = args.print_alignment
+    if isinstance(args.replace_unk, str):
+        from seqjax.tasks.replace_unk import load_dictionary
+
+        options["replace_unk"] = load_dictionary(args.replace_unk)
+    elif args.replace_unk:
+        options["replace_unk"] = True
+    return options
+
+
+def check_can_align(model: Any, options: dict[str, Any]) -> None:
+    """Refuses alignments of a model without a source."""
+    if options and not hasattr(model, "align"):
+        raise ConfigError("--print-alignment, --replace-unk: a language model has no source to "
+                          "align its words with")
+
+
+def add_search_flags(parser: argparse.ArgumentParser) -> None:
+    """Every field of `GenerationConfig`."""
+    group = parser.add_argument_group("search", "fairseq's names and defaults")
+    cli.add_fields(group, GenerationConfig)
+    group.add_argument("--max-sentences", dest="batch_size", type=int, metavar="X",
+                       default=argparse.SUPPRESS, help="the same as --batch-size")
+
+
+def add_demand_flags(parser: argparse.ArgumentParser) -> None:
+    """What outputs must be like, and what else scores them."""
+    group = parser.add_argument_group("demands")
+    group.add_argument("--constraints", nargs="?", const="ordered",
+                       choices=("ordered", "unordered"),
+                       help="outputs contain the phrases that follow the source in each line, "
+                            "after tabs: in that order (default), or in any")
+    group.add_argument("--allowed-outputs", metavar="FILE",
+                       help="outputs are lines of this file")
+    group.add_argument("--lm-path", metavar="PATH",
+                       help="language model, with the same target vocabulary, whose "
+                            "log-probabilities times --lm-weight are added")
+
+
+def check_demand_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuses flags that do not go together."""
+    if args.constraints and args.allowed_outputs:
+        parser.error("--constraints and --allowed-outputs exclude each other: keep one")
+    if args.lm_path and not hasattr(args, "lm_weight"):
+        parser.error("--lm-path needs --lm-weight: its default, 0, changes nothing")
+
+
+def demands_of(
+    args: argparse.Namespace, model: Any, constraints: list[list[Any]] | None
+) -> dict[str, Any]:
+    """What `stream` and `generate` take of these flags."""
+    found: dict[str, Any] = {}
+    if constraints is not None:
+        found |= {"constraints": constraints, "constraint_order": args.constraints}
+    if args.allowed_outputs:
+        lines = sources.read_text(args.allowed_outputs)
+        for number, line in enumerate(lines, 1):
+            if sources.is_blank(line):
+                raise ConfigError(f"{args.allowed_outputs}: line {number} is empty; each line is "
+                                  "one permitted output")
+        found["allowed"] = model.trie(lines)
+    return found

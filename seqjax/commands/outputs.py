@@ -1,0 +1,106 @@
+"""Results as the lines of an output, and the output as a file that is whole or not there.
+
+It knows results as plain data and jobs; it knows nothing of searches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from seqjax.commands.jobs import Job
+from seqjax.config import ConfigError
+from seqjax.data import sources
+
+
+def plain_result(h: Any) -> dict[str, Any]:
+    """A hypothesis as JSON can hold it, with what was asked for."""
+    result = {"tokens": h.tokens.tolist(), "score": h.score, "text": h.text,
+              "positional_scores": [float(x) for x in h.positional_scores]}
+    if h.words is not None:
+        result["words"] = h.words
+    if h.alignment is not None:
+        result["alignment"] = h.alignment
+    if h.attention is not None:
+        result["attention"] = h.attention.tolist()
+    return result
+
+
+def render(
+    args: argparse.Namespace, model: Any, job: Job, results: list[list[dict[str, Any]]]
+) -> Iterator[str]:
+    """The lines of the output."""
+    from seqjax.interop import fairseq_output
+
+    if args.format == "text":
+        for hypotheses in results:
+            yield sources.one_line(hypotheses[0]["text"]) if hypotheses else ""
+    elif args.format == "jsonl":
+        for index, hypotheses in enumerate(results):
+            source = job.inputs[index]
+            text = source if isinstance(source, str) else model.task.decode_source(source)
+            asked: dict[str, Any] = {}
+            if job.constraints is not None:
+                asked["constraints"] = job.constraints[index]
+            for name, which in (("skipped", job.skipped), ("truncated", job.truncated)):
+                if index in which:
+                    asked[name] = which[index]
+            yield json.dumps({"id": index, "source": text, **asked, "hypotheses": hypotheses},
+                             ensure_ascii=False)
+    else:
+        for index in job.order:
+            reference = None if job.references is None else job.references[index]
+            yield from fairseq_output.sentence_lines(
+                model.task, index, job.sources[index].ids, reference, results[index],
+                post_process=args.post_process, alignment=args.print_alignment,
+                constraints=None if job.phrases is None else job.phrases[index],
+                padding=None if job.padding is None else job.padding[index],
+            )
+        if job.references is not None:
+            yield fairseq_output.final_line(
+                model.task,
+                [(job.references[i], results[i][0]) for i in job.order if results[i]],
+                subset=args.subset, beam=getattr(args, "beam", model.config.generation.beam),
+                scoring=args.scoring or "bleu", post_process=args.post_process,
+            )
+
+
+def check_output(path: str) -> None:
+    """Refuses an output that could not be written, before anything is computed."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        raise ConfigError(f"--output {path}: is a folder")
+    if not os.path.isdir(folder):
+        raise ConfigError(f"--output {path}: the folder {folder} does not exist")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"--output {path}: cannot write to the folder {folder}")
+
+
+def utf8_stdout() -> None:
+    """Text goes out as it came in, whatever the locale."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+
+
+def write(path: str, lines: Iterator[str]) -> None:
+    """All lines, to a file at once or to stdout."""
+    if path == "-":
+        utf8_stdout()
+        for line in lines:
+            print(line)
+        return
+    temporary = f"{path}.tmp{os.getpid()}"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)

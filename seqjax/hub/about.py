@@ -1,0 +1,134 @@
+"""What a loaded model is, in one line: which checkpoint, which search, on what.
+
+It knows checkpoints' records and configurations; it loads nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from seqjax.config import GenerationConfig
+from seqjax.interop.fairseq_weights import FairseqCheckpoint
+from seqjax.training import checkpoints
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where one model came from."""
+
+    path: str
+    """As it was given."""
+    update: int | None
+    """Updates that it was trained for, where that is known."""
+    chosen: str = ""
+    """Why it is this one: `best by loss (3.21) of 4 checkpoints`."""
+
+    def __str__(self) -> str:
+        update = "an unknown update" if self.update is None else f"update {self.update}"
+        return f"{self.path}: {', '.join(filter(None, (update, self.chosen)))}"
+
+
+def origin_of_folder(path: str | os.PathLike[str], *, which: str) -> Origin:
+    """The origin of a checkpoint of ours, as `checkpoints.find` chooses it."""
+    folder = checkpoints.find(path, which=which)
+    record = checkpoints.read_record(folder)
+    name = record.metric_name or "the metric of validation"
+    judged = None if record.metric is None else f"{name} ({record.metric:.6g})"
+    if folder == pathlib.Path(path):
+        return Origin(path=os.fspath(path), update=record.step,
+                      chosen="" if judged is None else f"{name} {record.metric:.6g}")
+    count = len(checkpoints.steps_in(folder.parent))
+    of = f" of {count} checkpoint{'s' if count > 1 else ''}"
+    if which == "best" and judged is not None:
+        chosen = f"best by {judged}{of}"
+    elif which == "best":
+        chosen = f"the last{of}, as none was validated"
+    else:
+        chosen = f"the last{of}" + ("" if judged is None else f", {name} {record.metric:.6g}")
+    return Origin(path=os.fspath(path), update=record.step, chosen=chosen)
+
+
+def origin_of_pt(path: str | os.PathLike[str], checkpoint: FairseqCheckpoint) -> Origin:
+    """The origin of a fairseq checkpoint, as far as the file says."""
+    history = checkpoint.extra.get("optimizer_history") or [{}]
+    state = checkpoint.extra.get("extra_state") or {}
+    update = history[-1].get("num_updates") if isinstance(history[-1], Mapping) else None
+    metric = checkpoint.fairseq.get("checkpoint", "best_checkpoint_metric") or "loss"
+    value, best = state.get("val_loss"), state.get("best")
+    chosen = "a .pt of fairseq"
+    if isinstance(value, (int, float)):
+        chosen += f", valid {metric} {value:.6g}" + (", the best so far" if value == best else "")
+    return Origin(path=os.fspath(path), update=None if update is None else int(update),
+                  chosen=chosen)
+
+
+def describe(model: Any, options: Mapping[str, Any]) -> str:
+    """One line about a `Loaded` model and how it would search.
+
+    Args:
+      options: what was asked for: fields of `GenerationConfig`.
+    """
+    parts = [" + ".join(map(str, model.origins)) or model.identity]
+    parts.append(_families(model))
+    parts.append(_search(model, options))
+    parts.append(_limits(model))
+    parts.append(_device(model))
+    return "; ".join(parts)
+
+
+def _families(model: Any) -> str:
+    names = dict.fromkeys(str(m.config.name) for m in model.models)
+    size = sum(int(np.prod(x.shape)) for p in model.params for x in jax.tree.leaves(p))
+    languages = ""
+    if getattr(model.task, "source_lang", None):
+        languages = f" {model.task.source_lang}-{model.task.target_lang}"
+    many = f", {len(model.models)} models" if len(model.models) > 1 else ""
+    text = f"{' + '.join(names)}{languages}, {_count(size)} parameters{many}"
+    lm = getattr(model, "lm", None)
+    if lm is not None:
+        text += f", with the language model {' + '.join(map(str, lm.origins))}"
+    return text
+
+
+def _count(size: int) -> str:
+    return f"{size / 1e6:.1f}M" if size >= 1e6 else f"{size:,}"
+
+
+def _search(model: Any, options: Mapping[str, Any]) -> str:
+    settings = model.settings(**options)
+    defaults = GenerationConfig()
+
+    def origin(*names: str) -> str:
+        if any(name in options for name in names):
+            return "as asked"
+        changed = any(getattr(settings, n) != getattr(defaults, n) for n in names)
+        return "of the checkpoint" if changed else "default"
+
+    beam = f"beam {settings.beam} ({origin('beam')})"
+    if settings.match_source_len:
+        return f"{beam}, outputs as long as their sources ({origin('match_source_len')})"
+    length = f"{settings.max_len_b}"
+    if settings.max_len_a:
+        length = f"{settings.max_len_a:g} x source + {length}"
+    return f"{beam}, outputs of at most {length} tokens ({origin('max_len_a', 'max_len_b')})"
+
+
+def _limits(model: Any) -> str:
+    target = min(m.max_target_positions for m in model.models)
+    if not hasattr(model, "lm"):
+        return f"at most {target} tokens with the prompt (the model's)"
+    source = min(m.max_source_positions for m in model.models)
+    return f"at most {source} source and {target} target tokens (the model's)"
+
+
+def _device(model: Any) -> str:
+    dtypes = dict.fromkeys(
+        np.dtype(getattr(m, "compute_dtype", np.float32)).name for m in model.models)
+    return f"{jax.devices()[0].device_kind}, {' + '.join(dtypes)}"

@@ -1,0 +1,56 @@
+"""An input as text and as ids at once, so that it is tokenised once.
+
+It knows tasks by their vocabularies and tokenizers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from seqjax.data import sources
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Encoded:
+    """One input."""
+
+    ids: np.ndarray
+    """[S] int32: of a source with its final eos; of a prompt without."""
+    text: str | None = None
+    """As it was written, where that is known."""
+    pieces: tuple[str, ...] | None = None
+    """What the tokenizer made of a text with unknown words; ids say all others."""
+
+    def blank(self, *, eos: int) -> bool:
+        """Whether there is nothing to be seen in it."""
+        if self.text is not None and sources.is_blank(self.text):
+            return True
+        return not np.any(self.ids != eos)
+
+
+def encode_source(task: Any, text: str) -> Encoded:
+    """A text as the encoder reads it.
+
+    Args:
+      task: has `source_vocab` and `source_tokenizer`, or at least `encode_source`.
+    """
+    if not hasattr(task, "source_tokenizer"):
+        return Encoded(ids=np.asarray(task.encode_source(text), np.int32), text=text)
+    tokenizer, vocab = task.source_tokenizer, task.source_vocab
+    line = text if tokenizer is None else tokenizer.encode(text)
+    ids = vocab.encode_line(line)
+    unknown = np.any(ids == vocab.unk)
+    return Encoded(ids=ids, text=text, pieces=tuple(line.split()) if unknown else None)
+
+
+def encoded(task: Any, source: str | Sequence[int] | np.ndarray | Encoded) -> Encoded:
+    """A source as text, as ids that end in eos, or encoded already."""
+    if isinstance(source, Encoded):
+        return source
+    if isinstance(source, str):
+        return encode_source(task, source)
+    return Encoded(ids=np.asarray(source, np.int32))
