@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from seqjax.data import binarize, folder, prepare, sources, tokenizers
+from seqjax.data.dictionaries import digest
 from seqjax.data.indexed import IndexedDatasetError
 from seqjax.data.vocabulary import VocabularyError
 
@@ -143,6 +144,7 @@ def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
             tokenizers={lang or "": spec for lang, spec in trained.items()},
             splits=splits,
             vocabularies={lang or "": len(v) for lang, v in vocabularies.items()},
+            dictionaries={lang or "": digest(v) for lang, v in vocabularies.items()},
             options=_changed(args, arguments),
         )
         folder.save_manifest(job.out, _merged(folder.load_manifest(args.destdir), manifest))
@@ -161,6 +163,7 @@ def _merged(before: folder.Manifest | None, new: folder.Manifest) -> folder.Mani
         tokenizers={**before.tokenizers, **new.tokenizers},
         splits={**before.splits, **new.splits} if same else new.splits,
         vocabularies={**before.vocabularies, **new.vocabularies},
+        dictionaries={**before.dictionaries, **new.dictionaries},
     )
 
 

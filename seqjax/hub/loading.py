@@ -14,6 +14,7 @@ from seqjax import config as configuration
 from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError
 from seqjax.data import folder
+from seqjax.data.dictionaries import first_difference
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.translator import Translator
 from seqjax.interop import fairseq_files
@@ -35,7 +36,7 @@ def load(
     data: str | os.PathLike[str] | None = None, which: str = "best", dtype: str = "auto",
     bpe: str | None = None, tokenizer: str | None = None,
     lm: str | os.PathLike[str] | LanguageModel | None = None,
-    model_overrides: Mapping[str, Any] | None = None,
+    model_overrides: Mapping[str, Any] | None = None, verify: bool = True,
 ) -> Any:
     """A trained model, ready to use: a `Translator`, or a `LanguageModel`.
 
@@ -57,9 +58,12 @@ def load(
         with, by name: `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out, of a model that
         was trained with `decoder_layerdrop`; `{"max_target_positions": 2048}` lets outputs be
         longer. Keys of training only are refused. Of an ensemble, for every member.
+      verify: compare everything that is read with the checkpoint's checksums, and refuse
+        weights that are not finite.
 
     Raises:
-      seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`.
+      seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`, or it is
+        damaged; the message names the file or the weights.
       ConfigError: the members of an ensemble have different vocabularies; a model, task
         or tokenizer that seqjax does not have; no dictionaries, or those of another model;
         an `lm` that is none, or whose vocabulary is another; `model_overrides` that the
@@ -71,12 +75,11 @@ def load(
                           "seqjax holds its own tokenizer")
     changes = dict(model_overrides or {})
     members = [_load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer,
-                         changes=changes) for each in paths]
+                         changes=changes, verify=verify) for each in paths]
     task, config = members[0][0], members[0][1]
     compilation.enable_cache(config.log.compilation_cache)
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
-        if other.target_vocab != task.target_vocab or other.source_vocab != task.source_vocab:
-            raise ConfigError(f"{name}: its vocabularies are not those of {paths[0]}")
+        _check_ensemble(task, other, first=paths[0], name=name)
     kind = LanguageModel if isinstance(task, LanguageModelingTask) else Translator
     model = kind(
         task=task, config=config, models=tuple(m for *_, m, _ in members),
@@ -86,16 +89,26 @@ def load(
     if lm is None:
         return model
     if not isinstance(lm, LanguageModel):
-        lm = _load_lm(os.fspath(lm), data=data, which=which, dtype=dtype)
+        lm = _load_lm(os.fspath(lm), data=data, which=which, dtype=dtype, verify=verify)
     return _fused(model, lm, name=paths[0])
 
 
-def _load_lm(path: str, *, data: Any, which: str, dtype: str) -> Any:
+def _check_ensemble(task: Any, other: Any, *, first: str, name: str) -> None:
+    """Refuses a member with other dictionaries than the first one's."""
+    for side in ("source", "target"):
+        there, here = getattr(task, f"{side}_vocab"), getattr(other, f"{side}_vocab")
+        difference = first_difference(there.symbols, here.symbols, names=("there", "in this"))
+        if difference is not None:
+            raise ConfigError(f"{name}: its vocabularies are not those of {first}: in the {side} "
+                              f"dictionary {difference}")
+
+
+def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> Any:
     """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
     place = None
     if data is not None and fairseq_files.is_pt(path):
         place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
-    return load(path, data=place, which=which, dtype=dtype)
+    return load(path, data=place, which=which, dtype=dtype, verify=verify)
 
 
 def _fused(model: Any, lm: Any, *, name: str) -> Translator:
@@ -107,11 +120,13 @@ def _fused(model: Any, lm: Any, *, name: str) -> Translator:
     if not isinstance(lm, LanguageModel) or len(lm.models) != 1:
         raise ConfigError(f"lm: {about} is not one language model")
     ours, theirs = model.task.target_vocab, lm.task.target_vocab
-    if ours != theirs:
+    difference = first_difference(ours.symbols, theirs.symbols,
+                                  names=("there", "in the language model's"))
+    if difference is not None:
         raise ConfigError(
             f"lm: the vocabulary of {about} ({len(theirs)} entries) is not the target vocabulary "
-            f"of {name} ({len(ours)} entries); train it on text that was preprocessed with "
-            "that model's dictionary (--srcdict)")
+            f"of {name} ({len(ours)} entries): {difference}; train it on text that was "
+            "preprocessed with that model's dictionary (--srcdict)")
     return dataclasses.replace(model, lm=lm, identity=f"{model.identity} lm={about}")
 
 
@@ -132,16 +147,20 @@ def _identity(path: str, which: str) -> str:
 
 def _load_one(
     path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
-    changes: Mapping[str, Any],
+    changes: Mapping[str, Any], verify: bool,
 ) -> tuple[Any, Config, Any, Any]:
     if fairseq_files.is_pt(path):
         found = fairseq_files.portable(
-            path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes)
+            path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes, verify=verify)
         config, assets, params = resolve(found.config), found.assets, found.params
     else:
-        raw, assets, params = checkpoints.load_for_inference(path, which=which)
+        raw, assets, params = checkpoints.load_for_inference(path, which=which, verify=verify)
         config, params = _overridden(resolve(raw), params, changes)
-    task = tasks.from_assets(config, assets)
+    try:
+        task = tasks.from_assets(config, assets)
+    except KeyError as error:
+        raise checkpoints.CheckpointError(
+            f"{path}: damaged: about/assets/{error.args[0]} is missing") from None
     if data is not None and not fairseq_files.is_pt(path):
         task.check_folder(os.fspath(data))
     model = models.build(

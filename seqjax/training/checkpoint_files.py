@@ -10,17 +10,15 @@ import logging
 import pathlib
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 
 
 class FilesHandler(ocp.CheckpointHandler):
-    """Writes a mapping of names to bytes; reading is plain `pathlib`."""
+    """Writes a mapping of names to bytes, of every process its own; reading is plain
+    `pathlib`."""
 
     def save(self, directory: Any, args: FilesSave) -> None:  # type: ignore[override]
-        if jax.process_index() != 0:
-            return
         root = pathlib.Path(directory)
         for name, content in args.files.items():
             file = root / name
@@ -38,7 +36,7 @@ class FilesHandler(ocp.CheckpointHandler):
 @ocp.args.register_with_handler(FilesHandler, for_save=True)
 @dataclasses.dataclass
 class FilesSave(ocp.args.CheckpointArgs):
-    """What to write."""
+    """What this process is to write."""
 
     files: dict[str, bytes]
 
