@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generation import hypothesis
+from seqjax.generation import finite, hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
+from seqjax.hub import arguments
 from seqjax.hub.loaded import Hypothesis, Ids, Input, Loaded, padded, with_text
 from seqjax.tasks.language_modeling import LanguageModelingTask
 
@@ -30,6 +31,7 @@ class LanguageModel(Loaded):
         m.log_probs([[2, 8, 15]])                                  # [1, 3, V]
     """
 
+    inputs_name: ClassVar[str] = "prompts"
     task: LanguageModelingTask
 
     def sample(self, prompts: str | Sequence[str], **options: Any) -> Any:
@@ -67,8 +69,8 @@ class LanguageModel(Loaded):
           allowed, prefix_allowed_tokens_fn: as a `Translator` takes them; they must permit
             the tokens of the prompts.
         """
-        if isinstance(prompts, str):
-            raise TypeError("prompts: give a list of texts (or use sample for one text)")
+        prompts = arguments.inputs(
+            prompts, name="prompts", size=len(self.task.vocab), empty=True)
         if prefixes is not None:
             raise ConfigError("a language model's inputs are its prefixes; give no others")
         if constraints is not None:
@@ -92,6 +94,7 @@ class LanguageModel(Loaded):
         Args:
           texts: texts, or lists of ids without eos.
         """
+        texts = arguments.inputs(texts, name="texts", size=len(self.task.vocab), empty=True)
         starts = [self._prompt(text) for text in texts]
         for index, ids in enumerate(starts):
             if not len(ids):
@@ -100,6 +103,7 @@ class LanguageModel(Loaded):
         previous = [np.concatenate([[self.task.first_token], ids[:-1]]) for ids in starts]
         for ids, part in zip(starts, self._each_log_probs(previous), strict=True):
             scores = part[np.arange(len(ids)), ids]
+            finite.check_scores(scores, f"score: text {len(found)}")
             found.append(with_text(self.task, hypothesis.Hypothesis(
                 tokens=ids, score=float(scores.mean(dtype=np.float64)), positional_scores=scores,
             )))
@@ -115,10 +119,13 @@ class LanguageModel(Loaded):
         Returns:
           [B, T, V] float32, T the longest row; zeros on padding.
         """
+        prev_output_tokens = arguments.inputs(
+            prev_output_tokens, name="prev_output_tokens", size=len(self.task.vocab), texts=False)
         longest = max((len(p) for p in prev_output_tokens), default=0)
         out = np.zeros((len(prev_output_tokens), longest, self.task.output_size), np.float32)
         for row, part in enumerate(self._each_log_probs(prev_output_tokens)):
             out[row, : len(part)] = part
+            finite.check_scores(part, f"log_probs: row {row}")
         return out
 
     def _each_log_probs(self, previous: Sequence[Ids]) -> Iterator[np.ndarray]:

@@ -15,6 +15,7 @@ from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError
 from seqjax.data import folder
 from seqjax.data.dictionaries import first_difference
+from seqjax.hub import arguments
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.translator import Translator
 from seqjax.interop import fairseq_files
@@ -62,6 +63,7 @@ def load(
         weights that are not finite.
 
     Raises:
+      TypeError: a path or folder that is no path.
       seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`, or it is
         damaged; the message names the file or the weights.
       ConfigError: the members of an ensemble have different vocabularies; a model, task
@@ -69,7 +71,14 @@ def load(
         an `lm` that is none, or whose vocabulary is another; `model_overrides` that the
         model does not have, or that do not fit its weights.
     """
-    paths = _paths(path)
+    paths = arguments.paths(path)
+    arguments.choice(which, ("best", "last"), name="which")
+    arguments.choice(dtype, ("auto", "float32", "bfloat16"), name="dtype")
+    if data is not None:
+        data = arguments.path(data, name="data")
+    if model_overrides is not None and not isinstance(model_overrides, Mapping):
+        raise ConfigError(f"model_overrides: got {model_overrides!r}; give a dict of keys of the "
+                          "model and their values")
     if (bpe or tokenizer) and not any(map(fairseq_files.is_pt, paths)):
         raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files; a folder of "
                           "seqjax holds its own tokenizer")
@@ -89,7 +98,8 @@ def load(
     if lm is None:
         return model
     if not isinstance(lm, LanguageModel):
-        lm = _load_lm(os.fspath(lm), data=data, which=which, dtype=dtype, verify=verify)
+        lm = _load_lm(arguments.path(lm, name="lm"), data=data, which=which, dtype=dtype,
+                      verify=verify)
     return _fused(model, lm, name=paths[0])
 
 
@@ -128,13 +138,6 @@ def _fused(model: Any, lm: Any, *, name: str) -> Translator:
             f"of {name} ({len(ours)} entries): {difference}; train it on text that was "
             "preprocessed with that model's dictionary (--srcdict)")
     return dataclasses.replace(model, lm=lm, identity=f"{model.identity} lm={about}")
-
-
-def _paths(path: Any) -> list[str]:
-    if isinstance(path, (list, tuple)):
-        return [os.fspath(p) for p in path]
-    path = os.fspath(path)
-    return [path] if os.path.exists(path) else path.split(os.pathsep)
 
 
 def _identity(path: str, which: str) -> str:

@@ -51,8 +51,8 @@ from seqjax.training.state import TrainState
 __all__ = [
     "FOLDER", "CheckpointError", "Checkpoints", "DamagedError", "Record", "check_config",
     "check_files", "check_shapes", "check_workdir", "damaged", "find", "load_for_inference",
-    "newest_in",    "read_assets", "read_config", "read_params", "read_record", "read_state", "state_bytes",
-    "steps_in",
+    "newest_in", "read_assets", "read_config", "read_params", "read_record", "read_state",
+    "state_bytes", "steps_in",
 ]
 
 
