@@ -147,7 +147,8 @@ def test_adaptive_rows_are_refused_by_name():
 
 def start(data, workdir, **sections):
     train_loop.train(resolve(raw_config(
-        data, train={"max_update": 3, "lr": [0.01]}, **sections)), workdir=str(workdir))
+        data, train={"max_update": 3, "lr": [0.01]}, batching={"max_tokens": 128},
+        **sections)), workdir=str(workdir))
 
 
 @pytest.fixture(scope="module")

@@ -157,13 +157,15 @@ def check_shapes(saved: Any, wanted: Any, where: str) -> None:
 def _reading(folder: pathlib.Path) -> Iterator[None]:
     import warnings
 
+    from seqjax.training import checkpoint_files
+
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint")
     for part in ("params", "state"):
         if not (folder / part).is_dir():
             raise damaged(folder, f"{part}/ is missing", force=False)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), checkpoint_files.quiet_readers():
             warnings.filterwarnings("ignore", message="Sharding info not provided")
             yield
     except ConfigError:
@@ -173,9 +175,7 @@ def _reading(folder: pathlib.Path) -> Iterator[None]:
     except Exception as e:
         if "RESOURCE_EXHAUSTED" in str(e):  # memory, not the checkpoint
             raise
-        text = " ".join(str(e).split())
-        shown = text if len(text) < 200 else text[:200] + " ..."
-        raise damaged(folder, f"cannot be read ({type(e).__name__}: {shown})", force=False) from e
+        raise damaged(folder, checkpoint_files.reason(e), force=False) from e
 
 
 def load_for_inference(
