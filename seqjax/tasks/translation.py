@@ -166,11 +166,13 @@ class TranslationTask:
             shards=train, upsample_primary=cfg.upsample_primary if train else 1,
             truncate_source=cfg.max_source_positions if cfg.truncate_source else None,
             need_target=need_target, alignments=self._alignments(train=train, wanted=need_target),
-            dictionaries=tuple(id_ranges.Limit(
-                path=folder.dict_path(cfg.data, lang), entries=len(vocabulary))
-                for lang, vocabulary in ((self.source_lang, self.source_vocab),
-                                         (self.target_lang, self.target_vocab))),
+            dictionaries=(self._limit(self.source_lang, self.source_vocab),
+                          self._limit(self.target_lang, self.target_vocab)),
         )
+
+    def _limit(self, lang: str, vocabulary: Vocabulary) -> id_ranges.Limit:
+        return id_ranges.Limit(
+            path=folder.dict_path(self.config.data, lang), entries=len(vocabulary))
 
     def _alignments(self, *, train: bool, wanted: bool) -> Literal["none", "optional", "needed"]:
         loaded = self.config.load_alignments and isinstance(self.loss_config, AlignmentLossConfig)

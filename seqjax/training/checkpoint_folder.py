@@ -137,9 +137,12 @@ def read_record(folder: pathlib.Path) -> Record:
     known = {f.name for f in dataclasses.fields(Record)}
     try:
         record = Record(**{k: v for k, v in values.items() if k in known})
-        int(record.step), int(record.data["epoch"]), int(record.checksums)
+        whole = all(isinstance(x, int) for x in (
+            record.step, record.data["epoch"], record.checksums))
     except (TypeError, AttributeError, KeyError, ValueError):
-        raise damaged(folder, "about/record.json lacks what a record has", force=False) from None
+        whole, record = False, None
+    if record is None or not whole:
+        raise damaged(folder, "about/record.json lacks what a record has", force=False)
     return record
 
 
