@@ -13,10 +13,11 @@ import pytest
 from tiny_checkpoint import write_checkpoint
 from tiny_run import raw_config, resolve, write_data
 
-from seqjax import average, evaluate, hub, models, tasks
+from seqjax import average, convert, evaluate, hub, models, tasks
 from seqjax.config import ConfigError
 from seqjax.data import dictionaries
 from seqjax.data.vocabulary import Vocabulary
+from seqjax.interop import fairseq_start
 from seqjax.models import vocabulary_rows
 from seqjax.training import beginning, starting_weights, train_loop
 from seqjax.training import checkpoints as ck
@@ -243,3 +244,80 @@ def test_evaluate_without_data_looks_at_the_folder_too(data, tmp_path):
     reordered(data, own, sides=("aa",))
     with pytest.raises(ConfigError, match=r"dict\.aa\.txt: is not the dictionary.*id 4"):
         evaluate.main(["--checkpoint", str(run), "--subset", "valid"])
+
+
+# ---- fairseq's files ----
+
+
+@pytest.fixture(scope="module")
+def pt(data, tmp_path_factory):
+    """A `.pt` that was trained on the data, without dictionaries beside it."""
+    root = tmp_path_factory.mktemp("pt")
+    run = write_checkpoint(root / "run", data)
+    convert.main([str(run), str(root / "model.pt")])
+    return root / "model.pt"
+
+
+def start_from(data, **keys):
+    config = resolve(raw_config(data, **keys))
+    task = tasks.setup(config)
+    config = dataclasses.replace(config, task=task.config)
+    found = fairseq_start.start_from(config)
+    assert found is not None
+    return starting_weights.of_start(found, config, task)
+
+
+@pytest.mark.parametrize("key", ["init_from", "resume_from"])
+def test_fairseq_files_are_compared(data, pt, tmp_path, monkeypatch, key):
+    monkeypatch.setattr(fairseq_start, "read_state", lambda tree, name: None)  # weights matter
+    keys = {key: str(pt)}
+    params, lines = start_from(data, **keys)
+    assert lines == []  # its own data folder tells its dictionaries
+    other = reordered(data, tmp_path / "data-bin", sides=("bb",))
+    with pytest.raises(ConfigError, match=r"dict\.bb\.txt is not the target dictionary .*id 4"):
+        start_from(other, **keys)
+    # Dictionaries beside it are its own; the folder that it was trained on comes after them.
+    shutil.copy(pt, tmp_path / "model.pt")
+    for lang in ("aa", "bb"):
+        shutil.copy(other / f"dict.{lang}.txt", tmp_path)
+    keys = {key: str(tmp_path / "model.pt")}
+    assert start_from(other, **keys)[1] == []
+    with pytest.raises(ConfigError, match="init_vocabulary=match"):
+        start_from(data, **keys)
+
+
+def test_fairseq_files_are_matched(data, pt, tmp_path):
+    other = reordered(data, tmp_path / "data-bin", drop=1, extra=("neu", "mehr"))
+    before, _ = start_from(data, init_from=str(pt))
+    after, lines = start_from(other, init_from=str(pt), init_vocabulary="match")
+    assert lines == [f"15 of 17 rows of dict.{s}.txt copied by symbol, 2 new, 1 of the old ones "
+                     "dropped" for s in ("aa", "bb")]
+    old, new = (tree["encoder"]["embed_tokens"]["embedding"] for tree in (before, after))
+    words = [Vocabulary.load(place / "dict.aa.txt") for place in (data, other)]
+    np.testing.assert_array_equal(new[words[1].index("aa7")], old[words[0].index("aa7")])
+
+
+def test_fairseq_files_without_dictionaries(data, pt, tmp_path):
+    """Nothing to compare with: said, and no rows can be moved."""
+    place = tmp_path / "data-bin"
+    shutil.copytree(data, place)
+    run = write_checkpoint(tmp_path / "run", place)
+    (tmp_path / "alone").mkdir()
+    convert.main([str(run), str(tmp_path / "alone" / "model.pt")])
+    place.rename(tmp_path / "elsewhere")
+    keys = {"init_from": str(tmp_path / "alone" / "model.pt")}
+    _, lines = start_from(data, **keys)
+    assert len(lines) == 1 and lines[0].startswith("note: no dictionaries lie beside")
+    with pytest.raises(ConfigError, match="are not known"):
+        start_from(data, init_vocabulary="match", **keys)
+
+
+def test_a_folder_of_other_dictionaries_for_a_pt(data, pt, tmp_path):
+    """`--data` of the right length in another order, where the right ones lie beside."""
+    shutil.copy(pt, tmp_path / "model.pt")
+    for lang in ("aa", "bb"):
+        shutil.copy(data / f"dict.{lang}.txt", tmp_path)
+    other = reordered(data, tmp_path / "data-bin", sides=("bb",))
+    hub.load(tmp_path / "model.pt", data=data)
+    with pytest.raises(ConfigError, match="the dictionary beside the checkpoint: id 4"):
+        hub.load(tmp_path / "model.pt", data=other)
