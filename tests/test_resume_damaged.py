@@ -57,7 +57,7 @@ def test_continuing_falls_back(data, trained, tmp_path, capsys, what):
     wanted = ck.read_params(trained / "checkpoints" / "6")
     capsys.readouterr()
     run(data, tmp_path / "run")
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert f"warning: {folder / '6'}: damaged" in out
     assert f"kept as {folder / '6.damaged'}" in out
     assert f"falling back to the checkpoint before, {folder / '4'}" in out
@@ -73,7 +73,7 @@ def test_another_run_s_checkpoints_stay_as_they_are(data, trained, tmp_path, cap
     source = tmp_path / "first" / "checkpoints"
     spoil(source / "6", "weights")
     run(data, tmp_path / "second", resume_from=str(tmp_path / "first"))
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert f"continuing {source / '4'}" in out and "kept as" not in out
     assert sorted(f.name for f in source.iterdir()) == ["2", "4", "6"]
     with pytest.raises(ck.DamagedError, match="beside it: 2, 4"):  # this one was asked for

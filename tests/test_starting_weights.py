@@ -69,7 +69,8 @@ SMALL = dict(encoder_embed_dim=8, decoder_embed_dim=8, encoder_ffn_embed_dim=16,
 ONE_SIDED = {k: v for k, v in SMALL.items() if k.startswith("decoder")}
 LSTM = dict(encoder_embed_dim=8, encoder_hidden_size=8, decoder_embed_dim=8,
             decoder_hidden_size=8, decoder_out_embed_dim=8)
-CONV = dict(encoder_conv_dim=16, decoder_conv_dim=16) | SMALL
+CONV = dict(encoder_conv_dim=16, decoder_conv_dim=16, encoder_kernel_size_list=[3],
+            decoder_kernel_size_list=[3]) | SMALL
 CASES = {
     "transformer": SMALL,
     "transformer tied": SMALL | {"share_decoder_input_output_embed": True},
@@ -112,7 +113,7 @@ def test_rows_follow_their_words(case):
     expected = {"tied": 1 if together else 2, "joined": 1, "": 2 if together else 3}[kind]
     if name == "transformer_align":
         expected = 3
-    with_rows = {k for k in where if not k.endswith("bias")}
+    with_rows = {k.rpartition(".")[0] for k in where if not k.endswith("bias")}
     assert len(with_rows) == expected, where
     before = jax.device_get(build(**sizes).init(jax.random.key(0)))
     before = jax.tree.map(lambda x: np.arange(x.size, dtype=np.float32).reshape(x.shape), before)
@@ -133,7 +134,9 @@ def test_rows_follow_their_words(case):
         a, b, c = (np.moveaxis(tree[key], axis, 0) for tree in flat)
         for row, word in enumerate(new[side]):
             wanted = a[old[side].index(word)] if word in old[side] else c[row]
-            np.testing.assert_array_equal(b[row], wanted, err_msg=f"{key} {word}")
+            # Fresh rows of one program and of another differ in their last bit.
+            near = 0 if word in old[side] else 1e-6
+            np.testing.assert_allclose(b[row], wanted, rtol=near, err_msg=f"{key} {word}")
 
 
 def test_adaptive_rows_are_refused_by_name():
@@ -182,13 +185,13 @@ def test_other_dictionaries_are_refused(data, trained, tmp_path, side):
 def test_match_moves_rows(data, trained, tmp_path, capsys):
     other = reordered(data, tmp_path / "data-bin", drop=2, extra=("neu",))
     start(other, tmp_path / "run", init_from=str(trained), init_vocabulary="match")
-    shown = capsys.readouterr().out
+    shown = capsys.readouterr().err
     for side in ("aa", "bb"):
         assert (f"14 of 15 rows of dict.{side}.txt copied by symbol, 1 new, 2 of the old ones "
                 "dropped") in shown
     # And the work folder goes on with its own dictionaries.
     start(other, tmp_path / "run", init_from=str(trained), init_vocabulary="match")
-    assert "continuing" in capsys.readouterr().out
+    assert "continuing" in capsys.readouterr().err
 
 
 def test_matched_weights_say_the_same(data, trained, tmp_path):

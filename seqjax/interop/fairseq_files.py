@@ -134,7 +134,7 @@ def _task(
     chosen = _components(checkpoint, bpe=bpe, tokenizer=tokenizer)
     for lang, size, side in zip(langs, sizes, ("source", "target"), strict=False):
         where = folder.dict_path(place, lang)
-        vocabulary = Vocabulary.load(where)
+        vocabulary = folder.load_dictionary(place, lang)
         if len(vocabulary) != size:
             raise ConfigError(
                 f"its model has {size} {side} words, but {where} has {len(vocabulary)}: "

@@ -145,7 +145,7 @@ def check_joined(config: Config, task: Any) -> None:
     here = _dictionaries(task)
     source, target = (next((d for d in here if d.side == side), None)
                       for side in ("source", "target"))
-    if source is None or target is None:
+    if source is None or target is None or source.vocabulary is target.vocabulary:
         return
     names = (f"in {source.name}", f"in {target.name}")
     difference = first_difference(source.symbols, target.symbols, names=names)
