@@ -11,7 +11,7 @@ from tiny_run import write_data
 from toy_models import ToyModel
 
 import seqjax
-from seqjax import evaluate, generate
+from seqjax import average, convert, evaluate, generate
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.finite import ScoreError
@@ -89,3 +89,23 @@ def test_what_search_may_find_nothing_for():
     decoder.decode(params, [[4, 2]])
     matching = Decoder(model, GenerationConfig(beam=2, match_source_len=True))
     matching.decode(params, [[4, 2]])
+
+
+def test_converting_averaging_and_fairseq_s_files(run, tmp_path):
+    bad, data = run
+    message = r"decoder\.output_projection\.kernel has 3 non-finite values"
+    file = tmp_path / "model.pt"
+    with pytest.raises(ConfigError, match=message):
+        convert.main([str(bad), str(file)])
+    convert.main([str(bad), str(file), "--no-verify"])
+    for call in (lambda: seqjax.load(file, data=data),
+                 lambda: convert.main([str(file), str(tmp_path / "to"), "--data", str(data)])):
+        with pytest.raises(ConfigError, match=message):
+            call()
+    seqjax.load(file, data=data, verify=False)
+    convert.main([str(file), str(tmp_path / "to"), "--data", str(data), "--no-verify"])
+    for inputs, output in (([str(file), str(file)], "mean.pt"), ([str(bad), str(bad)], "mean")):
+        args = ["--inputs", *inputs, "--output", str(tmp_path / output)]
+        with pytest.raises(ConfigError, match="has 3 non-finite values"):
+            average.main(args)
+        average.main([*args, "--no-verify"])
