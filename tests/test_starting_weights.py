@@ -183,11 +183,11 @@ def test_other_dictionaries_are_refused(data, trained, tmp_path, side):
 
 
 def test_match_moves_rows(data, trained, tmp_path, capsys):
-    other = reordered(data, tmp_path / "data-bin", drop=2, extra=("neu",))
+    other = reordered(data, tmp_path / "data-bin", drop=1, extra=("neu", "mehr"))
     start(other, tmp_path / "run", init_from=str(trained), init_vocabulary="match")
     shown = capsys.readouterr().err
     for side in ("aa", "bb"):
-        assert (f"14 of 15 rows of dict.{side}.txt copied by symbol, 1 new, 2 of the old ones "
+        assert (f"15 of 17 rows of dict.{side}.txt copied by symbol, 2 new, 1 of the old ones "
                 "dropped") in shown
     # And the work folder goes on with its own dictionaries.
     start(other, tmp_path / "run", init_from=str(trained), init_vocabulary="match")
