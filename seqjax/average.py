@@ -41,6 +41,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                             "(the smaller the better), or by a work folder's metric")
     parser.add_argument("--checkpoint-upper-bound", type=int, metavar="K",
                         help="none of an epoch or update after K")
+    parser.add_argument("--no-verify", dest="verify", action="store_false",
+                        help="read what differs from its checksums, or is not finite, as it is")
     args = parser.parse_args(arguments)
     counts = (args.num_epoch_checkpoints, args.num_update_checkpoints, args.num_best_checkpoints)
     if any(n is not None and n < 1 for n in counts):
@@ -63,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if kinds.pop():
         if not args.output.endswith(".pt"):
             raise ConfigError(f"--output {args.output}: the average of .pt files is a NAME.pt")
-        _average_files(paths, args.output)
+        _average_files(paths, args.output, verify=args.verify)
     else:
-        _average_folders(paths, args.output)
+        _average_folders(paths, args.output, verify=args.verify)
     print(f"{args.output}: the average of {len(paths)}")
 
 
@@ -151,13 +153,13 @@ def _best(inputs: Sequence[str], count: int) -> list[str]:
 # ---- averages ----
 
 
-def _average_files(paths: Sequence[str], output: str) -> None:
+def _average_files(paths: Sequence[str], output: str, *, verify: bool) -> None:
     from seqjax.interop.averaging import average_files
 
-    average_files(paths, output)
+    average_files(paths, output, verify=verify)
 
 
-def _average_folders(paths: Sequence[str], output: str) -> None:
+def _average_folders(paths: Sequence[str], output: str, *, verify: bool) -> None:
     import dataclasses
 
     import jax
@@ -167,6 +169,7 @@ def _average_folders(paths: Sequence[str], output: str) -> None:
     from seqjax.interop.averaging import Mean
     from seqjax.training import checkpoints, state
     from seqjax.training.optimizers import make_optimizer
+    from seqjax.training.starting_weights import check_same_dictionaries
 
     folders = [checkpoints.find(path) for path in paths]
     if os.path.isfile(output) or output.endswith(".pt"):
@@ -177,7 +180,8 @@ def _average_folders(paths: Sequence[str], output: str) -> None:
     mean = Mean()
     first: Any = None
     for folder in folders:
-        params = checkpoints.read_params(folder)
+        check_same_dictionaries(folders[0], folder)
+        params = checkpoints.read_params(folder, verify=verify)
         if first is None:
             first = params
         checkpoints.check_shapes(params, first, str(folder))

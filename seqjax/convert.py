@@ -33,6 +33,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say")
     parser.add_argument("--which", choices=("best", "last"), default="best",
                         help="of a work folder, which checkpoint (default best)")
+    parser.add_argument("--no-verify", dest="verify", action="store_false",
+                        help="read what differs from its checksums, or is not finite, as it is")
     parser.add_argument("--optimizer-state", action="store_true",
                         help="to fairseq: moments and update count as well, so that "
                              "fairseq-train goes on from it")
@@ -112,7 +114,7 @@ def _to_folder(args: argparse.Namespace, target: str) -> None:
 
     folder = fairseq_folder.write_folder(
         args.source, target, resolve=_resolve(), data=args.data, bpe=args.bpe,
-        tokenizer=args.tokenizer)
+        tokenizer=args.tokenizer, verify=args.verify)
     print(f"{folder}: written")
 
 
@@ -122,7 +124,7 @@ def _to_pt(args: argparse.Namespace, target: str) -> None:
 
     fairseq_folder.write_file(
         args.source, target, which=args.which, resolve=_resolve(),
-        optimizer_state=args.optimizer_state)
+        optimizer_state=args.optimizer_state, verify=args.verify)
     print(f"{target}: written")
 
 

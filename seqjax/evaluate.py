@@ -162,6 +162,7 @@ def language_model_lines(
     from seqjax.tasks.perplexity import BlockScorer, WordScores
 
     task = with_blocks(task, args)
+    task.check_folder(task.config.data)
     length = task.config.tokens_per_sample
     blocks = task.dataset(args.subset)
     words = WordScores(task.vocab, post_process=args.post_process)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from seqjax import cli
 from seqjax.data import binarize, folder, prepare, sources, tokenizers
+from seqjax.data.dictionaries import digest
 from seqjax.data.indexed import IndexedDatasetError
 from seqjax.data.vocabulary import VocabularyError
 
@@ -144,6 +145,7 @@ def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
             tokenizers={lang or "": spec for lang, spec in trained.items()},
             splits=splits,
             vocabularies={lang or "": len(v) for lang, v in vocabularies.items()},
+            dictionaries={lang or "": digest(v) for lang, v in vocabularies.items()},
             options=_changed(args, arguments),
         )
         folder.save_manifest(job.out, _merged(folder.load_manifest(args.destdir), manifest))
@@ -162,6 +164,7 @@ def _merged(before: folder.Manifest | None, new: folder.Manifest) -> folder.Mani
         tokenizers={**before.tokenizers, **new.tokenizers},
         splits={**before.splits, **new.splits} if same else new.splits,
         vocabularies={**before.vocabularies, **new.vocabularies},
+        dictionaries={**before.dictionaries, **new.dictionaries},
     )
 
 

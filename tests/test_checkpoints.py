@@ -207,9 +207,14 @@ def test_nothing_there(tmp_path):
 def test_broken_checkpoint_says_which_file(tmp_path):
     save(tmp_path, {1: (make_state(), None)})
     folder = ck.find(tmp_path)
-    (folder / "about" / "config.json").write_text("{")
-    with pytest.raises(ck.CheckpointError, match="config.json: not readable"):
+    config = folder / "about" / "config.json"
+    whole = config.read_bytes()
+    config.write_text("{")
+    with pytest.raises(ck.CheckpointError, match="about/config.json is not what was written"):
         ck.load_for_inference(tmp_path)
+    with pytest.raises(ck.CheckpointError, match="config.json is not readable as JSON"):
+        ck.load_for_inference(tmp_path, verify=False)
+    config.write_bytes(whole)
     for file in pathlib.Path(folder / "params").rglob("*"):
         if file.is_file() and file.stat().st_size > 500:
             file.write_bytes(file.read_bytes()[:300])

@@ -200,7 +200,7 @@ def test_wrong_configurations_are_refused(folder, sections, message):
 def test_another_dictionary_is_refused(folder, tmp_path):
     task = tasks.setup(resolved(folder))
     (tmp_path / "dict.txt").write_text("a 1\nb 1\n")
-    with pytest.raises(ConfigError, match="6 entries, the model has 312"):
+    with pytest.raises(ConfigError, match="312 entries there, 6 here"):
         task.check_folder(str(tmp_path))
 
 

@@ -22,6 +22,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--which", choices=("best", "last"), default="best",
                         help="of a work folder, which checkpoint (default best)")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument("--no-verify", dest="verify", action="store_false",
+                        help="load what differs from its checksums, or is not finite, as it is")
     parser.add_argument("--bpe", help="subwords of a .pt, where it does not say: subword_nmt, "
                                       "fastbpe, sentencepiece; their file is beside it")
     parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say: moses")
@@ -35,7 +37,8 @@ def load_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `hub.load` is told of the flags of `add_model_flags`; and `data`."""
     return {"data": args.data, "which": args.which, "dtype": args.dtype, "bpe": args.bpe,
             "tokenizer": args.tokenizer, "model_overrides": args.model_overrides,
-            "tokenizer_options": fairseq.tokenizer_options(args), "quiet": True}
+            "tokenizer_options": fairseq.tokenizer_options(args), "verify": args.verify,
+            "quiet": True}
 
 
 def add_line_flags(parser: argparse.ArgumentParser) -> None:

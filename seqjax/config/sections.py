@@ -156,6 +156,9 @@ class CheckpointConfig:
     keep_every_updates: int = 0
     """Checkpoints whose update is a multiple of this are kept for good (0: none)."""
     asynchronous: bool = True
+    verify: bool = True
+    """Compare what is read from checkpoints with their checksums, and refuse weights that are
+    not finite."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -232,6 +235,9 @@ class Config:
     seed: int = 1
     init_from: str | None = None
     """Start from these weights, with a fresh optimizer (fine-tuning)."""
+    init_vocabulary: Literal["same", "match"] = "same"
+    """`init_from` whose dictionaries are not the data's: `same`: refused. `match`: embedding
+    rows are moved by symbol; words that the weights do not know begin as in a fresh model."""
     resume_from: str | None = None
     """Continue another run's checkpoint: weights, optimizer, schedule, place in the data."""
     train: TrainConfig = TrainConfig()

@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax.data import indexed, tokenizers
+from seqjax.data.dictionaries import digest
+from seqjax.data.vocabulary import Vocabulary
 
 MANIFEST = "preprocess.json"
 # What a model's bytes are called on disk, by the name of its option.
@@ -46,6 +48,8 @@ class Manifest:
     """Split (`train`, `valid`, `valid1`, ...) -> language -> file, sentences, tokens, unknown."""
     vocabularies: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Language -> size of its dictionary."""
+    dictionaries: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Language -> `digest` of its dictionary."""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The command's options that differ from their defaults."""
     format: int = 1
@@ -152,6 +156,33 @@ def find_pair(folder: Path) -> tuple[str, str]:
         )
     shown = ", ".join("-".join(pair) for pair in sorted(pairs))
     raise FolderError(f"{folder}: holds several pairs ({shown}): name source and target language")
+
+
+def load_dictionary(folder: Path, lang: str | None = None) -> Vocabulary:
+    """The dictionary of a language, which must be the one that the manifest names.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      VocabularyError: it is not a dictionary.
+      FolderError: the folder's sentences were made with another dictionary.
+    """
+    path = dict_path(folder, lang)
+    vocabulary = Vocabulary.load(path)
+    manifest = load_manifest(folder)
+    if manifest is None:
+        return vocabulary
+    wanted = manifest.vocabularies.get(lang or "")
+    if wanted is not None and wanted != len(vocabulary):
+        raise FolderError(
+            f"{path}: has {len(vocabulary):,} entries, but {MANIFEST} says that the folder was "
+            f"made with {wanted:,}: it is another dictionary, or lines of it are lost. Run "
+            "seqjax.preprocess again, or put the dictionary back")
+    known = manifest.dictionaries.get(lang or "")
+    if known is not None and known != digest(vocabulary):
+        raise FolderError(
+            f"{path}: has other words, or another order, than the dictionary that {MANIFEST} says "
+            "the folder was made with. Run seqjax.preprocess again, or put the dictionary back")
+    return vocabulary
 
 
 def dict_path(folder: Path, lang: str | None = None) -> str:

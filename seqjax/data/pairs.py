@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from seqjax.data import indexed
+from seqjax.data import id_ranges, indexed
 from seqjax.data.alignments import Alignments
 from seqjax.data.epoch_plan import Lengths, Shape
 from seqjax.data.folder import pair_prefixes
@@ -200,6 +200,7 @@ class PairDataset:
         truncate_source: int | None = None,
         need_target: bool = True,
         alignments: Literal["none", "optional", "needed"] = "none",
+        dictionaries: tuple[id_ranges.Limit, id_ranges.Limit] | None = None,
     ) -> PairDataset:
         """Opens `{split}.{source}-{target}.{lang}`, or the pair of the other direction.
 
@@ -209,9 +210,11 @@ class PairDataset:
           truncate_source: cut sources to this many tokens.
           need_target: a missing target is an error, else it means decoding.
           alignments: whether to open `{split}.align.{source}-{target}` too.
+          dictionaries: of source and target, whose ids all must be.
 
         Raises:
           FileNotFoundError: naming the files that were looked for.
+          id_ranges.IdError: an id that no word has.
         """
         prefixes = pair_prefixes(
             folder, split, source=source_lang, target=target_lang, combine=shards
@@ -225,6 +228,9 @@ class PairDataset:
             raise FileNotFoundError(
                 f"some shards of {prefixes[0]}* have a {target_lang} side, some have not"
             )
+        for stores, limit in zip((sources, targets), dictionaries or (), strict=False):
+            for store in stores:
+                id_ranges.check(store.prefix, limit, store=store)
         aligned = [] if alignments == "none" else _alignments(
             os.fspath(folder), split, f"{source_lang}-{target_lang}", shards=len(prefixes),
             needed=alignments == "needed")

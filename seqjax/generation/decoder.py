@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
+from seqjax.generation import finite
 from seqjax.generation.ahead import First, compile_ahead
 from seqjax.generation.allowed import AllowedTokens, Questions, TokenTrie
 from seqjax.generation.beam_search import Search, capacities, options_of
@@ -117,6 +118,7 @@ class Decoder:
             return tuple(m.prepare(p) for m, p in zip(self.models, params, strict=True))
 
         self._prepare = jax.jit(prepare)
+        self._first_step = finite.FirstStep(self.models)
         # Contradictions must show now; the vocabulary's size is known with the first parameters.
         options_of(config, pad=self.pad, eos=self.eos, unk=unk, vocabulary=1 << 30)
 
@@ -242,7 +244,24 @@ class Decoder:
             runs = (self._start(job, batch) for batch in batches)
             for found in run_all(runs, nbest=self.config.nbest):
                 job.guide.settle()
+                for index, hypotheses in found:
+                    self._check_finite(job, index, hypotheses)
                 yield Decoded(indices=tuple(i for i, _ in found), hypotheses=[h for _, h in found])
+
+    def _check_finite(self, job: _Job, index: int, hypotheses: list[Hypothesis]) -> None:
+        """Refuses what a model that computes no numbers gives. A lone eos of score -inf stands
+        for that, and for demands that no output fulfils: then the model is asked once more."""
+        what = f"source {int(job.seeds[index])}"
+        finite.check_hypotheses(hypotheses, what)
+        if not finite.is_nothing(hypotheses):
+            return
+        prepared = job.prepared
+        demanded = (type(job.guide) is not Guide or self.config.match_source_len
+                    or self.config.no_repeat_ngram_size > 0 or len(job.prefixes[index]) > 0)
+        if not demanded or not self._first_step.is_finite(
+            prepared.params, prepared.weights, job.sources[index], bos=self.bos
+        ):
+            raise finite.ScoreError(f"{what}: no output has a finite score: {finite.WHY}")
 
     def check_sources(self, lengths: Sequence[int] | np.ndarray) -> None:
         """Refuses sources that cannot be decoded, before anything is computed.

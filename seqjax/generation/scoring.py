@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.generation.finite import check_scores
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.processors import log_sum_exp
 from seqjax.generation.teacher_forcing import pair_batches, previous_tokens
@@ -73,6 +74,7 @@ class Scorer:
 
         Raises:
           ValueError: an empty or over-long side of a pair, by its number from 0.
+          finite.ScoreError: a model that computes NaN or infinite values.
         """
         params = tuple(params) if isinstance(params, (list, tuple)) else (params,)
         sources = [np.asarray(s, np.int32) for s in sources]
@@ -83,6 +85,7 @@ class Scorer:
             found = self._log_probs(params, batch.source, batch.target)
             for i, scores in zip(batch.indices, np.asarray(found), strict=False):
                 kept = scores[:len(targets[i])]
+                check_scores(kept, f"pair {i}")
                 out[i] = Hypothesis(
                     tokens=targets[i], score=float(kept.mean(dtype=np.float64)),
                     positional_scores=kept.copy())

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generation import hypothesis
+from seqjax.generation import finite, hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
+from seqjax.hub import arguments
 from seqjax.hub.inputs import (
     Rules,
     Selection,
@@ -47,6 +48,7 @@ class LanguageModel(Loaded):
         m.log_probs([[2, 8, 15]])                                  # [1, 3, V]
     """
 
+    inputs_name: ClassVar[str] = "prompts"
     task: LanguageModelingTask
 
     def sample(self, prompts: str | Sequence[str], **options: Any) -> Any:
@@ -91,8 +93,8 @@ class LanguageModel(Loaded):
           decode_blank: a blank prompt is gone on from, from nothing (False: its output is
             blank).
         """
-        if isinstance(prompts, str):
-            raise TypeError("prompts: give a list of texts (or use sample for one text)")
+        prompts = arguments.inputs(
+            prompts, name="prompts", size=len(self.task.vocab), empty=True)
         if prefixes is not None:
             raise ConfigError("a language model's inputs are its prefixes; give no others")
         if constraints is not None:
@@ -121,6 +123,7 @@ class LanguageModel(Loaded):
         Args:
           texts: texts, or lists of ids without eos.
         """
+        texts = arguments.inputs(texts, name="texts", size=len(self.task.vocab), empty=True)
         starts = [self._prompt(text) for text in texts]
         for index, ids in enumerate(starts):
             if not len(ids):
@@ -129,6 +132,7 @@ class LanguageModel(Loaded):
         previous = [np.concatenate([[self.task.first_token], ids[:-1]]) for ids in starts]
         for ids, part in zip(starts, self._each_log_probs(previous), strict=True):
             scores = part[np.arange(len(ids)), ids]
+            finite.check_scores(scores, f"score: text {len(found)}")
             found.append(with_text(self.task, hypothesis.Hypothesis(
                 tokens=ids, score=float(scores.mean(dtype=np.float64)), positional_scores=scores,
             )))
@@ -144,10 +148,13 @@ class LanguageModel(Loaded):
         Returns:
           [B, T, V] float32, T the longest row; zeros on padding.
         """
+        prev_output_tokens = arguments.inputs(
+            prev_output_tokens, name="prev_output_tokens", size=len(self.task.vocab), texts=False)
         longest = max((len(p) for p in prev_output_tokens), default=0)
         out = np.zeros((len(prev_output_tokens), longest, self.task.output_size), np.float32)
         for row, part in enumerate(self._each_log_probs(prev_output_tokens)):
             out[row, : len(part)] = part
+            finite.check_scores(part, f"log_probs: row {row}")
         return out
 
     def _each_log_probs(self, previous: Sequence[Ids]) -> Iterator[np.ndarray]:

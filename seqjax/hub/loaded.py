@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from seqjax.config import Config, GenerationConfig
 from seqjax.generation import hypothesis
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder, Prepared
-from seqjax.hub import about
+from seqjax.hub import about, arguments
 from seqjax.hub.about import Origin
 from seqjax.hub.inputs import Rules, Selection
 from seqjax.tasks import demands
@@ -42,6 +42,8 @@ class Loaded:
     config: Config
     models: tuple[Any, ...]
     params: tuple[Any, ...]
+    inputs_name: ClassVar[str] = "inputs"
+    """What `stream` calls them."""
     identity: str = ""
     """Which checkpoints these are."""
     origins: tuple[Origin, ...] = ()
@@ -110,25 +112,30 @@ class Loaded:
     def trie(self, outputs: Sequence[str | Ids]) -> TokenTrie:
         """Permitted outputs, for `allowed`: texts, or lists of ids that end in eos; of a
         language model with their prompts."""
-        return demands.trie_of(self.task, outputs)
+        size = len(self.task.target_vocab)
+        found = arguments.inputs(outputs, name="outputs", size=size)
+        if not found:
+            raise ValueError("outputs: got an empty list, so no output would be permitted")
+        return demands.trie_of(self.task, found)
 
     def encode(self, text: str) -> np.ndarray:
         """Source text -> ids with final eos."""
-        return self.task.encode_source(text)
+        return self.task.encode_source(arguments.text(text, name="text"))
 
     def decode(self, ids: Ids) -> str:
-        """Ids of an output -> plain text."""
-        return self.task.decode_target(ids)
+        """Ids [T] of an output -> plain text."""
+        return self.task.decode_target(arguments.ids(ids, name="ids", size=None, empty=True))
 
     def _best(self, texts: str | Sequence[str], options: dict[str, Any]) -> Any:
         """The text of the first hypothesis: a string for a string, a list for a list."""
         single = isinstance(texts, str)
-        found = self._all([texts] if single else texts, options)
+        found = self._all([texts] if single else arguments.several(texts, name="texts"), options)
         best = [hypotheses[0].text if hypotheses else "" for hypotheses in found]
         return best[0] if single else best
 
     def _all(self, inputs: Sequence[Input], options: dict[str, Any]) -> list[list[Hypothesis]]:
         """What `stream` finds, in the order of the inputs."""
+        inputs = arguments.several(inputs, name=self.inputs_name)
         out: list[list[Hypothesis]] = [[] for _ in inputs]
         for index, hypotheses in self.stream(inputs, **options):
             out[index] = hypotheses

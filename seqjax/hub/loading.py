@@ -16,7 +16,8 @@ from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError
 from seqjax.console import compiling
 from seqjax.data import folder
-from seqjax.hub import about
+from seqjax.data.dictionaries import first_difference
+from seqjax.hub import about, arguments
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.translator import Translator
 from seqjax.interop import fairseq_files
@@ -39,7 +40,8 @@ def load(
     bpe: str | None = None, tokenizer: str | None = None,
     lm: str | os.PathLike[str] | LanguageModel | None = None,
     model_overrides: Mapping[str, Any] | None = None,
-    tokenizer_options: Mapping[str, Any] | None = None, quiet: bool = False,
+    tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
+    quiet: bool = False,
 ) -> Any:
     """A trained model, ready to use: a `Translator`, or a `LanguageModel`. A line on stderr,
     its `describe()`, says what was loaded.
@@ -67,28 +69,39 @@ def load(
       tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes":
         "codes", "sentencepiece_model": "spm.model", "moses_no_escape": True}`.
       quiet: say nothing on stderr.
+      verify: compare everything that is read with the checkpoint's checksums, and refuse
+        weights that are not finite.
 
     Raises:
-      seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`.
+      TypeError: a path or folder that is no path.
+      seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`, or it is
+        damaged; the message names the file or the weights.
       ConfigError: the members of an ensemble have different vocabularies; a model, task
         or tokenizer that seqjax does not have; no dictionaries, or those of another model;
         an `lm` that is none, or whose vocabulary is another; `model_overrides` that the
         model does not have, or that do not fit its weights.
     """
-    paths = _paths(path)
+    paths = arguments.paths(path)
+    arguments.choice(which, ("best", "last"), name="which")
+    arguments.choice(dtype, ("auto", "float32", "bfloat16"), name="dtype")
+    if data is not None:
+        data = arguments.path(data, name="data")
+    if model_overrides is not None and not isinstance(model_overrides, Mapping):
+        raise ConfigError(f"model_overrides: got {model_overrides!r}; give a dict of keys of the "
+                          "model and their values")
     if (bpe or tokenizer or tokenizer_options) and not any(map(fairseq_files.is_pt, paths)):
         raise ConfigError("bpe, tokenizer and their options: these are for fairseq's .pt files; "
                           "a folder of seqjax holds its own tokenizer")
     changes = dict(model_overrides or {})
     members = [
         _load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer,
-                  tokenizer_options=tokenizer_options or {}, changes=changes) for each in paths]
+                  tokenizer_options=tokenizer_options or {}, changes=changes, verify=verify)
+        for each in paths]
     task, config = members[0][0], members[0][1]
     compilation.enable_cache(config.log.compilation_cache)
     compiling.show()
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
-        if other.target_vocab != task.target_vocab or other.source_vocab != task.source_vocab:
-            raise ConfigError(f"{name}: its vocabularies are not those of {paths[0]}")
+        _check_ensemble(task, other, first=paths[0], name=name)
     kind = LanguageModel if isinstance(task, LanguageModelingTask) else Translator
     model = kind(
         task=task, config=config, models=tuple(member[2] for member in members),
@@ -98,19 +111,30 @@ def load(
     )
     if lm is not None:
         if not isinstance(lm, LanguageModel):
-            lm = _load_lm(os.fspath(lm), data=data, which=which, dtype=dtype)
+            lm = _load_lm(arguments.path(lm, name="lm"), data=data, which=which, dtype=dtype,
+                          verify=verify)
         model = _fused(model, lm, name=paths[0])
     if not quiet:
         print(model.describe(), file=sys.stderr)
     return model
 
 
-def _load_lm(path: str, *, data: Any, which: str, dtype: str) -> Any:
+def _check_ensemble(task: Any, other: Any, *, first: str, name: str) -> None:
+    """Refuses a member with other dictionaries than the first one's."""
+    for side in ("source", "target"):
+        there, here = getattr(task, f"{side}_vocab"), getattr(other, f"{side}_vocab")
+        difference = first_difference(there.symbols, here.symbols, names=("there", "in this"))
+        if difference is not None:
+            raise ConfigError(f"{name}: its vocabularies are not those of {first}: in the {side} "
+                              f"dictionary {difference}")
+
+
+def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> Any:
     """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
     place = None
     if data is not None and fairseq_files.is_pt(path):
         place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
-    return load(path, data=place, which=which, dtype=dtype, quiet=True)
+    return load(path, data=place, which=which, dtype=dtype, verify=verify, quiet=True)
 
 
 def _fused(model: Any, lm: Any, *, name: str) -> Translator:
@@ -122,19 +146,14 @@ def _fused(model: Any, lm: Any, *, name: str) -> Translator:
     if not isinstance(lm, LanguageModel) or len(lm.models) != 1:
         raise ConfigError(f"lm: {about} is not one language model")
     ours, theirs = model.task.target_vocab, lm.task.target_vocab
-    if ours != theirs:
+    difference = first_difference(ours.symbols, theirs.symbols,
+                                  names=("there", "in the language model's"))
+    if difference is not None:
         raise ConfigError(
             f"lm: the vocabulary of {about} ({len(theirs)} entries) is not the target vocabulary "
-            f"of {name} ({len(ours)} entries); train it on text that was preprocessed with "
-            "that model's dictionary (--srcdict)")
+            f"of {name} ({len(ours)} entries): {difference}; train it on text that was "
+            "preprocessed with that model's dictionary (--srcdict)")
     return dataclasses.replace(model, lm=lm, identity=f"{model.identity} lm={about}")
-
-
-def _paths(path: Any) -> list[str]:
-    if isinstance(path, (list, tuple)):
-        return [os.fspath(p) for p in path]
-    path = os.fspath(path)
-    return [path] if os.path.exists(path) else path.split(os.pathsep)
 
 
 def _identity(path: str, which: str) -> str:
@@ -147,19 +166,23 @@ def _identity(path: str, which: str) -> str:
 
 def _load_one(
     path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
-    tokenizer_options: Mapping[str, Any], changes: Mapping[str, Any],
+    tokenizer_options: Mapping[str, Any], changes: Mapping[str, Any], verify: bool,
 ) -> tuple[Any, Config, Any, Any, about.Origin]:
     if fairseq_files.is_pt(path):
         found = fairseq_files.portable(
             path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
-            tokenizer_options=tokenizer_options)
+            tokenizer_options=tokenizer_options, verify=verify)
         config, assets, params = resolve(found.config), found.assets, found.params
         origin = about.origin_of_pt(path, found.checkpoint)
     else:
-        raw, assets, params = checkpoints.load_for_inference(path, which=which)
+        raw, assets, params = checkpoints.load_for_inference(path, which=which, verify=verify)
         config, params = _overridden(resolve(raw), params, changes)
         origin = about.origin_of_folder(path, which=which)
-    task = tasks.from_assets(config, assets)
+    try:
+        task = tasks.from_assets(config, assets)
+    except KeyError as error:
+        raise checkpoints.CheckpointError(
+            f"{path}: damaged: about/assets/{error.args[0]} is missing") from None
     if data is not None and not fairseq_files.is_pt(path):
         task.check_folder(os.fspath(data))
     model = models.build(

@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import GenerationConfig
-from seqjax.generation import hypothesis
+from seqjax.generation import finite, hypothesis
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.decoder import Decoded, Decoder
 from seqjax.generation.scoring import Scorer
+from seqjax.hub import arguments
 from seqjax.hub.inputs import (
     Rules,
     Selection,
@@ -118,8 +119,10 @@ class Translator(Loaded):
           decode_blank: search with blank inputs too, as fairseq does. Else their output is
             blank, whatever it should begin with or be one of.
         """
-        if isinstance(inputs, str):
-            raise TypeError("inputs: give a list of texts (or use translate for one text)")
+        vocabulary = len(self.task.target_vocab)
+        inputs = arguments.inputs(inputs, name="inputs", size=len(self.task.source_vocab))
+        if prefixes is not None:
+            prefixes = arguments.inputs(prefixes, name="prefixes", size=vocabulary, empty=True)
         decoder = self.decoder(**options)
         sources = [self.encoded(x) for x in inputs]
         starts = None
@@ -171,8 +174,7 @@ class Translator(Loaded):
           sources, targets: texts, or lists of ids that end in eos.
           alignment: as for `stream`.
         """
-        if len(sources) != len(targets):
-            raise ValueError(f"score: {len(sources)} sources but {len(targets)} targets")
+        sources, targets = self._pairs(sources, targets, name="score")
         ids = [self.source_ids(x) for x in sources]
         found = Scorer(self.models).score(
             self.params, ids, [self._target_ids(t) for t in targets])
@@ -195,8 +197,7 @@ class Translator(Loaded):
         Raises:
           ValueError: a model without attention to the source.
         """
-        if len(sources) != len(targets):
-            raise ValueError(f"align: {len(sources)} sources but {len(targets)} targets")
+        sources, targets = self._pairs(sources, targets, name="align")
         return self._aligner.align(self.params, [self.source_ids(x) for x in sources],
                                    [self._target_ids(t) for t in targets])
 
@@ -217,6 +218,17 @@ class Translator(Loaded):
 
     def _prefix_ids(self, x: Input) -> np.ndarray:
         return self._target_ids(x)[:-1] if isinstance(x, str) else self._target_ids(x)
+    def _pairs(
+        self, sources: Any, targets: Any, *, name: str, texts: bool = True,
+        second: str = "targets",
+    ) -> tuple[list[Any], list[Any]]:
+        """Both sides, checked."""
+        sources = arguments.inputs(
+            sources, name="sources", size=len(self.task.source_vocab), texts=texts)
+        targets = arguments.inputs(
+            targets, name=second, size=len(self.task.target_vocab), texts=texts)
+        arguments.pairs(sources, targets, name=name, what=("sources", "targets"))
+        return sources, targets
 
     def _target_ids(self, x: Input) -> np.ndarray:
         if isinstance(x, Encoded):
@@ -233,10 +245,9 @@ class Translator(Loaded):
         Returns:
           [B, T, V] float32, T the longest of `prev_output_tokens`; zeros on padding.
         """
-        if len(sources) != len(prev_output_tokens):
-            raise ValueError(
-                f"log_probs: {len(sources)} sources but {len(prev_output_tokens)} targets"
-            )
+        sources, prev_output_tokens = self._pairs(
+            sources, prev_output_tokens, name="log_probs", texts=False,
+            second="prev_output_tokens")
         longest = max((len(p) for p in prev_output_tokens), default=0)
         out = np.zeros((len(sources), longest, len(self.task.target_vocab)), np.float32)
         order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
@@ -248,6 +259,7 @@ class Translator(Loaded):
             for row, i in enumerate(rows):
                 n = len(prev_output_tokens[i])
                 out[i, :n] = found[row, :n]
+                finite.check_scores(out[i, :n], f"log_probs: source {i}")
         return out
 
     @functools.cached_property

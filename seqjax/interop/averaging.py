@@ -14,6 +14,7 @@ import numpy as np
 from seqjax.config import ConfigError
 from seqjax.interop.torch_pickle import drop_pages, read_pt
 from seqjax.interop.torch_writer import write_pt
+from seqjax.training.checksums import check_finite
 
 _HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
@@ -63,9 +64,14 @@ class Mean:
         return self._sums
 
 
-def average_files(paths: Sequence[str | os.PathLike[str]], output: str) -> None:
+def average_files(
+    paths: Sequence[str | os.PathLike[str]], output: str, *, verify: bool = True
+) -> None:
     """The average of `.pt` files as another, whole or not at all. All but the weights is
     the first file's; optimizer state, which has no average, is left out.
+
+    Args:
+      verify: refuse weights that are not finite.
 
     Raises:
       FileNotFoundError, ConfigError: a file that cannot be read, or of another model.
@@ -75,6 +81,8 @@ def average_files(paths: Sequence[str | os.PathLike[str]], output: str) -> None:
         tree = read_pt(path)
         if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
             raise ConfigError(f"{path}: not a fairseq checkpoint: it has no `model`")
+        if verify:
+            check_finite(tree["model"], os.fspath(path))
         try:
             mean.add(tree["model"])
         except ConfigError as error:

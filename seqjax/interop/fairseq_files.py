@@ -17,9 +17,11 @@ from typing import Any
 from seqjax import losses, tasks
 from seqjax.config import ConfigError, build, to_plain
 from seqjax.data import folder, tokenizers
+from seqjax.data.dictionaries import first_difference
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.interop.fairseq_weights import FairseqCheckpoint, Params, load_fairseq
 from seqjax.tasks import assets
+from seqjax.training.checksums import check_finite
 
 TASKS = ("translation", "language_modeling")
 """fairseq's tasks whose checkpoints can be used."""
@@ -56,7 +58,7 @@ def portable(
     path: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None,
     bpe: str | None = None, tokenizer: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-    tokenizer_options: Mapping[str, Any] | None = None,
+    tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
 ) -> Portable:
     """A fairseq checkpoint and all that is needed to use it.
 
@@ -70,6 +72,7 @@ def portable(
       overrides: keys of the model that are to be others (see `load_fairseq`).
       tokenizer_options: fairseq's options of the subword model and the tokenizer, files among
         them, that are over the checkpoint's.
+      verify: refuse weights that are not finite.
 
     Raises:
       FileNotFoundError: no such file or folder.
@@ -77,6 +80,8 @@ def portable(
         model's.
     """
     checkpoint = load_fairseq(path, overrides=overrides)
+    if verify:
+        check_finite(checkpoint.params, os.fspath(path))
     try:
         chosen = _components(checkpoint, bpe=bpe, tokenizer=tokenizer,
                              options=tokenizer_options or {})
@@ -138,11 +143,12 @@ def _task(
     text = folder.load_tokenizers(place)
     for lang, size, side in zip(langs, sizes, ("source", "target"), strict=False):
         where = folder.dict_path(place, lang)
-        vocabulary = Vocabulary.load(where)
+        vocabulary = folder.load_dictionary(place, lang)
         if len(vocabulary) != size:
             raise ConfigError(
                 f"its model has {size} {side} words, but {where} has {len(vocabulary)}: "
                 "this is the data folder of another model")
+        _check_beside(vocabulary, where, home, lang)
         files |= assets.pack_vocabulary(lang, vocabulary)
         found = _tokenizer(chosen, home, lang=lang or "en") if asked else None
         found = found or text.get(lang) or _tokenizer(chosen, home, lang=lang or "en")
@@ -150,6 +156,38 @@ def _task(
             files |= assets.pack_tokenizer(lang, found)
     section.setdefault("post_process", _post_process(checkpoint, chosen))
     return section, files
+
+
+def _check_beside(vocabulary: Vocabulary, where: str, home: str, lang: str) -> None:
+    """Refuses a dictionary of the right length that is not the one beside the checkpoint."""
+    beside = folder.dict_path(home, lang)
+    if not os.path.isfile(beside) or os.path.realpath(beside) == os.path.realpath(where):
+        return
+    other = Vocabulary.load(beside)
+    difference = first_difference(other.symbols, vocabulary.symbols)
+    if difference is not None and len(other) == len(vocabulary):
+        raise ConfigError(
+            f"{where} is not {beside}, the dictionary beside the checkpoint: {difference}; "
+            "preprocess with that one (--srcdict, --tgtdict), or, if it is not the model's, "
+            "move it away")
+
+
+def dictionaries_of(
+    path: str | os.PathLike[str], checkpoint: FairseqCheckpoint
+) -> tuple[str, tuple[str, ...]] | None:
+    """The folder with a checkpoint's dictionaries and their languages: beside it, or where it
+    was trained; None where there are none of the model's sizes."""
+    home = os.path.dirname(os.path.abspath(path))
+    pair = checkpoint.task.task != "language_modeling"
+    try:
+        place, langs = _dictionaries(checkpoint, home=home, data=None, pair=pair)
+    except ConfigError:
+        return None
+    sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
+    for lang, size in zip(langs, sizes, strict=False):
+        if len(Vocabulary.load(folder.dict_path(place, lang))) != size:
+            return None
+    return place, langs
 
 
 def _given(checkpoint: FairseqCheckpoint, cls: type) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def write_folder(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *,
     resolve: Callable[[Mapping[str, Any]], Config],
     data: str | None = None, bpe: str | None = None, tokenizer: str | None = None,
+    verify: bool = True,
 ) -> pathlib.Path:
     """A work folder with one checkpoint, from a `.pt`: weights, dictionaries, tokenizers.
 
@@ -44,7 +45,7 @@ def write_folder(
 
     Args:
       resolve: `hub.resolve`.
-      data, bpe, tokenizer: see `portable`.
+      data, bpe, tokenizer, verify: see `portable`.
 
     Returns:
       The checkpoint's folder.
@@ -56,7 +57,7 @@ def write_folder(
         raise ConfigError(f"{target}: holds checkpoints already; name another folder")
     if os.path.isfile(target):
         raise ConfigError(f"{target}: is a file; name a folder")
-    found = portable(source, data=data, bpe=bpe, tokenizer=tokenizer)
+    found = portable(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
     step = updates(found.checkpoint.extra)
     raw = _training(found)
     if "train" in found.config:
@@ -111,7 +112,7 @@ def _kept(memory: Mapping[str, Any], content: bytes) -> State | None:
 def write_file(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *,
     resolve: Callable[[Mapping[str, Any]], Config], which: str = "best",
-    optimizer_state: bool = False,
+    optimizer_state: bool = False, verify: bool = True,
 ) -> None:
     """A `.pt` for fairseq from a checkpoint of ours.
 
@@ -119,11 +120,13 @@ def write_file(
       resolve: `hub.resolve`.
       which: of a work folder, its `best` or `last` checkpoint.
       optimizer_state: also the moments, the update count and the place in the data.
+      verify: see `checkpoints.read_params`.
 
     Raises:
       ConfigError: a model or an optimizer that fairseq has not.
     """
     folder = checkpoints.find(source, which=which)
+    params = checkpoints.read_params(folder, verify=verify)
     assets = checkpoints.read_assets(folder)
     config = resolve(checkpoints.read_config(folder))
     task = tasks.from_assets(config, assets)
@@ -142,9 +145,9 @@ def write_file(
             "lr_scheduler_state": {"best": None}, "num_updates": record.step}],
     }
     if optimizer_state:
-        extra["last_optimizer_state"] = _optimizer_state(folder, config, task)
+        extra["last_optimizer_state"] = _optimizer_state(folder, config, task, verify=verify)
     save_fairseq(
-        target, checkpoints.read_params(folder), config.model, **task.vocab_sizes,
+        target, params, config.model, **task.vocab_sizes,
         facts={**_facts(config, task), **memory.get("facts", {})},
         kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
 
@@ -175,14 +178,16 @@ def _facts(config: Config, task: Any) -> dict[str, Any]:
     return facts
 
 
-def _optimizer_state(folder: pathlib.Path, config: Config, task: Any) -> dict[str, Any]:
+def _optimizer_state(
+    folder: pathlib.Path, config: Config, task: Any, *, verify: bool
+) -> dict[str, Any]:
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
     optimizer = make_optimizer(config.optimizer)
     shapes = jax.eval_shape(lambda: new_state(model.init(jax.random.key(0)), optimizer))
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
-    state = jax.device_get(checkpoints.read_state(folder, target))
+    state = jax.device_get(checkpoints.read_state(folder, target, verify=verify))
     schedule = make_schedule(config.schedule, lr=config.train.lr,
                              max_update=config.train.max_update)
     epoch = checkpoints.read_record(folder).data["epoch"]

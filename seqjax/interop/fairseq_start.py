@@ -11,13 +11,15 @@ from typing import Any
 
 from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import DataState
-from seqjax.interop.fairseq_files import is_pt
+from seqjax.interop.fairseq_files import dictionaries_of, is_pt
 from seqjax.interop.fairseq_weights import from_tree
 from seqjax.interop.optimizer_state import read_state, updates
 from seqjax.interop.torch_pickle import read_pt
 from seqjax.models.overrides import kept_layers
 from seqjax.models.transformer_config import LAYERS_TO_KEEP
 from seqjax.training.checkpoints import check_config
+from seqjax.training.checksums import check_finite
+from seqjax.training.starting_weights import dictionary_files
 from seqjax.training.train_loop import Start
 
 _FREE = ("max_source_positions", "max_target_positions", "decoder_input_dim",
@@ -48,14 +50,19 @@ def start_from(config: Config) -> Start | None:
         kept = {LAYERS_TO_KEEP[k]: v for k, v in kept_layers(config.model).items()}
         checkpoint = from_tree(tree, overrides=kept)
         _check_model(checkpoint.config, config, path)
+        if config.checkpoint.verify:
+            check_finite(checkpoint.params, "its weights")
+        found = dictionaries_of(path, checkpoint)
+        trained = None if found is None else dictionary_files(
+            path, *found, predicted=checkpoint.target_vocab_size)
         if key == "init_from":
-            return Start(params=checkpoint.params)
+            return Start(params=checkpoint.params, trained=trained)
         opt_state = read_state(tree, name=config.optimizer.name)
     except ConfigError as error:
         raise type(error)(f"config.{key}: {path}: {error}") from None
     data = place_in_data(tree)
     return Start(params=checkpoint.params, opt_state=opt_state, step=updates(tree), data=data,
-                 composition_epoch=data.epoch)
+                 composition_epoch=data.epoch, trained=trained)
 
 
 def _check_model(theirs: Any, config: Config, path: str) -> None:

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import Config, ConfigError
-from seqjax.data import folder, indexed, tokenizers
+from seqjax.data import folder, id_ranges, indexed, tokenizers
 from seqjax.data.blocks import TokenBlocks
+from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.losses.base import LossOutput
 from seqjax.models.protocol import Features, LanguageModel, Params
@@ -51,7 +52,7 @@ class LanguageModelingTask:
         token_loss.check(config)
         return cls(
             config=cfg, loss_config=config.loss, seed=config.seed,
-            vocab=Vocabulary.load(folder.dict_path(cfg.data, cfg.lang)),
+            vocab=folder.load_dictionary(cfg.data, cfg.lang),
             tokenizer=folder.load_tokenizers(cfg.data).get(cfg.lang or ""),
         )
 
@@ -106,6 +107,14 @@ class LanguageModelingTask:
         return {"source_vocab_size": len(self.vocab), "target_vocab_size": self.output_size}
 
     @property
+    def dictionaries(self) -> tuple[Dictionary, ...]:
+        """Whose words the rows are: what is read, and the part of it that is predicted."""
+        name = assets.vocabulary_name(self.config.lang or "")
+        return (Dictionary(side="source", name=name, vocabulary=self.vocab),
+                Dictionary(side="target", name=name, vocabulary=self.vocab,
+                           size=self.output_size))
+
+    @property
     def first_token(self) -> int:
         """What generation and scoring begin with: `<s>` with `add_bos_token`, else eos."""
         return self.vocab.bos if self.config.add_bos_token else self.vocab.eos
@@ -127,12 +136,12 @@ class LanguageModelingTask:
           ConfigError: naming the dictionary.
         """
         path = folder.dict_path(data, self.config.lang)
-        found = Vocabulary.load(path)
-        if found.symbols != self.vocab.symbols:
+        found = folder.load_dictionary(data, self.config.lang)
+        difference = first_difference(self.vocab.symbols, found.symbols)
+        if difference is not None:
             raise ConfigError(
-                f"{path}: is not the dictionary that the model was trained with "
-                f"({len(found)} entries, the model has {len(self.vocab)}); preprocess with "
-                "--srcdict"
+                f"{path}: is not the dictionary that the model was trained with: {difference}; "
+                "preprocess with --srcdict"
             )
 
     def dataset(self, split: str) -> TokenBlocks:
@@ -141,6 +150,9 @@ class LanguageModelingTask:
         prefixes = folder.mono_prefixes(
             cfg.data, split, lang=cfg.lang, combine=split == cfg.train_subset
         )
+        limit = id_ranges.Limit(path=folder.dict_path(cfg.data, cfg.lang), entries=len(self.vocab))
+        for prefix in prefixes:
+            id_ranges.check(prefix, limit)
         shorten = not cfg.shorten_data_split_list or split in cfg.shorten_data_split_list
         try:
             return TokenBlocks(

@@ -23,6 +23,7 @@ from seqjax.data.epoch_plan import Lengths
 from seqjax.data.fairseq_order import ordered_ids
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.decoding_plan import round_up_to_power
+from seqjax.generation.finite import WHY, ScoreError
 from seqjax.generation.scoring import token_log_probs
 from seqjax.models.protocol import LanguageModel, Params
 
@@ -280,6 +281,8 @@ class WordScores:
         for i in goes_on:
             scores[i + 1] += scores[i]
             scores[i] = 0
+        if np.isnan(scores).any():
+            raise ScoreError(f"block {block.index}: its scores are not numbers: {WHY}")
         finite = np.isfinite(scores)
         if not finite.all():
             _log.warning("block %d: %d tokens of probability 0 are skipped", block.index,

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import Config, ConfigError, GenerationConfig
-from seqjax.data import folder, pairs, tokenizers
+from seqjax.data import folder, id_ranges, pairs, tokenizers
+from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.losses.alignment import AlignmentLossConfig, with_alignment
 from seqjax.losses.base import LossOutput
@@ -60,8 +61,8 @@ class TranslationTask:
         return cls(
             config=dataclasses.replace(cfg, source_lang=source, target_lang=target),
             loss_config=config.loss, source_lang=source, target_lang=target,
-            source_vocab=Vocabulary.load(folder.dict_path(cfg.data, source)),
-            target_vocab=Vocabulary.load(folder.dict_path(cfg.data, target)),
+            source_vocab=folder.load_dictionary(cfg.data, source),
+            target_vocab=folder.load_dictionary(cfg.data, target),
             source_tokenizer=tokenizer.get(source), target_tokenizer=tokenizer.get(target),
         )
 
@@ -98,6 +99,16 @@ class TranslationTask:
             "target_vocab_size": len(self.target_vocab),
         }
 
+    @property
+    def dictionaries(self) -> tuple[Dictionary, ...]:
+        """Whose words the rows of embeddings are."""
+        return tuple(
+            Dictionary(side=side, name=assets.vocabulary_name(lang), vocabulary=vocabulary)
+            for side, lang, vocabulary in (
+                ("source", self.source_lang, self.source_vocab),
+                ("target", self.target_lang, self.target_vocab))
+        )
+
     def max_positions(self, model: EncoderDecoder) -> tuple[int, int]:
         """Longest source and target: the smaller of the task's limit and the model's."""
         return (
@@ -115,12 +126,12 @@ class TranslationTask:
             (self.source_lang, self.source_vocab), (self.target_lang, self.target_vocab)
         ):
             path = folder.dict_path(data, lang)
-            found = Vocabulary.load(path)
-            if found.symbols != vocab.symbols:
+            found = folder.load_dictionary(data, lang)
+            difference = first_difference(vocab.symbols, found.symbols)
+            if difference is not None:
                 raise ConfigError(
-                    f"{path}: is not the dictionary that the model was trained with "
-                    f"({len(found)} entries, the model has {len(vocab)}); preprocess with "
-                    "--srcdict and --tgtdict, or decode plain text with --input"
+                    f"{path}: is not the dictionary that the model was trained with: {difference}; "
+                    "preprocess with --srcdict and --tgtdict, or decode plain text with --input"
                 )
 
     def dataset(self, split: str, *, need_target: bool = True) -> pairs.PairDataset:
@@ -131,7 +142,13 @@ class TranslationTask:
             shards=train, upsample_primary=cfg.upsample_primary if train else 1,
             truncate_source=cfg.max_source_positions if cfg.truncate_source else None,
             need_target=need_target, alignments=self._alignments(train=train, wanted=need_target),
+            dictionaries=(self._limit(self.source_lang, self.source_vocab),
+                          self._limit(self.target_lang, self.target_vocab)),
         )
+
+    def _limit(self, lang: str, vocabulary: Vocabulary) -> id_ranges.Limit:
+        return id_ranges.Limit(
+            path=folder.dict_path(self.config.data, lang), entries=len(vocabulary))
 
     def _alignments(self, *, train: bool, wanted: bool) -> Literal["none", "optional", "needed"]:
         loaded = self.config.load_alignments and isinstance(self.loss_config, AlignmentLossConfig)

@@ -22,11 +22,16 @@ def check(config: Config) -> None:
             "config.model.encoder_layers_to_keep, config.model.decoder_layers_to_keep: these are "
             "layers of a trained model; name it in config.init_from (resume_from cannot leave "
             "any out), or set encoder_layers and decoder_layers")
+    if config.init_vocabulary == "match" and not config.init_from:
+        raise ConfigError(
+            "config.init_vocabulary=match: rows are moved when a run begins with the weights of "
+            "another; name it in config.init_from (resume_from goes on with its dictionaries)")
 
 
 def weights(folder: pathlib.Path, config: Config) -> Any:
     """Parameters of a checkpoint, those of the layers that the configuration keeps."""
-    return overrides.prune(checkpoints.read_params(folder), overrides.kept_layers(config.model))
+    params = checkpoints.read_params(folder, verify=config.checkpoint.verify)
+    return overrides.prune(params, overrides.kept_layers(config.model))
 
 
 def saved_config(folder: pathlib.Path, config: Config) -> dict[str, Any]:

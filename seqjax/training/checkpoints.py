@@ -5,6 +5,7 @@
         state/                      optimizer and counters (orbax)
         about/config.json           the resolved configuration
         about/record.json           place in the data, metrics, history (`Record`)
+        about/checksums.0.json      of all arrays and files (see `checksums`)
         about/assets/...            vocabularies, tokenizer models
 
 Writing is asynchronous and atomic: a folder gets its name when all of it is on disk, so
@@ -30,126 +31,82 @@ import jax
 import numpy as np
 
 from seqjax.config import CheckpointConfig, ConfigError
+from seqjax.training import checksums
+from seqjax.training.checkpoint_folder import (
+    FOLDER,
+    CheckpointError,
+    DamagedError,
+    Record,
+    check_files,
+    damaged,
+    find,
+    newest_in,
+    read_assets,
+    read_config,
+    read_record,
+    steps_in,
+)
 from seqjax.training.state import TrainState
 
-FOLDER = "checkpoints"
+__all__ = [
+    "FOLDER", "CheckpointError", "Checkpoints", "DamagedError", "Record", "check_config",
+    "check_files", "check_shapes", "check_workdir", "damaged", "find", "load_for_inference",
+    "newest_in", "read_assets", "read_config", "read_params", "read_record", "read_state",
+    "state_bytes", "steps_in",
+]
 
 
-class CheckpointError(ConfigError):
-    """A checkpoint that cannot be written or read; the message says what to do."""
+def _check_arrays(
+    folder: pathlib.Path, found: checksums.Checksums, part: str, tree: Any
+) -> None:
+    wrong = found.wrong_arrays(part, tree)
+    if wrong:
+        few = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise damaged(folder, f"{few} in {part}/ {'is' if len(wrong) == 1 else 'are'} not what "
+                              "was written (checksums differ)")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Record:
-    """What a checkpoint holds beside arrays and assets; JSON throughout."""
-
-    step: int
-    """Updates applied."""
-    data: dict[str, int]
-    """Place in the data: the fields of `DataState`."""
-    metric_name: str | None = None
-    metric: float | None = None
-    """Validation result at this update, rounded as it is compared (None: none here)."""
-    maximize: bool = False
-    """Whether a higher metric is better."""
-    best: float | None = None
-    """Best metric up to here."""
-    bad_validations: int = 0
-    """Validations in a row without improvement (patience)."""
-    seconds: float = 0.0
-    """Training time up to here, earlier runs included."""
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    """Every validation so far: step, epoch and metrics."""
-    versions: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-def find(path: str | os.PathLike[str], *, which: str = "best") -> pathlib.Path:
-    """The folder of one checkpoint.
+def read_params(folder: pathlib.Path, *, verify: bool = True) -> Any:
+    """Parameters as nested dicts of float32 numpy arrays, without the optimizer.
 
     Args:
-      path: a work folder, its `checkpoints` folder, or one checkpoint.
-      which: of several, `best` (by the validation metric; the last if none has one) or
-        `last`.
+      verify: refuse what is not what was written, and weights that are not finite.
 
     Raises:
-      CheckpointError: there is none.
+      DamagedError, checksums.NotFiniteError: naming what is wrong.
     """
-    root = pathlib.Path(path)
-    if not root.exists():
-        raise CheckpointError(f"{path}: no such file or folder")
-    if (root / "about" / "record.json").is_file():
-        return root
-    folders = steps_in(root / FOLDER if (root / FOLDER).is_dir() else root)
-    if not folders:
-        raise CheckpointError(f"{path}: holds no complete checkpoint")
-    last = folders[max(folders)]
-    if which == "last":
-        return last
-    scored = [(record.metric if record.maximize else -record.metric, step)
-              for step, folder in folders.items()
-              if (record := read_record(folder)).metric is not None
-              and not math.isnan(record.metric)]
-    return folders[max(scored)[1]] if scored else last
-
-
-def steps_in(root: pathlib.Path) -> dict[int, pathlib.Path]:
-    """Complete checkpoints in a folder, by update."""
-    if not root.is_dir():
-        return {}
-    return {int(f.name): f for f in sorted(root.iterdir())
-            if f.name.isdigit() and (f / "about" / "record.json").is_file()}
-
-
-def read_record(folder: pathlib.Path) -> Record:
-    """The `Record` of one checkpoint folder."""
-    values = _read_json(folder / "about" / "record.json")
-    known = {f.name for f in dataclasses.fields(Record)}
-    return Record(**{k: v for k, v in values.items() if k in known})
-
-
-def read_config(folder: pathlib.Path) -> dict[str, Any]:
-    """The resolved configuration that trained it, as plain data."""
-    return _read_json(folder / "about" / "config.json")
-
-
-def read_assets(folder: pathlib.Path) -> dict[str, bytes]:
-    """Name -> content of the vocabularies and tokenizer models."""
-    root = folder / "about" / "assets"
-    return {f.relative_to(root).as_posix(): f.read_bytes()
-            for f in sorted(root.rglob("*")) if f.is_file()}
-
-
-def _read_json(file: pathlib.Path) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: missing; not a checkpoint of seqjax") from None
-    except json.JSONDecodeError as e:
-        raise CheckpointError(f"{file}: not readable as JSON ({e})") from None
-
-
-def read_params(folder: pathlib.Path) -> Any:
-    """Parameters as nested dicts of float32 numpy arrays, without the optimizer."""
     import orbax.checkpoint as ocp
+
+    sums = check_files(folder) if verify else None
 
     handler = ocp.PyTreeCheckpointHandler()
     with _reading(folder), ocp.Checkpointer(handler) as checkpointer:
         item: Any = (folder / "params").resolve()
         tree = handler.metadata(item).tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        return checkpointer.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        params = checkpointer.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    if sums is not None:
+        _check_arrays(folder, sums, "params", params)
+        checksums.check_finite(params, str(folder))
+    return params
 
 
-def read_state(folder: pathlib.Path, target: TrainState) -> TrainState:
+def read_state(
+    folder: pathlib.Path, target: TrainState, *, verify: bool = True
+) -> TrainState:
     """A whole training state, placed as `target` says.
 
     Args:
       target: shapes with shardings (`jax.ShapeDtypeStruct`), of any mesh.
+      verify: as for `read_params`; the optimizer's arrays are compared too.
 
     Raises:
       CheckpointError: the checkpoint has other parameters or another optimizer.
+      DamagedError, checksums.NotFiniteError: naming what is wrong.
     """
     import orbax.checkpoint as ocp
+
+    sums = check_files(folder) if verify else None
 
     parts = {"params": target.params, "state": _without_params(target)}
     found = {}
@@ -162,7 +119,17 @@ def read_state(folder: pathlib.Path, target: TrainState) -> TrainState:
                                                dtype=x.dtype), tree)
             found[name] = reader.restore(
                 item, args=ocp.args.PyTreeRestore(item=tree, restore_args=args))
+    if sums is not None:
+        for name, tree in found.items():
+            _check_arrays(folder, sums, name, tree)
+        checksums.check_finite(_addressable(found["params"]), str(folder))
     return TrainState(params=found["params"], **found["state"])
+
+
+def _addressable(tree: Any) -> Any:
+    """What this process can look at of arrays on the devices of several."""
+    return jax.tree.map(
+        lambda x: x if x.is_fully_addressable else [s.data for s in x.addressable_shards], tree)
 
 
 def _without_params(state: TrainState) -> dict[str, Any]:
@@ -190,28 +157,40 @@ def check_shapes(saved: Any, wanted: Any, where: str) -> None:
 def _reading(folder: pathlib.Path) -> Iterator[None]:
     import warnings
 
+    from seqjax.training import checkpoint_files
+
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint")
+    for part in ("params", "state"):
+        if not (folder / part).is_dir():
+            raise damaged(folder, f"{part}/ is missing", force=False)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), checkpoint_files.quiet_readers():
             warnings.filterwarnings("ignore", message="Sharding info not provided")
             yield
     except ConfigError:
         raise
-    except (OSError, ValueError, KeyError) as e:
-        raise CheckpointError(f"{folder}: cannot be read ({type(e).__name__}: {e})") from e
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as e:
+        if "RESOURCE_EXHAUSTED" in str(e):  # memory, not the checkpoint
+            raise
+        raise damaged(folder, checkpoint_files.reason(e), force=False) from e
 
 
 def load_for_inference(
-    path: str | os.PathLike[str], *, which: str = "best"
+    path: str | os.PathLike[str], *, which: str = "best", verify: bool = True
 ) -> tuple[dict[str, Any], dict[str, bytes], Any]:
     """What a trained model is: (resolved config as plain data, assets, parameters).
 
     Args:
       path: a work folder or one checkpoint (see `find`).
+      verify: see `read_params`.
     """
     folder = find(path, which=which)
-    return read_config(folder), read_assets(folder), read_params(folder)
+    if verify:
+        check_files(folder)
+    return read_config(folder), read_assets(folder), read_params(folder, verify=verify)
 
 
 MAY_CHANGE = ("drop", "remat", "unroll", "arch")
@@ -331,9 +310,29 @@ class Checkpoints:
                 self._manager.close()
 
     def latest(self) -> pathlib.Path | None:
-        """The newest complete checkpoint."""
-        folders = steps_in(self.root)
-        return folders[max(folders)] if folders else None
+        """The newest checkpoint."""
+        return newest_in(self.root)
+
+    def set_aside(self, folder: pathlib.Path) -> pathlib.Path:
+        """Gives a damaged checkpoint another name, `STEP.damaged`, so that its update can be
+        saved again; what is in it stays as it is.
+
+        Returns:
+          Where it is now.
+        """
+        target = folder.with_name(f"{folder.name}.damaged")
+        number = 1
+        while target.exists():
+            number += 1
+            target = folder.with_name(f"{folder.name}.damaged{number}")
+        if jax.process_index() == 0:
+            folder.rename(target)
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices(f"set aside {folder.name}")
+        self._manager.reload()
+        return target
 
     def save(
         self, state: TrainState, record: Record, *, config: Mapping[str, Any],
@@ -351,8 +350,10 @@ class Checkpoints:
 
         # What orbax would find out in a thread, minutes later, is said at once.
         check_workdir(self.root, need_bytes=state_bytes(state))
+        record = dataclasses.replace(record, checksums=jax.process_count())
         files = {"config.json": _json(config), "record.json": _json(dataclasses.asdict(record)),
                  **{f"assets/{name}": content for name, content in assets.items()}}
+        parts = {"params": state.params, "state": _without_params(state)}
         metrics = None
         if record.metric is not None:
             rank = record.metric if record.maximize else -record.metric
@@ -364,9 +365,9 @@ class Checkpoints:
             self._manager.save(
                 record.step, metrics=metrics, force=True,
                 args=ocp.args.Composite(
-                    params=ocp.args.PyTreeSave(state.params),
-                    state=ocp.args.PyTreeSave(_without_params(state)),
-                    about=FilesSave(files=files),
+                    params=ocp.args.PyTreeSave(parts["params"]),
+                    state=ocp.args.PyTreeSave(parts["state"]),
+                    about=FilesSave(files=_with_checksums(files, parts)),
                 ),
             )
 
@@ -400,6 +401,14 @@ class Checkpoints:
                 f"{self.root}: writing a checkpoint failed ({reason}); "
                 "checkpoints written before are intact"
             ) from e
+
+
+def _with_checksums(files: dict[str, bytes], parts: Mapping[str, Any]) -> dict[str, bytes]:
+    """What this process writes: its checksums, and, of process 0, the files."""
+    first = jax.process_index() == 0
+    mine = files if first else {}
+    own = checksums.to_json(checksums.of_arrays(parts), mine)
+    return {**mine, checksums.file_name(jax.process_index()): own}
 
 
 def _json(value: Any) -> bytes:

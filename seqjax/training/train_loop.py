@@ -27,7 +27,7 @@ from seqjax.console import compiling
 from seqjax.data.pipeline import Batch, DataState, open_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
-from seqjax.training import beginning, compilation, sharding
+from seqjax.training import beginning, compilation, resuming, sharding, starting_weights
 from seqjax.training import checkpoints as ck
 from seqjax.training.metrics import MAXIMIZE, Meters
 from seqjax.training.optimizers import make_optimizer
@@ -55,6 +55,8 @@ class Start:
     data: DataState = DataState()
     composition_epoch: int = 1
     """See `planning.make_plan`."""
+    trained: starting_weights.Trained | None = None
+    """Its dictionaries, where they are known."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -100,6 +102,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
     mesh = sharding.make_mesh(config.mesh)
     task = tasks.setup(config)
     config = dataclasses.replace(config, task=task.config)  # languages are known now
+    starting_weights.check_joined(config, task)
     dtype = models.compute_dtype(config.train.compute_dtype)
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=dtype)
     optimizer = make_optimizer(config.optimizer)
@@ -142,7 +145,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         if validator:
             validator.check_metric(abstract.params)
         course, state, origin = _begin(
-            config, saved, abstract, start,
+            config, saved, abstract, start, task,
             fresh=lambda: jax.jit(initial_state, out_shardings=placed)(),
             with_params=lambda params: _with_params(params, optimizer, abstract),
         )
@@ -310,36 +313,39 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
 
 def _begin(
     config: Config, saved: ck.Checkpoints, abstract: TrainState, start: Start | None,
-    *, fresh: Any, with_params: Any,
+    task: Any, *, fresh: Any, with_params: Any,
 ) -> tuple[Course, TrainState, str]:
     """The first state, what is remembered with it, and a line on where it comes from."""
-    folder, plain = saved.latest(), to_plain(config)
+    folder, named = saved.latest(), False
     if folder is None and start is None and config.resume_from:
-        folder = ck.find(_ours(config.resume_from, "resume_from"), which="last")
+        folder, named = resuming.named(_ours(config.resume_from, "resume_from"))
     if folder is not None:
-        notes = ck.check_config(beginning.saved_config(folder, config), plain, str(folder))
-        record = ck.read_record(folder)
-        state = ck.read_state(folder, abstract)
+        found = resuming.read(folder, config, abstract, task, store=saved, fall_back=not named)
+        record = found.record
         course = Course(
             step=record.step, data=DataState(**record.data), best=record.best,
             bad_validations=record.bad_validations, seconds=record.seconds,
             history=list(record.history),
             validated=record.step if record.metric is not None else -1, metric=record.metric,
         )
-        return course, state, "\n".join([f"continuing {folder} at update {record.step}",
-                                         *(f"  changed: {note}" for note in notes)])
+        return course, found.state, "\n".join(
+            [f"continuing {found.folder} at update {record.step}", *found.lines])
     if start is not None:
-        state = with_params(start.params)
+        params, lines = starting_weights.of_start(start, config, task)
+        state = with_params(params)
         if start.opt_state is not None:
             opt_state = _placed(start.opt_state, abstract.opt_state)
             step = jax.device_put(np.int32(start.step), abstract.step.sharding)
             state = state.replace(opt_state=opt_state, step=step)
         return (Course(step=start.step, data=start.data), state,
-                f"starting from {config.resume_from or config.init_from} at update {start.step}")
+                "\n".join([f"starting from {config.resume_from or config.init_from} at update "
+                           f"{start.step}", *lines]))
     if config.init_from:
         folder = ck.find(_ours(config.init_from, "init_from"))
-        params = beginning.weights(folder, config)
-        return Course(), with_params(params), f"starting from weights of {folder}"
+        params, lines = starting_weights.fitted(
+            beginning.weights(folder, config), starting_weights.of_folder(folder), config, task)
+        return (Course(), with_params(params),
+                "\n".join([f"starting from weights of {folder}", *lines]))
     return Course(), fresh(), "starting afresh"
 
 

@@ -7,6 +7,7 @@ compiled, before the first step.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -160,7 +161,12 @@ def held_out(
     sums: dict[str, tuple[float, float]] = {}
     for metrics in jax.device_get(found):
         add_sums(sums, metrics)
-    return averages(sums), int(sums["ntokens"][0])
+    values = averages(sums)
+    if not math.isfinite(values["loss"]):
+        raise ConfigError(f"split {subset!r}: its loss is {values['loss']}: the model computes "
+                          "values that are not finite; its weights are damaged, or overflow in "
+                          "this dtype (try float32)")
+    return values, int(sums["ntokens"][0])
 
 
 def _abstract(dataset: Any, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
