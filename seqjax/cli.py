@@ -18,6 +18,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from seqjax import signals
 from seqjax.config import ConfigError, coerce
 
 EXPECTED = (ConfigError, ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError,
@@ -26,13 +27,22 @@ EXPECTED = (ConfigError, ValueError, FileNotFoundError, IsADirectoryError, NotAD
 
 
 def run(main: Callable[[], int | None]) -> typing.NoReturn:
-    """Calls a verb's `main`; an expected error becomes one line and exit status 2."""
+    """Calls a verb's `main`; an expected error becomes one line and exit status 2, a signal
+    130 (Ctrl-C) or 143 (SIGTERM)."""
+    with signals.watched():
+        try:
+            _run(main)
+        except (KeyboardInterrupt, signals.Terminated) as stop:
+            for line in getattr(stop, "__notes__", ["interrupted"]):
+                print(line, file=sys.stderr)
+            signals.leave(signals.status_of(stop))
+    raise AssertionError("unreachable")
+
+
+def _run(main: Callable[[], int | None]) -> typing.NoReturn:
     try:
         status = main()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has seen enough; the rest must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,6 +53,8 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES):
             raise
         sys.exit(_explain(error))
+    if status is not None and status > 128:
+        signals.leave(status)
     sys.exit(status or 0)
 
 

@@ -17,13 +17,14 @@ import hashlib
 import itertools
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from seqjax import cli
+from seqjax import cli, locking, signals
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation.journal import Journal
 
@@ -219,9 +220,23 @@ def demands_of(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    args = parse(arguments)
-    if args.output != "-":
-        _check_output(args.output)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args = parse(words)
+    command = shlex.join(["python", "-m", "seqjax.generate", *words])
+    if args.output == "-":
+        _run(args)
+        return
+    _check_output(args.output)
+    # Two jobs on one output would mix their lines in OUTPUT.part.
+    with (
+        locking.hold(locking.output_lock(args.output), what=f"--output {args.output}"),
+        signals.advice(f"finished sentences are kept in {args.output}.part; to go on: {command}"),
+    ):
+        _run(args)
+
+
+def _run(args: argparse.Namespace) -> None:
+    """The job, once nobody else works on its output."""
     texts = None if args.input is None else _read_input(args.input)
     if texts == []:
         raise ConfigError(f"{args.input}: empty, nothing to decode")
@@ -444,6 +459,9 @@ def _check_output(path: str) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path):
         raise ConfigError(f"--output {path}: is a folder")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigError(f"--output {path}: is no file that could be replaced when the output is "
+                          "complete; write to stdout (--output -) instead")
     if not os.path.isdir(folder):
         raise ConfigError(f"--output {path}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK):

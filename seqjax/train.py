@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 import typing
 from collections.abc import Sequence
 from typing import Any
 
-from seqjax import cli, config
+from seqjax import cli, config, signals
 from seqjax.config import Config, ConfigError
 
 
@@ -56,11 +57,13 @@ def _take_overrides(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
     return rest, overrides
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    args, overrides = parse(arguments)
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    """Runs the command; gives the exit status, which is not 0 if a signal ended it."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args, overrides = parse(words)
     if args.help_config:
         print("\n".join(describe()))
-        return
+        return None
     raw = config.apply_overrides(config.load_file(args.config), overrides)
 
     from seqjax import hub  # the families' dataclasses; nothing is computed yet
@@ -70,8 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from seqjax.interop import fairseq_start
     from seqjax.training import train_loop
 
-    start = fairseq_start.start_from(resolved)
-    train_loop.train(resolved, workdir=args.workdir, start=start)
+    command = shlex.join(["python", "-m", "seqjax.train", *words])
+    with signals.advice(f"no update was under way: nothing is lost. To go on: {command}"):
+        start = fairseq_start.start_from(resolved)
+        number = train_loop.train(resolved, workdir=args.workdir, start=start, command=command)
+    return None if number is None else signals.status(number)
 
 
 def describe() -> list[str]:

@@ -115,19 +115,18 @@ def compile_all(
     """
     order = sorted(jobs, key=lambda key: -jobs[key].size)
     done: dict[Hashable, Any] = {}
-    with ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1)) as pool:
-        futures = {}
+    pool = ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1))
+    futures = {}
+    try:
         for key in order:
             job = jobs[key]
             futures[pool.submit(lambda job=job: job.function.lower(*job.arguments).compile())] = key
-        try:
-            for future in as_completed(futures):
-                key = futures[future]
-                done[key] = future.result()
-                on_done(key, done[key], len(jobs) - len(done))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in as_completed(futures):
+            key = futures[future]
+            done[key] = future.result()
+            on_done(key, done[key], len(jobs) - len(done))
+    finally:  # after an error, or Ctrl-C, nobody waits for those that are under way
+        pool.shutdown(wait=False, cancel_futures=True)
     return done
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -21,12 +22,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from seqjax import models, tasks
+from seqjax import locking, models, tasks
 from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import Batch, DataState, open_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
-from seqjax.training import beginning, compilation, sharding
+from seqjax.training import beginning, compilation, ending, sharding
 from seqjax.training import checkpoints as ck
 from seqjax.training.metrics import MAXIMIZE, Meters
 from seqjax.training.optimizers import make_optimizer
@@ -74,24 +75,48 @@ class Course:
     """Its result."""
 
 
-def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
+def train(
+    config: Config, *, workdir: str, start: Start | None = None, command: str | None = None
+) -> int | None:
     """Trains until a limit of `config.train` is reached, the data says stop, or a signal.
 
     A work folder that holds checkpoints is continued.
 
     Args:
       config: resolved.
-      workdir: gets checkpoints, `metrics.jsonl`, `config.json` and TensorBoard curves.
+      workdir: gets checkpoints, `metrics.jsonl`, `train.log`, `config.json` and TensorBoard
+        curves. One process at a time may train there.
       start: weights from elsewhere (a fairseq checkpoint that the caller has read).
+      command: what to type to go on after a signal.
+
+    Returns:
+      The signal that ended it (2: Ctrl-C, 15: SIGTERM), after saving; None if none did.
 
     Raises:
       ConfigError: something that cannot work, before compute is spent on it where that
         can be known.
+      LockedError: another process trains in `workdir`.
       TrainingError: the gradient stays non-finite.
     """
-    began = time.monotonic()
-    ck.check_workdir(workdir)
     beginning.check(config)
+    ck.check_workdir(workdir)
+    # Of several processes the first writes. Whether there are, JAX knows before it has
+    # taken hold of any device.
+    first = not jax.distributed.is_initialized() or jax.process_index() == 0
+    with (
+        locking.hold(f"{workdir}/train.lock", what=workdir) if first
+        else contextlib.nullcontext() as lock,
+        Reporter(workdir, tensorboard=config.log.tensorboard, active=first) as out,
+    ):
+        return _train(config, workdir=workdir, start=start, command=command, out=out, lock=lock)
+
+
+def _train(
+    config: Config, *, workdir: str, start: Start | None, command: str | None, out: Reporter,
+    lock: locking.Lock | None,
+) -> int | None:
+    """`train`, in a folder that is ours to write."""
+    began = time.monotonic()
     cache = compilation.enable_cache(config.log.compilation_cache)
     programs = compilation.CompilationCounter()
 
@@ -140,10 +165,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
                                   out_shardings=placed)(),
             with_params=lambda params: _with_params(params, optimizer, abstract),
         )
-        out = stack.enter_context(Reporter(
-            workdir, tensorboard=config.log.tensorboard, resumed_at=course.step,
-            active=jax.process_index() == 0,
-        ))
+        out.begin(resumed_at=course.step)
         plain = to_plain(config)
         _write_config(workdir, plain)
         for line in (
@@ -156,6 +178,11 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             *([f"{config.valid.subset}: {validator.plan.describe()}"] if validator else []),
         ):
             out.say(line)
+        why = _finished(config, course, schedule, course.seconds)
+        if why:
+            out.say(f"nothing to do at update {course.step}: {why} is reached already")
+            out.say(ending.best(config, workdir))
+            return None
 
         # -- Batches (and TensorFlow) get ready while all shapes are compiled ------------
         shard = (jax.process_index(), jax.process_count())
@@ -223,7 +250,11 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             assert validator is not None
             collect()
             paused = time.monotonic()
-            values, samples = validator(state.params)
+            found = stop.unless_asked(functools.partial(validator, state.params))
+            if found is None:
+                out.say(f"{stop.signal} received: the validation is left off")
+                return
+            values, samples = found
             course.metric = round(values[config.valid.metric], 3)
             course.validated = course.step
             better = _better(course.metric, course.best, maximize)
@@ -252,9 +283,6 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             saved.save(state, record, config=plain, assets=task.assets())
 
         stop = stack.enter_context(StopRequest())
-        why = _finished(config, course, schedule, course.seconds)
-        if why:
-            out.say(f"nothing to do: {why}")
         out.say(f"{compilation.seconds_since(began)} to the first update; "
                 f"{programs.count} programs compiled")
         while not why:
@@ -271,6 +299,8 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             pending = (metrics, batch)
             course.step, course.data = course.step + 1, batch.state
             saved.check()
+            if lock is not None:
+                lock.check()
 
             if course.step >= config.train.max_update > 0 or batch.last:
                 collect()  # an update may turn out to have been skipped
@@ -280,12 +310,13 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
                 epoch_meters.reset()
             why = _finished(config, course, schedule, elapsed())
             asked = stop.reached(course.step)
-            if asked:
-                why = f"{stop.signal} received; started again, the run goes on from here"
             if validator and not asked and (bool(why) or _due(config, course.step, batch)):
                 with _out_of_memory_explained(config):
                     validate(batch)
                 why = why or _finished(config, course, schedule, elapsed())
+                asked = stop.reached(course.step)
+            if asked:
+                why = f"{stop.signal} received"
             every = config.checkpoint.every_updates
             if why or course.validated == course.step or (batch.last and not validator) or (
                 every and course.step % every == 0
@@ -295,6 +326,10 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         saved.wait()
         out.say(f"stopped at update {course.step}: {why} ({duration(elapsed())} of training, "
                 f"{programs.count} programs compiled)")
+        out.say(ending.best(config, workdir))
+        if stop.number is not None:
+            out.say(ending.go_on(workdir, command=command, step=course.step))
+        return stop.number
 
 
 def _begin(

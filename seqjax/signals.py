@@ -1,0 +1,143 @@
+"""Ctrl-C and SIGTERM of a verb: ended in order, with the exit statuses that shells expect.
+
+    with signals.watched():
+        with signals.advice("started again, it goes on from here"):
+            ...                     # KeyboardInterrupt or Terminated, with that as a note
+
+The first signal is acknowledged at once, also while XLA compiles and Python cannot run a
+handler, and becomes an exception in the main thread. A verb that does not come back within
+`PATIENCE` seconds has nothing to put in order but a computation to wait for: it is ended.
+`postponed()` says that there is something (training saves its state, however long that
+takes). A second Ctrl-C ends the process at once, always.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import typing
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+PATIENCE = 5.0
+"""Seconds that the main thread has to come back after the first signal."""
+
+
+class Terminated(BaseException):
+    """SIGTERM, as KeyboardInterrupt is Ctrl-C."""
+
+
+_advice: list[tuple[str, Callable[[], None]]] = []
+_postponed = 0
+
+
+@contextlib.contextmanager
+def advice(text: str, *, cleanup: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """What to tell somebody who ends this part of the work.
+
+    Args:
+      cleanup: called if the main thread does not come back to do it.
+    """
+    entry = (text, cleanup)
+    _advice.append(entry)
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        stop.add_note(text)
+        raise
+    finally:
+        _advice.remove(entry)
+
+
+@contextlib.contextmanager
+def postponed() -> Iterator[None]:
+    """However long it takes, this part of the work is not cut off by one signal."""
+    global _postponed
+    _postponed += 1
+    try:
+        yield
+    finally:
+        _postponed -= 1
+
+
+def status(number: int) -> int:
+    """The exit status of a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + number
+
+
+def status_of(stop: BaseException) -> int:
+    """The same, of KeyboardInterrupt or Terminated."""
+    return status(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+
+
+def leave(code: int) -> typing.NoReturn:
+    """Ends the process; without waiting for threads, which may be compiling for minutes."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    if any(t is not threading.main_thread() and not t.daemon for t in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """While this context is active, signals do what the module says; in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    ended = threading.Event()
+    before = {n: signal.signal(n, _raise) for n in (signal.SIGINT, signal.SIGTERM)}
+    fd = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reading, ended), name="signals", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(writing)  # ends the thread
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _watch(reading: int, ended: threading.Event) -> None:
+    """Answers signals as they come in, whatever the main thread does."""
+    first: int | None = None
+    while received := os.read(reading, 1):
+        number = received[0]
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            continue
+        if first is None:
+            first = number
+            _say(f"{signal.Signals(number).name}: ending in order; Ctrl-C (again) ends at once")
+            threading.Thread(target=_lose_patience, args=(number, ended), daemon=True).start()
+        elif number == signal.SIGINT:
+            _say("ended at once")
+            os._exit(status(signal.SIGINT))
+    os.close(reading)
+
+
+def _lose_patience(number: int, ended: threading.Event) -> None:
+    if ended.wait(PATIENCE) or _postponed:
+        return
+    for text, cleanup in _advice[::-1]:
+        with contextlib.suppress(Exception):
+            cleanup()
+        _say(text)
+    os._exit(status(number))
+
+
+def _say(line: str) -> None:
+    # Not through sys.stderr, whose lock the main thread may hold.
+    with contextlib.suppress(OSError):
+        os.write(2, f"\n{line}\n".encode())
