@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
         "optimizer": {"name": "adam", "adam_betas": (0.9, 0.98)},
         "schedule": {"name": "polynomial_decay", "warmup_updates": 300},
         "batching": {"mode": "packed", "max_tokens": 1024, "pack_length": 64},
-        "valid": {"every_epochs": 8, "metric": "bleu", "decode_sentences": 0, "samples": 3},
+        "valid": {"every_epochs": 8, "metric": "loss", "decode_sentences": 0, "samples": 3},
         "generation": {"beam": 5, "max_len_a": 1.5, "max_len_b": 20},
         "log": {"interval_updates": 100},
     })

@@ -31,31 +31,39 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
     130 (Ctrl-C) or 143 (SIGTERM)."""
     with signals.watched():
         try:
-            _run(main)
-        except (KeyboardInterrupt, signals.Terminated) as stop:
+            status = _status(main)
+        except BaseException as stop:
+            # Where a signal came in, it is the reason, whatever became of its exception.
+            number = signals.received()
+            if isinstance(stop, (KeyboardInterrupt, signals.Terminated)):
+                number = signals.number_of(stop)
+            elif number is None or not isinstance(stop, Exception):
+                raise
             for line in getattr(stop, "__notes__", ["interrupted"]):
                 print(line, file=sys.stderr)
-            signals.leave(signals.status_of(stop))
-    raise AssertionError("unreachable")
+            status = signals.status(number)
+        number = signals.received()
+        if number is not None:
+            signals.leave(signals.status(number))
+    sys.exit(status)
 
 
-def _run(main: Callable[[], int | None]) -> typing.NoReturn:
+def _status(main: Callable[[], int | None]) -> int:
+    """Of `main`, or of the error that it ended with."""
     try:
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has seen enough; the rest must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
     except EXPECTED as error:
-        sys.exit(_explain(error))
+        return _explain(error)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES):
             raise
-        sys.exit(_explain(error))
-    if status is not None and status > 128:
-        signals.leave(status)
-    sys.exit(status or 0)
+        return _explain(error)
+    return status or 0
 
 
 def _explain(error: BaseException) -> int:

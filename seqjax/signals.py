@@ -13,7 +13,9 @@ takes). A second Ctrl-C ends the process at once, always.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -32,6 +34,9 @@ class Terminated(BaseException):
 
 _advice: list[tuple[str, Callable[[], None]]] = []
 _postponed = 0
+_received: int | None = None
+_own = 0
+"""Signals on their way that this module has sent itself."""
 
 
 @contextlib.contextmanager
@@ -68,9 +73,9 @@ def status(number: int) -> int:
     return 128 + number
 
 
-def status_of(stop: BaseException) -> int:
-    """The same, of KeyboardInterrupt or Terminated."""
-    return status(signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
+def number_of(stop: BaseException) -> int:
+    """The signal that KeyboardInterrupt or Terminated stands for."""
+    return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
 
 
 def leave(code: int) -> typing.NoReturn:
@@ -90,6 +95,8 @@ def watched() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    global _received
+    _received = None
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     ended = threading.Event()
@@ -106,19 +113,52 @@ def watched() -> Iterator[None]:
         os.close(writing)  # ends the thread
 
 
+def received() -> int | None:
+    """The first signal that came in while watched, if one did."""
+    return _received
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
+    if _would_be_lost(frame):
+        again = threading.Timer(0.05, _send_again, [number])
+        again.daemon = True
+        again.start()
+        return
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _would_be_lost(frame: FrameType | None) -> bool:
+    """Whether an exception would not come through here: Python drops those of the garbage
+    collector's callbacks and of finalizers, and extension modules make an ImportError of
+    what happens while they are imported."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        code = frame.f_code
+        if (code in callbacks or code.co_name == "__del__"
+                or code.co_filename == "<frozen importlib._bootstrap>"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send_again(number: int) -> None:
+    global _own
+    _own += 1  # not one that somebody has sent
+    _thread.interrupt_main(signal.Signals(number))
 
 
 def _watch(reading: int, ended: threading.Event) -> None:
     """Answers signals as they come in, whatever the main thread does."""
-    first: int | None = None
-    while received := os.read(reading, 1):
-        number = received[0]
+    global _received, _own
+    while read := os.read(reading, 1):
+        number = read[0]
         if number not in (signal.SIGINT, signal.SIGTERM):
             continue
-        if first is None:
-            first = number
+        if _own:
+            _own -= 1
+            continue
+        if _received is None:
+            _received = number
             _say(f"{signal.Signals(number).name}: ending in order; Ctrl-C (again) ends at once")
             threading.Thread(target=_lose_patience, args=(number, ended), daemon=True).start()
         elif number == signal.SIGINT:

@@ -64,6 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     if args.help_config:
         print("\n".join(describe()))
         return None
+    command = shlex.join(["python", "-m", "seqjax.train", *words])
+    with signals.advice(f"no update was under way: nothing is lost. To go on: {command}"):
+        number = _train(args, overrides, command)
+    return None if number is None else signals.status(number)
+
+
+def _train(args: argparse.Namespace, overrides: dict[str, str], command: str) -> int | None:
     raw = config.apply_overrides(config.load_file(args.config), overrides)
 
     from seqjax import hub  # the families' dataclasses; nothing is computed yet
@@ -71,13 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     resolved = hub.resolve(raw)
 
     from seqjax.interop import fairseq_start
-    from seqjax.training import train_loop
+    from seqjax.training import checks, train_loop
 
-    command = shlex.join(["python", "-m", "seqjax.train", *words])
-    with signals.advice(f"no update was under way: nothing is lost. To go on: {command}"):
-        start = fairseq_start.start_from(resolved)
-        number = train_loop.train(resolved, workdir=args.workdir, start=start, command=command)
-    return None if number is None else signals.status(number)
+    checks.check(resolved)  # before a checkpoint is read
+    start = fairseq_start.start_from(resolved)
+    return train_loop.train(resolved, workdir=args.workdir, start=start, command=command)
 
 
 def describe() -> list[str]:

@@ -187,14 +187,19 @@ def test_limits(data, tmp_path, devices, capsys):
     for said in ("train.max_epoch=2", "<= train.stop_min_lr=0.019", "no better loss in 3",
                  "train.stop_time_hours"):
         assert said in text
+    compiled = CompilationCounter()
     run(data, tmp_path / "epochs", train={"max_update": 0, "max_epoch": 2})
-    assert "nothing to do: train.max_epoch=2" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "train.max_epoch=2 is reached already" in text and "compiling" not in text
+    assert "nothing to do at update" in text and compiled.count == 0
+    assert "next: python -m seqjax.generate" in text.splitlines()[-1]
 
 
 def test_weights_of_another_run(data, tmp_path, devices, capsys):
     first = run(data, tmp_path / "first", train={"max_update": 6})
     fine = run(data, tmp_path / "fine", init_from=str(tmp_path / "first"),
-               train={"max_update": 1, "lr": [0.0]}, schedule={"name": "fixed"})
+               train={"max_update": 1, "lr": [0.0], "allow_nonpositive_lr": True},
+               schedule={"name": "fixed"})
     assert_same_params(first, fine)
     assert ck.read_record(fine).step == 1
     on = run(data, tmp_path / "on", resume_from=str(tmp_path / "first"), train={"max_update": 9})

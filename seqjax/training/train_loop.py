@@ -27,7 +27,7 @@ from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import Batch, DataState, open_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
-from seqjax.training import beginning, compilation, ending, sharding
+from seqjax.training import beginning, checks, compilation, divergence, ending, sharding
 from seqjax.training import checkpoints as ck
 from seqjax.training.metrics import MAXIMIZE, Meters
 from seqjax.training.optimizers import make_optimizer
@@ -98,6 +98,7 @@ def train(
       LockedError: another process trains in `workdir`.
       TrainingError: the gradient stays non-finite.
     """
+    checks.check(config)
     beginning.check(config)
     ck.check_workdir(workdir)
     # Of several processes the first writes. Whether there are, JAX knows before it has
@@ -174,6 +175,7 @@ def _train(
             f"parameters, {dtype.name} compute, mesh "
             + " x ".join(f"{k}={v}" for k, v in mesh.shape.items())
             + f" on {jax.devices()[0].device_kind}",
+            *(f"note: {note}" for note in checks.notes(config, schedule)),
             f"train: {plan.describe()}",
             *([f"{config.valid.subset}: {validator.plan.describe()}"] if validator else []),
         ):
@@ -214,6 +216,11 @@ def _train(
         pending: tuple[Any, Batch] | None = None
         last_line = time.monotonic()
         maximize = config.valid.metric in MAXIMIZE
+        watch = divergence.Watch(vocab_size=task.vocab_sizes["target_vocab_size"])
+
+        def say_if(text: str | None) -> None:
+            if text:
+                out.say(text)
 
         def elapsed() -> float:
             return course.seconds + time.monotonic() - began
@@ -243,6 +250,7 @@ def _train(
                         f"eta={duration(left / max(values['ups'], 1e-9))}")
                 out.train(head, values, line=line)
                 if line:
+                    say_if(watch("training", values))
                     interval.reset()
                 last_line = time.monotonic()
 
@@ -265,6 +273,7 @@ def _train(
             course.history.append({"epoch": batch.epoch, **values})
             out.summary("valid", f"epoch {batch.epoch:03d} | valid on {config.valid.subset!r}",
                         values)
+            say_if(watch("valid", values))
             for source, translation, reference in samples:
                 out.say(f"  source      {source}\n  translation {translation}\n"
                         f"  reference   {reference}")
