@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if not args.output.endswith(".pt"):
                 raise ConfigError(f"--output {args.output}: the average of .pt files is a NAME.pt")
             _average_files(paths, args.output)
+        elif os.path.isdir(args.output):  # where a training may just have begun
+            with locking.hold(f"{args.output}/train.lock", what=args.output):
+                _average_folders(paths, args.output)
         else:
             _average_folders(paths, args.output)
     print(f"{args.output}: the average of {len(paths)}")

@@ -4,8 +4,8 @@
         with signals.advice("started again, it goes on from here"):
             ...                     # KeyboardInterrupt or Terminated, with that as a note
 
-The first signal is acknowledged at once, also while XLA compiles and Python cannot run a
-handler, and becomes an exception in the main thread. A verb that does not come back within
+The first signal is acknowledged in any case, also while XLA compiles and Python cannot run
+a handler, and becomes an exception in the main thread. A verb that does not come back within
 `PATIENCE` seconds has nothing to put in order but a computation to wait for: it is ended.
 `postponed()` says that there is something (training saves its state, however long that
 takes). A second Ctrl-C ends the process at once, always.
@@ -159,7 +159,6 @@ def _watch(reading: int, ended: threading.Event) -> None:
             continue
         if _received is None:
             _received = number
-            _say(f"{signal.Signals(number).name}: ending in order; Ctrl-C (again) ends at once")
             threading.Thread(target=_lose_patience, args=(number, ended), daemon=True).start()
         elif number == signal.SIGINT:
             _say("ended at once")
@@ -168,6 +167,10 @@ def _watch(reading: int, ended: threading.Event) -> None:
 
 
 def _lose_patience(number: int, ended: threading.Event) -> None:
+    """Ends the process if the main thread does not."""
+    if ended.wait(0.2):
+        return
+    _say(f"{signal.Signals(number).name}: ending in order; Ctrl-C (again) ends at once")
     if ended.wait(PATIENCE) or _postponed:
         return
     for text, cleanup in _advice[::-1]:

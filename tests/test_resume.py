@@ -195,6 +195,15 @@ def test_limits(data, tmp_path, devices, capsys):
     assert "next: python -m seqjax.generate" in text.splitlines()[-1]
 
 
+def test_another_metric_starts_without_a_best(data, tmp_path, devices):
+    """Losses and BLEU are not compared, nor counted towards one patience."""
+    run(data, tmp_path, train={"max_update": 4}, valid={"every_updates": 2})
+    last = run(data, tmp_path, train={"max_update": 6},
+               valid={"every_updates": 2, "metric": "ppl", "patience": 1})
+    record = ck.read_record(last)
+    assert record.metric_name == "ppl" and record.best == record.metric > 4
+
+
 def test_weights_of_another_run(data, tmp_path, devices, capsys):
     first = run(data, tmp_path / "first", train={"max_update": 6})
     fine = run(data, tmp_path / "fine", init_from=str(tmp_path / "first"),

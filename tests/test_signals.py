@@ -185,7 +185,7 @@ def test_a_second_ctrl_c_ends_at_once(launch, tmp_path):
                      patch="checkpoints.Checkpoints.save = stuck")
     process.wait_for("STUCK")
     process.child.send_signal(signal.SIGINT)
-    process.wait_for("SIGINT: ending in order")
+    process.wait_for(r"SIGINT: ending in order")
     assert process.send(signal.SIGINT, within=10) == 130
     with pytest.raises(ck.CheckpointError):
         ck.find(tmp_path / "run a")

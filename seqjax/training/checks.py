@@ -70,19 +70,9 @@ _RULES: dict[str, Rule] = {
     "batching.pack_length": at_least(2),
     "batching.length_multiple": at_least(1),
     "batching.prefetch": at_least(0),
-    "valid.every_epochs": at_least(0),
-    "valid.every_updates": at_least(0),
-    "valid.max_batches": at_least(0),
-    "valid.decode_sentences": at_least(0),
-    "valid.samples": at_least(0),
-    "valid.patience": at_least(0),
-    "checkpoint.every_updates": at_least(0),
     "checkpoint.keep_last": (
         lambda x: x >= 1, "must be 1 or more: a run goes on from its last checkpoint"),
-    "checkpoint.keep_best": at_least(0),
-    "checkpoint.keep_every_updates": at_least(0),
     "log.interval_updates": at_least(1),
-    "log.interval_seconds": at_least(0),
     "loss.ignore_prefix_size": at_least(0),
     "loss.logits_budget": at_least(1),
     "loss.alignment_lambda": at_least(0),
@@ -91,7 +81,8 @@ _RULES: dict[str, Rule] = {
     "task.upsample_primary": at_least(1),
     "model.scan_unroll": at_least(0),
 }
-"""Key -> what each of its numbers must be. None is no number."""
+"""Key -> what each of its numbers must be; of other keys of valid, checkpoint and log: 0 or
+more. None is no number."""
 
 _MODEL_ENDS: dict[str, Rule] = {
     "dropout": share(), "dropout_in": share(), "dropout_out": share(), "layerdrop": share(),
@@ -125,7 +116,7 @@ _READ: dict[str, dict[str, set[str]]] = {
 def check(config: Config) -> None:
     """Raises ConfigError for a value that cannot be meant, naming its key."""
     for key, value in _numbers(config):
-        rule = _RULES.get(key) or _rule_of_model(key)
+        rule = _RULES.get(key) or _rule_of_kind(key)
         for x in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(x, float) and not math.isfinite(x):
                 raise ConfigError(f"config.{key}: {x} is no number that can be used")
@@ -172,7 +163,9 @@ def _numbers(config: Config) -> Iterator[tuple[str, Any]]:
                 yield f"{field.name}.{name}".rstrip("."), x
 
 
-def _rule_of_model(key: str) -> Rule | None:
+def _rule_of_kind(key: str) -> Rule | None:
+    if key.startswith(("valid.", "checkpoint.", "log.")):
+        return at_least(0)  # counts and times, all of them
     if not key.startswith("model."):
         return None
     return next((rule for end, rule in _MODEL_ENDS.items() if key.endswith(end)), None)

@@ -68,7 +68,9 @@ class ConsoleLog:
         elif isinstance(error, Exception):
             self.write("".join(traceback.format_exception(error)).rstrip("\n"))
         elif error is not None:
-            self.write(f"ended by {type(error).__name__}")
+            names = {"KeyboardInterrupt": "SIGINT", "Terminated": "SIGTERM"}
+            kind = type(error).__name__
+            self.write(f"ended by {names.get(kind, kind)} before its first update")
         self._file.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import signal
 import threading
 from collections.abc import Callable
@@ -67,13 +68,13 @@ class StopRequest:
 
         def work() -> None:
             try:
-                found.append(function())
+                found.append(context.run(function))
             except BaseException as e:
                 error.append(e)
             finally:
                 ended.set()
 
-        ended = threading.Event()
+        ended, context = threading.Event(), contextvars.copy_context()
         threading.Thread(target=work, name="validation").start()
         while not (ended.wait(0.05) or self._asked_for.is_set()):
             pass

@@ -81,6 +81,7 @@ class Reporter:
 
     def __exit__(self, kind: Any, error: BaseException | None, *_: object) -> None:
         self._clear()
+        self._active = self._live = False  # a validation that was left off may go on talking
         if self._log is not None:
             self._log.close(error)
             self._log = None

@@ -359,6 +359,8 @@ def _begin(
             history=list(record.history),
             validated=record.step if record.metric is not None else -1, metric=record.metric,
         )
+        if record.metric_name != config.valid.metric:  # of another metric nothing is known
+            course = dataclasses.replace(course, best=None, bad_validations=0, validated=-1)
         return course, state, "\n".join([f"continuing {folder} at update {record.step}",
                                          *(f"  changed: {note}" for note in notes)])
     if start is not None:
