@@ -314,8 +314,9 @@ def _train(
             if course.step >= config.train.max_update > 0 or batch.last:
                 collect()  # an update may turn out to have been skipped
             if batch.last:
-                out.summary("train", f"epoch {batch.epoch:03d} | train",
-                            epoch_meters.results() | {"wall": elapsed(), "epoch": batch.epoch})
+                values = epoch_meters.results() | {"wall": elapsed(), "epoch": batch.epoch}
+                out.summary("train", f"epoch {batch.epoch:03d} | train", values)
+                say_if(watch("training", values))
                 epoch_meters.reset()
             why = _finished(config, course, schedule, elapsed())
             asked = stop.reached(course.step)
