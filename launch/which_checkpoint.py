@@ -17,8 +17,7 @@ def main() -> None:
     why = "the last one: there was no validation"
     if record.metric is not None:
         why = (f"its validation {record.metric_name} of {record.metric:g} is the best of "
-               f"{len(checkpoints.read_record(last).history)} validations (BLEU of 200 short "
-               "sentences would be too noisy to choose by)")
+               f"{len(checkpoints.read_record(last).history)} validations")
     print(f"Decoding with update {record.step} of {last.name}: {why}")
 
 
