@@ -190,8 +190,8 @@ def test_limits(data, tmp_path, devices, capsys):
     compiled = CompilationCounter()
     run(data, tmp_path / "epochs", train={"max_update": 0, "max_epoch": 2})
     text = capsys.readouterr().err
-    assert "train.max_epoch=2 is reached already" in text and "compiling" not in text
-    assert "nothing to do at update" in text and compiled.count == 0
+    assert "nothing to do: the run ended at update" in text and "(train.max_epoch=2)" in text
+    assert "compiling" not in text and compiled.count == 0
     assert "next: python -m seqjax.generate" in text.splitlines()[-1]
 
 

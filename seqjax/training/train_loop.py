@@ -175,16 +175,20 @@ def _train(
             f"parameters, {dtype.name} compute, mesh "
             + " x ".join(f"{k}={v}" for k, v in mesh.shape.items())
             + f" on {jax.devices()[0].device_kind}",
-            *(f"note: {note}" for note in checks.notes(config, schedule)),
             f"train: {plan.describe()}",
             *([f"{config.valid.subset}: {validator.plan.describe()}"] if validator else []),
         ):
             out.say(line)
         why = _finished(config, course, schedule, course.seconds)
         if why:
-            out.say(f"nothing to do at update {course.step}: {why} is reached already")
+            missed = validator is not None and course.validated != course.step
+            out.say(f"nothing to do: the run ended at update {course.step} ({why})"
+                    + (", before its last validation was done" if missed else "")
+                    + "; raise that limit to train on")
             out.say(ending.best(config, workdir))
             return None
+        for note in checks.notes(config, schedule):
+            out.say(f"note: {note}")
 
         # -- Batches (and TensorFlow) get ready while all shapes are compiled ------------
         shard = (jax.process_index(), jax.process_count())
