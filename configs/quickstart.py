@@ -2,6 +2,10 @@
 
 Data:     configs/quickstart/ha_medium.en-de.tsv, 10,721 training pairs (PROVENANCE.md)
 Model:    transformer, d=192, 2+2 layers, joint vocabulary of 2,000 pieces, 2.5 M parameters
+Expected: sacreBLEU 29 on the 300 test sentences. The checkpoint with the lowest validation loss is
+          decoded, which is the last one. By BLEU of the 200 short validation sentences one of
+          update 1,392 or 1,740 was chosen, with 26.4 or 27.9; the average of the last five
+          saved every 50 updates has 28.9.
 Command:  make demo      (launch/demo.sh has each step)
 """
 
@@ -25,7 +29,7 @@ def get_config() -> ConfigDict:
         "optimizer": {"name": "adam", "adam_betas": (0.9, 0.98)},
         "schedule": {"name": "polynomial_decay", "warmup_updates": 300},
         "batching": {"mode": "packed", "max_tokens": 1024, "pack_length": 64},
-        "valid": {"every_epochs": 8, "metric": "bleu", "decode_sentences": 0, "samples": 3},
+        "valid": {"every_epochs": 8, "metric": "loss", "decode_sentences": 0, "samples": 3},
         "generation": {"beam": 5, "max_len_a": 1.5, "max_len_b": 20},
         "log": {"interval_updates": 100},
     })

@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from seqjax import cli
+from seqjax import cli, locking
 from seqjax.config import ConfigError
 
 
@@ -62,12 +62,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(kinds) > 1:
         raise ConfigError("--inputs: .pt files and folders of seqjax cannot be averaged together; "
                           "python -m seqjax.convert makes one of the other")
-    if kinds.pop():
-        if not args.output.endswith(".pt"):
-            raise ConfigError(f"--output {args.output}: the average of .pt files is a NAME.pt")
-        _average_files(paths, args.output, verify=args.verify)
-    else:
-        _average_folders(paths, args.output, verify=args.verify)
+    with locking.hold(locking.output_lock(args.output), what=f"--output {args.output}"):
+        if kinds.pop():
+            if not args.output.endswith(".pt"):
+                raise ConfigError(f"--output {args.output}: the average of .pt files is a NAME.pt")
+            _average_files(paths, args.output, verify=args.verify)
+        elif os.path.isdir(args.output):  # where a training may just have begun
+            with locking.hold(f"{args.output}/train.lock", what=args.output):
+                _average_folders(paths, args.output, verify=args.verify)
+        else:
+            _average_folders(paths, args.output, verify=args.verify)
     print(f"{args.output}: the average of {len(paths)}")
 
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from seqjax import cli
+from seqjax import cli, locking
 from seqjax.config import ConfigError
 
 
@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.optimizer_state:
             raise ConfigError("--optimizer-state is for writing a .pt; to go on training from one "
                               "here: python -m seqjax.train --config.resume_from=model.pt")
-        _to_folder(args, target)
+        with locking.hold(locking.output_lock(target), what=target):
+            _to_folder(args, target)
         return
     if not os.path.exists(args.source):
         raise FileNotFoundError(f"{args.source}: no such file or folder")
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for flag in ("data", "bpe", "tokenizer"):
         if getattr(args, flag):
             raise ConfigError(f"--{flag} is for reading a .pt; {args.source} holds its own")
-    _to_pt(args, target)
+    with locking.hold(locking.output_lock(target), what=target):
+        _to_pt(args, target)
 
 
 def _configuration(words: Sequence[str]) -> str:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from seqjax import cli
+from seqjax import cli, locking, signals
 from seqjax.commands import fairseq
 from seqjax.commands.flags import (
     add_demand_flags,
@@ -116,12 +117,25 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    args = parse(arguments)
-    if args.output != "-":
-        check_output(args.output)
-        if os.path.exists(args.output) and not args.quiet:
-            print(f"{args.output}: exists, and is replaced when this job is done",
-                  file=sys.stderr)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args = parse(words)
+    command = shlex.join(["python", "-m", "seqjax.generate", *words])
+    if args.output == "-":
+        _run(args)
+        return
+    check_output(args.output)
+    if os.path.exists(args.output) and not args.quiet:
+        print(f"{args.output}: exists, and is replaced when this job is done", file=sys.stderr)
+    # Two jobs on one output would mix their lines in OUTPUT.part.
+    with (
+        locking.hold(locking.output_lock(args.output), what=f"--output {args.output}"),
+        signals.advice(f"finished sentences are kept in {args.output}.part; to go on: {command}"),
+    ):
+        _run(args)
+
+
+def _run(args: argparse.Namespace) -> None:
+    """The job, once nobody else works on its output."""
     texts = None if args.input is None else sources.read_text(args.input)
 
     from seqjax import hub  # JAX is imported once the cheap checks have passed

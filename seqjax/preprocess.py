@@ -20,15 +20,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from seqjax import cli
+from seqjax import cli, locking, signals
 from seqjax.data import binarize, folder, prepare, sources, tokenizers
 from seqjax.data.dictionaries import digest
 from seqjax.data.indexed import IndexedDatasetError
 from seqjax.data.vocabulary import VocabularyError
 
+_LOCK = "preprocess.lock"
 _SENTENCEPIECE_OPTIONS = ("sentencepiece_model", "model_type", "character_coverage")
 
 KNOWN_ERRORS = (
+    locking.LockedError,
     prepare.PreprocessError,
     sources.SourceError,
     tokenizers.TokenizerError,
@@ -106,9 +108,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = arguments.parse_args(argv)
     try:
         _run(args, arguments)
-    except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return 130
     except KNOWN_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -266,13 +265,21 @@ def _staging(destdir: str) -> Iterator[str]:
     created = not os.path.isdir(destdir)
     os.makedirs(destdir, exist_ok=True)
     stage = os.path.join(destdir, f".preprocess.tmp{os.getpid()}")
-    os.makedirs(os.path.join(stage, "out"))
-    try:
-        yield stage
-    finally:
+
+    def remove() -> None:
         shutil.rmtree(stage, ignore_errors=True)
-        if created and not os.listdir(destdir):
-            os.rmdir(destdir)
+        if created and not set(os.listdir(destdir)) - {_LOCK}:
+            shutil.rmtree(destdir)
+
+    with (
+        locking.hold(os.path.join(destdir, _LOCK), what=f"--destdir {destdir}"),
+        signals.advice("interrupted: nothing was written", cleanup=remove),
+    ):
+        os.makedirs(os.path.join(stage, "out"))
+        try:
+            yield stage
+        finally:
+            remove()
 
 
 def _publish(out: str, destdir: str) -> None:
@@ -296,4 +303,4 @@ def _check_destination(args: argparse.Namespace, langs: list[prepare.Lang]) -> N
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

@@ -15,11 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqjax import cli, config
+from seqjax import cli, config, signals
 from seqjax.config import ConfigError
 
 
@@ -69,26 +70,36 @@ def _take_overrides(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
     return rest, overrides
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    args, overrides = parse(arguments)
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    """Runs the command; gives the exit status, which is not 0 if a signal ended it."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args, overrides = parse(words)
     if args.help_config is not None:
         print("\n".join(describe(args.help_config)))
-        return
+        return None
     raw = config.apply_overrides(_for_other_families(config.load_file(args.config), overrides),
                                  overrides)
     if args.print_config:
         print(_printed(_resolve(raw), args.print_config), end="")
-        return
+        return None
+    command = shlex.join(["python", "-m", "seqjax.train", *words])
+    with signals.advice(f"no update was under way: nothing is lost. To go on: {command}"):
+        number = _train(raw, args.workdir, command)
+    return None if number is None else signals.status(number)
 
+
+def _train(raw: Mapping[str, Any], workdir: str, command: str) -> int | None:
+    """The signal that ended it, if one did."""
     from seqjax import hub  # the families' dataclasses; nothing is computed yet
 
     resolved = hub.resolve(raw)
 
     from seqjax.interop import fairseq_start
-    from seqjax.training import train_loop
+    from seqjax.training import checks, train_loop
 
+    checks.check(resolved)  # before a checkpoint is read
     start = fairseq_start.start_from(resolved)
-    train_loop.train(resolved, workdir=args.workdir, start=start)
+    return train_loop.train(resolved, workdir=workdir, start=start, command=command)
 
 
 def _families() -> dict[str, Mapping[str, type]]:

@@ -121,6 +121,18 @@ def test_higher_may_be_better(tmp_path):
     assert ck.find(tmp_path).name == "2"
 
 
+def test_values_of_two_metrics_are_not_compared(tmp_path):
+    """A run that goes on with another valid.metric: the best is by the metric of now."""
+    for step, name, metric, maximize in ((1, "bleu", 29.0, True), (2, "loss", 3.5, False),
+                                         (3, "loss", 3.8, False)):
+        about = tmp_path / "checkpoints" / str(step) / "about"
+        about.mkdir(parents=True)
+        (about / "record.json").write_text(json.dumps({
+            "step": step, "data": {}, "metric_name": name, "metric": metric,
+            "maximize": maximize}))
+    assert ck.find(tmp_path).name == "2"
+
+
 def test_a_killed_save_leaves_the_earlier_ones(tmp_path):
     state = make_state()
     save(tmp_path, {1: (state, 2.0), 2: (state, 1.0)})

@@ -31,14 +31,17 @@ ALLOWED: dict[str, set[str]] = {
     "models": {"config"},
     "generation": {"config", "console", "models.protocol"},
     "tasks": {"config", "data", "losses", "generation", "models.protocol"},
-    "training": {"config", "console", "models", "tasks", "losses", "data"},
+    "training": {"config", "console", "locking", "signals", "models", "tasks", "losses", "data"},
     "interop": {"config", "models", "data", "losses", "tasks", "training"},
     "hub": {"config", "console", *NOUNS},
     "__init__": {"hub"},
     "__main__": {"config", "cli", *VERBS},
-    "cli": {"config", "console", "models", "tasks", "losses", "interop.fairseq_flags"},
+    "locking": {"config"},
+    "signals": set(),
+    "cli": {"config", "console", "signals", "models", "tasks", "losses", "interop.fairseq_flags"},
     "commands": {"config", "console", "cli", "hub", *NOUNS},
-    **{verb: {"config", "console", "cli", "commands", "hub", *NOUNS, *VERBS} for verb in VERBS},
+    **{verb: {"config", "console", "cli", "commands", "locking", "signals", "hub", *NOUNS, *VERBS}
+       for verb in VERBS},
 }
 NEVER = {"torch", "transformers", "fairseq"}
 # Import names that differ from the name on the package index.

@@ -187,14 +187,29 @@ def test_limits(data, tmp_path, devices, capsys):
     for said in ("train.max_epoch=2", "<= train.stop_min_lr=0.019", "no better loss in 3",
                  "train.stop_time_hours"):
         assert said in text
+    compiled = CompilationCounter()
     run(data, tmp_path / "epochs", train={"max_update": 0, "max_epoch": 2})
-    assert "nothing to do: train.max_epoch=2" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "nothing to do: the run ended at update" in text and "(train.max_epoch=2)" in text
+    assert "compiling" not in text and compiled.count == 0
+    assert "next: python -m seqjax.generate" in text.splitlines()[-1]
+
+
+def test_another_metric_starts_without_a_best(data, tmp_path, devices):
+    """Losses and BLEU are not compared, nor counted towards one patience."""
+    run(data, tmp_path, train={"max_update": 4}, valid={"every_updates": 2})
+    last = run(data, tmp_path, train={"max_update": 6},
+               valid={"every_updates": 2, "metric": "ppl", "patience": 1})
+    record = ck.read_record(last)
+    assert record.metric_name == "ppl" and record.best == record.metric
+    assert record.metric is not None and record.metric > 4  # the losses were below
 
 
 def test_weights_of_another_run(data, tmp_path, devices, capsys):
     first = run(data, tmp_path / "first", train={"max_update": 6})
     fine = run(data, tmp_path / "fine", init_from=str(tmp_path / "first"),
-               train={"max_update": 1, "lr": [0.0]}, schedule={"name": "fixed"})
+               train={"max_update": 1, "lr": [0.0], "allow_nonpositive_lr": True},
+               schedule={"name": "fixed"})
     assert_same_params(first, fine)
     assert ck.read_record(fine).step == 1
     on = run(data, tmp_path / "on", resume_from=str(tmp_path / "first"), train={"max_update": 9})

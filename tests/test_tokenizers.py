@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import pytest
 
@@ -138,3 +139,17 @@ def test_the_size_that_is_suggested_works() -> None:
         tokenizers.train_sentencepiece(LINES, vocab_size=5000)
     size = int(str(caught.value).split("Use --vocab-size ")[1].split()[0])
     tokenizers.train_sentencepiece(LINES, vocab_size=size)
+
+
+def test_fewer_pieces_than_asked_for_are_said() -> None:
+    said: list[str] = []
+    bpe = tokenizers.train_subword_nmt(LINES, vocab_size=8000, say=said.append)
+    merges = bpe.to_state()["codes"].decode().count("\n") - 1  # type: ignore[union-attr]
+    (line,) = said
+    (pieces,) = re.findall(r"BPE found (\d+) pieces, not the 8,000", line)
+    words = {word for text in LINES for word in text.split()}
+    characters = {c for w in words for c in w[:-1]}, {w[-1] for w in words}
+    assert int(pieces) == merges + sum(map(len, characters))
+    said.clear()
+    tokenizers.train_subword_nmt(LINES, vocab_size=int(pieces), say=said.append)
+    assert not said

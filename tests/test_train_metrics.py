@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
+import re
+import warnings
 
 import pytest
 
@@ -66,17 +69,57 @@ def report(workdir, stream, **options):
     return stream.getvalue()
 
 
+def without_times(text):
+    """Every line has one."""
+    lines = text.splitlines()
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in lines), text
+    return "".join(line[9:] + "\n" for line in lines)
+
+
+def test_the_console_is_kept(tmp_path):
+    for number in (1, 2):
+        with progress.Reporter(tmp_path, tensorboard=False, stream=io.StringIO()) as out:
+            out.say(f"run {number}\nof two")
+            warnings.warn(f"beware {number}", stacklevel=1)
+            logging.getLogger("seqjax.data.epoch_plan").warning("%d left out", 3)
+    with pytest.raises(ConfigError), progress.Reporter(
+        tmp_path, tensorboard=False, stream=io.StringIO()
+    ):
+        raise ConfigError("task.data: no such folder")
+    lines = (tmp_path / "train.log").read_text().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines)
+    assert [line[20:] for line in lines] == [
+        "run 1", "of two", "warning: beware 1", "warning: 3 left out",
+        "run 2", "of two", "warning: beware 2", "warning: 3 left out",
+        "error: task.data: no such folder"]
+
+
+def test_tensorboard_that_is_wanted_but_not_there_is_said_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: None)
+    for wanted, times in ((True, 1), (False, 0)):
+        stream = io.StringIO()
+        with progress.Reporter(tmp_path, tensorboard=wanted, stream=stream) as out:
+            out.begin(resumed_at=0)
+            out.summary("valid", "valid", {"loss": 1.0, "num_updates": 1})
+        assert stream.getvalue().count("no TensorBoard curves") == times
+    assert not (tmp_path / "tensorboard").exists()
+
+
 def test_lines_without_a_terminal(tmp_path):
     text = report(tmp_path, io.StringIO())
-    assert text == ("epoch 001: loss=1.500, num_updates=20\n"
-                    "epoch 001 | valid | loss inf | num_updates 20\n")
+    assert without_times(text) == ("epoch 001: loss=1.500, num_updates=20\n"
+                                   "epoch 001 | valid | loss inf | num_updates 20\n")
     lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(m["group"], m["loss"]) for m in lines] == [("train_inner", 1.5), ("valid", "inf")]
 
 
 def test_one_line_that_changes_on_a_terminal(tmp_path):
     text = report(tmp_path, Terminal())
-    assert text.startswith("epoch 001: loss=2.000, num_updates=10\r\x1b[Kepoch 001: loss=1.500")
+    status, line = text.split("\r\x1b[K")[:2]
+    assert status == "epoch 001: loss=2.000, num_updates=10"
+    assert without_times(line).startswith("epoch 001: loss=1.500")
+    log = (tmp_path / "train.log").read_text()
+    assert "loss=1.500" in log and "loss=2.000" not in log  # it changed, and is gone
 
 
 def test_lines_of_a_run_that_was_cut_off_go(tmp_path):
@@ -90,7 +133,7 @@ def test_lines_of_a_run_that_was_cut_off_go(tmp_path):
 
 def test_only_one_process_writes(tmp_path):
     assert report(tmp_path, io.StringIO(), active=False) == ""
-    assert not (tmp_path / "metrics.jsonl").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_curves_can_be_read_back(tmp_path):

@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from seqjax import console
+from seqjax import console, signals
 from seqjax.cli.completion import add_keys
 from seqjax.cli.parser import COMPLETING, Parser
 from seqjax.config import ConfigError, coerce
@@ -35,24 +35,43 @@ EXPECTED = (ConfigError, ValueError, FileNotFoundError, IsADirectoryError, NotAD
 
 
 def run(main: Callable[[], int | None]) -> typing.NoReturn:
-    """Calls a verb's `main`; an expected error becomes one line and exit status 2."""
+    """Calls a verb's `main`; an expected error becomes one line and exit status 2, a signal
+    130 (Ctrl-C) or 143 (SIGTERM)."""
+    with signals.watched():
+        try:
+            status = _status(main)
+        except BaseException as stop:
+            # Where a signal came in, it is the reason, whatever became of its exception.
+            number = signals.received()
+            if isinstance(stop, (KeyboardInterrupt, signals.Terminated)):
+                number = signals.number_of(stop)
+            elif number is None or not isinstance(stop, Exception):
+                raise
+            for line in getattr(stop, "__notes__", ["interrupted"]):
+                print(line, file=sys.stderr)
+            status = signals.status(number)
+        number = signals.received()
+        if number is not None:
+            signals.leave(signals.status(number))
+    sys.exit(status)
+
+
+def _status(main: Callable[[], int | None]) -> int:
+    """Of `main`, or of the error that it ended with."""
     try:
         status = main()
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has seen enough; the rest must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
     except EXPECTED as error:
-        sys.exit(_explain(error))
+        return _explain(error)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES):
             raise
-        sys.exit(_explain(error))
-    sys.exit(status or 0)
+        return _explain(error)
+    return status or 0
 
 
 def _explain(error: BaseException) -> int:

@@ -45,6 +45,8 @@ class TrainConfig:
 
     lr: tuple[float, ...] = (5e-4,)
     """Peak learning rate; several values are one per epoch (`schedule.name=fixed`)."""
+    allow_nonpositive_lr: bool = False
+    """Let `lr` be 0 or below; without it that is taken for a mistake."""
     max_update: int = 0
     """Stop after this many updates (0: no limit)."""
     max_epoch: int = 0

@@ -16,6 +16,7 @@ import functools
 import multiprocessing
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -108,7 +109,8 @@ class Workers:
             # A fresh interpreter each: a forked one would inherit the locks of libraries'
             # threads.
             context = multiprocessing.get_context("spawn")
-            self._pool = concurrent.futures.ProcessPoolExecutor(self.number, mp_context=context)
+            self._pool = concurrent.futures.ProcessPoolExecutor(
+                self.number, mp_context=context, initializer=_leave_ctrl_c_to_parent)
         futures = collections.deque(
             self._pool.submit(function, path, span, k) for k, span in enumerate(spans)
         )
@@ -122,6 +124,11 @@ class Workers:
         finally:
             for future in futures:
                 future.cancel()
+
+
+def _leave_ctrl_c_to_parent() -> None:
+    # A terminal sends it to all processes; the first one says what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _rate(count: int, seconds: float) -> str:

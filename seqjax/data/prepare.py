@@ -204,7 +204,7 @@ class Job:
         label = "+".join(lang or "text" for lang in langs)
         self.log(f"[{label}] training {kind}: {size} pieces, {-(-total // every):,} sentences")
         if kind == "subword_nmt":
-            return tokenizers.train_subword_nmt(lines, vocab_size=size)
+            return tokenizers.train_subword_nmt(lines, vocab_size=size, say=self.log)
         return tokenizers.train_sentencepiece(
             lines,
             vocab_size=size,

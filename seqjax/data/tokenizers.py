@@ -19,7 +19,7 @@ import contextlib
 import functools
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from seqjax.data import vocabulary
@@ -379,21 +379,24 @@ def _explain_sentencepiece(message: str, vocab_size: int) -> str:
     return f"SentencePiece cannot be trained: {message.strip()}"
 
 
-def train_subword_nmt(lines: Iterable[str], *, vocab_size: int) -> SubwordNMTTokenizer:
+def train_subword_nmt(
+    lines: Iterable[str], *, vocab_size: int, say: Callable[[str], None] = lambda line: None
+) -> SubwordNMTTokenizer:
     """Learns BPE codes with subword-nmt; deterministic.
 
     Args:
       lines: text, already split into words.
       vocab_size: pieces in all: characters and merges together.
+      say: takes a line if there are fewer in the text.
 
     Raises:
       TokenizerError: there is no text, or not even the characters fit.
     """
     from subword_nmt.learn_bpe import learn_bpe
 
-    codes = io.StringIO()
+    codes, report = io.StringIO(), io.StringIO()
     # It reports on stderr, with a progress bar.
-    with contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.redirect_stderr(report):
         try:
             learn_bpe(lines, codes, vocab_size, total_symbols=True)
         except ValueError:
@@ -406,4 +409,10 @@ def train_subword_nmt(lines: Iterable[str], *, vocab_size: int) -> SubwordNMTTok
             f"--vocab-size {vocab_size} leaves no merges after the characters of this text."
             " Use a larger one."
         )
+    characters = sum(map(int, re.findall(r"Number of word-\w+ characters: (\d+)",
+                                         report.getvalue())))
+    if characters and (pieces := characters + text.count("\n") - 1) < vocab_size:
+        say(f"warning: BPE found {pieces:,} pieces, not the {vocab_size:,} of --vocab-size: no two "
+            "pieces follow each other more than once any longer. There is too little text for "
+            f"more; with --vocab-size {pieces} or less this line goes")
     return SubwordNMTTokenizer(codes=text.encode("utf-8"))

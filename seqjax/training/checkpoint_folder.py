@@ -77,10 +77,13 @@ def find(path: str | os.PathLike[str], *, which: str = "best") -> pathlib.Path:
     last = folders[max(folders)]
     if which == "last":
         return last
-    scored = [(record.metric if record.maximize else -record.metric, step)
-              for step, folder in folders.items()
-              if (record := read_record(folder)).metric is not None
-              and not math.isnan(record.metric)]
+    found = {step: record for step, folder in folders.items()
+             if (record := read_record(folder)).metric is not None
+             and not math.isnan(record.metric)}
+    # A run may go on with another valid.metric; values of two metrics cannot be compared.
+    name = found[max(found)].metric_name if found else None
+    scored = [(r.metric if r.maximize else -r.metric, step)  # type: ignore[operator]
+              for step, r in found.items() if r.metric_name == name]
     return folders[max(scored)[1]] if scored else last
 
 

@@ -120,21 +120,21 @@ def compile_all(
     """
     order = sorted(jobs, key=lambda key: -jobs[key].size)
     done: dict[Hashable, Any] = {}
-    with (compiling.planned(len(jobs), conclude=conclude) as one_done,
-          ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1)) as pool):
-        futures = {}
-        for key in order:
-            job = jobs[key]
-            futures[pool.submit(lambda job=job: job.function.lower(*job.arguments).compile())] = key
+    pool = ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1))
+    futures = {}
+    with compiling.planned(len(jobs), conclude=conclude) as one_done:
         try:
+            for key in order:
+                job = jobs[key]
+                future = pool.submit(lambda job=job: job.function.lower(*job.arguments).compile())
+                futures[future] = key
             for future in as_completed(futures):
                 key = futures[future]
                 done[key] = future.result()
                 one_done()
                 on_done(key, done[key], len(jobs) - len(done))
-        except BaseException:
+        finally:  # after an error, or Ctrl-C, nobody waits for those that are under way
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
     return done
 
 

@@ -112,6 +112,11 @@ _FORMATS = {
 
 
 def shown(values: Mapping[str, Any]) -> dict[str, str]:
-    """Numbers as fairseq prints them (3 decimals unless it has another format)."""
-    return {k: v if isinstance(v, str) else _FORMATS.get(k, "{:.3f}").format(v)
-            for k, v in values.items()}
+    """Numbers as fairseq prints them (3 decimals unless it has another format); beyond
+    a billion in scientific notation."""
+    return {k: v if isinstance(v, str) else _form(k, v).format(v) for k, v in values.items()}
+
+
+def _form(name: str, value: float) -> str:
+    form = _FORMATS.get(name, "{:.3f}")
+    return "{:.4g}" if abs(value) >= 1e9 and form != "{:.0f}" else form

@@ -1,7 +1,8 @@
-"""Where the numbers go: the console, `metrics.jsonl`, TensorBoard curves.
+"""Where the numbers go: the console, `train.log`, `metrics.jsonl`, TensorBoard curves.
 
 On a terminal one line changes as training goes on; elsewhere there is a line per interval.
-It knows nothing of how the numbers are made. Only the first process writes.
+`train.log` has every line of the console but that one, of all runs in the folder. It knows
+nothing of how the numbers are made. Only the first process writes.
 """
 
 from __future__ import annotations
@@ -17,10 +18,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from seqjax.console import compiling, duration, fit, wrapped
+from seqjax.console import columns, compiling, duration, fit, wrapped
+from seqjax.training import console_log
 from seqjax.training.metrics import shown
 
 __all__ = ["Curves", "Reporter", "duration"]
+
+_STAMP = "00:00:00 "
+"""What stands in front of every line on the console."""
 
 
 class Reporter:
@@ -33,28 +38,50 @@ class Reporter:
         """
         Args:
           tensorboard: write curves too, if the package `tensorboard` is installed.
-          resumed_at: updates of the checkpoint that is continued; lines about later ones
-            are of a run that was cut off and are dropped.
+          resumed_at: see `begin`, which the first numbers call if nobody has.
           active: false in all but one process.
         """
         self._stream = stream or sys.stderr
         self._live = active and self._stream.isatty()
         self._active, self._status, self._json, self._curves = active, "", None, None
-        if not active:
+        self._folder, self._tensorboard = pathlib.Path(workdir), tensorboard
+        self._resumed_at, self._begun = resumed_at, False
+        self._log = console_log.ConsoleLog(self._folder / "train.log") if active else None
+
+    def begin(self, *, resumed_at: int) -> None:
+        """Opens what keeps the numbers.
+
+        Args:
+          resumed_at: updates of the checkpoint that is continued; lines about later ones
+            are of a run that was cut off and are dropped.
+        """
+        if not self._active or self._begun:
             return
-        file = pathlib.Path(workdir) / "metrics.jsonl"
+        self._begun = True
+        file = self._folder / "metrics.jsonl"
         if file.is_file():
             kept = [line for line in file.read_text().splitlines() if _update(line) <= resumed_at]
             file.write_text("".join(line + "\n" for line in kept))
         self._json = file.open("a", buffering=1)
-        if tensorboard and importlib.util.find_spec("tensorboard"):
-            self._curves = Curves(pathlib.Path(workdir) / "tensorboard")
+        if not self._tensorboard:
+            return
+        if importlib.util.find_spec("tensorboard"):
+            self._curves = Curves(self._folder / "tensorboard")
+        else:
+            self.say("no TensorBoard curves: the package is not installed (pip install "
+                     "tensorboard; config.log.tensorboard=false leaves out this line)")
 
     def __enter__(self) -> Reporter:
+        if self._log is not None:
+            self._log.listen(self.say)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, *_: object) -> None:
         self._clear()
+        self._active = self._live = False  # a validation that was left off may go on talking
+        if self._log is not None:
+            self._log.close(error)
+            self._log = None
         if self._json is not None:
             self._json.close()
         if self._curves is not None:
@@ -71,11 +98,16 @@ class Reporter:
         return self._live
 
     def say(self, text: str, *, fields: bool = False) -> None:
-        """A line for people; on a terminal one of `fields` is broken between them."""
+        """A line for people, or several, with the time of day; on a terminal one of `fields`
+        is broken between them."""
         if self._active:
             self._clear()
-            text = wrapped(text) if fields and self._live else text
-            print(text, file=self._stream, flush=True)
+            now = time.localtime()
+            room = columns() - len(_STAMP)
+            lines = wrapped(text, room) if fields and self._live else text
+            print(console_log.stamped(lines, now, "%H:%M:%S"), file=self._stream, flush=True)
+            if self._log is not None:
+                self._log.write(text, now)
 
     def status(self, text: str) -> None:
         """The line that changes; on a terminal only."""
@@ -100,6 +132,7 @@ class Reporter:
 
     def record(self, group: str, values: Mapping[str, Any]) -> None:
         """A line of metrics.jsonl and points of the curves."""
+        self.begin(resumed_at=self._resumed_at)
         if self._json is not None:
             plain = {k: _plain(v) for k, v in values.items()}
             self._json.write(json.dumps({"group": group, "time": round(time.time(), 3), **plain})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -21,13 +22,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from seqjax import models, tasks
+from seqjax import locking, models, tasks
 from seqjax.config import Config, ConfigError, to_plain
 from seqjax.console import compiling
 from seqjax.data.pipeline import Batch, DataState, open_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
-from seqjax.training import beginning, compilation, resuming, sharding, starting_weights
+from seqjax.training import (
+    beginning,
+    checks,
+    compilation,
+    divergence,
+    ending,
+    resuming,
+    sharding,
+    starting_weights,
+)
 from seqjax.training import checkpoints as ck
 from seqjax.training.metrics import MAXIMIZE, Meters
 from seqjax.training.optimizers import make_optimizer
@@ -77,24 +87,49 @@ class Course:
     """Its result."""
 
 
-def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
+def train(
+    config: Config, *, workdir: str, start: Start | None = None, command: str | None = None
+) -> int | None:
     """Trains until a limit of `config.train` is reached, the data says stop, or a signal.
 
     A work folder that holds checkpoints is continued.
 
     Args:
       config: resolved.
-      workdir: gets checkpoints, `metrics.jsonl`, `config.json` and TensorBoard curves.
+      workdir: gets checkpoints, `metrics.jsonl`, `train.log`, `config.json` and TensorBoard
+        curves. One process at a time may train there.
       start: weights from elsewhere (a fairseq checkpoint that the caller has read).
+      command: what to type to go on after a signal.
+
+    Returns:
+      The signal that ended it (2: Ctrl-C, 15: SIGTERM), after saving; None if none did.
 
     Raises:
       ConfigError: something that cannot work, before compute is spent on it where that
         can be known.
+      LockedError: another process trains in `workdir`.
       TrainingError: the gradient stays non-finite.
     """
-    began = time.monotonic()
-    ck.check_workdir(workdir)
+    checks.check(config)
     beginning.check(config)
+    ck.check_workdir(workdir)
+    # Of several processes the first writes. Whether there are, JAX knows before it has
+    # taken hold of any device.
+    first = not jax.distributed.is_initialized() or jax.process_index() == 0
+    with (
+        locking.hold(f"{workdir}/train.lock", what=workdir) if first
+        else contextlib.nullcontext() as lock,
+        Reporter(workdir, tensorboard=config.log.tensorboard, active=first) as out,
+    ):
+        return _train(config, workdir=workdir, start=start, command=command, out=out, lock=lock)
+
+
+def _train(
+    config: Config, *, workdir: str, start: Start | None, command: str | None, out: Reporter,
+    lock: locking.Lock | None,
+) -> int | None:
+    """`train`, in a folder that is ours to write."""
+    began = time.monotonic()
     cache = compilation.enable_cache(config.log.compilation_cache)
     programs = compilation.CompilationCounter()
 
@@ -128,7 +163,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
 
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
-            stack.enter_context(compiling.shown(compiling.Display()))
+            stack.enter_context(compiling.shown(out.compilation()))
         # -- The state: continued, or fresh and born where it will live ---------------
         saved = stack.enter_context(ck.Checkpoints(workdir, config.checkpoint))
         key = jax.random.key(config.seed, impl="threefry2x32")
@@ -149,12 +184,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             fresh=lambda: jax.jit(initial_state, out_shardings=placed)(),
             with_params=lambda params: _with_params(params, optimizer, abstract),
         )
-        out = stack.enter_context(Reporter(
-            workdir, tensorboard=config.log.tensorboard, resumed_at=course.step,
-            active=jax.process_index() == 0,
-        ))
-        if jax.process_index() == 0:
-            stack.enter_context(compiling.shown(out.compilation()))
+        out.begin(resumed_at=course.step)
         plain = to_plain(config)
         _write_config(workdir, plain)
         for line in (
@@ -167,6 +197,16 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             *([f"{config.valid.subset}: {validator.plan.describe()}"] if validator else []),
         ):
             out.say(line)
+        why = _finished(config, course, schedule, course.seconds)
+        if why:
+            missed = validator is not None and course.validated != course.step
+            out.say(f"nothing to do: the run ended at update {course.step} ({why})"
+                    + (", before its last validation was done" if missed else "")
+                    + "; raise that limit to train on")
+            out.say(ending.best(config, workdir))
+            return None
+        for note in checks.notes(config, schedule):
+            out.say(f"note: {note}")
 
         # -- Batches (and TensorFlow) get ready while all shapes are compiled ------------
         shard = (jax.process_index(), jax.process_count())
@@ -198,6 +238,11 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         pending: tuple[Any, Batch] | None = None
         last_line = time.monotonic()
         maximize = config.valid.metric in MAXIMIZE
+        watch = divergence.Watch(vocab_size=task.vocab_sizes["target_vocab_size"])
+
+        def say_if(text: str | None) -> None:
+            if text:
+                out.say(text)
 
         def elapsed() -> float:
             return course.seconds + time.monotonic() - began
@@ -227,6 +272,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
                         f"eta={duration(left / max(values['ups'], 1e-9))}")
                 out.train(head, values, line=line)
                 if line:
+                    say_if(watch("training", values))
                     interval.reset()
                 last_line = time.monotonic()
 
@@ -234,7 +280,11 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             assert validator is not None
             collect()
             paused = time.monotonic()
-            values, samples = validator(state.params)
+            found = stop.unless_asked(functools.partial(validator, state.params))
+            if found is None:
+                out.say(f"{stop.signal} received: the validation is left off")
+                return
+            values, samples = found
             course.metric = round(values[config.valid.metric], 3)
             course.validated = course.step
             better = _better(course.metric, course.best, maximize)
@@ -245,6 +295,7 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             course.history.append({"epoch": batch.epoch, **values})
             out.summary("valid", f"epoch {batch.epoch:03d} | valid on {config.valid.subset!r}",
                         values)
+            say_if(watch("valid", values))
             for source, translation, reference in samples:
                 out.say(f"  source      {source}\n  translation {translation}\n"
                         f"  reference   {reference}")
@@ -263,9 +314,6 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             saved.save(state, record, config=plain, assets=task.assets())
 
         stop = stack.enter_context(StopRequest())
-        why = _finished(config, course, schedule, course.seconds)
-        if why:
-            out.say(f"nothing to do: {why}")
         out.say(f"{compilation.seconds_since(began)} to the first update; "
                 f"{programs.count} programs compiled")
         while not why:
@@ -285,21 +333,25 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             pending = (metrics, batch)
             course.step, course.data = course.step + 1, batch.state
             saved.check()
+            if lock is not None:
+                lock.check()
 
             if course.step >= config.train.max_update > 0 or batch.last:
                 collect()  # an update may turn out to have been skipped
             if batch.last:
-                out.summary("train", f"epoch {batch.epoch:03d} | train",
-                            epoch_meters.results() | {"wall": elapsed(), "epoch": batch.epoch})
+                values = epoch_meters.results() | {"wall": elapsed(), "epoch": batch.epoch}
+                out.summary("train", f"epoch {batch.epoch:03d} | train", values)
+                say_if(watch("training", values))
                 epoch_meters.reset()
             why = _finished(config, course, schedule, elapsed())
             asked = stop.reached(course.step)
-            if asked:
-                why = f"{stop.signal} received; started again, the run goes on from here"
             if validator and not asked and (bool(why) or _due(config, course.step, batch)):
                 with _out_of_memory_explained(config):
                     validate(batch)
                 why = why or _finished(config, course, schedule, elapsed())
+                asked = stop.reached(course.step)
+            if asked:
+                why = f"{stop.signal} received"
             every = config.checkpoint.every_updates
             if why or course.validated == course.step or (batch.last and not validator) or (
                 every and course.step % every == 0
@@ -309,6 +361,10 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         saved.wait()
         out.say(f"stopped at update {course.step}: {why} ({duration(elapsed())} of training, "
                 f"{programs.count} programs compiled)")
+        out.say(ending.best(config, workdir))
+        if stop.number is not None:
+            out.say(ending.go_on(workdir, command=command, step=course.step))
+        return stop.number
 
 
 def _begin(
@@ -328,6 +384,8 @@ def _begin(
             history=list(record.history),
             validated=record.step if record.metric is not None else -1, metric=record.metric,
         )
+        if record.metric_name != config.valid.metric:  # of another metric nothing is known
+            course = dataclasses.replace(course, best=None, bad_validations=0, validated=-1)
         return course, found.state, "\n".join(
             [f"continuing {found.folder} at update {record.step}", *found.lines])
     if start is not None:
