@@ -225,17 +225,19 @@ class Search:
         state: SearchState, *, norms: jax.Array,
     ) -> tuple[tuple[Any, ...], SearchState]:
         """One token for every hypothesis."""
+        lm_weight = self.options.lm_weight
+        temperatures = [self.options.temperature] * len(self.models)
+        if lm_weight is not None:
+            temperatures[-1] = 1.0  # the language model's own is not for it, as in fairseq
         logits, grown = [], []
-        for model, w, cache in zip(self.models, weights, caches, strict=True):
+        for model, w, cache, t in zip(self.models, weights, caches, temperatures, strict=True):
             features, cache = model.step(
                 w, state.tokens, cache, position=state.position, ancestors=state.ancestors)
-            logits.append(features.logits())
+            logits.append(features.logits(t))
             grown.append(cache)
         rules = self.options.rules.at(state.position, sentences)
-        lm_weight = self.options.lm_weight
         scores = scores_of(
             logits if lm_weight is None else logits[:-1], state.total,
-            temperature=self.options.temperature,
             lm_logits=None if lm_weight is None else logits[-1], lm_weight=lm_weight or 0.0)
         scores = self._without_repeats(scores, state, rules)
         strategy = self.options.strategy

@@ -10,6 +10,7 @@ It knows scores and token ids; it knows neither models nor how candidates are ch
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -162,25 +163,20 @@ class Scores:
 
 
 def scores_of(
-    logits: list[jax.Array], cumulative: jax.Array, *, temperature: float,
+    logits: list[jax.Array], cumulative: jax.Array, *,
     lm_logits: jax.Array | None = None, lm_weight: float = 0.0,
 ) -> Scores:
     """Scores from the logits [B, W, V] of one model, or of several that vote.
 
     Several models: the logarithm of the mean of their probabilities. With a language
-    model's logits, its log-probabilities times `lm_weight` are added; the temperature is
-    not for them. A hypothesis with a NaN or an infinite log-sum-exp is dead, as in fairseq.
+    model's logits, its log-probabilities times `lm_weight` are added. A hypothesis with a
+    NaN or an infinite log-sum-exp is dead, as in fairseq.
     """
-    if temperature != 1.0:
-        logits = [x / temperature for x in logits]
     if len(logits) == 1 and lm_logits is None:
         values, maxima = logits[0], block_maxima(logits[0])
         minus = log_sum_exp(values, maxima.max(-1))
     else:
-        each = [log_softmax(x) for x in logits]
-        values = each[0]
-        if len(each) > 1:
-            values = jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))
+        values = mean_log_probs([log_softmax(x) for x in logits])
         if lm_logits is not None:
             values = values + lm_weight * log_softmax(lm_logits)
         values = jnp.where(jnp.isnan(values), -jnp.inf, values)
@@ -188,6 +184,17 @@ def scores_of(
     alive = jnp.isfinite(minus)
     return Scores(values=values, maxima=maxima, minus=jnp.where(alive, minus, 0.0),
                   plus=jnp.where(alive, cumulative, -jnp.inf))
+
+
+def mean_log_probs(each: Sequence[jax.Array]) -> jax.Array:
+    """The logarithm of the mean of several models' probabilities, from log-probabilities of
+    one shape. The mean is taken before the logarithm: none comes out above 0."""
+    if len(each) == 1:
+        return each[0]
+    stacked = jnp.stack(each)
+    top = stacked.max(axis=0)
+    top = jnp.where(top > -jnp.inf, top, 0.0)
+    return top + jnp.log(jnp.exp(stacked - top).mean(axis=0))
 
 
 def log_sum_exp(x: jax.Array, maximum: jax.Array) -> jax.Array:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
@@ -137,7 +136,7 @@ class LanguageModel(Loaded):
                 jax.nn.log_softmax(model.features(p, prev).logits(), axis=-1)
                 for model, p in zip(self.models, params, strict=True)
             ]
-            return jax.nn.logsumexp(jnp.stack(each), axis=0) - np.log(len(each))
+            return mean_log_probs(each)
 
         return jax.jit(mean_log_probs)
 

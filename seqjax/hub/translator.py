@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import GenerationConfig
@@ -190,8 +189,7 @@ class Translator(Loaded):
             for model, p in zip(self.models, params, strict=True):
                 logits = model.features(p, prev, model.encode(p, source)).logits()
                 each.append(jax.nn.log_softmax(logits, axis=-1))
-            # fairseq's ensembles average probabilities.
-            return jax.nn.logsumexp(jnp.stack(each), axis=0) - np.log(len(each))
+            return mean_log_probs(each)  # fairseq's ensembles average probabilities
 
         return jax.jit(mean_log_probs)
 
