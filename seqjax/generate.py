@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--input", help="text to decode, one sentence a line; - is stdin")
     parser.add_argument("--data", help="data folder to decode a split of, instead of --input; "
                                        "with --input, the dictionaries of fairseq's .pt files")
-    parser.add_argument("--subset", "--gen-subset", default="test", help="split of --data")
+    parser.add_argument("--subset", "--gen-subset", help="split of --data (default test)")
     parser.add_argument("--output", default="-", help="file to write; - is stdout")
     parser.add_argument("--format", choices=FORMATS,
                         help="text: the best translation, detokenised. jsonl: n-best with "
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                        help="the same as --scoring sacrebleu")
     group.add_argument("--score-reference", action="store_true",
                        help="score the split's targets instead of decoding")
-    group.add_argument("--required-batch-size-multiple", type=int, default=8, metavar="N",
+    group.add_argument("--required-batch-size-multiple", type=int, metavar="N",
                        help="of fairseq's batches, in whose order is printed (default 8)")
     add_search_flags(parser)
     add_demand_flags(parser)
@@ -79,6 +79,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     args.format = args.format or "text"
     _check_flags(args, parser)
     check_line_flags(args, parser)
+    args.subset = args.subset or "test"
+    args.required_batch_size_multiple = args.required_batch_size_multiple or 8
     return args
 
 
@@ -93,6 +95,17 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     if args.input is not None and args.score_reference:
         parser.error("--score-reference needs targets: --data FOLDER instead of --input "
                      "(seqjax.load(...).score takes texts)")
+    if args.input is not None and args.subset:
+        parser.error("--subset is of --data; with --input there are no splits")
+    multiple = args.required_batch_size_multiple
+    if multiple is not None:
+        if multiple < 1:
+            parser.error(f"--required-batch-size-multiple {multiple}: it is 1 or more")
+        if args.input is not None or (
+            args.format != "fairseq" and not getattr(args, "padded_source_len", False)
+        ):
+            parser.error("--required-batch-size-multiple: only --data with --format fairseq, or "
+                         "with --padded-source-len, has fairseq's batches")
     if args.constraints and args.input is None:
         parser.error("--constraints needs --input: phrases follow the source, after tabs")
     if args.score_reference and (args.constraints or args.allowed_outputs or args.lm_path):
@@ -144,6 +157,13 @@ def add_line_flags(parser: argparse.ArgumentParser) -> None:
 
 def check_line_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuses what the chosen format cannot show."""
+    if args.post_process and args.format != "fairseq":
+        parser.error("--post-process is for --format fairseq, whose lines show pieces; text is "
+                     "always joined and detokenised")
+    if (args.format == "text" and getattr(args, "nbest", 1) > 1
+            and not getattr(args, "sampling", False)):
+        parser.error("--nbest: text is the best hypothesis alone; --format fairseq (or, of "
+                     "seqjax.generate, jsonl) shows them all")
     if args.print_alignment and args.format == "text":
         parser.error("--print-alignment needs a format that shows alignments: --format fairseq"
                      " (or, of seqjax.generate, jsonl)")
@@ -236,7 +256,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if job.padding is not None:
         aligning["alignment"] = "soft"  # to be read as fairseq reads it
     demands = demands_of(args, model, job.constraints)
-    decoder = model.decoder(**options)
+    decoder = model.decoder(references=job.references is not None, **options)
+    if args.score_reference:
+        _say_what_scoring_needs_not(options)
     decoder.check_sources([len(model.source_ids(x)) for x in job.inputs])
     options |= aligning
     journal = None
@@ -246,8 +268,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args.output + ".part", header=_fingerprint(args, model, job, options),
             total=len(job.inputs))
     try:
-        results = (_score(model, job, aligning.get("alignment")) if args.score_reference
-                   else _decode(model, job, {**options, **demands}, journal))
+        if args.score_reference:
+            results = _score(model, job, aligning.get("alignment"), options)
+        else:
+            results = _decode(model, job, {**options, **demands}, journal)
     finally:
         if journal is not None:
             journal.close()
@@ -292,24 +316,24 @@ def _data_job(args: argparse.Namespace, model: Any) -> Job:
     task.check_folder(args.data)
     dataset = task.dataset(args.subset, need_target=False)
     rows = [dataset.sentence(i) for i in range(len(dataset))]
+    settings = model.decoder(references=True, **cli.given_fields(args, GenerationConfig)).config
     plan = planning.make_plan(
         dataset.lengths, train=False, seed=1, shuffle_ties=args.subset != "test",
         batching=BatchingConfig(
-            mode="fairseq", max_tokens=getattr(args, "max_tokens", 12000),
-            max_sentences=getattr(args, "batch_size", None),
+            mode="fairseq", max_tokens=settings.max_tokens, max_sentences=settings.batch_size,
             required_batch_size_multiple=args.required_batch_size_multiple,
             skip_invalid_size_inputs_valid_test=False,
         ),
     )
     references = None if dataset.target is None else [row[1] for row in rows]
-    size = getattr(args, "prefix_size", 0)
+    size = settings.prefix_size
     for flag, wanted in (("--prefix-size", size), ("--score-reference", args.score_reference)):
         if wanted and references is None:
             raise ConfigError(f"{flag} needs targets, which {args.data} has not")
     epoch = plan.epoch(1)
     grouped = [epoch.ids[a:b] for a, b in itertools.pairwise(epoch.bounds.tolist())]
     batches = None
-    if getattr(args, "padded_source_len", False):
+    if settings.padded_source_len:
         batches = [ids.tolist() for ids in grouped]
     padding = None
     turned = model.config.model.name in fairseq_output.TURNED
@@ -387,10 +411,24 @@ def _decode(
     return [found[i] for i in range(len(job.inputs))]
 
 
-def _score(model: Any, job: Job, alignment: str | None) -> list[list[dict[str, Any]]]:
+def _say_what_scoring_needs_not(options: dict[str, Any]) -> None:
+    """fairseq's commands bring along what the search would need."""
+    idle = [f"--{name.replace('_', '-')}" for name in options if name not in _SIZES]
+    if idle:
+        print(f"{', '.join(idle)}: no effect with --score-reference, which searches nothing",
+              file=sys.stderr)
+
+
+_SIZES = ("max_tokens", "batch_size")
+
+
+def _score(
+    model: Any, job: Job, alignment: str | None, options: dict[str, Any]
+) -> list[list[dict[str, Any]]]:
     """The references as if they had been found, with their scores."""
     assert job.references is not None
-    found = model.score(job.inputs, job.references, alignment=alignment)
+    sizes = {name: options.get(name) for name in _SIZES}
+    found = model.score(job.inputs, job.references, alignment=alignment, **sizes)
     return [[plain_result(h)] for h in found]
 
 

@@ -41,6 +41,9 @@ class Sentences:
     """uint32 scalar."""
     demands: Any = None
     """What the strategy must know of each sentence: a pytree of leading axis B, or None."""
+    exempt: jax.Array | None = None
+    """[B] int32: first steps in which neither `min_len` nor `suppress` holds. fairseq's are
+    those in which any prefix of the batch lasts; None: nobody is exempt."""
     tables: Any = None
     """What it must know beside that, alike for all sentences, or None. Only inside compiled
     functions: it is handed in beside the sentences, which move between batches."""
@@ -82,10 +85,15 @@ class TokenRules:
             forced = jnp.where(here, token, forced)
             eos_prefix = here & (token == self.eos)
         ban = jnp.broadcast_to(position < self.min_len, last.shape)
+        exempt = None
+        if sentences.exempt is not None:
+            exempt = position < sentences.exempt
+            ban = ban & ~exempt
         pay = jnp.ones_like(ban)
         if self.match_source_len:
             ban = pay = position < sentences.source_len  # overrides min_len, as in fairseq
-        return StepRules(rules=self, forced=forced, eos_prefix=eos_prefix, ban_eos=ban, pay_eos=pay)
+        return StepRules(rules=self, forced=forced, eos_prefix=eos_prefix, ban_eos=ban,
+                         pay_eos=pay, exempt=exempt)
 
 
 @struct.dataclass
@@ -101,14 +109,19 @@ class StepRules:
     """[B] bool, for sentences that are free."""
     pay_eos: jax.Array
     """[B] bool: false where eos costs nothing (`match_source_len`)."""
+    exempt: jax.Array | None = None
+    """[B] bool: where `suppress` does not hold; None: nowhere."""
 
     def adjust(self, log_probs: jax.Array, columns: jax.Array) -> jax.Array:
         """Log-probabilities [B, ...] of free sentences; `columns` broadcasts to them."""
         rules = self.rules
         out = self.price(log_probs, columns)
         for token in rules.suppress:
-            out = jnp.where(columns == token, -jnp.inf, out)
-        if rules.eos in rules.suppress:
+            here = columns == token
+            if self.exempt is not None:
+                here = here & ~per_sentence(self.exempt, out)
+            out = jnp.where(here, -jnp.inf, out)
+        if rules.eos in rules.suppress and self.exempt is None:
             return out
         banned = per_sentence(self.ban_eos, out)
         return jnp.where((columns == rules.eos) & banned, -jnp.inf, out)

@@ -55,7 +55,8 @@ class LanguageModel(Loaded):
 
     def stream(
         self, prompts: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
-        numbers: Sequence[int] | None = None, constraints: None = None,
+        numbers: Sequence[int] | None = None, plan: Sequence[Sequence[int]] | None = None,
+        constraints: None = None,
         allowed: TokenTrie | Sequence[TokenTrie] | None = None,
         prefix_allowed_tokens_fn: AllowedTokens | None = None, **options: Any,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
@@ -63,6 +64,8 @@ class LanguageModel(Loaded):
 
         Args:
           numbers: what each prompt's random samples depend on (default: its place).
+          plan: places of the prompts that share a batch; results depend on it with
+            `padded_source_len` only.
           allowed, prefix_allowed_tokens_fn: as a `Translator` takes them; they must permit
             the tokens of the prompts.
         """
@@ -78,8 +81,8 @@ class LanguageModel(Loaded):
         # As long as fairseq's source of a prompt, for limits that depend on it.
         sources = [np.concatenate([[self.task.first_token], p]) for p in starts]
         for part in decoder.stream(
-            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, allowed=allowed,
-            prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
+            self._prepared(decoder), sources, prefixes=starts, numbers=numbers, plan=plan,
+            allowed=allowed, prefix_allowed_tokens_fn=prefix_allowed_tokens_fn,
         ):
             for index, found in zip(part.indices, part.hypotheses, strict=True):
                 yield index, [with_text(self.task, h) for h in found]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from seqjax import config as configuration
-from seqjax.config import Config, GenerationConfig
+from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.generation import hypothesis
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder, Prepared
+from seqjax.generation.options import settle
 from seqjax.tasks import demands
 
 Ids = Sequence[int] | np.ndarray
@@ -50,10 +50,18 @@ class Loaded:
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         raise NotImplementedError
 
-    def decoder(self, **options: Any) -> Decoder:
-        """The compiled search for these options; kept for the next call."""
-        plain = configuration.to_plain(self.config.generation)
-        settings = configuration.build(GenerationConfig, {**plain, **options}, "generation")
+    def decoder(self, *, references: bool = False, **options: Any) -> Decoder:
+        """The compiled search for these options; kept for the next call.
+
+        Args:
+          references: there will be `prefixes`, of which `prefix_size` takes the first tokens.
+          **options: fields of `GenerationConfig`; others are as the model was trained with.
+
+        Raises:
+          ConfigError: an unknown option, one that would change nothing, or options that
+            contradict each other.
+        """
+        settings = settle(self.config.generation, options, references=references)
         if settings not in self._decoders:
             self._decoders[settings] = self._new_decoder(settings)
         return self._decoders[settings]
@@ -73,6 +81,9 @@ class Loaded:
 
     def _best(self, texts: str | Sequence[str], options: dict[str, Any]) -> Any:
         """The text of the first hypothesis: a string for a string, a list for a list."""
+        if options.get("nbest", 1) != 1 and not options.get("sampling"):
+            raise ConfigError(f"generation.nbest: {options['nbest']}, but this gives the best "
+                              "alone: generate() gives them all")
         single = isinstance(texts, str)
         found = self._all([texts] if single else texts, options)
         best = [hypotheses[0].text for hypotheses in found]

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from seqjax.config import GenerationConfig
+from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import hypothesis
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
@@ -48,7 +48,8 @@ class Translator(Loaded):
 
         Args:
           inputs: texts, or lists of source ids that end in eos.
-          prefixes: what each output must begin with: texts, or ids without eos.
+          prefixes: what each output must begin with: texts, or ids without eos; with
+            `prefix_size`, so many tokens of it.
           **options: fields of `GenerationConfig`, and `constraints`, `allowed`,
             `prefix_allowed_tokens_fn`, `alignment` and `replace_unk` as `stream` takes them.
 
@@ -88,7 +89,10 @@ class Translator(Loaded):
         """
         if isinstance(inputs, str):
             raise TypeError("inputs: give a list of texts (or use translate for one text)")
-        decoder = self.decoder(**options)
+        if constraints is None and constraint_order != "ordered":
+            raise ConfigError(f"constraint_order: {constraint_order!r}, but there are no "
+                              "constraints")
+        decoder = self.decoder(references=prefixes is not None, **options)
         sources = [self.source_ids(x) for x in inputs]
         starts = None
         if prefixes is not None:
@@ -111,18 +115,21 @@ class Translator(Loaded):
                               for h in hypotheses]
 
     def score(
-        self, sources: Sequence[Input], targets: Sequence[Input], *, alignment: str | None = None
+        self, sources: Sequence[Input], targets: Sequence[Input], *,
+        alignment: str | None = None, **sizes: int | None,
     ) -> list[Hypothesis]:
         """How probable each target is, teacher-forced; `score` is the mean per token.
 
         Args:
           sources, targets: texts, or lists of ids that end in eos.
           alignment: as for `stream`.
+          **sizes: `max_tokens` of a batch on its longer side, and its `batch_size`.
         """
         if len(sources) != len(targets):
             raise ValueError(f"score: {len(sources)} sources but {len(targets)} targets")
         ids = [self.source_ids(x) for x in sources]
-        found = Scorer(self.models).score(
+        sizes = {name: size for name, size in sizes.items() if size is not None}
+        found = Scorer(self.models, **sizes).score(
             self.params, ids, [self._target_ids(t) for t in targets])
         parts = [Decoded(indices=tuple(range(len(found))), hypotheses=[[h] for h in found])]
         parts = self._aligner.attach(parts, self.params, ids, alignment=alignment)
