@@ -134,14 +134,14 @@ class LanguageModel(Loaded):
 
     @functools.cached_property
     def _log_probs(self) -> Any:
-        def mean_log_probs(params: Any, prev: jax.Array) -> jax.Array:
+        def log_probs(params: Any, prev: jax.Array) -> jax.Array:
             each = [
                 jax.nn.log_softmax(model.features(p, prev).logits(), axis=-1)
                 for model, p in zip(self.models, params, strict=True)
             ]
             return mean_log_probs(each)
 
-        return jax.jit(mean_log_probs)
+        return jax.jit(log_probs)
 
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         continued: list[Any] = [Continuation(model) for model in self.models]

@@ -69,6 +69,8 @@ def load(
     if (bpe or tokenizer) and not any(map(fairseq_files.is_pt, paths)):
         raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files; a folder of "
                           "seqjax holds its own tokenizer")
+    if which != "best" and all(map(fairseq_files.is_pt, paths)):
+        raise ConfigError(f"which: {which!r}, but a .pt file is one checkpoint")
     changes = dict(model_overrides or {})
     members = [_load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer,
                          changes=changes) for each in paths]
@@ -95,7 +97,7 @@ def _load_lm(path: str, *, data: Any, which: str, dtype: str) -> Any:
     place = None
     if data is not None and fairseq_files.is_pt(path):
         place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
-    return load(path, data=place, which=which, dtype=dtype)
+    return load(path, data=place, which="best" if fairseq_files.is_pt(path) else which, dtype=dtype)
 
 
 def _fused(model: Any, lm: Any, *, name: str) -> Translator:

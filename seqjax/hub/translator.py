@@ -128,8 +128,8 @@ class Translator(Loaded):
         if len(sources) != len(targets):
             raise ValueError(f"score: {len(sources)} sources but {len(targets)} targets")
         ids = [self.source_ids(x) for x in sources]
-        sizes = {name: size for name, size in sizes.items() if size is not None}
-        found = Scorer(self.models, **sizes).score(
+        asked = {name: size for name, size in sizes.items() if size is not None}
+        found = Scorer(self.models, **asked).score(
             self.params, ids, [self._target_ids(t) for t in targets])
         parts = [Decoded(indices=tuple(range(len(found))), hypotheses=[[h] for h in found])]
         parts = self._aligner.attach(parts, self.params, ids, alignment=alignment)
@@ -191,14 +191,14 @@ class Translator(Loaded):
 
     @functools.cached_property
     def _log_probs(self) -> Any:
-        def mean_log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
+        def log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
             each = []
             for model, p in zip(self.models, params, strict=True):
                 logits = model.features(p, prev, model.encode(p, source)).logits()
                 each.append(jax.nn.log_softmax(logits, axis=-1))
             return mean_log_probs(each)  # fairseq's ensembles average probabilities
 
-        return jax.jit(mean_log_probs)
+        return jax.jit(log_probs)
 
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         return Decoder(
