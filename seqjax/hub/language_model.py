@@ -15,6 +15,7 @@ from seqjax.generation import hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
+from seqjax.generation.processors import mean_log_probs
 from seqjax.hub.loaded import Hypothesis, Ids, Input, Loaded, padded, with_text
 from seqjax.tasks.language_modeling import LanguageModelingTask
 

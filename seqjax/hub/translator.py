@@ -15,6 +15,7 @@ from seqjax.generation import hypothesis
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.decoder import Decoded, Decoder
+from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.scoring import Scorer
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.loaded import Hypothesis, Ids, Input, Loaded, padded, with_text
