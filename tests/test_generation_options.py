@@ -13,12 +13,12 @@ from test_demands import write_lm
 from tiny_checkpoint import write_checkpoint
 from toy_models import ToyLanguageModel, ToyModel
 
-import seqjax
 from seqjax import generate, interactive, tasks
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import options
 from seqjax.generation.decoder import Decoded, Decoder
 from seqjax.generation.hypothesis import Hypothesis
+from seqjax.hub import loading
 
 FIELDS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
 BASE = dict(beam=4, nbest=4, max_len_b=6)
@@ -96,6 +96,11 @@ def run(tmp_path_factory):
     return root
 
 
+@functools.cache
+def loaded(path):
+    return loading.load(path)
+
+
 @pytest.fixture
 def searched(monkeypatch):
     """The settings of every search, which is not carried out."""
@@ -108,6 +113,7 @@ def searched(monkeypatch):
         yield Decoded(indices=tuple(range(len(sources))), hypotheses=[[nothing] for _ in sources])
 
     monkeypatch.setattr(Decoder, "stream", stream)
+    monkeypatch.setattr("seqjax.hub.load", lambda path, **options: loaded(str(path)))
     monkeypatch.setattr(Decoder, "prepare", lambda self, params: None)
     return seen
 
@@ -128,7 +134,7 @@ def by_command(module, *more):
 def judged(run, changed):
     config = tiny_run.resolve(tiny_run.raw_config(run / "data", generation=changed))
     task = tasks.setup(config)
-    model = seqjax.load(run / "run").models[0]
+    model = loaded(str(run / "run")).models[0]
     task.judge_for(model, task.dataset("valid"), generation=config.generation, limit=4)(None)
 
 
@@ -136,25 +142,25 @@ ALWAYS = {"lm_weight"}
 NO_REFERENCES = {*ALWAYS, "prefix_size"}
 ENTRIES = {
     "Translator.translate": (
-        lambda run, changed: seqjax.load(run / "run").translate("aa1", **changed),
+        lambda run, changed: loaded(str(run / "run")).translate("aa1", **changed),
         {*NO_REFERENCES, "nbest"}),
     "Translator.generate": (
-        lambda run, changed: seqjax.load(run / "run").generate(["aa1"], **changed),
+        lambda run, changed: loaded(str(run / "run")).generate(["aa1"], **changed),
         NO_REFERENCES),
     "Translator.generate with prefixes": (
-        lambda run, changed: seqjax.load(run / "run").generate(
+        lambda run, changed: loaded(str(run / "run")).generate(
             ["aa1"], prefixes=["bb1 bb2 bb3"], **changed), ALWAYS),
     "Translator.stream": (
-        lambda run, changed: list(seqjax.load(run / "run").stream(["aa1"], **changed)),
+        lambda run, changed: list(loaded(str(run / "run")).stream(["aa1"], **changed)),
         NO_REFERENCES),
     "LanguageModel.sample": (
-        lambda run, changed: seqjax.load(run / "lm").sample("bb1", **changed),
+        lambda run, changed: loaded(str(run / "lm")).sample("bb1", **changed),
         {*NO_REFERENCES, "nbest"}),
     "LanguageModel.generate": (
-        lambda run, changed: seqjax.load(run / "lm").generate(["bb1"], **changed),
+        lambda run, changed: loaded(str(run / "lm")).generate(["bb1"], **changed),
         NO_REFERENCES),
     "LanguageModel.stream": (
-        lambda run, changed: list(seqjax.load(run / "lm").stream(["bb1"], **changed)),
+        lambda run, changed: list(loaded(str(run / "lm")).stream(["bb1"], **changed)),
         NO_REFERENCES),
     "generate --input": (by_command(generate, "--input", "{run}/in"), {*NO_REFERENCES, "nbest"}),
     "generate --input jsonl": (
