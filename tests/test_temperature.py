@@ -17,7 +17,7 @@ from seqjax.generation.decoder import Decoder
 from seqjax.models import adaptive
 from seqjax.models.protocol import Features, tempered
 
-TEMPERATURES = (1e-3, 3e-3, 1e-2, 0.03, 0.1, 0.3, 0.7, 1.0, 3.0, 10.0)
+TEMPERATURES = (1e-3, 0.01, 0.1, 0.7, 3.0, 10.0)
 ROWS, WIDTH, WORDS = 4, 16, 150
 
 
