@@ -99,6 +99,8 @@ def _configuration(words: Sequence[str]) -> str:
         title = "A command of fairseq's as a configuration of seqjax.\n\n    " + " ".join(
             command.replace("\\\n", " ").split())
     hub.resolve(recipe.raw)  # whatever is wrong with a value shows now
+    if fairseq_recipe.COMPOUNDING in recipe.notes:
+        print(f"note: {fairseq_recipe.COMPOUNDING}", file=sys.stderr)
     for line in recipe.unsupported:
         print(f"not honoured: {line}", file=sys.stderr)
     return fairseq_recipe.render(recipe, title=title)

@@ -69,6 +69,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     args = fairseq.parse(parser, arguments, command="VE")
     if args.context_window < 0:
         parser.error(f"--context-window {args.context_window}: it cannot be negative")
+    for name in ("max_tokens", "batch_size", "softmax_batch", "tokens_per_sample"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')} {value}: it is 1 or more")
     return args
 
 

@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--input", help="text to decode, one sentence a line; - is stdin")
     parser.add_argument("--data", help="data folder to decode a split of, instead of --input; "
                                        "with --input, the dictionaries of fairseq's .pt files")
-    parser.add_argument("--subset", "--gen-subset", default="test", help="split of --data")
+    parser.add_argument("--subset", "--gen-subset", help="split of --data (default test)")
     parser.add_argument("--output", help="file to write; - is stdout (default)")
     parser.add_argument("--results-path", metavar="FOLDER",
                         help="fairseq's name of --output FOLDER/generate-SUBSET.txt")
@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                        help="the same as --scoring sacrebleu")
     group.add_argument("--score-reference", action="store_true",
                        help="score the split's targets instead of decoding")
-    group.add_argument("--required-batch-size-multiple", type=int, default=8, metavar="N",
+    group.add_argument("--required-batch-size-multiple", type=int, metavar="N",
                        help="of fairseq's batches, in whose order is printed (default 8)")
     add_search_flags(parser)
     add_demand_flags(parser)
@@ -78,6 +78,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     _check_flags(args, parser)
     check_input_flags(args, parser)
     check_line_flags(args, parser)
+    args.subset = args.subset or "test"
+    args.required_batch_size_multiple = args.required_batch_size_multiple or 8
     return args
 
 
@@ -88,7 +90,7 @@ def _results_path(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     if args.output is not None:
         parser.error("--results-path and --output are two places for one output: keep one")
     os.makedirs(args.results_path, exist_ok=True)
-    args.output = os.path.join(args.results_path, f"generate-{args.subset}.txt")
+    args.output = os.path.join(args.results_path, f"generate-{args.subset or 'test'}.txt")
 
 
 def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -102,6 +104,17 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     if args.input is not None and args.score_reference:
         parser.error("--score-reference needs targets: --data FOLDER instead of --input "
                      "(seqjax.load(...).score takes texts)")
+    if args.input is not None and args.subset:
+        parser.error("--subset is of --data; with --input there are no splits")
+    multiple = args.required_batch_size_multiple
+    if multiple is not None:
+        if multiple < 1:
+            parser.error(f"--required-batch-size-multiple {multiple}: it is 1 or more")
+        if args.input is not None or (
+            args.format != "fairseq" and not getattr(args, "padded_source_len", False)
+        ):
+            parser.error("--required-batch-size-multiple: only --data with --format fairseq, or "
+                         "with --padded-source-len, has fairseq's batches")
     if args.constraints and args.input is None:
         parser.error("--constraints needs --input: phrases follow the source, after tabs")
     if args.score_reference and (args.constraints or args.allowed_outputs or args.lm_path):
@@ -148,7 +161,10 @@ def _run(args: argparse.Namespace) -> None:
     job = text_job(args, texts) if texts is not None else data_job(args, model)
     if job.padding is not None:
         aligning["alignment"] = "soft"  # to be read as fairseq reads it
-    job = prepared(job, model, model.decoder(**options), score=args.score_reference)
+    decoder = model.decoder(references=job.references is not None, **options)
+    if args.score_reference:
+        _say_what_scoring_needs_not(options)
+    job = prepared(job, model, decoder, score=args.score_reference)
     demands = demands_of(args, model, job.phrases)
     options |= aligning
     journal = None
@@ -158,9 +174,10 @@ def _run(args: argparse.Namespace) -> None:
             args.output + ".part", header=fingerprint(args, model, job, options),
             total=len(job.inputs))
     try:
-        results = (_score(model, job, aligning.get("alignment")) if args.score_reference
-                   else _decode(model, job, {**options, **demands}, journal,
-                                   quiet=args.quiet))
+        if args.score_reference:
+            results = _score(model, job, aligning.get("alignment"), options)
+        else:
+            results = _decode(model, job, {**options, **demands}, journal, quiet=args.quiet)
     finally:
         if journal is not None:
             journal.close()
@@ -205,10 +222,24 @@ def _decode(
     return [found[i] for i in range(len(job.inputs))]
 
 
-def _score(model: Any, job: Job, alignment: str | None) -> list[list[dict[str, Any]]]:
+def _say_what_scoring_needs_not(options: dict[str, Any]) -> None:
+    """fairseq's commands bring along what the search would need."""
+    idle = [f"--{name.replace('_', '-')}" for name in options if name not in _SIZES]
+    if idle:
+        print(f"{', '.join(idle)}: no effect with --score-reference, which searches nothing",
+              file=sys.stderr)
+
+
+_SIZES = ("max_tokens", "batch_size")
+
+
+def _score(
+    model: Any, job: Job, alignment: str | None, options: dict[str, Any]
+) -> list[list[dict[str, Any]]]:
     """The references as if they had been found, with their scores."""
     chosen = pairs_to_score(job, model, job.sources)
-    found = model.score(chosen.sources, chosen.prefixes, alignment=alignment)
+    sizes = {name: options.get(name) for name in _SIZES}
+    found = model.score(chosen.sources, chosen.prefixes, alignment=alignment, **sizes)
     results: list[list[dict[str, Any]]] = [[] for _ in job.inputs]
     for place, h in zip(chosen.places, found, strict=True):
         results[place] = [plain_result(h)]

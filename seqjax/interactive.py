@@ -54,6 +54,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add_search_flags(parser)
     add_demand_flags(parser)
     args = fairseq.parse(parser, arguments, command="I")
+    if args.buffer_size < 1:
+        parser.error(f"--buffer-size {args.buffer_size}: it is 1 or more")
     check_input_flags(args, parser)
     check_line_flags(args, parser)
     check_demand_flags(args, parser)
@@ -62,7 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
-    size = max(args.buffer_size, 1)
+    size = args.buffer_size
     batch_size = getattr(args, "batch_size", None)
     if batch_size is not None and batch_size > size:
         raise ConfigError(f"--batch-size {batch_size} is more than --buffer-size {size}")

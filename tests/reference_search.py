@@ -70,9 +70,9 @@ def diverse_select(lp, totals, step, groups, strength, overlap):
 def search(next_logits, *, beam, vocabulary, max_len, source_len, pad=1, eos=2, unk=3, min_len=1,
            unkpen=0.0, temperature=1.0, lenpen=1.0, unnormalized=False, match_source_len=False,
            ngram=0, suppress=(), prefix=(), groups=0, strength=0.5, rate=0.0, lm=None,
-           lm_weight=0.0, guide=None):
+           lm_weight=0.0, guide=None, exempt=0):
     """`next_logits(tokens)` -> list of arrays [V], one per model of the ensemble; `guide`: of
-    `reference_guides`.
+    `reference_guides`; `exempt`: first steps in which `min_len` and `suppress` do not hold.
 
     Returns a list of (tokens, score, positional scores), best first.
     """
@@ -106,9 +106,9 @@ def search(next_logits, *, beam, vocabulary, max_len, source_len, pad=1, eos=2, 
                 row[:] = NEG
                 row[forced] = keep
             else:
-                if step < min_len:
+                if exempt <= step < min_len:
                     row[eos] = NEG
-                for token in suppress:
+                for token in suppress if step >= exempt else ():
                     row[token] = NEG
                 for token in ngram_banned(tokens[b], ngram) if ngram else ():
                     row[token] = NEG

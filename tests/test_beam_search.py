@@ -163,6 +163,25 @@ def test_padded_source_len_uses_the_longest_source_of_the_batch():
 
 
 @pytest.mark.parametrize("padded", [False, True])
+def test_min_len_with_prefixes_of_unequal_length(padded):
+    """Each sentence's own rule; with `padded_source_len` fairseq's, whose `min_len` (and
+    suppressed tokens) hold for nobody while any prefix of the batch lasts."""
+    model = ToyModel(eos_bias=6.0)
+    config = GenerationConfig(beam=3, nbest=3, max_len_b=12, min_len=6, padded_source_len=padded)
+    sources = make_sources(np.random.default_rng(3), 3)
+    prefixes = [[], [5, 6], [7, 8, 9, 4, 10]]
+    decoder = Decoder(model, config, suppress=(11,))
+    results = decoder.decode(PARAMS, sources, prefixes=prefixes, plan=[range(3)])
+    lengths = []
+    for source, prefix, found in zip(sources, prefixes, results, strict=True):
+        assert_same(found, reference(
+            source, config, models=((model, PARAMS),), prefix=prefix, suppress=(11,),
+            exempt=5 if padded else 0), 3)
+        lengths.append(len(found[0].tokens))
+    assert (min(lengths) < 7) == padded
+
+
+@pytest.mark.parametrize("padded", [False, True])
 def test_match_source_len_with_padding(padded):
     config = GenerationConfig(beam=4, nbest=4, match_source_len=True, padded_source_len=padded)
     sources = make_sources(np.random.default_rng(6), 4)

@@ -156,6 +156,17 @@ def test_a_command_becomes_a_configuration(capsys, tmp_path):
     assert config.loss.label_smoothing == 0.1
 
 
+@pytest.mark.parametrize(("flags", "said"), [
+    ("--optimizer adafactor --scale-parameter --lr 1e-3", True),
+    ("--optimizer adafactor --scale-parameter --relative-step", False),
+    ("--optimizer adafactor --lr 1e-3", False), ("--optimizer adam --lr 1e-3", False)])
+def test_adafactor_s_compounded_rate_is_said(capsys, flags, said):
+    convert.main(["args", f"fairseq-train d --arch transformer {flags}"])
+    out, err = capsys.readouterr()
+    for text in (" ".join(out.split()), err):
+        assert ("fairseq multiplies the scales of all tensors so far" in text) == said
+
+
 def test_fairseq_s_defaults_where_ours_are_others(capsys, tmp_path):
     convert.main(["args", "fairseq-train", "d", "--arch", "transformer", "--optimizer", "adam",
                   "--batch-size", "32", "--encoder-embed-dim", "64",

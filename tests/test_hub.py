@@ -31,8 +31,8 @@ def found(model):
 
 
 def test_a_string_for_a_string_and_a_list_for_a_list(model, found):
-    assert model.translate(TEXTS, beam=2, nbest=2) == [h[0].text for h in found]
-    assert model.translate(TEXTS[2], beam=2, nbest=2) == found[2][0].text
+    assert model.translate(TEXTS, beam=2) == [h[0].text for h in found]
+    assert model.translate(TEXTS[2], beam=2) == found[2][0].text
     assert model.translate([]) == []
 
 

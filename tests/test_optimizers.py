@@ -139,6 +139,17 @@ def test_adafactor(options):
     check(dict(name="adafactor", **options), rule)
 
 
+@pytest.mark.parametrize("count", [1, 10**4, 10**6, 10**7])
+def test_adafactor_weighs_new_squares_rightly_late_in_a_run(count):
+    """1 - (1 - t**-0.8) in float32 would be 0.4% off after a million updates."""
+    optimizer = make_optimizer(OptimizerConfig(name="adafactor"))
+    params = {"w": jnp.ones((3,))}
+    state = {**optimizer.init(params), "count": jnp.int32(count - 1)}
+    _, state = optimizer.update({"w": jnp.full((3,), 2.0)}, state, params, jnp.float32(0.1))
+    np.testing.assert_allclose(
+        state["moments"]["w"]["exp_avg_sq"], 4 * float(count) ** -0.8, rtol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [(dict(weight_decay=-1.0), "weight_decay"), (dict(adam_betas=(0.9, 1.0)), "adam_betas")],

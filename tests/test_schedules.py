@@ -116,3 +116,29 @@ def test_tri_stage_by_steps():
 def test_refused(options, lr, says):
     with pytest.raises(ConfigError, match=says):
         make_schedule(ScheduleConfig(**options), lr=lr)
+
+
+PEAK, WARM = 5e-4, 4000
+LONG = {
+    "inverse_sqrt": (dict(warmup_updates=WARM), lambda n: PEAK * (WARM / n) ** 0.5),
+    "tri_stage": (
+        dict(warmup_updates=WARM, hold_steps=1000, decay_steps=5_000_000, final_lr_scale=0.01),
+        lambda n: PEAK * 0.01 ** min(max(n - 5000, 0) / 5e6, 1)),
+    "cosine": (
+        dict(warmup_updates=WARM, lr_period_updates=20_000_000, min_lr=1e-9),
+        lambda n: 1e-9 + (PEAK - 1e-9) * 0.5 * (1 + math.cos(math.pi * (n - WARM) / 2e7))),
+    "polynomial_decay": (
+        dict(warmup_updates=WARM, total_num_update=20_000_000, power=2.0),
+        lambda n: PEAK * (1 - (n - WARM) / (2e7 - WARM)) ** 2),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_float32_is_enough_for_ten_million_updates(name):
+    """fairseq computes rates in Python's float64."""
+    options, formula = LONG[name]
+    schedule = jax.jit(make_schedule(
+        ScheduleConfig(name=name, **options), lr=(PEAK,), max_update=20_000_000))
+    ns = [WARM + 1, 5001, 12_345, 100_000, 999_999, 4_999_999, 10_000_000, 16_777_215]
+    np.testing.assert_allclose(
+        [float(schedule(n)) for n in ns], [formula(n) for n in ns], rtol=5e-7)

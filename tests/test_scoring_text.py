@@ -24,14 +24,30 @@ def test_lines_are_fairseqs(recorded, name, metric):
     assert case["line"].endswith(": " + metric(case["hypotheses"], case["references"]).text)
 
 
+IDS = metrics.SpecialTokens(pad=1, eos=2, unk=3)
+
+
 def test_token_bleu_by_hand():
-    counts = metrics.TokenBleu(order=2)
-    counts.add([5, 6, 7], [5, 6, 8, None])
-    counts.add([None], [None])
+    counts = metrics.TokenBleu(order=2, special=IDS)
+    counts.add([5, 6, 7, 2], [5, 6, 8, 3, 2])
+    counts.add([3, 2], [3, 2])
     assert counts.matches == [2, 1] and counts.counts == [4, 2]
     result = counts.result()
     assert result.text == "BLEU2 = 38.94, 50.0/50.0 (BP=0.779, ratio=0.800, syslen=4, reflen=5)"
     assert metrics.bleu(["a b"], ["c d"]).score == 0.0
+
+
+@pytest.mark.parametrize("case", range(12))
+def test_empty_lines_and_special_tokens_count_as_in_fairseq(goldens, case):
+    """scripts/record_bleu.py: fairseq-score on the same files, and its Scorer on sentences."""
+    recorded = json.loads((goldens / "bleu" / "lines.json").read_text())
+    assert len(recorded) == 12
+    one = recorded[case]
+    found = metrics.bleu(one["sys"], one["ref"], order=one["order"], lowercase=one["ignore_case"])
+    assert found.text == one["line"]
+    for sys, ref, line in zip(one["sys"], one["ref"], one["sentences"], strict=True):
+        assert metrics.bleu([sys], [ref], order=one["order"], lowercase=one["ignore_case"],
+                            smooth=True).text == line
 
 
 @pytest.fixture
@@ -64,3 +80,16 @@ def test_mistakes(files, tmp_path, capsys):
     with pytest.raises(SystemExit):
         score.main([*files, "--metric", "bluer"])
     assert "bluer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more, message", [
+    (["--metric", "chrf", "--order", "2"], "--order is of --metric bleu"),
+    (["--tokenize", "zh"], "--tokenize is of --metric sacrebleu"),
+    (["--sacrebleu", "--metric", "ter"], "--sacrebleu is the same as"),
+    (["--sentence-bleu", "--json"], "leave out --json"),
+    (["--sentence-bleu", "--metric", "bleu", "ter"], "keep one of bleu ter"),
+    (["--order", "0"], "--order 0"),
+])
+def test_flags_that_would_be_ignored_are_refused(files, more, message):
+    with pytest.raises(ConfigError, match=message):
+        score.main([*files, *more])

@@ -90,6 +90,13 @@ def decodes_blank(args: argparse.Namespace) -> bool:
 
 def check_line_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuses what the chosen format cannot show."""
+    if args.post_process and args.format != "fairseq":
+        parser.error("--post-process is for --format fairseq, whose lines show pieces; text is "
+                     "always joined and detokenised")
+    if (args.format == "text" and getattr(args, "nbest", 1) > 1
+            and not getattr(args, "sampling", False)):
+        parser.error("--nbest: text is the best hypothesis alone; --format fairseq (or, of "
+                     "seqjax.generate, jsonl) shows them all")
     if args.print_alignment and args.format == "text":
         parser.error("--print-alignment needs a format that shows alignments: --format fairseq"
                      " (or, of seqjax.generate, jsonl)")

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqjax import cli
 from seqjax.commands.flags import decodes_blank
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation.errors import InputError
 
 if TYPE_CHECKING:  # they import JAX
@@ -177,6 +178,7 @@ def data_job(args: argparse.Namespace, model: Any) -> Job:
     task.check_folder(args.data)
     dataset = task.dataset(args.subset, need_target=False)
     rows = [dataset.sentence(i) for i in range(len(dataset))]
+    settings = model.settings(references=True, **cli.given_fields(args, GenerationConfig))
     rules = rules_of(args)
     skips = rules.too_long == "skip" and args.format == "fairseq"  # left out, as in fairseq
     limits = task.max_positions(model.models[0]) if skips else (None, None)
@@ -184,21 +186,20 @@ def data_job(args: argparse.Namespace, model: Any) -> Job:
         dataset.lengths, train=False, seed=1, shuffle_ties=args.subset != "test",
         max_source_positions=limits[0], max_target_positions=limits[1],
         batching=BatchingConfig(
-            mode="fairseq", max_tokens=getattr(args, "max_tokens", 12000),
-            max_sentences=getattr(args, "batch_size", None),
+            mode="fairseq", max_tokens=settings.max_tokens, max_sentences=settings.batch_size,
             required_batch_size_multiple=args.required_batch_size_multiple,
             skip_invalid_size_inputs_valid_test=skips,
         ),
     )
     references = None if dataset.target is None else [row[1] for row in rows]
-    size = getattr(args, "prefix_size", 0)
+    size = settings.prefix_size
     for flag, wanted in (("--prefix-size", size), ("--score-reference", args.score_reference)):
         if wanted and references is None:
             raise ConfigError(f"{flag} needs targets, which {args.data} has not")
     epoch = plan.epoch(1)
     grouped = [epoch.ids[a:b] for a, b in itertools.pairwise(epoch.bounds.tolist())]
     batches = None
-    if getattr(args, "padded_source_len", False):
+    if settings.padded_source_len:
         batches = [ids.tolist() for ids in grouped]
     padding = None
     turned = model.config.model.name in fairseq_output.TURNED

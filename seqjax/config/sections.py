@@ -86,6 +86,8 @@ class OptimizerConfig:
     beta1: float | None = None
     """adafactor: first moment's decay (None: no first moment)."""
     scale_parameter: bool = False
+    """adafactor: a tensor's rate times the root mean square of its values. (With an outer rate
+    fairseq multiplies the scales of all tensors so far; this is the rule that it meant.)"""
     relative_step: bool = False
     warmup_init: bool = False
 

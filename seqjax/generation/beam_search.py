@@ -11,6 +11,7 @@ It knows models by their protocol. It knows neither files nor tokenization nor b
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,8 +47,14 @@ from seqjax.generation.selection import (
 from seqjax.generation.topk import block_maxima
 from seqjax.models.protocol import EncoderDecoder, Params
 
+LEAST_TEMPERATURE = 1e-6
 SMALLEST_CAPACITY = 32
 """Positions in the first cache; each next one has twice as many."""
+
+
+def has_sibling_penalty(config: GenerationConfig) -> bool:
+    """Whether siblings pay for their rank (or, at a rate below 0, are paid for it)."""
+    return config.diversity_rate > -1 and config.diversity_rate != 0
 
 
 def strategy_of(config: GenerationConfig) -> Strategy:
@@ -58,7 +65,8 @@ def strategy_of(config: GenerationConfig) -> Strategy:
     """
     chosen = {
         "sampling": config.sampling, "diverse_beam_groups": config.diverse_beam_groups > 0,
-        "diversity_rate": config.diversity_rate > 0, "match_source_len": config.match_source_len,
+        "diversity_rate": has_sibling_penalty(config),
+        "match_source_len": config.match_source_len,
     }
     names = [name for name, on in chosen.items() if on]
     if len(names) > 1:
@@ -79,7 +87,7 @@ def strategy_of(config: GenerationConfig) -> Strategy:
         return DiverseSelection(groups=config.diverse_beam_groups,
                                 strength=config.diverse_beam_strength,
                                 by_number=config.padded_source_len)
-    if config.diversity_rate > 0:
+    if has_sibling_penalty(config):
         return SiblingSelection(rate=config.diversity_rate)
     return BeamSelection()
 
@@ -95,10 +103,29 @@ def check(config: GenerationConfig) -> None:
     if not 1 <= config.nbest <= config.beam:
         raise ConfigError(f"generation.nbest: {config.nbest} is not between 1 and "
                           f"beam={config.beam}")
+    for name, value in vars(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"generation.{name}: {value} is not a finite number")
     if not config.temperature > 0:
         raise ConfigError(f"generation.temperature: {config.temperature} is not above 0")
-    if config.no_repeat_ngram_size < 0 or config.min_len < 0:
-        raise ConfigError("generation: no_repeat_ngram_size and min_len may not be negative")
+    if config.temperature < LEAST_TEMPERATURE:
+        raise ConfigError(
+            f"generation.temperature: {config.temperature} is below {LEAST_TEMPERATURE}, where "
+            "only the most probable token has a chance: beam=1 without sampling takes that")
+    for name in ("no_repeat_ngram_size", "min_len", "prefix_size"):
+        if getattr(config, name) < 0:
+            raise ConfigError(f"generation.{name}: {getattr(config, name)} is negative")
+    for name in ("max_tokens", "batch_size"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"generation.{name}: {value} is less than 1")
+    for name in ("sampling_topk", "sampling_topp", "diverse_beam_groups", "diversity_rate"):
+        if getattr(config, name) < -1:
+            raise ConfigError(f"generation.{name}: {getattr(config, name)} is less than -1, "
+                              "which turns it off")
+    if config.sampling_topp > 1:
+        raise ConfigError(f"generation.sampling_topp: {config.sampling_topp} is a share of the "
+                          "probability, 1 at most")
     strategy_of(config)
 
 
@@ -225,17 +252,19 @@ class Search:
         state: SearchState, *, norms: jax.Array,
     ) -> tuple[tuple[Any, ...], SearchState]:
         """One token for every hypothesis."""
+        lm_weight = self.options.lm_weight
+        temperatures = [self.options.temperature] * len(self.models)
+        if lm_weight is not None:
+            temperatures[-1] = 1.0  # the language model's own is not for it, as in fairseq
         logits, grown = [], []
-        for model, w, cache in zip(self.models, weights, caches, strict=True):
+        for model, w, cache, t in zip(self.models, weights, caches, temperatures, strict=True):
             features, cache = model.step(
                 w, state.tokens, cache, position=state.position, ancestors=state.ancestors)
-            logits.append(features.logits())
+            logits.append(features.logits(t))
             grown.append(cache)
         rules = self.options.rules.at(state.position, sentences)
-        lm_weight = self.options.lm_weight
         scores = scores_of(
             logits if lm_weight is None else logits[:-1], state.total,
-            temperature=self.options.temperature,
             lm_logits=None if lm_weight is None else logits[-1], lm_weight=lm_weight or 0.0)
         scores = self._without_repeats(scores, state, rules)
         strategy = self.options.strategy

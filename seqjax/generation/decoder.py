@@ -155,7 +155,8 @@ class Decoder:
         Args:
           params: as `prepare` takes or returns them.
           sources: id sequences with their final eos, of any number and length.
-          prefixes: tokens that each output must begin with (empty: none).
+          prefixes: tokens that each output must begin with (empty: none); with
+            `config.prefix_size`, so many of them.
           plan: batches to be decoded; None: batches of like lengths. Results do not depend
             on it, unless `padded_source_len` says so.
           **demands: `constraints`, `allowed` and what else `stream` takes.
@@ -197,6 +198,11 @@ class Decoder:
           ValueError: constraints or permitted outputs that no output can fulfil.
         """
         sources = [np.asarray(source, np.int32) for source in sources]
+        if self.config.prefix_size:
+            if prefixes is None:
+                raise ConfigError(f"generation.prefix_size: {self.config.prefix_size}, but no "
+                                  "prefixes were given of which it could be the size")
+            prefixes = [prefix[:self.config.prefix_size] for prefix in prefixes]
         prefixes = [np.asarray(p, np.int32) for p in prefixes or [()] * len(sources)]
         if len(prefixes) != len(sources):
             raise ValueError(f"Decoder: {len(prefixes)} prefixes for {len(sources)} sources")
@@ -346,10 +352,13 @@ class Decoder:
             prefix[row, :len(prefixes[i])] = prefixes[i]
             source_len[row], max_len[row], index[row] = len(sources[i]), job.limits[i], job.seeds[i]
         place = self._place
+        exempt = None
+        if self.config.padded_source_len:
+            exempt = place(np.full(rows, longest, np.int32))
         sentences = Sentences(
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
             bos=place(np.full(rows, self.bos, np.int32)), index=place(index),
-            seed=jnp.uint32(self.config.seed),
+            seed=jnp.uint32(self.config.seed), exempt=exempt,
             demands=jax.tree.map(place, job.guide.demands(batch.indices, rows=rows)))
         return place(source), sentences, self._capacities(int(max_len.max()))
 

@@ -17,6 +17,7 @@ import numpy as np
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import allowed, constraints
 from seqjax.generation.allowed import AllowedTokens, Question, Questions, TokenTrie
+from seqjax.generation.beam_search import has_sibling_penalty
 from seqjax.generation.constrained import ConstrainedSelection
 from seqjax.generation.errors import InputError
 from seqjax.generation.selection import Strategy
@@ -153,7 +154,7 @@ def guide_of(
         "constraints": phrases is not None, "allowed": permitted is not None,
         "prefix_allowed_tokens_fn": function is not None, "sampling": config.sampling,
         "diverse_beam_groups": config.diverse_beam_groups > 0,
-        "diversity_rate": config.diversity_rate > 0, "match_source_len": config.match_source_len,
+        "diversity_rate": has_sibling_penalty(config), "match_source_len": config.match_source_len,
     }
     names = [name for name, on in chosen.items() if on]
     if phrases is None and permitted is None and function is None:

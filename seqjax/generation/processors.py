@@ -10,6 +10,7 @@ It knows scores and token ids; it knows neither models nor how candidates are ch
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -40,6 +41,9 @@ class Sentences:
     """uint32 scalar."""
     demands: Any = None
     """What the strategy must know of each sentence: a pytree of leading axis B, or None."""
+    exempt: jax.Array | None = None
+    """[B] int32: first steps in which neither `min_len` nor `suppress` holds. fairseq's are
+    those in which any prefix of the batch lasts; None: nobody is exempt."""
     tables: Any = None
     """What it must know beside that, alike for all sentences, or None. Only inside compiled
     functions: it is handed in beside the sentences, which move between batches."""
@@ -81,10 +85,15 @@ class TokenRules:
             forced = jnp.where(here, token, forced)
             eos_prefix = here & (token == self.eos)
         ban = jnp.broadcast_to(position < self.min_len, last.shape)
+        exempt = None
+        if sentences.exempt is not None:
+            exempt = position < sentences.exempt
+            ban = ban & ~exempt
         pay = jnp.ones_like(ban)
         if self.match_source_len:
             ban = pay = position < sentences.source_len  # overrides min_len, as in fairseq
-        return StepRules(rules=self, forced=forced, eos_prefix=eos_prefix, ban_eos=ban, pay_eos=pay)
+        return StepRules(rules=self, forced=forced, eos_prefix=eos_prefix, ban_eos=ban,
+                         pay_eos=pay, exempt=exempt)
 
 
 @struct.dataclass
@@ -100,14 +109,19 @@ class StepRules:
     """[B] bool, for sentences that are free."""
     pay_eos: jax.Array
     """[B] bool: false where eos costs nothing (`match_source_len`)."""
+    exempt: jax.Array | None = None
+    """[B] bool: where `suppress` does not hold; None: nowhere."""
 
     def adjust(self, log_probs: jax.Array, columns: jax.Array) -> jax.Array:
         """Log-probabilities [B, ...] of free sentences; `columns` broadcasts to them."""
         rules = self.rules
         out = self.price(log_probs, columns)
         for token in rules.suppress:
-            out = jnp.where(columns == token, -jnp.inf, out)
-        if rules.eos in rules.suppress:
+            here = columns == token
+            if self.exempt is not None:
+                here = here & ~per_sentence(self.exempt, out)
+            out = jnp.where(here, -jnp.inf, out)
+        if rules.eos in rules.suppress and self.exempt is None:
             return out
         banned = per_sentence(self.ban_eos, out)
         return jnp.where((columns == rules.eos) & banned, -jnp.inf, out)
@@ -162,25 +176,20 @@ class Scores:
 
 
 def scores_of(
-    logits: list[jax.Array], cumulative: jax.Array, *, temperature: float,
+    logits: list[jax.Array], cumulative: jax.Array, *,
     lm_logits: jax.Array | None = None, lm_weight: float = 0.0,
 ) -> Scores:
     """Scores from the logits [B, W, V] of one model, or of several that vote.
 
     Several models: the logarithm of the mean of their probabilities. With a language
-    model's logits, its log-probabilities times `lm_weight` are added; the temperature is
-    not for them. A hypothesis with a NaN or an infinite log-sum-exp is dead, as in fairseq.
+    model's logits, its log-probabilities times `lm_weight` are added. A hypothesis with a
+    NaN or an infinite log-sum-exp is dead, as in fairseq.
     """
-    if temperature != 1.0:
-        logits = [x / temperature for x in logits]
     if len(logits) == 1 and lm_logits is None:
         values, maxima = logits[0], block_maxima(logits[0])
         minus = log_sum_exp(values, maxima.max(-1))
     else:
-        each = [log_softmax(x) for x in logits]
-        values = each[0]
-        if len(each) > 1:
-            values = jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))
+        values = mean_log_probs([log_softmax(x) for x in logits])
         if lm_logits is not None:
             values = values + lm_weight * log_softmax(lm_logits)
         values = jnp.where(jnp.isnan(values), -jnp.inf, values)
@@ -188,6 +197,17 @@ def scores_of(
     alive = jnp.isfinite(minus)
     return Scores(values=values, maxima=maxima, minus=jnp.where(alive, minus, 0.0),
                   plus=jnp.where(alive, cumulative, -jnp.inf))
+
+
+def mean_log_probs(each: Sequence[jax.Array]) -> jax.Array:
+    """The logarithm of the mean of several models' probabilities, from log-probabilities of
+    one shape. The mean is taken before the logarithm: none comes out above 0."""
+    if len(each) == 1:
+        return each[0]
+    stacked = jnp.stack(each)
+    top = stacked.max(axis=0)
+    top = jnp.where(top > -jnp.inf, top, 0.0)
+    return top + jnp.log(jnp.exp(stacked - top).mean(axis=0))
 
 
 def log_sum_exp(x: jax.Array, maximum: jax.Array) -> jax.Array:

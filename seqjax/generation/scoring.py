@@ -15,7 +15,7 @@ import numpy as np
 
 from seqjax.generation.finite import check_scores
 from seqjax.generation.hypothesis import Hypothesis
-from seqjax.generation.processors import log_sum_exp
+from seqjax.generation.processors import log_sum_exp, mean_log_probs
 from seqjax.generation.teacher_forcing import pair_batches, previous_tokens
 from seqjax.models.protocol import EncoderDecoder, Features, Params
 
@@ -96,9 +96,6 @@ class Scorer:
     ) -> jax.Array:
         """[B, T] float32."""
         previous = previous_tokens(target, pad=self.models[0].pad, eos=self.models[0].eos)
-        each = [
+        return mean_log_probs([
             token_log_probs(model.features(p, previous, model.encode(p, source)), target)
-            for model, p in zip(self.models, params, strict=True)]
-        if len(each) == 1:
-            return each[0]
-        return jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(float(len(each)))
+            for model, p in zip(self.models, params, strict=True)])

@@ -102,7 +102,7 @@ def _count(size: int) -> str:
 
 
 def _search(model: Any, options: Mapping[str, Any]) -> str:
-    settings = model.settings(**options)
+    settings = model.settings(references=True, **options)
     defaults = GenerationConfig()
 
     def origin(*names: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
@@ -16,12 +15,14 @@ from seqjax.generation import finite, hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
+from seqjax.generation.processors import mean_log_probs
 from seqjax.hub import arguments
 from seqjax.hub.inputs import (
     Rules,
     Selection,
     at_places,
     by_place,
+    kept_plan,
     of_selected,
     select_prompts,
 )
@@ -77,7 +78,8 @@ class LanguageModel(Loaded):
 
     def stream(
         self, prompts: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
-        numbers: Sequence[int] | None = None, constraints: None = None,
+        numbers: Sequence[int] | None = None, plan: Sequence[Sequence[int]] | None = None,
+        constraints: None = None,
         allowed: TokenTrie | Sequence[TokenTrie] | None = None,
         prefix_allowed_tokens_fn: AllowedTokens | None = None,
         too_long: str = "error", decode_blank: bool = True, **options: Any,
@@ -86,6 +88,8 @@ class LanguageModel(Loaded):
 
         Args:
           numbers: what each prompt's random samples depend on (default: its place).
+          plan: places of the prompts that share a batch; results depend on it with
+            `padded_source_len` only.
           allowed, prefix_allowed_tokens_fn: as a `Translator` takes them; they must permit
             the tokens of the prompts.
           too_long: what becomes of a prompt after which nothing has room: an `error`;
@@ -110,6 +114,7 @@ class LanguageModel(Loaded):
         for part in by_place(chosen, lambda: decoder.stream(
             self._prepared(decoder), chosen.sources, prefixes=chosen.prefixes,
             numbers=of_selected(chosen, range(len(prompts)) if numbers is None else numbers),
+            plan=None if plan is None else kept_plan(plan, chosen),
             allowed=allowed if isinstance(allowed, TokenTrie) else of_selected(chosen, allowed),
             prefix_allowed_tokens_fn=at_places(prefix_allowed_tokens_fn, chosen),
         )):
@@ -168,14 +173,14 @@ class LanguageModel(Loaded):
 
     @functools.cached_property
     def _log_probs(self) -> Any:
-        def mean_log_probs(params: Any, prev: jax.Array) -> jax.Array:
+        def log_probs(params: Any, prev: jax.Array) -> jax.Array:
             each = [
                 jax.nn.log_softmax(model.features(p, prev).logits(), axis=-1)
                 for model, p in zip(self.models, params, strict=True)
             ]
-            return jax.nn.logsumexp(jnp.stack(each), axis=0) - np.log(len(each))
+            return mean_log_probs(each)
 
-        return jax.jit(mean_log_probs)
+        return jax.jit(log_probs)
 
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         continued: list[Any] = [Continuation(model) for model in self.models]

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from seqjax import config as configuration
-from seqjax.config import Config, GenerationConfig
+from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.generation import hypothesis
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder, Prepared
+from seqjax.generation.options import settle
 from seqjax.hub import about, arguments
 from seqjax.hub.about import Origin
 from seqjax.hub.inputs import Rules, Selection
@@ -93,18 +93,22 @@ class Loaded:
         """
         return about.describe(self, options)
 
-    def settings(self, **options: Any) -> GenerationConfig:
+    def settings(self, *, references: bool = False, **options: Any) -> GenerationConfig:
         """The search: these options over those of the checkpoint.
 
-        Raises:
-          ConfigError: an unknown option, or a value of another type.
-        """
-        plain = configuration.to_plain(self.config.generation)
-        return configuration.build(GenerationConfig, {**plain, **options}, "generation")
+        Args:
+          references: there will be `prefixes`, of which `prefix_size` takes the first tokens.
+          **options: fields of `GenerationConfig`; others are as the model was trained with.
 
-    def decoder(self, **options: Any) -> Decoder:
-        """The compiled search for these options; kept for the next call."""
-        settings = self.settings(**options)
+        Raises:
+          ConfigError: an unknown option, one that would change nothing, or options that
+            contradict each other.
+        """
+        return settle(self.config.generation, options, references=references)
+
+    def decoder(self, *, references: bool = False, **options: Any) -> Decoder:
+        """The compiled search for these options (see `settings`); kept for the next call."""
+        settings = self.settings(references=references, **options)
         if settings not in self._decoders:
             self._decoders[settings] = self._new_decoder(settings)
         return self._decoders[settings]
@@ -128,6 +132,9 @@ class Loaded:
 
     def _best(self, texts: str | Sequence[str], options: dict[str, Any]) -> Any:
         """The text of the first hypothesis: a string for a string, a list for a list."""
+        if options.get("nbest", 1) != 1 and not options.get("sampling"):
+            raise ConfigError(f"generation.nbest: {options['nbest']}, but this gives the best "
+                              "alone: generate() gives them all")
         single = isinstance(texts, str)
         found = self._all([texts] if single else arguments.several(texts, name="texts"), options)
         best = [hypotheses[0].text if hypotheses else "" for hypotheses in found]

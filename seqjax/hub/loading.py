@@ -92,6 +92,8 @@ def load(
     if (bpe or tokenizer or tokenizer_options) and not any(map(fairseq_files.is_pt, paths)):
         raise ConfigError("bpe, tokenizer and their options: these are for fairseq's .pt files; "
                           "a folder of seqjax holds its own tokenizer")
+    if which != "best" and all(map(fairseq_files.is_pt, paths)):
+        raise ConfigError(f"which: {which!r}, but a .pt file is one checkpoint")
     changes = dict(model_overrides or {})
     members = [
         _load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer,
@@ -134,6 +136,7 @@ def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> A
     place = None
     if data is not None and fairseq_files.is_pt(path):
         place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
+    which = "best" if fairseq_files.is_pt(path) else which
     return load(path, data=place, which=which, dtype=dtype, verify=verify, quiet=True)
 
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from seqjax.config import GenerationConfig
+from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import finite, hypothesis
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.decoder import Decoded, Decoder
+from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.scoring import Scorer
 from seqjax.hub import arguments
 from seqjax.hub.inputs import (
@@ -71,7 +71,8 @@ class Translator(Loaded):
 
         Args:
           inputs: texts, or lists of source ids that end in eos.
-          prefixes: what each output must begin with: texts, or ids without eos.
+          prefixes: what each output must begin with: texts, or ids without eos; with
+            `prefix_size`, so many tokens of it.
           **options: fields of `GenerationConfig`, and `constraints`, `allowed`,
             `prefix_allowed_tokens_fn`, `alignment`, `replace_unk`, `too_long` and
             `decode_blank` as `stream` takes them.
@@ -123,7 +124,10 @@ class Translator(Loaded):
         inputs = arguments.inputs(inputs, name="inputs", size=len(self.task.source_vocab))
         if prefixes is not None:
             prefixes = arguments.inputs(prefixes, name="prefixes", size=vocabulary, empty=True)
-        decoder = self.decoder(**options)
+        if constraints is None and constraint_order != "ordered":
+            raise ConfigError(f"constraint_order: {constraint_order!r}, but there are no "
+                              "constraints")
+        decoder = self.decoder(references=prefixes is not None, **options)
         sources = [self.encoded(x) for x in inputs]
         starts = None
         if prefixes is not None:
@@ -166,17 +170,20 @@ class Translator(Loaded):
                                   for h in hypotheses]
 
     def score(
-        self, sources: Sequence[Input], targets: Sequence[Input], *, alignment: str | None = None
+        self, sources: Sequence[Input], targets: Sequence[Input], *,
+        alignment: str | None = None, **sizes: int | None,
     ) -> list[Hypothesis]:
         """How probable each target is, teacher-forced; `score` is the mean per token.
 
         Args:
           sources, targets: texts, or lists of ids that end in eos.
           alignment: as for `stream`.
+          **sizes: `max_tokens` of a batch on its longer side, and its `batch_size`.
         """
         sources, targets = self._pairs(sources, targets, name="score")
         ids = [self.source_ids(x) for x in sources]
-        found = Scorer(self.models).score(
+        asked = {name: size for name, size in sizes.items() if size is not None}
+        found = Scorer(self.models, **asked).score(
             self.params, ids, [self._target_ids(t) for t in targets])
         parts = [Decoded(indices=tuple(range(len(found))), hypotheses=[[h] for h in found])]
         parts = self._aligner.attach(parts, self.params, ids, alignment=alignment)
@@ -264,15 +271,14 @@ class Translator(Loaded):
 
     @functools.cached_property
     def _log_probs(self) -> Any:
-        def mean_log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
+        def log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
             each = []
             for model, p in zip(self.models, params, strict=True):
                 logits = model.features(p, prev, model.encode(p, source)).logits()
                 each.append(jax.nn.log_softmax(logits, axis=-1))
-            # fairseq's ensembles average probabilities.
-            return jax.nn.logsumexp(jnp.stack(each), axis=0) - np.log(len(each))
+            return mean_log_probs(each)  # fairseq's ensembles average probabilities
 
-        return jax.jit(mean_log_probs)
+        return jax.jit(log_probs)
 
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         return Decoder(

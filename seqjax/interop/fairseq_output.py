@@ -125,20 +125,22 @@ def final_line(
     fairseq's own BLEU counts pieces, or, once pieces have been joined or unknown words
     replaced, what spaces separate.
     """
-    texts, counts = [], metrics.TokenBleu()
+    vocab = task.target_vocab
+    as_ids = metrics.SpecialTokens(pad=vocab.pad, eos=vocab.eos, unk=vocab.unk)
+    words = metrics.SpecialTokens()
+    texts, counts = [], None
     for reference, result in pairs:
         wanted = reference_text(task, reference, post_process=post_process)
         text, detokenised = hypothesis_texts(task, result, post_process=post_process)
         texts.append((detokenised, wanted))
-        if post_process is None and result.get("words") is None:
-            unknown, vocab = task.target_vocab.unk, task.target_vocab
-            kept = [int(i) for i in reference if i not in (vocab.eos, vocab.pad)]
-            counts.add([int(i) for i in result["tokens"] if i not in (vocab.eos, vocab.pad)],
-                       [None if i == unknown else i for i in kept])
+        pieces = post_process is None and result.get("words") is None
+        counts = counts or metrics.TokenBleu(special=as_ids if pieces else words)
+        if pieces:
+            counts.add([int(i) for i in result["tokens"]], [int(i) for i in reference])
         else:
-            counts.add(detokenised.split(), wanted.split())
+            counts.add(words.tokens(detokenised), words.tokens(wanted))
     if scoring == "bleu":
-        shown = counts.result().text
+        shown = (counts or metrics.TokenBleu()).result().text
     else:
         hypotheses, references = zip(*texts, strict=True) if texts else ((), ())
         shown = metrics.METRICS[scoring](hypotheses, references).text

@@ -32,6 +32,12 @@ from seqjax.interop.fairseq_config import FairseqConfig, model_config
 from seqjax.interop.families import FAMILIES
 from seqjax.models.overrides import kept_layers, with_layers
 
+COMPOUNDING = (
+    "--scale-parameter with --lr: fairseq multiplies the scales of all tensors so far into the "
+    "rate of each (a mistake of its optimizer's), so most of its tensors hardly moved. Here each "
+    "tensor has its own scale, the rule that was meant: updates are larger, and lr may have to "
+    "be lower.")
+"""What becomes of Adafactor with an outer rate."""
 EVERYTHING = 10_000
 """`checkpoint.keep_last` where fairseq keeps every epoch."""
 Raw = dict[str, dict[str, Any]]
@@ -244,6 +250,10 @@ def _optimization(
         raw[section] = {**named, **kept}
     if optimizer != "adam":
         raw["optimizer"].pop("adam_betas", None)
+    found = raw["optimizer"]
+    if optimizer == "adafactor" and found.get("scale_parameter") and not found.get(
+            "relative_step"):
+        notes.append(COMPOUNDING)
 
 
 def _batching(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:

@@ -9,6 +9,7 @@ in `seqjax.losses.adaptive`; nothing here knows a whole model.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from flax import linen as nn
 from flax import struct
 
 from seqjax.models.layers import Embedding, Linear, dropout, embed, linear, xavier_uniform
-from seqjax.models.protocol import Params
+from seqjax.models.protocol import Params, tempered
 
 PAD = 1
 
@@ -192,10 +193,17 @@ class AdaptiveProjection:
     """For dropout inside the tails; None without."""
     ends: tuple[int, ...] = struct.field(pytree_node=False)
     dropout: float = struct.field(pytree_node=False)
+    temperature: float = struct.field(pytree_node=False, default=1.0)
+    """What the logits of the head, and those of each tail, are divided by."""
+
+    def tempered(self, temperature: float) -> AdaptiveProjection:
+        """The same at another temperature. It is each cluster's own, as in fairseq: class and
+        word given the class are tempered, not the distribution that both make together."""
+        return dataclasses.replace(self, temperature=temperature)
 
     def head_logits(self, hidden: jax.Array) -> jax.Array:
         """Float32 [..., ends[0] + n] of `hidden` [..., D]."""
-        return _times(hidden, self.head, jnp.float32)
+        return self._divided(_times(hidden, self.head, jnp.float32))
 
     def tail_hidden(self, index: int, hidden: jax.Array) -> jax.Array:
         """[..., D_i]: `hidden` in the narrower space of a tail, with its dropout."""
@@ -205,7 +213,10 @@ class AdaptiveProjection:
 
     def tail_logits(self, index: int, narrow: jax.Array) -> jax.Array:
         """Float32 [..., V_i] from `tail_hidden`."""
-        return _times(narrow, self.words[index], jnp.float32)
+        return self._divided(_times(narrow, self.words[index], jnp.float32))
+
+    def _divided(self, logits: jax.Array) -> jax.Array:
+        return logits if self.temperature == 1.0 else tempered(logits, self.temperature)
 
 
 def _times(x: jax.Array, table: jax.Array, out: Any) -> jax.Array:

@@ -7,6 +7,7 @@ arithmetic is in plain functions. Nothing here knows a whole model.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -111,11 +112,19 @@ def embed(table: jax.Array, ids: jax.Array, *, pad: int | None) -> jax.Array:
 @functools.lru_cache(maxsize=32)
 def sinusoid_table(rows: int, dim: int, first: int) -> np.ndarray:
     """fairseq's sinusoids [rows, dim]: row p is position `first + p`; sines in the first
-    half, cosines in the second."""
+    half, cosines in the second.
+
+    An angle is a position times a frequency, so the last bit of a frequency is 4e-4 of an
+    angle at position 6,000: exponents are float32 as fairseq's, and `exp`, `sin` and `cos` are
+    rounded correctly, which numpy's of float32 are not. torch's `exp` rounds one or two in a
+    hundred frequencies the other way, other ones on other processors.
+    """
     half = dim // 2
-    scale = np.float32(np.log(10000.0) / max(half - 1, 1))
-    frequency = np.exp(np.arange(half, dtype=np.float32) * -scale)
-    angle = np.arange(first, first + rows, dtype=np.float32)[:, None] * frequency[None]
+    scale = np.float32(math.log(10000.0) / max(half - 1, 1))
+    exponent = np.arange(half, dtype=np.float32) * -scale
+    frequency = np.exp(exponent.astype(np.float64)).astype(np.float32)
+    angle = np.arange(first, first + rows, dtype=np.float32)[:, None] * frequency
+    angle = angle.astype(np.float64)
     table = np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
     if dim % 2:
         table = np.concatenate([table, np.zeros((rows, 1), np.float32)], axis=1)

@@ -53,9 +53,28 @@ class Features:
     extra: Any = None
     """Attention to the source [L, B, H, T, S], or None without; see `source_attention`."""
 
-    def logits(self) -> jax.Array:
-        """[B, T, V] float32."""
-        return self.project(self.projection, self.hidden)
+    def logits(self, temperature: float = 1.0) -> jax.Array:
+        """[B, T, V] float32, divided by a temperature.
+
+        A projection that has a method `tempered` says itself what that means: an adaptive
+        softmax, which tempers its head and each of its tails by itself, as fairseq does.
+        """
+        if temperature == 1.0:
+            return self.project(self.projection, self.hidden)
+        if hasattr(self.projection, "tempered"):
+            return self.project(self.projection.tempered(temperature), self.hidden)
+        return tempered(self.project(self.projection, self.hidden), temperature)
+
+
+def tempered(logits: jax.Array, temperature: float) -> jax.Array:
+    """Logits [..., V] divided by a temperature, the largest moved to 0 before.
+
+    Compilers fuse a product and a difference into one rounding. Were logits divided as they
+    are, their own logarithm of the sum of exponentials could be less than the largest of
+    them, and a log-probability above 0: by 1e-3 at a temperature of 1e-3. What is never above
+    0 stays so.
+    """
+    return (logits - logits.max(axis=-1, keepdims=True)) / temperature
 
 
 def source_attention(features: Features) -> jax.Array:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from seqjax.config import GenerationConfig
+from seqjax.generation import options
 from seqjax.generation.decoder import Decoder
 from seqjax.models.protocol import EncoderDecoder, Params
 from seqjax.tasks import metrics
@@ -26,7 +27,8 @@ class Judged:
 class Judge:
     """Translates the same sentences at each validation and scores them.
 
-    The compiled search is kept from call to call.
+    The compiled search is kept from call to call. `generation.prefix_size` forces tokens of
+    the references; of `nbest` hypotheses the best is judged.
 
     Args:
       sources, references: ids with final eos.
@@ -39,7 +41,15 @@ class Judge:
         source_text: Callable[[np.ndarray], str], target_text: Callable[[np.ndarray], str],
         unk: int,
     ) -> None:
-        self._decoder = Decoder(model, dataclasses.replace(generation, nbest=1), unk=unk)
+        settings = options.settle(
+            GenerationConfig(), options.own(generation), references=True)
+        # The best is judged; draws must be as many as the beam is wide.
+        settings = dataclasses.replace(
+            settings, nbest=settings.beam if settings.sampling else 1)
+        self._decoder = Decoder(model, settings, unk=unk)
+        self._prefixes = None
+        if settings.prefix_size:
+            self._prefixes = list(references)
         lengths = [len(s) for s in sources]
         self._decoder.check_sources(lengths)
         self._plan = self._decoder.plan(lengths, few=True)
@@ -50,7 +60,8 @@ class Judge:
 
     def __call__(self, params: Params) -> Judged:
         """Decodes with these parameters."""
-        found = self._decoder.decode(params, self._sources, plan=self._plan)
+        found = self._decoder.decode(
+            params, self._sources, plan=self._plan, prefixes=self._prefixes)
         texts = [self._target_text(hypotheses[0].tokens) for hypotheses in found]
         return Judged(
             score=metrics.sacrebleu(texts, self._references),

@@ -59,16 +59,38 @@ def _corpus(name: str, metric: Any, hypotheses: Sequence[str], references: Seque
 
 def bleu(
     hypotheses: Sequence[str], references: Sequence[str], *, order: int = 4,
-    lowercase: bool = False,
+    lowercase: bool = False, smooth: bool = False,
 ) -> Score:
-    """fairseq's BLEU of text that is already tokenised: words are what spaces separate."""
+    """fairseq's BLEU of text that is already tokenised: words are what spaces separate.
+
+    Args:
+      order: of the longest n-gram.
+      lowercase: letters are compared without their case.
+      smooth: fairseq's of single sentences: one more match, and n-gram, of every n above 1.
+    """
     _check(hypotheses, references)
-    counts = TokenBleu(order=order)
+    counts = TokenBleu(order=order, smooth=smooth)
     for hypothesis, reference in zip(hypotheses, references, strict=True):
         if lowercase:
             hypothesis, reference = hypothesis.lower(), reference.lower()
-        counts.add(hypothesis.split(), reference.split())
+        counts.add(_SPECIAL.tokens(hypothesis), _SPECIAL.tokens(reference))
     return counts.result()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpecialTokens:
+    """Tokens that fairseq's BLEU treats as what they stand for. Words, or ids."""
+
+    pad: Any = "<pad>"
+    eos: Any = "</s>"
+    unk: Any = "<unk>"
+
+    def tokens(self, text: str) -> list[Any]:
+        """A line as fairseq reads it: its words, then the end of the sentence."""
+        return [*text.split(), self.eos]
+
+
+_SPECIAL = SpecialTokens()
 
 
 METRICS = {"sacrebleu": sacrebleu, "bleu": bleu, "chrf": chrf, "ter": ter}
@@ -86,27 +108,50 @@ def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
 
 
 class TokenBleu:
-    """fairseq's `bleu` scorer: n-gram counts of tokens, no smoothing.
+    """fairseq's `bleu` scorer: n-gram counts of tokens.
 
-    Tokens may be words or ids. A reference token None matches nothing (fairseq treats the
-    unknown word so).
+    Padding in front of a sentence, and padding and eos at its end, are no tokens, but the
+    last one that is left stays whatever it is: of an empty sentence its eos is counted, and is
+    matched by the eos of another empty one. The unknown word of a reference matches nothing.
     """
 
-    def __init__(self, *, order: int = 4) -> None:
-        self.order = order
-        self.matches, self.counts = [0] * order, [0] * order
+    def __init__(
+        self, *, order: int = 4, special: SpecialTokens = _SPECIAL, smooth: bool = False,
+    ) -> None:
+        """
+        Args:
+          order: of the longest n-gram.
+          special: how padding, eos and the unknown word are written.
+          smooth: count one match of every n above 1 before the first sentence.
+        """
+        if order < 1:
+            raise ValueError(f"bleu: an order of {order}; the longest n-gram has 1 word or more")
+        self.order, self.special = order, special
+        self.matches = [int(smooth and n > 0) for n in range(order)]
+        self.counts = list(self.matches)
         self.system_length = self.reference_length = 0
 
     def add(self, hypothesis: Sequence[Any], reference: Sequence[Any]) -> None:
-        """Counts one sentence."""
+        """Counts one sentence, each side with its final eos."""
+        hypothesis, reference = self._trimmed(hypothesis), self._trimmed(reference)
         self.system_length += len(hypothesis)
         self.reference_length += len(reference)
         for n in range(1, self.order + 1):
             found, wanted = _ngrams(hypothesis, n), _ngrams(reference, n)
             self.counts[n - 1] += sum(found.values())
             self.matches[n - 1] += sum(
-                min(count, wanted[gram]) for gram, count in found.items() if None not in gram
-            )
+                min(count, wanted[gram]) for gram, count in found.items()
+                if self.special.unk not in gram)
+
+    def _trimmed(self, tokens: Sequence[Any]) -> Sequence[Any]:
+        """Without padding and eos at the ends."""
+        pad, eos = self.special.pad, self.special.eos
+        start, end = 0, len(tokens)
+        while start < end and tokens[start] == pad:
+            start += 1
+        while end - start > 1 and tokens[end - 1] in (pad, eos):
+            end -= 1
+        return tokens[start:end]
 
     def result(self) -> Score:
         """BLEU of all that was counted, with fairseq's line."""

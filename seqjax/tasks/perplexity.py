@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError
@@ -24,6 +23,7 @@ from seqjax.data.fairseq_order import ordered_ids
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.decoding_plan import round_up_to_power
 from seqjax.generation.finite import WHY, ScoreError
+from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.scoring import token_log_probs
 from seqjax.models.protocol import LanguageModel, Params
 
@@ -189,9 +189,7 @@ class BlockScorer:
             if self.softmax_batch is not None:
                 options["budget"] = self.softmax_batch * vocabulary
             each.append(token_log_probs(features, target, **options))
-        if len(each) == 1:
-            return each[0]
-        return jax.nn.logsumexp(jnp.stack(each), axis=0) - math.log(len(each))
+        return mean_log_probs(each)
 
 
 def _alone(blocks: TokenBlocks, order: np.ndarray) -> Iterator[_Row]:

@@ -174,16 +174,17 @@ def _adafactor(config: OptimizerConfig) -> Optimizer:
         return {"count": jnp.zeros((), jnp.int32),
                 "moments": jax.tree_util.tree_map_with_path(moments, params)}
 
-    def tensor(g, state, p, lr, beta2):
+    def tensor(g, state, p, lr, share):
+        beta2 = 1.0 - share
         if config.scale_parameter:
             lr = lr * jnp.maximum(eps2, _rms(p))
         square, new = jnp.square(g) + eps1, {}
         if "exp_avg_sq" in state:
-            v = new["exp_avg_sq"] = beta2 * state["exp_avg_sq"] + (1 - beta2) * square
+            v = new["exp_avg_sq"] = beta2 * state["exp_avg_sq"] + share * square
             step = g * jax.lax.rsqrt(v)
         else:
-            row = beta2 * state["exp_avg_sq_row"] + (1 - beta2) * square.mean(-1)
-            col = beta2 * state["exp_avg_sq_col"] + (1 - beta2) * square.mean(-2)
+            row = beta2 * state["exp_avg_sq_row"] + share * square.mean(-1)
+            col = beta2 * state["exp_avg_sq_col"] + share * square.mean(-2)
             new["exp_avg_sq_row"], new["exp_avg_sq_col"] = row, col
             rows = jax.lax.rsqrt(row / row.mean(-1, keepdims=True))
             step = g * rows[..., None] * jax.lax.rsqrt(col)[..., None, :]
@@ -196,15 +197,16 @@ def _adafactor(config: OptimizerConfig) -> Optimizer:
     def update(grads, state, params, lr):
         count = state["count"] + 1
         step = count.astype(jnp.float32)
-        beta2 = 1.0 - step**config.decay_rate
+        # What a new square weighs; as 1 - beta2 it would keep few digits late in a run.
+        share = step**config.decay_rate
         if config.relative_step:
             least = 1e-6 * step if config.warmup_init else 1e-2
             lr = jnp.minimum(least, jax.lax.rsqrt(step))
 
         def leaf(path, g, p, moment):
             if _stacked(path):
-                return jax.vmap(tensor, in_axes=(0, 0, 0, None, None))(g, moment, p, lr, beta2)
-            return tensor(g, moment, p, lr, beta2)
+                return jax.vmap(tensor, in_axes=(0, 0, 0, None, None))(g, moment, p, lr, share)
+            return tensor(g, moment, p, lr, share)
 
         new = jax.tree_util.tree_map_with_path(leaf, grads, params, state["moments"])
         params, new_moments = _unzip(new, params, 2)
