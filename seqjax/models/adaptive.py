@@ -9,6 +9,7 @@ in `seqjax.losses.adaptive`; nothing here knows a whole model.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
@@ -36,19 +37,29 @@ def band_ends(cutoffs: tuple[int, ...], vocab_size: int, *, key: str) -> tuple[i
     return cutoffs if cutoffs[-1] == vocab_size else (*cutoffs, vocab_size)
 
 
-def band_widths(width: int, factor: float, bands: int, *, key: str) -> tuple[int, ...]:
-    """Dimensions of each band.
+def band_widths(width: int, factor: float, bands: int) -> tuple[int, ...]:
+    """Dimensions of each band; where nothing is left none, as in fairseq."""
+    return tuple(int(width // factor**i) for i in range(bands))
 
-    Raises:
-      ValueError: a band without dimensions; names `key`.
-    """
-    widths = tuple(int(width // factor**i) for i in range(bands))
-    if widths[-1] < 1:
+
+def check_input_widths(width: int, factor: float, bands: int) -> None:
+    """Raises ValueError for an adaptive input with a band without dimensions, which could tell
+    none of its words from another (fairseq stops on it too)."""
+    if band_widths(width, factor, bands)[-1] < 1:
         raise ValueError(
-            f"config.model.{key}: {bands} bands of a width of {width}, each {factor:g} times "
-            "narrower than the one before, leave nothing for the last"
+            f"config.model.adaptive_input_factor: {bands} bands of a width of {width}, each "
+            f"{factor:g} times narrower than the one before, leave nothing for the last"
         )
-    return widths
+
+
+def check_softmax_widths(width: int, factor: float, bands: int) -> None:
+    """Warns of clusters without dimensions: models of fairseq's have them."""
+    empty = sum(w < 1 for w in band_widths(width, factor, bands))
+    if empty:
+        warnings.warn(
+            f"the adaptive softmax has {bands} clusters of a width of {width}, each {factor:g} "
+            f"times narrower than the one before: nothing is left for the last {empty}, whose "
+            "words are all equally likely; fewer cutoffs or a smaller factor help", stacklevel=3)
 
 
 def _sizes(ends: tuple[int, ...]) -> tuple[int, ...]:
@@ -163,9 +174,7 @@ class AdaptiveSoftmax(nn.Module):
             self.class_proj = _bias_free(self.dim, tails)
         else:
             self.head = _bias_free(self.dim, self.ends[0] + tails)
-        widths = band_widths(
-            self.dim, self.factor, len(self.ends), key="adaptive_softmax_factor"
-        )
+        widths = band_widths(self.dim, self.factor, len(self.ends))
         self.tail = [
             _Tail(self.dim, width, rows, not (self.tie_weights and self.tie_proj),
                   not self.tie_weights)

@@ -5,6 +5,10 @@ Shared by the tables of the families that may have one; it knows none of them.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from seqjax.interop.families.base import State
@@ -35,3 +39,15 @@ def constants(*, softmax: bool, adaptive_input: bool, tied: bool) -> State:
     if adaptive_input:
         state["decoder.embed_tokens._float_tensor"] = np.zeros(1, np.float32)
     return state
+
+
+def by_criterion(default: tuple[int, ...] | None) -> Callable[[Any, str], Any]:
+    """`Family.as_trained` of the models that have an adaptive softmax exactly where the
+    criterion is adaptive_loss; `default` are fairseq's cutoffs where none are given."""
+
+    def as_trained(config: Any, criterion: str) -> Any:
+        cutoffs = config.adaptive_softmax_cutoff or default
+        wanted = cutoffs if criterion == "adaptive_loss" else None
+        return dataclasses.replace(config, adaptive_softmax_cutoff=wanted)
+
+    return as_trained

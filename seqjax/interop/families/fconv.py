@@ -91,5 +91,5 @@ def _lm_vocabulary(state: State) -> tuple[int, int]:
 
 LM_FAMILY = dataclasses.replace(
     FAMILY, keys=ModelKeys(refused={"decoder_attention": ("False", False)}),
-    vocabulary=_lm_vocabulary,
+    vocabulary=_lm_vocabulary, as_trained=adaptive.by_criterion(None),
 )

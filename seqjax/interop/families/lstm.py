@@ -50,6 +50,7 @@ FAMILY = Family(
         _embedding_rows(state, "encoder"), _embedding_rows(state, "decoder")
     ),
     upgrade=upgrade,
+    as_trained=adaptive.by_criterion((10_000, 50_000, 200_000)),
     ignored=adaptive.IGNORED,
     copies=copies,
     constants=_constants,
