@@ -70,11 +70,14 @@ def from_command(text: str) -> Recipe:
         raise ConfigError(f"fairseq-train: a value cannot be read: {error}") from None
 
 
-def from_fairseq(config: FairseqConfig, *, stored: Any, data: str | None = None) -> Recipe:
+def from_fairseq(
+    config: FairseqConfig, *, stored: Any = None, data: str | None = None
+) -> Recipe:
     """The run that wrote a checkpoint.
 
     Args:
-      stored: its model section, of which the weights say a part (`stored_config`).
+      stored: its model section, of which the weights say a part (`stored_config`); without
+        it the section is what fairseq-train makes of the keys.
       data: data folder, if not the one that fairseq was given.
     """
     flat: dict[str, Any] = {}
