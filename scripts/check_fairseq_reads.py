@@ -246,6 +246,7 @@ def log_probs(path: pathlib.Path, data: str, arrays: Any) -> np.ndarray:
 
 def read(folder: pathlib.Path, name: str) -> str:
     """Loads, compares, and goes on training; the new file is CASE.fairseq.pt."""
+    import logging
     import shutil
 
     import torch
@@ -253,6 +254,7 @@ def read(folder: pathlib.Path, name: str) -> str:
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from fairseq_cli import train
 
+    logging.disable(logging.ERROR)
     words = shlex.split(command(name, folder))[1:]
     worst = 0.0
     with np.load(folder / f"{name}.npz") as arrays:

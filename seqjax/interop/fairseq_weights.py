@@ -262,7 +262,8 @@ def to_params(
     family = FAMILIES[config.name]
     entries = plan(
         config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size)
-    _check(state, entries, family, config)
+    empty = family.empty(config, target_vocab_size)
+    _check(state, entries, family, config, empty=empty)
     params: Params = {}
     for entry in entries:
         value = np.empty(entry.shape, np.float32)
@@ -307,8 +308,11 @@ def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     return functools.reduce(lambda node, part: node[part], path, tree)
 
 
-def _check(state: State, entries: list[Entry], family: Family, config: Any) -> None:
+def _check(
+    state: State, entries: list[Entry], family: Family, config: Any, *, empty: State
+) -> None:
     wanted = {name: entry.theirs for entry in entries for name in entry.names}
+    wanted |= {name: value.shape for name, value in empty.items()}
     ignored = any_of(family.ignored)
     copies = family.copies(config)
     rows: list[tuple[str, str, str]] = []
@@ -359,6 +363,8 @@ def to_state(
     """
     family, dtypes = FAMILIES[config.name], dtypes or {}
     state: State = dict(family.constants(config)) if kept is None else dict(kept)
+    state |= {n: v.astype(jnp.dtype(dtypes[n])) if n in dtypes else v
+              for n, v in family.empty(config, target_vocab_size).items()}
     for entry in plan(
             config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size):
         value = np.asarray(_at(params, entry.path))

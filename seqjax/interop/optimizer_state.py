@@ -208,6 +208,7 @@ def write_state(
     idle = [n for n in family.constants(config) if unused.fullmatch(n)]
     sizes = {"source_vocab_size": source_vocab_size, "target_vocab_size": target_vocab_size}
     known = {n for entry in plan(config, **sizes) for n in entry.names}
+    known |= set(family.empty(config, target_vocab_size))
     names = registered({*known, *idle} - set(copies), family=config.name)
     for slot in slots(optimizer.name, optimizer.momentum):
         named = to_state(opt_state[slot], config, **sizes, kept={})

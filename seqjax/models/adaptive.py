@@ -178,13 +178,14 @@ class AdaptiveSoftmax(nn.Module):
         self.tail = [
             _Tail(self.dim, width, rows, not (self.tie_weights and self.tie_proj),
                   not self.tie_weights)
+            if width else None  # nothing to learn, and nothing to save
             for width, rows in zip(widths[1:], _sizes(self.ends)[1:], strict=True)
         ]
 
     def __call__(self) -> list[jax.Array]:
         """Touches every parameter."""
         head = self.class_proj if self.tie_weights else self.head
-        return [head.kernel, *(kernel for tail in self.tail for kernel in tail())]
+        return [head.kernel, *(k for tail in self.tail if tail is not None for k in tail())]
 
 
 @struct.dataclass
@@ -235,11 +236,18 @@ def log_probs(projection: AdaptiveProjection, hidden: jax.Array) -> jax.Array:
     return jnp.concatenate(parts, axis=-1)
 
 
+def _down(tail: Params, tied: jax.Array | None, head: jax.Array) -> jax.Array:
+    """[D_i, D]: into the space of a tail."""
+    if "proj" in tail:
+        return tail["proj"]["kernel"].T
+    return jnp.zeros((0, head.shape[1]), head.dtype) if tied is None else tied
+
+
 def output_projection(
     params: Params, table: AdaptiveTable | None, *, ends: tuple[int, ...],
     dropout: float = 0.0, key: jax.Array | None = None,
 ) -> AdaptiveProjection:
-    """The pieces of an `AdaptiveSoftmax`.
+    """The pieces of an `AdaptiveSoftmax`. Clusters without dimensions have no parameters.
 
     Args:
       params: its parameters.
@@ -249,14 +257,13 @@ def output_projection(
     tails = [params[f"tail_{i}"] if f"tail_{i}" in params else {} for i in range(len(ends) - 1)]
     if table is None:
         head = params["head"]["kernel"].T
-        words = tuple(tail["out"]["kernel"].T for tail in tails)
+        words = tuple(tail["out"]["kernel"].T if tail else jnp.zeros((rows, 0), head.dtype)
+                      for tail, rows in zip(tails, _sizes(ends)[1:], strict=True))
     else:
         head = jnp.concatenate([table.rows[0], params["class_proj"]["kernel"].T])
         words = table.rows[1:]
-    down = tuple(
-        tail["proj"]["kernel"].T if "proj" in tail or table is None else table.kernels[i + 1]
-        for i, tail in enumerate(tails)
-    )
+    down = tuple(_down(tail, None if table is None else table.kernels[i + 1], head)
+                 for i, tail in enumerate(tails))
     return AdaptiveProjection(
         head=head, down=down, words=words, key=key, ends=ends, dropout=dropout
     )

@@ -58,6 +58,8 @@ class Family:
     """Names under which fairseq writes a tied tensor once more -> the name that we read."""
     constants: Callable[[Any], State] = lambda config: {}
     """Entries without parameter that fairseq expects to find."""
+    empty: Callable[[Any, int], State] = lambda config, target_vocab_size: {}
+    """Parameters of fairseq's that have no element, and no place here."""
     renames: tuple[tuple[str, str], ...] = ()
     """Regular expression and replacement on names made from our paths; all are applied."""
     transforms: tuple[tuple[str, Transform], ...] = ()

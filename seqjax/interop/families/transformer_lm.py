@@ -173,6 +173,7 @@ FAMILY = Family(
     keys=KEYS,
     vocabulary=vocabulary,
     upgrade=upgrade,
+    empty=adaptive.usual_empty,
     as_trained=as_trained,
     check_export=check_export,
     ignored=(
