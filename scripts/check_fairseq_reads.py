@@ -81,7 +81,8 @@ CASES: dict[str, str] = {
                          f"--alignment-lambda 0.05 {_ADAM} {_ROOT}",
     "lstm": f"--arch lstm {_LSTM} {_T} {_SMOOTH} {_ADAM} {_ROOT}",
     "lstm_options": f"--arch lstm {_LSTM} --encoder-bidirectional --encoder-hidden-size 8 "
-                    f"--decoder-attention False --decoder-hidden-size 14 {_T} {_CE} {_NAG} {_FIXED}",
+                    "--decoder-attention False --decoder-hidden-size 14 "
+                    f"{_T} {_CE} {_NAG} {_FIXED}",
     "lstm_adaptive": f"--arch lstm {_LSTM} --adaptive-softmax-cutoff 20,35 {_T} {_ADAPTIVE} "
                      f"{_SGD} {_POLY}",
     "lstm_wiseman": f"--arch lstm_wiseman_iwslt_de_en {_LSTM} {_T} {_CE} {_ADAM} {_TRI}",
@@ -210,13 +211,13 @@ def write(folder: pathlib.Path, name: str) -> str:
     moments = config.optimizer.name != "adafactor"  # whose state is not written
     convert.main([str(run), str(folder / f"{name}.pt"),
                   *(["--optimizer-state"] if moments else [])])
-    data = folder / ("lm" if config.task.name == "language_modeling" else "pair")
-    convert.main([str(folder / f"{name}.pt"), str(folder / f"{name}.again"), "--data", str(data)])
+    convert.main([str(folder / f"{name}.pt"), str(folder / f"{name}.again"),
+                  "--data", config.task.data])
     convert.main([str(folder / f"{name}.again"), str(folder / f"{name}.again.pt")])
     sources = [[int(x) for x in rng.integers(4, 40, n)] + [2] for n in (6, 6, 6)]
     previous = [[2, *row[:-1]] for row in sources]
     loaded = seqjax.load(run)
-    batch = [previous] if data.name == "lm" else [sources, previous]
+    batch = [previous] if config.task.name == "language_modeling" else [sources, previous]
     lprobs = np.asarray(loaded.log_probs(*batch))
     np.savez(folder / f"{name}.npz", sources=sources, previous=previous, lprobs=lprobs)
     return "written"
@@ -298,11 +299,10 @@ def back(folder: pathlib.Path, name: str) -> str:
 
     path = str(folder / f"{name}.saved" / "checkpoint_last.pt")
     config = configuration(name, folder)
-    data = folder / ("lm" if config.task.name == "language_modeling" else "pair")
-    loaded = seqjax.load(path, data=str(data))
+    loaded = seqjax.load(path, data=config.task.data)
     with np.load(folder / f"{name}.npz") as arrays:
         previous, sources = arrays["previous"].tolist(), arrays["sources"].tolist()
-    batch = [previous] if data.name == "lm" else [sources, previous]
+    batch = [previous] if config.task.name == "language_modeling" else [sources, previous]
     if not np.isfinite(np.asarray(loaded.log_probs(*batch))).all():
         raise AssertionError("log-probabilities are not finite")
     fairseq_start.start_from(dataclasses.replace(config, init_from=path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import types
 import typing
 
 import pytest
@@ -80,8 +81,8 @@ def test_components_agree_about_the_keys_that_they_share():
 def test_a_models_keys_are_fairseqs(family, changed):
     config = models.CONFIGS[family](**(SMALL.get(family, {}) if changed else {}))
     args = namespace(config, {"criterion": "cross_entropy"})
-    types = fairseq_keys.chosen_types({"model": family, "criterion": args["criterion"]})
-    wrong = {k: v for k, v in args.items() if k in types and not fits(v, types[k])}
+    kinds = fairseq_keys.chosen_types({"model": family, "criterion": args["criterion"]})
+    wrong = {k: v for k, v in args.items() if k in kinds and not fits(v, kinds[k])}
     assert not wrong
     stated = {k for k in to_plain(resolved(config)) if k in fairseq_keys.types("model", family)}
     assert {k for k in stated if getattr(resolved(config), k) is not None} <= set(args)
@@ -136,13 +137,14 @@ def test_the_rest_of_a_run_has_fairseqs_types(task, schedule, optimizer):
         "task": {"name": task}, "optimizer": {"name": optimizer}, "schedule": {"name": schedule},
         "train": {"max_update": 100}, "loss": {"name": "cross_entropy"},
         **({"model": {"arch": "transformer_lm"}} if task == "language_modeling" else {})})
-    facts = fairseq_folder._facts(config, type("Task", (), {"source_lang": "a", "target_lang": "b"}))
+    pair = types.SimpleNamespace(source_lang="a", target_lang="b")
+    facts = fairseq_folder._facts(config, pair)
     args = namespace(config.model, facts)
-    types = fairseq_keys.chosen_types({
+    kinds = fairseq_keys.chosen_types({
         "task": task, "optimizer": optimizer, "lr_scheduler": schedule,
         "criterion": "cross_entropy", "model": config.model.name})
-    assert not {k: (v, types[k]) for k, v in args.items() if k in types and not fits(v, types[k])}
-    unknown = set(args) - set(types) - {
+    assert not {k: (v, kinds[k]) for k, v in args.items() if k in kinds and not fits(v, kinds[k])}
+    unknown = set(args) - set(kinds) - {
         "arch", "task", "criterion", "optimizer", "lr_scheduler", "tokenizer", "bpe",
         "left_pad_source", "left_pad_target"}
     assert unknown <= {"max_source_positions", "max_target_positions"} | WITHOUT_OPTION

@@ -21,6 +21,7 @@ from seqjax.interop.optimizer_state import read_state, write_state
 from seqjax.interop.torch_pickle import read_pt
 from seqjax.interop.torch_writer import write_pt
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
+from seqjax.models.adaptive import check_softmax_widths
 from seqjax.models.overrides import resolved
 from seqjax.training.checkpoints import CheckpointError, Checkpoints, Record
 from seqjax.training.optimizers import make_optimizer
@@ -196,6 +197,20 @@ def test_sgd_without_momentum_goes_on():
     assert read_state(tree, name="sgd") == {"count": 3}
 
 
+def test_the_first_versions_kept_things_elsewhere():
+    tree = sgd_tree(None, slots=False)
+    saved = tree.pop("last_optimizer_state")
+    assert read_state(tree | {"optimizer": saved}, name="sgd") == {"count": 3}
+    tree["optimizer_history"][-1]["optimizer"] = saved
+    assert read_state(tree, name="sgd") == {"count": 3}
+    for found in ({"epoch": 2, "batch_offset": 5, "val_loss": 1.0},
+                  {"extra_state": {"epoch": 2, "batch_offset": 5}},
+                  {"extra_state": {"train_iterator": {"epoch": 2, "iterations_in_epoch": 5}}}):
+        place = fairseq_start.place_in_data(found)
+        assert (place.epoch, place.batch) == (2, 5)
+    assert fairseq_start.place_in_data({"epoch": 0}).epoch == 1
+
+
 def test_sgd_with_momentum_goes_on():
     tree = sgd_tree(0.9, slots=True)
     ours = read_state(tree, name="sgd", momentum=0.9)
@@ -296,5 +311,6 @@ def test_clusters_without_dimensions_are_trained_and_saved(emptied, tmp_path):
 
 def test_clusters_without_dimensions_are_said():
     config = models.CONFIGS["lstm_lm"](decoder_embed_dim=12, adaptive_softmax_cutoff=(6, 9))
+    check_softmax_widths.cache_clear()
     with pytest.warns(UserWarning, match="nothing is left for the last 1, whose words are all"):
         models.build(config, source_vocab_size=20, target_vocab_size=20, compute_dtype=np.float32)

@@ -77,6 +77,8 @@ def _check_model(checkpoint: FairseqCheckpoint, config: Config, path: str) -> No
 
 def place_in_data(tree: Mapping[str, Any]) -> DataState:
     """Epoch and batches of it that were consumed, as fairseq's iterator says."""
-    iterator = (tree.get("extra_state") or {}).get("train_iterator") or {}
-    return DataState(epoch=int(iterator.get("epoch", 1)),
+    extra = tree.get("extra_state") or tree  # the first versions had no `extra_state`
+    iterator = extra.get("train_iterator") or {
+        "epoch": extra.get("epoch", 1), "iterations_in_epoch": extra.get("batch_offset", 0)}
+    return DataState(epoch=max(int(iterator.get("epoch", 1)), 1),
                      batch=int(iterator.get("iterations_in_epoch", 0)))

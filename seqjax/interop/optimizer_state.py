@@ -60,7 +60,9 @@ def read_state(
     Raises:
       ConfigError: the file holds none, or that of another optimizer.
     """
-    saved = tree.get("last_optimizer_state")
+    history = (tree.get("optimizer_history") or [{}])[-1]
+    # Where the versions before it was called so kept it.
+    saved = tree.get("last_optimizer_state") or history.get("optimizer") or tree.get("optimizer")
     if not isinstance(saved, Mapping) or not saved.get("param_groups"):
         raise ConfigError(_NO_STATE)
     if name not in SLOTS:

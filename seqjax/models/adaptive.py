@@ -9,6 +9,7 @@ in `seqjax.losses.adaptive`; nothing here knows a whole model.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from typing import Any
 
@@ -52,6 +53,7 @@ def check_input_widths(width: int, factor: float, bands: int) -> None:
         )
 
 
+@functools.cache  # once, however often a model is built
 def check_softmax_widths(width: int, factor: float, bands: int) -> None:
     """Warns of clusters without dimensions: models of fairseq's have them."""
     empty = sum(w < 1 for w in band_widths(width, factor, bands))
