@@ -18,6 +18,7 @@ configuration of the same command. A line per case; the exit status is 1 where a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import shlex
@@ -124,7 +125,8 @@ CASES: dict[str, str] = {
                          f"{_L} {_ADAPTIVE} {_ADAM} {_ROOT}",
 }
 """Commands of fairseq's, without their data."""
-_SCALES = dict.fromkeys(("scale_attn", "scale_fc", "scale_heads", "scale_resids"), True)
+_SCALES: dict[str, Any] = {
+    "scale_attn": True, "scale_fc": True, "scale_heads": True, "scale_resids": True}
 ONLY_READ: dict[str, dict[str, Any]] = {
     "transformer_scales": _SCALES,
     "transformer_merged": {"merge_src_tgt_embed": True},
@@ -200,7 +202,8 @@ def write(folder: pathlib.Path, name: str) -> str:
     for _ in range(UPDATES):
         noise = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params)
         params, opt_state = optimizer.update(noise, opt_state, params, lr)
-    state = new_state(params, optimizer, step=UPDATES).replace(opt_state=opt_state)
+    state = dataclasses.replace(
+        new_state(params, optimizer, step=UPDATES), opt_state=opt_state)
     run = folder / f"{name}.run"
     for old in (run, folder / f"{name}.again"):
         shutil.rmtree(old, ignore_errors=True)
@@ -289,8 +292,6 @@ def read(folder: pathlib.Path, name: str) -> str:
 
 def back(folder: pathlib.Path, name: str) -> str:
     """Weights and optimizer of fairseq's file, under the configuration of the command."""
-    import dataclasses
-
     import seqjax
     from seqjax.interop import fairseq_start
 

@@ -9,6 +9,7 @@ import shlex
 
 import family_goldens as goldens
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -81,6 +82,7 @@ def test_a_commands_configuration_fits_its_own_run(case, tmp_path):
     path = file(golden, tmp_path / "run.pt")
     config = hub.resolve(fairseq_recipe.from_command(command(case)).raw)
     start = fairseq_start.start_from(dataclasses.replace(config, init_from=path))
+    assert start is not None
     assert start.params.keys() == golden.checkpoint.params.keys()
 
 
@@ -290,7 +292,7 @@ def test_clusters_without_dimensions_are_trained_and_saved(emptied, tmp_path):
         emptied, emptied.model.features(p, prev), target))(emptied.params)
     optimizer = make_optimizer(OptimizerConfig())
     opt_state = optimizer.init(fresh)
-    params, opt_state = optimizer.update(gradient, opt_state, emptied.params, 0.1)
+    params, opt_state = optimizer.update(gradient, opt_state, emptied.params, jnp.float32(0.1))
     with Checkpoints(tmp_path / "run", CheckpointConfig(asynchronous=False)) as store:
         store.save(new_state(params, optimizer, step=1), Record(step=1, data={}), config={},
                    assets={})

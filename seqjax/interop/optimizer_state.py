@@ -102,7 +102,7 @@ def slots(name: str, momentum: float | None) -> tuple[str, ...]:
 def _check_class(tree: Mapping[str, Any], name: str) -> None:
     """nag and sgd have moments of one name; the file says by whose class they were made."""
     history = tree.get("optimizer_history") or [{}]
-    made = history[-1].get("optimizer_name")
+    made = str(history[-1].get("optimizer_name"))
     other = {cls: known for known, cls in classes("optimizer").items()}.get(made, name)
     if other != name:
         raise ConfigError(f"its optimizer is {other} ({made}), not {name}: set "
@@ -208,12 +208,14 @@ def write_state(
     family = FAMILIES[config.name]
     copies, unused = family.copies(config), any_of(family.unused)
     idle = [n for n in family.constants(config) if unused.fullmatch(n)]
-    sizes = {"source_vocab_size": source_vocab_size, "target_vocab_size": target_vocab_size}
-    known = {n for entry in plan(config, **sizes) for n in entry.names}
+    known = {n for entry in plan(
+        config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size)
+        for n in entry.names}
     known |= set(family.empty(config, target_vocab_size))
     names = registered({*known, *idle} - set(copies), family=config.name)
     for slot in slots(optimizer.name, optimizer.momentum):
-        named = to_state(opt_state[slot], config, **sizes, kept={})
+        named = to_state(opt_state[slot], config, source_vocab_size=source_vocab_size,
+                         target_vocab_size=target_vocab_size, kept={})
         for number, name in enumerate(names):
             if name not in idle:
                 states.setdefault(number, {})[slot] = named[name]
