@@ -139,6 +139,22 @@ def test_cutoffs_of_an_lstm_count_with_adaptive_loss_only():
             assert any("--adaptive-softmax-cutoff" in note for note in recipe.notes)
 
 
+def test_the_final_norm_of_an_old_language_model_is_in_its_weights(tmp_path, capsys):
+    """Versions 2 and before saved a norm that their models did not use."""
+    golden = goldens.load("transformer_lm/learned")
+    state = golden.state | {"decoder.version": np.array([2.0], np.float32)}
+    path = file(dataclasses.replace(golden, state=state), tmp_path / "old.pt",
+                max_tokens=100, data="data")
+    assert stored_config(read_pt(path)).no_decoder_final_norm
+    assert not golden.checkpoint.config.no_decoder_final_norm
+    convert.main(["args", path])
+    scope = {}
+    exec(capsys.readouterr().out, scope)
+    config = hub.resolve(scope["get_config"]().to_dict())
+    assert config.model.no_decoder_final_norm
+    fairseq_start.start_from(dataclasses.replace(config, init_from=path))
+
+
 def test_language_models_have_no_scales_in_fairseq(tmp_path):
     """Keys without weights, as fairseq writes them; and a command that asks for them."""
     golden = goldens.load("transformer_lm/learned")
@@ -167,6 +183,28 @@ def test_a_last_cutoff_at_the_end_of_the_dictionary_says_nothing(tmp_path):
     config = hub.resolve(fairseq_recipe.from_command(text).raw)
     assert config.model.adaptive_softmax_cutoff[-1] == size
     fairseq_start.start_from(dataclasses.replace(config, init_from=path))
+
+
+@pytest.mark.parametrize("more", [
+    {"criterion": {}}, {"criterion": None, "task_state": {}}, {"last_optimizer_state": None},
+    {"optimizer_history": []}, {"extra_state": {"ema": {"w": np.zeros(2, np.float32)}}},
+    {"extra_state": None}, {"cfg": None}, {"half": True}])
+def test_what_else_a_file_may_hold_or_lack(more, tmp_path):
+    golden = goldens.load("lstm/bidirectional")
+    path = file(golden, tmp_path / "run.pt")
+    tree = read_pt(path) | {k: v for k, v in more.items() if k != "half"}
+    if more.get("half"):
+        tree["model"] = {k: v.astype(np.float16) for k, v in golden.state.items()}
+    tree["args"] = argparse.Namespace(**tree["args"])
+    write_pt(path, tree)
+    config = hub.resolve(fairseq_recipe.from_command(command("lstm/bidirectional")).raw)
+    start = fairseq_start.start_from(dataclasses.replace(config, init_from=path))
+    assert start is not None
+    kernel = start.params["decoder"]["fc_out"]["kernel"]
+    np.testing.assert_allclose(
+        kernel, golden.checkpoint.params["decoder"]["fc_out"]["kernel"], atol=1e-3)
+    with pytest.raises(ConfigError, match="holds no optimizer state"):
+        fairseq_start.start_from(dataclasses.replace(config, resume_from=path))
 
 
 # ---- sgd ----
