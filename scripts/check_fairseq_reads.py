@@ -6,6 +6,7 @@ torch) reads and goes on training, and seqjax reads what came of that.
     python scripts/check_fairseq_reads.py write FOLDER [CASE ...]    # with seqjax
     python scripts/check_fairseq_reads.py read FOLDER [CASE ...]     # where fairseq imports
     python scripts/check_fairseq_reads.py back FOLDER [CASE ...]     # with seqjax
+    python scripts/check_fairseq_reads.py again FOLDER [CASE ...]    # where fairseq imports
 
 `write` makes a little data, turns each case's fairseq-train command into a configuration
 (`convert args`), makes a model whose optimizer has a state, and writes FOLDER/CASE.pt by
@@ -13,15 +14,19 @@ torch) reads and goes on training, and seqjax reads what came of that.
 log-probabilities of a batch. `read` loads both with `load_model_ensemble_and_task`, compares
 the log-probabilities, and lets the very command go on with `--restore-file`. `back` loads
 what fairseq saved then: log-probabilities, and the state of the optimizer under the
-configuration of the same command. A line per case; the exit status is 1 where any fails.
+configuration of the same command; and sends it by way of a folder to a new `.pt`, of which
+`again` asks fairseq whether it is the model that it saved. A line per case; the exit status
+is 1 where any fails.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import pathlib
 import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -181,8 +186,6 @@ def configuration(name: str, folder: pathlib.Path) -> Any:
 
 def write(folder: pathlib.Path, name: str) -> str:
     """CASE.pt, CASE.again.pt (by way of a folder) and CASE.npz."""
-    import shutil
-
     import jax
     import jax.numpy as jnp
 
@@ -250,9 +253,6 @@ def log_probs(path: pathlib.Path, data: str, arrays: Any) -> np.ndarray:
 
 def read(folder: pathlib.Path, name: str) -> str:
     """Loads, compares, and goes on training; the new file is CASE.fairseq.pt."""
-    import logging
-    import shutil
-
     import torch
     from fairseq import options
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
@@ -293,6 +293,7 @@ def read(folder: pathlib.Path, name: str) -> str:
 def back(folder: pathlib.Path, name: str) -> str:
     """Weights and optimizer of fairseq's file, under the configuration of the command."""
     import seqjax
+    from seqjax import convert
     from seqjax.interop import fairseq_start
 
     if name in ONLY_READ:
@@ -306,6 +307,9 @@ def back(folder: pathlib.Path, name: str) -> str:
     batch = [previous] if config.task.name == "language_modeling" else [sources, previous]
     if not np.isfinite(np.asarray(loaded.log_probs(*batch))).all():
         raise AssertionError("log-probabilities are not finite")
+    shutil.rmtree(folder / f"{name}.back", ignore_errors=True)
+    convert.main([path, str(folder / f"{name}.back"), "--data", config.task.data])
+    convert.main([str(folder / f"{name}.back"), str(folder / f"{name}.back.pt")])
     fairseq_start.start_from(dataclasses.replace(config, init_from=path))
     if config.optimizer.name == "adafactor":
         return "loaded; begins from it"
@@ -314,8 +318,24 @@ def back(folder: pathlib.Path, name: str) -> str:
     return f"loaded; goes on from update {start.step}"
 
 
+# ---- fairseq reads what came back ----
+
+
+def again(folder: pathlib.Path, name: str) -> str:
+    """Its own file, and that file by way of a folder of ours."""
+    if name in ONLY_READ:
+        return "not trained by fairseq"
+    data = shlex.split(command(name, folder))[1]
+    with np.load(folder / f"{name}.npz") as arrays:
+        one, other = (log_probs(path, data, arrays) for path in (
+            folder / f"{name}.saved" / "checkpoint_last.pt", folder / f"{name}.back.pt"))
+    if not np.array_equal(one, other):
+        raise AssertionError(f"log-probabilities differ by {np.abs(one - other).max():.1e}")
+    return "the same model"
+
+
 SIDES: dict[str, Callable[[pathlib.Path, str], str]] = {
-    "write": write, "read": read, "back": back}
+    "write": write, "read": read, "back": back, "again": again}
 
 
 def main(arguments: list[str]) -> int:
