@@ -80,17 +80,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _configuration(words: Sequence[str]) -> str:
     """The text of a configuration file."""
     from seqjax import hub
-    from seqjax.interop import fairseq_config, fairseq_files, fairseq_recipe
+    from seqjax.interop import fairseq_config, fairseq_files, fairseq_recipe, fairseq_weights
     from seqjax.interop.torch_pickle import read_pt
 
     # One word is a whole quoted command; several are a command that the shell has split.
     command = words[0] if len(words) == 1 else _quoted(words)
     if len(words) == 1 and " " not in command and fairseq_files.is_pt(command):
         tree = read_pt(command)
-        if not isinstance(tree, dict):
+        if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
             raise ConfigError(f"{command}: not a fairseq checkpoint")
         try:
-            recipe = fairseq_recipe.from_fairseq(fairseq_config.from_checkpoint(tree))
+            recipe = fairseq_recipe.from_fairseq(
+                fairseq_config.from_checkpoint(tree), stored=fairseq_weights.stored_config(tree))
         except ConfigError as error:
             raise type(error)(f"{command}: {error}") from None
         title = f"The run of fairseq's that wrote {os.path.basename(command)}."

@@ -243,7 +243,6 @@ def test_named_architectures_and_overrides():
     ({"cross_self_attention": True, "encoder_embed_dim": 64}, "cross_self_attention needs"),
     ({"adaptive_softmax_cutoff": (20, 10)}, "adaptive_softmax_cutoff: .*must grow"),
     ({"adaptive_softmax_cutoff": (10, 50)}, "does not fit a dictionary of 40"),
-    ({"adaptive_softmax_cutoff": (6, 9, 12, 15)}, "leave nothing for the last"),
     ({"adaptive_softmax_dropout": 1.0}, r"not in \[0, 1\)"),
     ({"decoder_layers_to_keep": (0, 0)}, "name each layer that stays once"),
     ({"decoder_layers_to_keep": (0,)}, "are 1 layers, but decoder_layers is 2"),

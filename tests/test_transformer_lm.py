@@ -142,7 +142,8 @@ def test_contradictions_are_refused(values, message):
     ("values", "sizes", "message"),
     [
         (dict(adaptive_softmax_cutoff=(10, 30)), (20, 20), "does not fit a dictionary of 20"),
-        (dict(adaptive_softmax_cutoff=(6, 9, 12)), (20, 20), "leave nothing for the last"),
+        (dict(adaptive_input=True, adaptive_input_cutoff=(6, 9, 12)), (20, 20),
+         "leave nothing for the last"),
         (dict(share_decoder_input_output_embed=True), (20, 12), "not the first 12"),
     ],
 )

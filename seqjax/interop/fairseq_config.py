@@ -17,6 +17,7 @@ from typing import Any
 
 from seqjax import models
 from seqjax.config import ConfigError, build, nearest
+from seqjax.interop.fairseq_keys import boolean
 
 _GROUPS = ("task", "criterion", "optimizer", "lr_scheduler", "tokenizer", "bpe", "scoring",
            "optimization", "dataset", "checkpoint", "common", "generation", "eval_lm", "ema")
@@ -159,9 +160,9 @@ def task_facts(config: FairseqConfig) -> TaskFacts:
         task=config.name("task"),
         source_lang=text("task", "source_lang"),
         target_lang=text("task", "target_lang"),
-        left_pad_source=_boolean(text("task", "left_pad_source", True)),
-        left_pad_target=_boolean(text("task", "left_pad_target", False)),
-        truncate_source=_boolean(text("task", "truncate_source", False)),
+        left_pad_source=boolean(text("task", "left_pad_source", True)),
+        left_pad_target=boolean(text("task", "left_pad_target", False)),
+        truncate_source=boolean(text("task", "truncate_source", False)),
         tokenizer=_component(config, "tokenizer", ("moses_", "source_lang", "target_lang")),
         bpe=_component(config, "bpe", ("bpe_", "sentencepiece_", "gpt2_", "vocab_bpe")),
         criterion=_component(config, "criterion", (
@@ -178,11 +179,6 @@ def _component(
         return None
     own = {k: v for k, v in values.items() if k.startswith(prefixes) and v not in (None, _MISSING)}
     return {"_name": name, **own}
-
-
-def _boolean(value: Any) -> bool:
-    """fairseq kept some booleans as text."""
-    return value.lower() in ("true", "t", "1", "yes") if isinstance(value, str) else bool(value)
 
 
 # ---- model sections ----
@@ -258,7 +254,7 @@ def _fitted(value: Any, annotation: Any) -> Any:
     wanted = typing.get_args(annotation) if isinstance(
         annotation, types.UnionType) else (annotation,)
     if bool in wanted and isinstance(value, (int, str)):
-        return _boolean(value)
+        return boolean(value)
     if int in wanted and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and value.startswith("[") and annotation is not str:

@@ -14,13 +14,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax.config import to_plain
-from seqjax.interop.fairseq_weights import FairseqCheckpoint, State, to_state
+from seqjax.interop.fairseq_keys import GROUPS, chosen_types, spelled
+from seqjax.interop.fairseq_weights import FAMILIES, FairseqCheckpoint, State, to_state
 from seqjax.interop.torch_writer import write_pt
+from seqjax.models.overrides import resolved
 from seqjax.models.transformer_config import LAYERS_TO_KEEP, RuntimeConfig
 
-_OURS = {"name", "arch", *(f.name for f in dataclasses.fields(RuntimeConfig)),
-         *LAYERS_TO_KEEP.values()}
-"""Keys that a file does not get; layers that were left out are in it no more."""
+_OURS = {"name", "arch", "short_batch_softmax", "time_unroll", "no_encoder_final_norm",
+         *(f.name for f in dataclasses.fields(RuntimeConfig)), *LAYERS_TO_KEEP.values()}
+"""Keys that a file does not get: how it is computed here; what its weights say; layers that
+were left out are in it no more."""
 _ALWAYS = {"task": "translation", "criterion": "cross_entropy", "left_pad_source": True,
            "left_pad_target": False, "tokenizer": None, "bpe": None}
 
@@ -38,17 +41,15 @@ def save_fairseq(
       params, config: of the model.
       facts: fairseq's own keys for the rest: `source_lang`, `target_lang`, `bpe`, `criterion`
         with its options, ...; they may also hold keys of the model, which `config` overrides.
+        Values are spelled as fairseq wants them (`fairseq_keys`).
       kept, dtypes: of the checkpoint that the parameters came from, if they did (`to_state`).
       extra: `extra_state` and the like.
 
     Raises:
+      ConfigError: a model that fairseq cannot build.
       WeightsError: parameters of another shape than the model's.
     """
-    ours = {k: v for k, v in to_plain(config).items() if k not in _OURS}
-    args = {**_ALWAYS, **facts, **ours, "arch": config.arch or config.name}
-    for key, value in ours.items():
-        if value is None:  # fairseq's architecture functions fill in what is absent only
-            del args[key]
+    args = namespace(config, facts)
     state = to_state(
         params, config, source_vocab_size=source_vocab_size,
         target_vocab_size=target_vocab_size, kept=kept, dtypes=dtypes)
@@ -60,6 +61,34 @@ def save_fairseq(
             "num_updates": 0}],
         "task_state": {}, "extra_state": {}, "last_optimizer_state": None, **(extra or {}),
     })
+
+
+def namespace(config: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat Namespace that a file says to fairseq.
+
+    Nothing is left to its architecture functions, which run for some models and not for
+    others: keys that follow others are written with the value that they come to.
+
+    Raises:
+      ConfigError: a model that fairseq cannot build.
+    """
+    FAMILIES[config.name].check_export(config)
+    ours = {k: v for k, v in to_plain(resolved(config)).items() if k not in _OURS}
+    args = {**_ALWAYS, **facts, **ours, "arch": _arch(config)}
+    for key, value in ours.items():
+        if value is None:  # its own default holds
+            del args[key]
+    if ours.get("adaptive_softmax_cutoff") is not None:
+        args["criterion"] = "adaptive_loss"  # by which some models know that they have it
+    chosen = {group: args.get(group) for group in GROUPS if group != "model"}
+    return spelled(args, chosen_types({**chosen, "model": config.name}))
+
+
+def _arch(config: Any) -> str:
+    """The architecture, unless fairseq's function of that name would change the model: all of
+    its language models but the one without defaults are made pre-norm."""
+    forced = config.name == "transformer_lm" and not config.decoder_normalize_before
+    return config.name if forced or not config.arch else config.arch
 
 
 def resave_fairseq(path: str | os.PathLike[str], checkpoint: FairseqCheckpoint) -> None:

@@ -22,6 +22,7 @@ from seqjax.config import CheckpointConfig, Config, ConfigError, to_plain
 from seqjax.interop import fairseq_recipe
 from seqjax.interop.fairseq_export import save_fairseq
 from seqjax.interop.fairseq_files import Portable, portable
+from seqjax.interop.fairseq_keys import classes, types
 from seqjax.interop.fairseq_weights import FAMILIES, State
 from seqjax.interop.optimizer_state import updates, write_state
 from seqjax.training import checkpoints
@@ -75,7 +76,8 @@ def write_folder(
 def _training(found: Portable) -> dict[str, Any]:
     """How it was trained, as far as a configuration of ours can say it."""
     try:
-        return fairseq_recipe.from_fairseq(found.checkpoint.fairseq).raw
+        return fairseq_recipe.from_fairseq(
+            found.checkpoint.fairseq, stored=found.checkpoint.config).raw
     except (ConfigError, ValueError, TypeError):
         return {}  # an optimizer or criterion that is not here: the model is usable all the same
 
@@ -140,8 +142,8 @@ def write_file(
                                "iterations_in_epoch": record.data["batch"]},
             "val_loss": record.metric},
         "optimizer_history": [{
-            "criterion_name": _class_name(config.loss.name) + "Criterion",
-            "optimizer_name": "Fairseq" + _class_name(config.optimizer.name),
+            "criterion_name": classes("criterion").get(config.loss.name, ""),
+            "optimizer_name": classes("optimizer").get(config.optimizer.name, ""),
             "lr_scheduler_state": {"best": None}, "num_updates": record.step}],
     }
     if optimizer_state:
@@ -152,30 +154,31 @@ def write_file(
         kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
 
 
-def _class_name(name: str) -> str:
-    """`label_smoothed_cross_entropy` as fairseq's class is called."""
-    return "NAG" if name == "nag" else "".join(part.capitalize() for part in name.split("_"))
-
-
 def _facts(config: Config, task: Any) -> dict[str, Any]:
     """What fairseq wants to know beside the model, in its own keys."""
-    loss = {k: v for k, v in to_plain(config.loss).items() if k not in ("name", "logits_budget")}
-    own = {k: v for k, v in to_plain(config.task).items() if k not in ("name", "post_process")}
-    optimizer, schedule = to_plain(config.optimizer), to_plain(config.schedule)
-    names = {"optimizer": optimizer.pop("name"), "lr_scheduler": schedule.pop("name")}
-    optimizer["adam_betas"] = str(tuple(optimizer["adam_betas"]))
-    optimizer["adafactor_eps"] = str(tuple(optimizer["adafactor_eps"]))
-    optimizer = {k: v for k, v in optimizer.items() if v is not None}
-    facts = {**schedule, **optimizer, **loss, **own, **names,
-             "task": config.task.name, "criterion": config.loss.name, "seed": config.seed,
-             "lr": list(config.train.lr), "update_freq": list(config.train.update_freq),
-             "clip_norm": config.train.clip_norm, "sentence_avg": config.train.sentence_avg,
-             "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
-             "max_tokens": config.batching.max_tokens,
-             "batch_size": config.batching.max_sentences}
+    schedule = to_plain(config.schedule)
+    schedule["warmup_steps"] = schedule["warmup_updates"]  # as tri_stage calls them
+    schedule["total_num_update"] = schedule["total_num_update"] or config.train.max_update
+    facts = {
+        **_of("lr_scheduler", config.schedule.name, schedule),
+        **_of("optimizer", config.optimizer.name, to_plain(config.optimizer)),
+        **_of("criterion", config.loss.name, to_plain(config.loss)),
+        **_of("task", config.task.name, to_plain(config.task)),
+        "task": config.task.name, "criterion": config.loss.name,
+        "optimizer": config.optimizer.name, "lr_scheduler": config.schedule.name,
+        "seed": config.seed, "lr": config.train.lr, "update_freq": config.train.update_freq,
+        "clip_norm": config.train.clip_norm, "sentence_avg": config.train.sentence_avg,
+        "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
+        "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences}
     if config.task.name == "translation":
         facts |= {"source_lang": task.source_lang, "target_lang": task.target_lang}
     return facts
+
+
+def _of(group: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of our keys that fairseq's component has too; None where it goes by its default."""
+    known = types(group, name)
+    return {k: v for k, v in values.items() if k in known and v is not None}
 
 
 def _optimizer_state(

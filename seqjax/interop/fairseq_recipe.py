@@ -76,10 +76,14 @@ def from_command(text: str) -> Recipe:
         raise ConfigError(f"fairseq-train: a value cannot be read: {error}") from None
 
 
-def from_fairseq(config: FairseqConfig, *, data: str | None = None) -> Recipe:
+def from_fairseq(
+    config: FairseqConfig, *, stored: Any = None, data: str | None = None
+) -> Recipe:
     """The run that wrote a checkpoint.
 
     Args:
+      stored: its model section, of which the weights say a part (`stored_config`); without
+        it the section is what fairseq-train makes of the keys.
       data: data folder, if not the one that fairseq was given.
     """
     flat: dict[str, Any] = {}
@@ -88,10 +92,12 @@ def from_fairseq(config: FairseqConfig, *, data: str | None = None) -> Recipe:
                  and not (isinstance(v, str) and v.startswith(("${", "???")))}
         flat[group] = values.get("_name")
     flat |= {"arch": config.arch, "data": data or flat.get("data") or ""}
-    return _recipe(flat, model=config.model)
+    return _recipe(flat, model=config.model, stored=stored)
 
 
-def _recipe(flat: Mapping[str, Any], *, model: Mapping[str, Any]) -> Recipe:
+def _recipe(
+    flat: Mapping[str, Any], *, model: Mapping[str, Any], stored: Any = None
+) -> Recipe:
     table = fairseq_flags.table()
     raw: Raw = {"task": {}, "model": {}, "loss": {}, "optimizer": {}, "schedule": {},
                 "train": {}, "batching": {}, "valid": {}, "checkpoint": {}, "log": {},
@@ -113,7 +119,7 @@ def _recipe(flat: Mapping[str, Any], *, model: Mapping[str, Any]) -> Recipe:
         except (ValueError, TypeError):
             raise ConfigError(f"{flag.names[0]}: cannot read {value!r}") from None
     _task(flat, raw, names["task"], notes)
-    _model(flat, model, raw)
+    _model(flat, model if stored is None else stored, raw, names["criterion"], notes)
     _loss(flat, raw, names["criterion"])
     _optimization(flat, raw, names, notes)
     _batching(flat, raw, notes)
@@ -206,19 +212,38 @@ def _task(flat: Mapping[str, Any], raw: Raw, name: str, notes: list[str]) -> Non
                                               cls(name=name))}
 
 
-def _model(flat: Mapping[str, Any], given: Mapping[str, Any], raw: Raw) -> None:
+def _model(
+    flat: Mapping[str, Any], given: Any, raw: Raw, criterion: str, notes: list[str]
+) -> None:
+    """The model section: of a checkpoint's dataclass, or of the keys of a command."""
+    arch = str(flat["arch"])
+    if isinstance(given, Mapping):
+        given = _built(flat, given, criterion, notes)
+    usual = resolve_model({"arch": arch}, models=models.CONFIGS, archs=models.ARCHS)
+    raw["model"] = {"arch": arch, **_differing(given, usual)}
+    if flat.get("checkpoint_activations") and hasattr(given, "remat"):
+        raw["model"]["remat"] = "full"
+
+
+def _built(
+    flat: Mapping[str, Any], given: Mapping[str, Any], criterion: str, notes: list[str]
+) -> Any:
+    """The model that fairseq builds of a command's keys."""
     arch = str(flat["arch"])
     family, _ = models.ARCHS.get(arch, (None, None))
     own = {f.name for f in dataclasses.fields(models.CONFIGS[family])} if family else set()
     typed = {k: v if k in own else _literal(v) for k, v in given.items()}
     found = model_config(FairseqConfig(arch=arch, model=typed, groups={}),
                          {name: f.keys for name, f in FAMILIES.items()})
+    built = FAMILIES[found.name].as_trained(found, criterion)
+    for field in dataclasses.fields(found):
+        before, after = getattr(found, field.name), getattr(built, field.name)
+        if before != after and field.name in given:
+            notes.append(f"fairseq takes no notice of --{field.name.replace('_', '-')} here: its "
+                         f"{arch} is built without it.")
     if "init_from" not in _beginning(flat):  # nothing to choose from: fewer layers
-        found = with_layers(found, {k: len(v) for k, v in kept_layers(found).items()})
-    usual = resolve_model({"arch": arch}, models=models.CONFIGS, archs=models.ARCHS)
-    raw["model"] = {"arch": arch, **_differing(found, usual)}
-    if flat.get("checkpoint_activations") and "remat" in own:
-        raw["model"]["remat"] = "full"
+        built = with_layers(built, {k: len(v) for k, v in kept_layers(built).items()})
+    return built
 
 
 def _loss(flat: Mapping[str, Any], raw: Raw, name: str) -> None:

@@ -12,18 +12,17 @@ from typing import Any
 from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import DataState
 from seqjax.interop.fairseq_files import dictionaries_of, is_pt
-from seqjax.interop.fairseq_weights import from_tree
+from seqjax.interop.fairseq_weights import FairseqCheckpoint, from_tree
 from seqjax.interop.optimizer_state import read_state, updates
 from seqjax.interop.torch_pickle import read_pt
-from seqjax.models.overrides import kept_layers
+from seqjax.models.overrides import kept_layers, resolved
 from seqjax.models.transformer_config import LAYERS_TO_KEEP
 from seqjax.training.checkpoints import check_config
 from seqjax.training.checksums import check_finite
 from seqjax.training.starting_weights import dictionary_files
 from seqjax.training.train_loop import Start
 
-_FREE = ("max_source_positions", "max_target_positions", "decoder_input_dim",
-         "decoder_output_dim", *LAYERS_TO_KEEP.values())
+_FREE = ("max_source_positions", "max_target_positions", *LAYERS_TO_KEEP.values())
 """Keys of the model section that may differ where the weights' shapes agree."""
 
 
@@ -49,7 +48,7 @@ def start_from(config: Config) -> Start | None:
     try:
         kept = {LAYERS_TO_KEEP[k]: v for k, v in kept_layers(config.model).items()}
         checkpoint = from_tree(tree, overrides=kept)
-        _check_model(checkpoint.config, config, path)
+        _check_model(checkpoint, config, path)
         if config.checkpoint.verify:
             check_finite(checkpoint.params, "its weights")
         found = dictionaries_of(path, checkpoint)
@@ -57,7 +56,8 @@ def start_from(config: Config) -> Start | None:
             path, *found, predicted=checkpoint.target_vocab_size)
         if key == "init_from":
             return Start(params=checkpoint.params, trained=trained)
-        opt_state = read_state(tree, name=config.optimizer.name)
+        opt_state = read_state(
+            tree, name=config.optimizer.name, momentum=config.optimizer.momentum)
     except ConfigError as error:
         raise type(error)(f"config.{key}: {path}: {error}") from None
     data = place_in_data(tree)
@@ -65,16 +65,27 @@ def start_from(config: Config) -> Start | None:
                  composition_epoch=data.epoch, trained=trained)
 
 
-def _check_model(theirs: Any, config: Config, path: str) -> None:
-    def compared(section: Any) -> dict[str, Any]:
-        plain = to_plain(section)
-        return {k: v for k, v in plain.items() if k not in _FREE}
+def _check_model(checkpoint: FairseqCheckpoint, config: Config, path: str) -> None:
+    """Compares what the keys come to: a width that follows another is the same whether it is
+    said or not, and so is a last cutoff that is the vocabulary's size."""
+    sizes = {"adaptive_input_cutoff": checkpoint.source_vocab_size,
+             "adaptive_softmax_cutoff": checkpoint.target_vocab_size}
 
-    check_config({"model": compared(theirs)}, {"model": compared(config.model)}, path)
+    def compared(section: Any) -> dict[str, Any]:
+        plain = {k: v for k, v in to_plain(resolved(section)).items() if k not in _FREE}
+        for key, size in sizes.items():
+            cutoffs = plain.get(key)
+            if cutoffs and len(cutoffs) > 1 and cutoffs[-1] == size:
+                plain[key] = cutoffs[:-1]
+        return plain
+
+    check_config({"model": compared(checkpoint.config)}, {"model": compared(config.model)}, path)
 
 
 def place_in_data(tree: Mapping[str, Any]) -> DataState:
     """Epoch and batches of it that were consumed, as fairseq's iterator says."""
-    iterator = (tree.get("extra_state") or {}).get("train_iterator") or {}
-    return DataState(epoch=int(iterator.get("epoch", 1)),
+    extra = tree.get("extra_state") or tree  # the first versions had no `extra_state`
+    iterator = extra.get("train_iterator") or {
+        "epoch": extra.get("epoch", 1), "iterations_in_epoch": extra.get("batch_offset", 0)}
+    return DataState(epoch=max(int(iterator.get("epoch", 1)), 1),
                      batch=int(iterator.get("iterations_in_epoch", 0)))

@@ -92,17 +92,11 @@ def from_tree(
 ) -> FairseqCheckpoint:
     """`load_fairseq` for contents that have been read already."""
     fairseq = from_checkpoint(tree)
-    config = model_config(fairseq, {name: family.keys for name, family in FAMILIES.items()})
-    config, kept = override(config, overrides or {})
-    family = FAMILIES[config.name]
-    state, config = family.upgrade(_arrays_only(tree["model"]), config)
-    config, kept = _stored_layers(state, config, kept)
-    try:
-        source, target = family.vocabulary(state)
-    except KeyError as error:
-        raise WeightsError(f"the checkpoint's model has no {error.args[0]}") from None
+    stored = describe(tree, overrides=overrides)
+    state, config, kept = stored.state, stored.config, stored.kept
+    source, target = stored.source_vocab_size, stored.target_vocab_size
     params = to_params(state, config, source_vocab_size=source, target_vocab_size=target)
-    ignored = any_of(family.ignored)
+    ignored = any_of(FAMILIES[config.name].ignored)
     return FairseqCheckpoint(
         config=with_layers(config, {k: len(v) for k, v in kept.items()}),
         params=prune(params, kept),
@@ -112,6 +106,51 @@ def from_tree(
         kept={k: np.array(v) for k, v in state.items() if ignored.fullmatch(k)},
         extra={k: v for k, v in tree.items() if k not in ("model", "cfg", "args")},
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A checkpoint's model as its configuration and its weights say it together."""
+
+    config: Any
+    """The model's dataclass, of all layers that the file holds."""
+    kept: Kept
+    """Layers that are to stay, where not all are."""
+    state: State
+    """Its weights under today's names."""
+    source_vocab_size: int
+    target_vocab_size: int
+
+
+def describe(
+    tree: Mapping[str, Any], *, overrides: Mapping[str, Any] | None = None
+) -> Stored:
+    """The one road from a checkpoint to its configuration, on which whatever uses a checkpoint
+    goes: keys, as fairseq reads them, and then what only the weights tell (final norms, an
+    adaptive softmax, layers).
+
+    Raises:
+      ConfigError: its model is not one that we have.
+      WeightsError: entries that are no tensors, or no embedding.
+    """
+    config = model_config(
+        from_checkpoint(tree), {name: family.keys for name, family in FAMILIES.items()})
+    config, kept = override(config, overrides or {})
+    family = FAMILIES[config.name]
+    try:
+        state, config = family.upgrade(_arrays_only(tree["model"]), config)
+        source, target = family.vocabulary(state)
+    except KeyError as error:
+        raise WeightsError(f"the checkpoint's model has no {error.args[0]}") from None
+    config, kept = _stored_layers(state, config, kept)
+    return Stored(config=config, kept=kept, state=state, source_vocab_size=source,
+                  target_vocab_size=target)
+
+
+def stored_config(tree: Mapping[str, Any]) -> Any:
+    """The model section of a checkpoint, layers that its configuration leaves out left out."""
+    stored = describe(tree)
+    return with_layers(stored.config, {k: len(v) for k, v in stored.kept.items()})
 
 
 def _stored_layers(state: State, config: Any, kept: Kept) -> tuple[Any, Kept]:
@@ -223,7 +262,8 @@ def to_params(
     family = FAMILIES[config.name]
     entries = plan(
         config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size)
-    _check(state, entries, family, config)
+    empty = family.empty(config, target_vocab_size)
+    _check(state, entries, family, config, empty=empty)
     params: Params = {}
     for entry in entries:
         value = np.empty(entry.shape, np.float32)
@@ -268,8 +308,11 @@ def _at(tree: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     return functools.reduce(lambda node, part: node[part], path, tree)
 
 
-def _check(state: State, entries: list[Entry], family: Family, config: Any) -> None:
+def _check(
+    state: State, entries: list[Entry], family: Family, config: Any, *, empty: State
+) -> None:
     wanted = {name: entry.theirs for entry in entries for name in entry.names}
+    wanted |= {name: value.shape for name, value in empty.items()}
     ignored = any_of(family.ignored)
     copies = family.copies(config)
     rows: list[tuple[str, str, str]] = []
@@ -320,6 +363,8 @@ def to_state(
     """
     family, dtypes = FAMILIES[config.name], dtypes or {}
     state: State = dict(family.constants(config)) if kept is None else dict(kept)
+    state |= {n: v.astype(jnp.dtype(dtypes[n])) if n in dtypes else v
+              for n, v in family.empty(config, target_vocab_size).items()}
     for entry in plan(
             config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size):
         value = np.asarray(_at(params, entry.path))

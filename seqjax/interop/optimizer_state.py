@@ -15,8 +15,15 @@ from typing import Any
 import numpy as np
 
 from seqjax.config import ConfigError
-from seqjax.interop.fairseq_config import from_checkpoint, model_config
-from seqjax.interop.fairseq_weights import FAMILIES, State, to_params, to_state
+from seqjax.interop.fairseq_keys import classes
+from seqjax.interop.fairseq_weights import (
+    FAMILIES,
+    State,
+    describe,
+    plan,
+    to_params,
+    to_state,
+)
 from seqjax.interop.families.base import any_of
 
 SLOTS = {"adam": ("exp_avg", "exp_avg_sq"), "nag": ("momentum_buffer",),
@@ -41,35 +48,37 @@ _LIGHTCONV_ORDER = (*_INSIDE, *_OUTPUT, "layer_norm", *_LEAVES)
 """The same of `lightconv` and its language model."""
 
 
-def read_state(tree: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+def read_state(
+    tree: Mapping[str, Any], *, name: str, momentum: float | None = None
+) -> dict[str, Any]:
     """Our optimizer state (host arrays) from the contents of a checkpoint.
 
     Args:
       tree: as `read_pt` gives it.
-      name: our optimizer (`config.optimizer.name`).
+      name, momentum: our optimizer (`config.optimizer`).
 
     Raises:
       ConfigError: the file holds none, or that of another optimizer.
     """
-    saved = tree.get("last_optimizer_state")
-    if not isinstance(saved, Mapping) or not saved.get("state"):
-        raise ConfigError("it holds no optimizer state (saved with --no-save-optimizer-state, or "
-                          "stripped): start from its weights with config.init_from instead")
+    history = (tree.get("optimizer_history") or [{}])[-1]
+    # Where the versions before it was called so kept it.
+    saved = tree.get("last_optimizer_state") or history.get("optimizer") or tree.get("optimizer")
+    if not isinstance(saved, Mapping) or not saved.get("param_groups"):
+        raise ConfigError(_NO_STATE)
     if name not in SLOTS:
         raise ConfigError(f"the state of {name} cannot be carried over from fairseq; start from "
                           "the weights with config.init_from instead")
+    _check_class(tree, name)
+    wanted = slots(name, momentum)
+    state = saved.get("state") or {}
     numbers = [i for group in saved["param_groups"] for i in group["params"]]
-    states = [saved["state"].get(i, {}) for i in numbers]
+    states = [state.get(i, {}) for i in numbers]
     names, unused = _parameter_names(tree)
     known = [one for i, one in enumerate(states)
              if len(states) != len(names) or names[i] not in unused]
-    lacking = [s for s in SLOTS[name] if not all(s in one for one in known)]
-    if lacking:
-        raise ConfigError(
-            f"its optimizer state has no {', '.join(lacking)}: it was not trained with {name} "
-            f"(it has {', '.join(sorted(known[0])) or 'nothing'})")
+    _check_slots(known, wanted, name, saved["param_groups"][0])
     moments = {slot: _as_params(tree, names, unused, [one.get(slot) for one in states])
-               for slot in SLOTS[name]}
+               for slot in wanted}
     steps = {int(np.asarray(one["step"])) for one in states if "step" in one}
     if len(steps) > 1:
         raise ConfigError(f"its parameters were updated {sorted(steps)} times: they must agree")
@@ -81,6 +90,47 @@ def read_state(tree: Mapping[str, Any], *, name: str) -> dict[str, Any]:
     return result
 
 
+_NO_STATE = ("it holds no optimizer state (saved with --no-save-optimizer-state, or stripped): "
+             "start from its weights with config.init_from instead")
+
+
+def slots(name: str, momentum: float | None) -> tuple[str, ...]:
+    """Moments of an optimizer of `SLOTS`: sgd without momentum has none."""
+    return () if name == "sgd" and not momentum else SLOTS[name]
+
+
+def _check_class(tree: Mapping[str, Any], name: str) -> None:
+    """nag and sgd have moments of one name; the file says by whose class they were made."""
+    history = tree.get("optimizer_history") or [{}]
+    made = str(history[-1].get("optimizer_name"))
+    other = {cls: known for known, cls in classes("optimizer").items()}.get(made, name)
+    if other != name:
+        raise ConfigError(f"its optimizer is {other} ({made}), not {name}: set "
+                          f"config.optimizer.name={other}, or start from its weights with "
+                          "config.init_from")
+
+
+def _check_slots(
+    known: Sequence[Mapping[str, Any]], wanted: Sequence[str], name: str,
+    group: Mapping[str, Any],
+) -> None:
+    """Raises ConfigError where the moments of the parameters are not the optimizer's."""
+    held = sorted({k for one in known for k, v in one.items() if isinstance(v, np.ndarray)
+                   and v.ndim})
+    lacking = [s for s in wanted if not all(one.get(s) is not None for one in known)]
+    if not lacking and (wanted or not held):
+        return
+    if name == "sgd" and group.get("momentum") is not None and held in ([], ["momentum_buffer"]):
+        raise ConfigError(f"it was trained by sgd with a momentum of {group['momentum']:g}: set "
+                          f"config.optimizer.momentum={group['momentum']:g}, or start from its "
+                          "weights with config.init_from")
+    if not held and wanted:
+        raise ConfigError(_NO_STATE)
+    raise ConfigError(
+        f"its optimizer state has no {', '.join(lacking) or 'place here'}: it was not trained "
+        f"with {name} (it has {', '.join(held) or 'nothing'})")
+
+
 def updates(tree: Mapping[str, Any]) -> int:
     """Updates that the checkpoint was trained for."""
     history = tree.get("optimizer_history") or [{}]
@@ -90,7 +140,7 @@ def updates(tree: Mapping[str, Any]) -> int:
 def _parameter_names(tree: Mapping[str, Any]) -> tuple[list[str], set[str]]:
     """Names of the parameters as the file has them, in the optimizer's order; and which of
     them fairseq never uses."""
-    config = model_config(from_checkpoint(tree), {k: f.keys for k, f in FAMILIES.items()})
+    config = describe(tree).config
     family = FAMILIES[config.name]
     ignored, unused = any_of(family.ignored), any_of(family.unused)
     copies = family.copies(config)
@@ -123,15 +173,14 @@ def _as_params(
             raise ConfigError(f"the optimizer's state of {name} has shape {list(value.shape)}, "
                               f"the parameter {list(weights[name].shape)}")
         state[name] = np.asarray(value, np.float32)
-    fairseq = from_checkpoint(tree)
-    config = model_config(fairseq, {k: f.keys for k, f in FAMILIES.items()})
-    family = FAMILIES[config.name]
-    for copy, owner in family.copies(config).items():
+    stored = describe(tree)
+    family = FAMILIES[stored.config.name]
+    for copy, owner in family.copies(stored.config).items():
         if copy in state and owner in state:
             state[copy] = state[owner]
-    state, config = family.upgrade(state, config)
-    source, target = family.vocabulary(state)
-    return to_params(state, config, source_vocab_size=source, target_vocab_size=target)
+    state, _ = family.upgrade(state, stored.config)
+    return to_params(state, stored.config, source_vocab_size=stored.source_vocab_size,
+                     target_vocab_size=stored.target_vocab_size)
 
 
 # ---- writing ----
@@ -152,19 +201,21 @@ def write_state(
     Raises:
       ConfigError: an optimizer or a model whose state fairseq would not take as it is.
     """
-    if optimizer.name not in SLOTS or SLOTS[optimizer.name][0] not in opt_state:
+    if optimizer.name not in SLOTS:
         raise ConfigError(f"the state of {optimizer.name} cannot be written for fairseq; leave "
                           "out --optimizer-state")
     states: dict[int, dict[str, Any]] = {}
     family = FAMILIES[config.name]
     copies, unused = family.copies(config), any_of(family.unused)
     idle = [n for n in family.constants(config) if unused.fullmatch(n)]
-    numbers: list[int] = []
-    for slot in SLOTS[optimizer.name]:
+    known = {n for entry in plan(
+        config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size)
+        for n in entry.names}
+    known |= set(family.empty(config, target_vocab_size))
+    names = registered({*known, *idle} - set(copies), family=config.name)
+    for slot in slots(optimizer.name, optimizer.momentum):
         named = to_state(opt_state[slot], config, source_vocab_size=source_vocab_size,
                          target_vocab_size=target_vocab_size, kept={})
-        names = registered({*named, *idle} - set(copies), family=config.name)
-        numbers = list(range(len(names)))
         for number, name in enumerate(names):
             if name not in idle:
                 states.setdefault(number, {})[slot] = named[name]
@@ -174,11 +225,13 @@ def write_state(
                   "amsgrad": False}
         for one in states.values():
             one["step"] = int(opt_state["count"])
+    elif optimizer.name == "nag":
+        group |= {"momentum": 0.99 if optimizer.momentum is None else optimizer.momentum,
+                  "lr_old": float(opt_state["lr_old"])}
     else:
-        group["momentum"] = 0.99 if optimizer.momentum is None else optimizer.momentum
-        if "lr_old" in opt_state:
-            group["lr_old"] = float(opt_state["lr_old"])
-    return {"state": states, "param_groups": [{**group, "params": numbers}]}
+        group |= {"momentum": optimizer.momentum or 0.0, "dampening": 0, "nesterov": False}
+    return {"state": states,
+            "param_groups": [{**group, "params": list(range(len(names)))}]}
 
 
 def registered(names: Iterable[str], *, family: str) -> list[str]:

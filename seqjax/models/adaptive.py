@@ -10,6 +10,8 @@ in `seqjax.losses.adaptive`; nothing here knows a whole model.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import warnings
 from typing import Any
 
 import jax
@@ -37,19 +39,30 @@ def band_ends(cutoffs: tuple[int, ...], vocab_size: int, *, key: str) -> tuple[i
     return cutoffs if cutoffs[-1] == vocab_size else (*cutoffs, vocab_size)
 
 
-def band_widths(width: int, factor: float, bands: int, *, key: str) -> tuple[int, ...]:
-    """Dimensions of each band.
+def band_widths(width: int, factor: float, bands: int) -> tuple[int, ...]:
+    """Dimensions of each band; where nothing is left none, as in fairseq."""
+    return tuple(int(width // factor**i) for i in range(bands))
 
-    Raises:
-      ValueError: a band without dimensions; names `key`.
-    """
-    widths = tuple(int(width // factor**i) for i in range(bands))
-    if widths[-1] < 1:
+
+def check_input_widths(width: int, factor: float, bands: int) -> None:
+    """Raises ValueError for an adaptive input with a band without dimensions, which could tell
+    none of its words from another (fairseq stops on it too)."""
+    if band_widths(width, factor, bands)[-1] < 1:
         raise ValueError(
-            f"config.model.{key}: {bands} bands of a width of {width}, each {factor:g} times "
-            "narrower than the one before, leave nothing for the last"
+            f"config.model.adaptive_input_factor: {bands} bands of a width of {width}, each "
+            f"{factor:g} times narrower than the one before, leave nothing for the last"
         )
-    return widths
+
+
+@functools.cache  # once, however often a model is built
+def check_softmax_widths(width: int, factor: float, bands: int) -> None:
+    """Warns of clusters without dimensions: models of fairseq's have them."""
+    empty = sum(w < 1 for w in band_widths(width, factor, bands))
+    if empty:
+        warnings.warn(
+            f"the adaptive softmax has {bands} clusters of a width of {width}, each {factor:g} "
+            f"times narrower than the one before: nothing is left for the last {empty}, whose "
+            "words are all equally likely; fewer cutoffs or a smaller factor help", stacklevel=3)
 
 
 def _sizes(ends: tuple[int, ...]) -> tuple[int, ...]:
@@ -164,19 +177,18 @@ class AdaptiveSoftmax(nn.Module):
             self.class_proj = _bias_free(self.dim, tails)
         else:
             self.head = _bias_free(self.dim, self.ends[0] + tails)
-        widths = band_widths(
-            self.dim, self.factor, len(self.ends), key="adaptive_softmax_factor"
-        )
+        widths = band_widths(self.dim, self.factor, len(self.ends))
         self.tail = [
             _Tail(self.dim, width, rows, not (self.tie_weights and self.tie_proj),
                   not self.tie_weights)
+            if width else None  # nothing to learn, and nothing to save
             for width, rows in zip(widths[1:], _sizes(self.ends)[1:], strict=True)
         ]
 
     def __call__(self) -> list[jax.Array]:
         """Touches every parameter."""
         head = self.class_proj if self.tie_weights else self.head
-        return [head.kernel, *(kernel for tail in self.tail for kernel in tail())]
+        return [head.kernel, *(k for tail in self.tail if tail is not None for k in tail())]
 
 
 @struct.dataclass
@@ -237,11 +249,18 @@ def log_probs(projection: AdaptiveProjection, hidden: jax.Array) -> jax.Array:
     return jnp.concatenate(parts, axis=-1)
 
 
+def _down(tail: Params, tied: jax.Array | None, head: jax.Array) -> jax.Array:
+    """[D_i, D]: into the space of a tail."""
+    if "proj" in tail:
+        return tail["proj"]["kernel"].T
+    return jnp.zeros((0, head.shape[1]), head.dtype) if tied is None else tied
+
+
 def output_projection(
     params: Params, table: AdaptiveTable | None, *, ends: tuple[int, ...],
     dropout: float = 0.0, key: jax.Array | None = None,
 ) -> AdaptiveProjection:
-    """The pieces of an `AdaptiveSoftmax`.
+    """The pieces of an `AdaptiveSoftmax`. Clusters without dimensions have no parameters.
 
     Args:
       params: its parameters.
@@ -251,14 +270,13 @@ def output_projection(
     tails = [params[f"tail_{i}"] if f"tail_{i}" in params else {} for i in range(len(ends) - 1)]
     if table is None:
         head = params["head"]["kernel"].T
-        words = tuple(tail["out"]["kernel"].T for tail in tails)
+        words = tuple(tail["out"]["kernel"].T if tail else jnp.zeros((rows, 0), head.dtype)
+                      for tail, rows in zip(tails, _sizes(ends)[1:], strict=True))
     else:
         head = jnp.concatenate([table.rows[0], params["class_proj"]["kernel"].T])
         words = table.rows[1:]
-    down = tuple(
-        tail["proj"]["kernel"].T if "proj" in tail or table is None else table.kernels[i + 1]
-        for i, tail in enumerate(tails)
-    )
+    down = tuple(_down(tail, None if table is None else table.kernels[i + 1], head)
+                 for i, tail in enumerate(tails))
     return AdaptiveProjection(
         head=head, down=down, words=words, key=key, ends=ends, dropout=dropout
     )

@@ -14,7 +14,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.models import adaptive, decoding
-from seqjax.models.adaptive import band_ends, band_widths
+from seqjax.models.adaptive import (
+    band_ends,
+    band_widths,
+    check_input_widths,
+    check_softmax_widths,
+)
 from seqjax.models.layers import dropout
 from seqjax.models.protocol import Encoded, Features, Params
 
@@ -66,11 +71,10 @@ class ModuleModel(SizedModel):
         return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
 
     def _check_softmax(self) -> None:
-        """Raises ValueError for clusters that do not fit the dictionary or the width."""
+        """Raises ValueError for clusters that do not fit the dictionary."""
         ends, cfg = self._output_ends, self.config
         if ends is not None:
-            key = "adaptive_softmax_factor"
-            band_widths(cfg.output_dim, cfg.adaptive_softmax_factor, len(ends), key=key)
+            check_softmax_widths(cfg.output_dim, cfg.adaptive_softmax_factor, len(ends))
 
     def _table(self, params: Params) -> Any:
         """The decoder's embedding: [V, D], or the bands of an adaptive one."""
@@ -179,8 +183,8 @@ class ModuleLanguageModel(ModuleModel):
                 "task.output_dictionary_size"
             )
         if self._input_ends is not None:
-            band_widths(cfg.adaptive_input_dim, cfg.adaptive_input_factor,
-                        len(self._input_ends), key="adaptive_input_factor")
+            check_input_widths(
+                cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(self._input_ends))
         self._check_softmax()
 
     @property
@@ -217,9 +221,7 @@ def adaptive_input(
     cfg: Any, ends: tuple[int, ...], *, width: int, dtype: Any
 ) -> adaptive.AdaptiveInput:
     """The embedding of bands that a language model's configuration asks for; vectors [width]."""
-    widths = band_widths(
-        cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(ends), key="adaptive_input_factor"
-    )
+    widths = band_widths(cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(ends))
     return adaptive.AdaptiveInput(ends, widths, width, dtype)
 
 

@@ -15,7 +15,7 @@ from seqjax.models import fconv_layers as layers
 from seqjax.models.adaptive import (
     AdaptiveSoftmax,
     band_ends,
-    band_widths,
+    check_softmax_widths,
     log_probs,
     output_projection,
 )
@@ -34,9 +34,7 @@ class FConvLanguageModel(ConvolutionalModel):
 
     def __post_init__(self) -> None:
         if self._ends is not None:
-            band_widths(
-                self._width, ADAPTIVE_FACTOR, len(self._ends), key="adaptive_softmax_cutoff"
-            )
+            check_softmax_widths(self._width, ADAPTIVE_FACTOR, len(self._ends))
 
     @property
     def _width(self) -> int:

@@ -7,7 +7,8 @@ derives it from another key", and the properties say from which.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from seqjax.models.lstm_config import check_positive, check_rates
 from seqjax.models.transformer_config import RuntimeConfig
@@ -157,6 +158,15 @@ class LightConvConfig(_CommonConfig):
                 f"({self.output_dim}) equal to decoder_embed_dim ({self.decoder_width})"
             )
 
+    FOLLOWS: ClassVar[Mapping[str, str]] = {
+        "encoder_conv_dim": "encoder_channels", "decoder_conv_dim": "decoder_channels",
+        "decoder_embed_dim": "decoder_width", "decoder_ffn_embed_dim": "decoder_ffn",
+        "decoder_output_dim": "output_dim", "weight_dropout": "weight_rate",
+        "encoder_kernel_size_list": "encoder_kernels",
+        "decoder_kernel_size_list": "decoder_kernels",
+    }
+    """Key -> the property that says what it comes to."""
+
     @property
     def shares_input(self) -> bool:
         """Whether the decoder reads the encoder's embedding."""
@@ -235,6 +245,13 @@ class LightConvLanguageModelConfig(_CommonConfig):
             "adaptive_softmax_factor", "adaptive_softmax_dropout", "tie_adaptive_weights",
             "tie_adaptive_proj",
         )})
+
+    FOLLOWS: ClassVar[Mapping[str, str]] = {
+        "decoder_conv_dim": "decoder_channels", "decoder_input_dim": "adaptive_input_dim",
+        "decoder_output_dim": "output_dim", "weight_dropout": "weight_rate",
+        "decoder_kernel_size_list": "decoder_kernels",
+    }
+    """Key -> the property that says what it comes to."""
 
     @property
     def decoder_width(self) -> int:

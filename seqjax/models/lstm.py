@@ -17,7 +17,7 @@ from seqjax.models import lstm_layers as layers
 from seqjax.models.adaptive import (
     AdaptiveSoftmax,
     band_ends,
-    band_widths,
+    check_softmax_widths,
     log_probs,
     output_projection,
 )
@@ -114,10 +114,7 @@ class RecurrentModel(SizedModel):
 
     def __post_init__(self) -> None:
         if self._ends is not None:
-            band_widths(
-                self.config.decoder_width, ADAPTIVE_FACTOR, len(self._ends),
-                key="adaptive_softmax_cutoff",
-            )
+            check_softmax_widths(self.config.decoder_width, ADAPTIVE_FACTOR, len(self._ends))
 
     @property
     def _ends(self) -> tuple[int, ...] | None:

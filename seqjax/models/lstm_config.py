@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 
 def check_rates(config: Any, names: tuple[str, ...]) -> None:
@@ -59,6 +60,12 @@ class _DecoderConfig:
     max_target_positions: int = 100_000
     time_unroll: int = 1
     """Positions computed in one turn of the loop over time; changes no number."""
+
+    FOLLOWS: ClassVar[Mapping[str, str]] = {
+        "decoder_hidden_size": "decoder_width", "decoder_dropout_in": "decoder_in_rate",
+        "decoder_dropout_out": "decoder_out_rate",
+    }
+    """Key -> the property that says what it comes to."""
 
     def __post_init__(self) -> None:
         check_rates(self, ("dropout", "decoder_dropout_in", "decoder_dropout_out"))
@@ -116,6 +123,12 @@ class LSTMConfig(_DecoderConfig):
     decoder_attention: bool = True
     share_all_embeddings: bool = False
     max_source_positions: int = 100_000
+
+    FOLLOWS: ClassVar[Mapping[str, str]] = {
+        **_DecoderConfig.FOLLOWS, "encoder_hidden_size": "encoder_width",
+        "encoder_dropout_in": "encoder_in_rate", "encoder_dropout_out": "encoder_out_rate",
+    }
+    """Key -> the property that says what it comes to."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

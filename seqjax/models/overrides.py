@@ -54,6 +54,14 @@ def override(config: Any, overrides: Mapping[str, Any]) -> tuple[Any, Kept]:
         raise ConfigError(f"model_overrides: {error}") from None
 
 
+def resolved(config: Any) -> Any:
+    """A model section with every key that follows another (`FOLLOWS` of its class) at the value
+    that it comes to, so that two ways of saying the same model are equal."""
+    follows = getattr(config, "FOLLOWS", {})
+    return dataclasses.replace(
+        config, **{key: getattr(config, source) for key, source in follows.items()})
+
+
 def kept_layers(config: Any) -> Kept:
     """What a model section itself says of the layers to keep."""
     found = {side: getattr(config, key, None) for side, key in LAYERS_TO_KEEP.items()}

@@ -7,7 +7,8 @@ change no number beyond rounding.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,6 +198,11 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
                 "config.model.share_all_embeddings needs encoder_embed_dim "
                 f"({self.encoder_embed_dim}) equal to the decoder's input width ({self.input_dim})"
             )
+
+    FOLLOWS: ClassVar[Mapping[str, str]] = {
+        "decoder_input_dim": "input_dim", "decoder_output_dim": "output_dim",
+    }
+    """Key -> the property that says what it comes to."""
 
     @property
     def shares_input(self) -> bool:

@@ -7,7 +7,8 @@ tokens is the task's business.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from seqjax.models.transformer_config import (
     AdaptiveSoftmaxConfig,
@@ -124,6 +125,11 @@ class TransformerLMConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig
                 "config.model.tie_adaptive_weights needs decoder_input_dim, decoder_embed_dim and "
                 f"decoder_output_dim to be equal, not {widths}"
             )
+
+    FOLLOWS: ClassVar[Mapping[str, str]] = {
+        "decoder_input_dim": "adaptive_input_dim", "decoder_output_dim": "output_dim",
+    }
+    """Key -> the property that says what it comes to."""
 
     @property
     def adaptive_input_dim(self) -> int:

@@ -49,10 +49,17 @@ class Family:
     unused: tuple[str, ...] = ()
     """Those of them that fairseq registers as parameters all the same, and never uses: they have
     a number in the optimizer's state, but no moments."""
+    check_export: Callable[[Any], None] = lambda config: None
+    """Raises ConfigError for a configuration that fairseq has no model for."""
+    as_trained: Callable[[Any, str], Any] = lambda config, criterion: config
+    """The configuration that fairseq-train makes of these keys under a criterion, where there
+    are no weights yet that would tell (see `upgrade`)."""
     copies: Callable[[Any], Mapping[str, str]] = lambda config: {}
     """Names under which fairseq writes a tied tensor once more -> the name that we read."""
     constants: Callable[[Any], State] = lambda config: {}
     """Entries without parameter that fairseq expects to find."""
+    empty: Callable[[Any, int], State] = lambda config, target_vocab_size: {}
+    """Parameters of fairseq's that have no element, and no place here."""
     renames: tuple[tuple[str, str], ...] = ()
     """Regular expression and replacement on names made from our paths; all are applied."""
     transforms: tuple[tuple[str, Transform], ...] = ()

@@ -16,6 +16,7 @@ import numpy as np
 from seqjax.interop.fairseq_config import ModelKeys
 from seqjax.interop.families import adaptive
 from seqjax.interop.families.base import SAME, TRANSPOSED, Family, State, Transform
+from seqjax.models.lstm import ADAPTIVE_FACTOR
 
 _CONVOLUTION = r".*\.convolutions\.\d+\."
 _TRANSFORMS = (
@@ -92,4 +93,7 @@ def _lm_vocabulary(state: State) -> tuple[int, int]:
 LM_FAMILY = dataclasses.replace(
     FAMILY, keys=ModelKeys(refused={"decoder_attention": ("False", False)}),
     vocabulary=_lm_vocabulary,
+    empty=lambda config, size: adaptive.empty_tails(
+        config.decoder_convolutions[-1].channels, ADAPTIVE_FACTOR, config, size),
+    as_trained=adaptive.by_criterion(None),
 )

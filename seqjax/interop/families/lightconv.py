@@ -104,6 +104,7 @@ LM_FAMILY = dataclasses.replace(
         aliases={"tokens_per_sample": "max_target_positions"},
     ),
     vocabulary=transformer_lm.vocabulary,
+    empty=adaptive.usual_empty,
     copies=transformer_lm.copies,
     constants=_lm_constants,
 )

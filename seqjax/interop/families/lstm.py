@@ -13,6 +13,7 @@ from typing import Any
 from seqjax.interop.fairseq_config import ModelKeys
 from seqjax.interop.families import adaptive
 from seqjax.interop.families.base import Family, State
+from seqjax.models.lstm import ADAPTIVE_FACTOR
 
 _RENAMES = (
     (r"^encoder\.lstm\.(l\d+(?:_reverse)?)\.(ih|hh)\.(weight|bias)$", r"encoder.lstm.\3_\2_\1"),
@@ -50,6 +51,9 @@ FAMILY = Family(
         _embedding_rows(state, "encoder"), _embedding_rows(state, "decoder")
     ),
     upgrade=upgrade,
+    empty=lambda config, size: adaptive.empty_tails(
+        config.decoder_width, ADAPTIVE_FACTOR, config, size),
+    as_trained=adaptive.by_criterion((10_000, 50_000, 200_000)),
     ignored=adaptive.IGNORED,
     copies=copies,
     constants=_constants,

@@ -156,6 +156,7 @@ FAMILY = Family(
         state["decoder.embed_tokens.weight"].shape[0],
     ),
     upgrade=upgrade,
+    empty=adaptive.usual_empty,
     ignored=(
         r"(encoder|decoder)\.version",
         r"(encoder|decoder)\.embed_positions\.(_float_tensor|weights)",

@@ -6,6 +6,7 @@ What an adaptive softmax shares with an adaptive input, fairseq writes under bot
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,8 @@ def upgrade(state: State, config: TransformerLMConfig) -> tuple[State, Transform
         raise ConfigError(
             "the checkpoint's adaptive softmax has a head of its own, but its config says"
             " tie_adaptive_weights")
+    config = dataclasses.replace(config, **{
+        key: False for key, name in SCALES.items() if not has_layer_weight(state, name)})
     version = state.get("decoder.version")
     old = version is None or float(np.asarray(version).reshape(-1)[0]) <= 2
     if config.decoder_normalize_before:
@@ -54,6 +57,33 @@ def upgrade(state: State, config: TransformerLMConfig) -> tuple[State, Transform
         if pair[0] is not None and pair[1] is not None and np.array_equal(pair[0], pair[1]):
             config = dataclasses.replace(config, tie_adaptive_proj=True)
     return state, _without_last_cutoff(config, state)
+
+
+SCALES = {"scale_attn": "attn_ln", "scale_fc": "ffn_layernorm", "scale_heads": "c_attn",
+          "scale_resids": "w_resid"}
+"""NormFormer's keys -> their weights. fairseq's language models take the keys, save them and
+build none of it, so that only the weights tell."""
+
+
+def has_layer_weight(state: State, name: str) -> bool:
+    """Whether any layer of the decoder has weights of this name."""
+    return any(re.fullmatch(rf"decoder\.layers\.\d+\.{name}(\..*)?", n) for n in state)
+
+
+def as_trained(config: TransformerLMConfig, criterion: str) -> TransformerLMConfig:
+    """Without what fairseq's language models ignore."""
+    return dataclasses.replace(config, **dict.fromkeys(SCALES, False))
+
+
+def check_export(config: TransformerLMConfig) -> None:
+    """Raises ConfigError for what fairseq's language models ignore: the model that it would
+    build has no place for these weights."""
+    wrong = [key for key in SCALES if getattr(config, key)]
+    if wrong:
+        raise ConfigError(
+            f"fairseq's language models take no notice of {', '.join(wrong)} and have no place "
+            "for their weights: a language model that was trained with them cannot be given to "
+            "fairseq (a translation model can)")
 
 
 def _without_last_cutoff(config: TransformerLMConfig, state: State) -> TransformerLMConfig:
@@ -143,6 +173,9 @@ FAMILY = Family(
     keys=KEYS,
     vocabulary=vocabulary,
     upgrade=upgrade,
+    empty=adaptive.usual_empty,
+    as_trained=as_trained,
+    check_export=check_export,
     ignored=(
         r"decoder\.version", r"decoder\.embed_positions\.(_float_tensor|weights)",
         *adaptive.IGNORED,
