@@ -11,7 +11,7 @@ import pytest
 
 from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError
-from seqjax.interop import fairseq_flags
+from seqjax.interop import fairseq_command, fairseq_flags
 
 
 def keys() -> set[str]:
@@ -64,7 +64,7 @@ def test_the_documentation_shows_the_table(repository):
 
 
 def test_parsing():
-    command = fairseq_flags.parse(
+    command = fairseq_command.parse(
         "fairseq-generate data-bin --path a.pt:b.pt --beam=5 --remove-bpe --lenpen -0.5 "
         "--sampling --max-sentences 8 --print-alignment hard --quiet # a comment")
     assert command.program == "fairseq-generate" and command.data == "data-bin"
@@ -72,7 +72,7 @@ def test_parsing():
         "path": "a.pt:b.pt", "beam": "5", "post_process": "subword_nmt", "lenpen": "-0.5",
         "sampling": True, "batch_size": "8", "print_alignment": "hard", "quiet": True}
     # Python scripts of older versions, and argparse's abbreviations.
-    assert fairseq_flags.parse("python train.py d --share-all-emb").given == {
+    assert fairseq_command.parse("python train.py d --share-all-emb").given == {
         "share_all_embeddings": True}
     with pytest.raises(ConfigError, match="unknown flag --beam"):
-        fairseq_flags.parse("fairseq-train d --beam 5")
+        fairseq_command.parse("fairseq-train d --beam 5")

@@ -50,12 +50,14 @@ def start_from(config: Config) -> Start | None:
         _check_model(checkpoint.config, config, path)
         if key == "init_from":
             return Start(params=checkpoint.params)
-        opt_state = read_state(tree, name=config.optimizer.name)
+        fresh = "optimizer" in config.resume_reset
+        opt_state = None if fresh else read_state(tree, name=config.optimizer.name)
     except ConfigError as error:
         raise type(error)(f"config.{key}: {path}: {error}") from None
-    data = place_in_data(tree)
-    return Start(params=checkpoint.params, opt_state=opt_state, step=updates(tree), data=data,
-                 composition_epoch=data.epoch)
+    data = DataState() if "dataloader" in config.resume_reset else place_in_data(tree)
+    before = (tree.get("extra_state") or {}).get("previous_training_time") or 0.0
+    return Start(params=checkpoint.params, opt_state=opt_state, step=0 if fresh else updates(tree),
+                 data=data, composition_epoch=data.epoch, seconds=float(before))
 
 
 def _check_model(theirs: Any, config: Config, path: str) -> None:

@@ -26,7 +26,7 @@ from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import Batch, DataState, open_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
-from seqjax.training import beginning, compilation, sharding
+from seqjax.training import beginning, compilation, due, sharding
 from seqjax.training import checkpoints as ck
 from seqjax.training.metrics import MAXIMIZE, Meters
 from seqjax.training.optimizers import make_optimizer
@@ -54,6 +54,8 @@ class Start:
     data: DataState = DataState()
     composition_epoch: int = 1
     """See `planning.make_plan`."""
+    seconds: float = 0.0
+    """Training time before."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -186,7 +188,9 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
         interval, epoch_meters = Meters(), Meters()
         pending: tuple[Any, Batch] | None = None
         last_line = time.monotonic()
-        maximize = config.valid.metric in MAXIMIZE
+        maximize = config.valid.maximize
+        if maximize is None:
+            maximize = config.valid.metric in MAXIMIZE
 
         def elapsed() -> float:
             return course.seconds + time.monotonic() - began
@@ -282,14 +286,13 @@ def train(config: Config, *, workdir: str, start: Start | None = None) -> None:
             asked = stop.reached(course.step)
             if asked:
                 why = f"{stop.signal} received; started again, the run goes on from here"
-            if validator and not asked and (bool(why) or _due(config, course.step, batch)):
+            if validator and not asked and due.validation(
+                    config, step=course.step, batch=batch, last=bool(why)):
                 with _out_of_memory_explained(config):
                     validate(batch)
                 why = why or _finished(config, course, schedule, elapsed())
-            every = config.checkpoint.every_updates
-            if why or course.validated == course.step or (batch.last and not validator) or (
-                every and course.step % every == 0
-            ):
+            if why or due.saving(config, step=course.step, batch=batch,
+                                 validated=course.validated == course.step):
                 save()
         collect()
         saved.wait()
@@ -302,20 +305,30 @@ def _begin(
     *, fresh: Any, with_params: Any,
 ) -> tuple[Course, TrainState, str]:
     """The first state, what is remembered with it, and a line on where it comes from."""
-    folder, plain = saved.latest(), to_plain(config)
+    folder, plain, reset = saved.latest(), to_plain(config), ()
     if folder is None and start is None and config.resume_from:
         folder = ck.find(_ours(config.resume_from, "resume_from"), which="last")
+        reset = config.resume_reset
     if folder is not None:
-        notes = ck.check_config(beginning.saved_config(folder, config), plain, str(folder))
+        before = beginning.saved_config(folder, config)
+        if "optimizer" in reset:
+            before = {**before, "optimizer": plain["optimizer"]}
+        notes = ck.check_config(before, plain, str(folder))
         record = ck.read_record(folder)
-        state = ck.read_state(folder, abstract)
+        state = (with_params(ck.read_params(folder)) if "optimizer" in reset
+                 else ck.read_state(folder, abstract))
         course = Course(
             step=record.step, data=DataState(**record.data), best=record.best,
             bad_validations=record.bad_validations, seconds=record.seconds,
             history=list(record.history),
             validated=record.step if record.metric is not None else -1, metric=record.metric,
         )
-        return course, state, "\n".join([f"continuing {folder} at update {record.step}",
+        if "optimizer" in reset:  # updates count from 0 again, and with them all that is of them
+            course = Course(data=course.data, seconds=course.seconds)
+        if "dataloader" in reset:
+            course.data = DataState()
+        left = f" without its {' and '.join(reset)}" if reset else ""
+        return course, state, "\n".join([f"continuing {folder}{left} at update {course.step}",
                                          *(f"  changed: {note}" for note in notes)])
     if start is not None:
         state = with_params(start.params)
@@ -323,7 +336,7 @@ def _begin(
             opt_state = _placed(start.opt_state, abstract.opt_state)
             step = jax.device_put(np.int32(start.step), abstract.step.sharding)
             state = state.replace(opt_state=opt_state, step=step)
-        return (Course(step=start.step, data=start.data), state,
+        return (Course(step=start.step, data=start.data, seconds=start.seconds), state,
                 f"starting from {config.resume_from or config.init_from} at update {start.step}")
     if config.init_from:
         folder = ck.find(_ours(config.init_from, "init_from"))
@@ -378,15 +391,6 @@ def _compile(
     where = f"{programs.cached} of them from {cache}" if cache else "no cache"
     out.say(f"compiled {len(jobs)} shapes in {compilation.seconds_since(began)} ({where})")
     return compiled
-
-
-def _due(config: Config, step: int, batch: Batch) -> bool:
-    """Whether a validation is due after this update."""
-    every = config.valid.every_updates
-    at_epoch = batch.last and config.valid.every_epochs > 0
-    return (at_epoch and batch.epoch % config.valid.every_epochs == 0) or (
-        every > 0 and step % every == 0
-    )
 
 
 def _better(value: float, best: float | None, maximize: bool) -> bool:
