@@ -45,18 +45,20 @@ def parse(text: str) -> Command:
     """A command as it stands in a script: `fairseq-train data-bin --arch transformer ...`.
 
     Raises:
-      ConfigError: not a command of fairseq's; of fairseq-train, a component that is not
-        here; an unknown flag (with the nearest), or a flag without its value.
+      ConfigError: not a command of fairseq's; a component that is not here; an unknown flag
+        (with the nearest), or a flag without its value.
     """
     program, before, words = _program(_words(text))
     letter = next(k for k, name in COMMANDS.items() if name == program)
     flags = {name: f for f in table() if letter in f.commands for name in f.names}
     allowed = frozenset(flags)
+    chosen, user_dir = _chosen(words, flags)
+    fairseq_names.check(chosen, where=program, user_dir=user_dir)
     if program == "fairseq-train":
-        chosen, user_dir = _chosen(words, flags)
-        fairseq_names.check(chosen, where=program, user_dir=user_dir)
+        if "arch" not in chosen:
+            raise ConfigError("fairseq-train: --arch is needed")
         chosen = {"task": "translation", "criterion": "cross_entropy", "lr_scheduler": "fixed",
-                  "scoring": "bleu", **chosen}
+                  "optimizer": "adam", "scoring": "bleu", **chosen}
         switches = [w for w in words if w == "--use-bmuf"]
         allowed = fairseq_names.accepted(chosen, switches=switches)
     data, given = _read(words, flags, allowed, program)

@@ -101,7 +101,7 @@ def elsewhere(values: Mapping[str, Any], flags: Iterable[Flag]) -> list[str]:
     has to be asked for here, or another command is asked."""
     found = []
     for f in flags:
-        verb = " " in f.key
+        verb = " " in f.key and not f.key.startswith("(")
         if (verb or f.key in ("(not needed)", "(implied)")) and f.dest in values:
             if not f.is_default(values[f.dest]):
                 command = f"python -m seqjax.{f.key}" if verb else ""

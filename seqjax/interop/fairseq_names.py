@@ -82,7 +82,7 @@ def check(chosen: Mapping[str, str], *, where: str, user_dir: bool = False) -> N
                          + nearest(name, theirs if _close(name, theirs) else ours[kind])
                          .replace(" Known:", f" Here are the {plural}"))
     if lines:
-        raise ConfigError(f"{where}: " + "\n  ".join(lines))
+        raise ConfigError(f"{where}: " + "; ".join(lines))
 
 
 def _close(name: str, known: Iterable[str]) -> bool:

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import pprint
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,17 +66,18 @@ def from_command(text: str) -> Recipe:
         raise ConfigError(f"{command.program}: only fairseq-train becomes a configuration; the "
                           "flags of the other commands have the same names here")
     values = dict(command.given)
-    if "arch" not in values:
-        raise ConfigError("fairseq-train: --arch is needed")
     if command.workers and (command.forced or "distributed_world_size" not in values):
         values["distributed_world_size"] = command.workers
     try:
-        recipe = _recipe({**values, "data": command.data or ""}, model=values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of checkpoints; flags are named one by one
+            recipe = _recipe({**values, "data": command.data or ""}, model=values)
         _check(recipe.raw)
-    except ConfigError as error:
-        raise ConfigError(f"fairseq-train: {_with_flags(str(error), values)}") from None
-    except (ValueError, TypeError) as error:  # a number that is none, JSON that is none
-        raise ConfigError(f"fairseq-train: a value cannot be read: {error}") from None
+    except (ValueError, TypeError) as error:  # also a number that is none, JSON that is none
+        ours = isinstance(error, ConfigError) or str(error).startswith("config.")
+        text = str(error).replace("the checkpoint's model", "the model")
+        raise ConfigError("fairseq-train: " + ("" if ours else "a value cannot be read: ")
+                          + _with_flags(text, values)) from None
     variables = sorted({w for v in (*values.values(), command.data) if isinstance(v, str)
                         for w in re.findall(r"\$\{?\w+\}?", v)})
     if variables:
@@ -96,10 +98,11 @@ def _check(raw: Mapping[str, Any]) -> None:
 
 def _with_flags(message: str, given: Mapping[str, Any]) -> str:
     """A message about our keys, with the flags that set them."""
+    words = set(re.findall(r"[\w.]+", message.replace("config.", "")))
     flags = [f.names[0] for f in fairseq_flags.table() if f.dest in given
              and f.names[0] not in message
-             and re.search(rf"(?<![\w.]){re.escape(f.key)}(?!\w)",
-                           message.replace("config.", ""))]
+             and words & {f.key, f"{f.key.partition('.')[0]}.{f.dest}",
+                          f.dest if "_" in f.dest else f.key}]
     return message + (f" ({', '.join(flags)})" if flags else "")
 
 
@@ -119,7 +122,7 @@ def from_fairseq(config: FairseqConfig, *, data: str | None = None) -> Recipe:
 
 
 def _recipe(flat: Mapping[str, Any], *, model: Mapping[str, Any]) -> Recipe:
-    table = fairseq_flags.table()
+    table = [flag for flag in fairseq_flags.table() if "T" in flag.commands]
     raw: Raw = {"task": {}, "model": {}, "loss": {}, "optimizer": {}, "schedule": {},
                 "train": {}, "batching": {}, "valid": {}, "checkpoint": {}, "log": {},
                 "generation": {}}
@@ -131,7 +134,7 @@ def _recipe(flat: Mapping[str, Any], *, model: Mapping[str, Any]) -> Recipe:
     fairseq_names.check({**names, "arch": str(flat["arch"])}, where="the run",
                         user_dir=bool(flat.get("user_dir")))
     flat = _older(flat, names["lr_scheduler"], notes)
-    idle = fairseq_conditions.without_effect(flat, table)
+    idle = [*fairseq_conditions.without_effect(flat, table), *_of_other_models(flat, table)]
     start = beginning(flat)
     raw["optimizer"] |= start.optimizer
     for flag in table:
@@ -152,12 +155,14 @@ def _recipe(flat: Mapping[str, Any], *, model: Mapping[str, Any]) -> Recipe:
     _optimization(flat, raw, names, notes)
     _batching(flat, raw, notes)
     _validation(flat, raw, notes)
-    _checkpoints(flat, raw)
+    _checkpoints(flat, raw, notes)
     _precision(flat, raw, notes)
     result: dict[str, Any] = {k: v for k, v in raw.items() if v}
     result["seed"] = 1 if flat.get("seed") is None else _whole(flat["seed"])
     result |= start.raw
-    given = {k: v for k, v in flat.items() if v is not None}
+    # A validation's budget that is training's own asks for nothing.
+    given = {k: v for k, v in flat.items() if v is not None
+             and not (k.endswith("_valid") and v == flat.get(k.removesuffix("_valid")))}
     named = " ".join(idle)
     return Recipe(raw=result, notes=(*notes, *start.notes),
                   unsupported=(*start.unsupported, *fairseq_flags.unsupported(given, table),
@@ -182,6 +187,15 @@ def _older(flat: Mapping[str, Any], schedule: str, notes: list[str]) -> dict[str
             raise ConfigError(f"--{name.replace('_', '-')} {flat[name]}: fairseq divides by it; "
                               "give 1 or more")
     return flat
+
+
+def _of_other_models(flat: Mapping[str, Any], table: list[fairseq_flags.Flag]) -> list[str]:
+    """Flags of the model that fairseq takes with this architecture and makes nothing of."""
+    family, _ = models.ARCHS[str(flat["arch"])]
+    own = {f"model.{f.name}" for f in dataclasses.fields(models.CONFIGS[family])}
+    return [f"{flag.shown(flat[flag.dest])}: without effect on a {family}" for flag in table
+            if flag.key.startswith("model.") and flag.key not in own | {"model.arch"}
+            and f"model.{flag.dest}" not in own and not flag.is_default(flat.get(flag.dest))]
 
 
 def _refused_values(given: Mapping[str, Any]) -> list[str]:
@@ -392,8 +406,11 @@ def _best(
                      "(valid.maximize=False for fairseq's).")
 
 
-def _checkpoints(flat: Mapping[str, Any], raw: Raw) -> None:
+def _checkpoints(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     raw["log"] = {k: v for k, v in raw["log"].items() if v != 100}
+    if flat.get("tensorboard_logdir"):
+        notes.append(f"--tensorboard-logdir {flat['tensorboard_logdir']}: curves are written into "
+                     "the work folder (log.tensorboard).")
     if flat.get("no_save"):
         raw["checkpoint"] = {"keep_last": 1}
         return
