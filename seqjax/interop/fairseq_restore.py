@@ -107,7 +107,8 @@ def _of_resets(reset: list[str], raw: Mapping[str, Any]) -> list[str]:
     if "init_from" in raw:
         notes.append(f"{' and '.join(left)}: the weights alone are taken (init_from).")
     elif left:
-        notes.append(f"{left[0]}: see resume_reset.")
+        part = left[0].removeprefix("--reset-")
+        notes.append(f"{left[0]}: the {part} is left behind (resume_reset).")
     if "lr_scheduler" in reset:
         notes.append("--reset-lr-scheduler: " + (
             "implied: the schedule begins with --reset-optimizer's update 0."

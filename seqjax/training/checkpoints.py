@@ -292,7 +292,8 @@ class Checkpoints:
     """The checkpoints of one run: written in the background, pruned by the policy.
 
     Keeps the last `keep_last`, the best `keep_best`, every multiple of `keep_every_updates`,
-    and the last `keep_last_epochs` and `keep_interval_updates` of their kinds. Use as a context manager; leaving it waits for what is under way.
+    and the last `keep_last_epochs` and `keep_interval_updates` of their kinds. Use as a context
+    manager; leaving it waits for what is under way.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], config: CheckpointConfig) -> None:
