@@ -1,10 +1,11 @@
 """A fairseq run goes on here: what we log, and the weights we end with, against fairseq's own.
 
-    python scripts/check_resume.py FOLDER
+    python scripts/check_resume.py FOLDER [--resets]
 
 FOLDER holds `data-bin*` and `resume_adam/` with `args.json` (fairseq-train's arguments),
 `checkpoint_at_20.pt`, `log_to_30.json` and `checkpoint_at_30.pt`. Goes the user's way: `convert
 args` writes the configuration, `train` continues the checkpoint. Prints a line per update.
+`--resets` runs what `tests/goldens/flags/resets.json` has of fairseq: each kind of beginning.
 """
 
 from __future__ import annotations
@@ -80,10 +81,54 @@ def check(folder: pathlib.Path) -> bool:
     return good
 
 
+def check_resets(folder: pathlib.Path) -> bool:
+    """The reset flags, as fairseq was seen to honour them; one run for each beginning."""
+    file = pathlib.Path(__file__).parent.parent / "tests" / "goldens" / "flags" / "resets.json"
+    arguments = json.loads((folder / "resume_adam" / "args.json").read_text())
+    good, seen = True, set()
+    for recorded in json.loads(file.read_text())["runs"]:
+        updates = recorded["updates"]
+        beginning = (recorded["flags"][0], *map(tuple, updates))
+        if beginning in seen:
+            continue
+        seen.add(beginning)
+        flags = [str(folder / "resume_adam" / "checkpoint_at_20.pt") if f == "CHECKPOINT" else f
+                 for f in recorded["flags"]]
+        with tempfile.TemporaryDirectory() as temporary:
+            ours = trained(folder, pathlib.Path(temporary), [*arguments, *flags,
+                           "--max-update", str(updates[-1][1])])[:len(updates)]
+        same = len(ours) == len(updates) and all(
+            (x["epoch"], x["num_updates"]) == (epoch, number)
+            and abs(x["lr"] / rate - 1) < 1e-5 and abs(x["loss"] - loss) <= 1.1e-3
+            for x, (epoch, number, rate, loss) in zip(ours, updates, strict=True))
+        good &= same
+        print(f"{'ok  ' if same else 'FAIL'} {' '.join(recorded['flags'])}: " + ", ".join(
+            f"{int(x['num_updates'])}: {x['loss']:.3f}" for x in ours), flush=True)
+    return good
+
+
+def trained(folder: pathlib.Path, work: pathlib.Path, arguments: list[str]) -> list[dict]:
+    """Our log of a command of fairseq's."""
+    config = io.StringIO()
+    with contextlib.redirect_stdout(config), contextlib.redirect_stderr(io.StringIO()):
+        convert.main(["args", shlex.join(["fairseq-train", *arguments])])
+    (work / "config.py").write_text(config.getvalue())
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        train.main([
+            "--config", str(work / "config.py"), "--workdir", str(work / "run"),
+            f"--config.task.data={folder / arguments[0]}", "--config.log.interval_updates=1",
+            "--config.log.tensorboard=False"])
+    lines = (work / "run" / "metrics.jsonl").read_text().splitlines()
+    return [x for x in map(json.loads, lines) if x["group"] == "train_inner"]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
-    return 0 if check(parser.parse_args().folder.resolve()) else 1
+    parser.add_argument("--resets", action="store_true", help="each kind of beginning instead")
+    args = parser.parse_args()
+    run = check_resets if args.resets else check
+    return 0 if run(args.folder.resolve()) else 1
 
 
 if __name__ == "__main__":

@@ -104,6 +104,9 @@ def _configuration(words: Sequence[str]) -> str:
         print(f"note: {fairseq_recipe.COMPOUNDING}", file=sys.stderr)
     for line in recipe.unsupported:
         print(f"not honoured: {line}", file=sys.stderr)
+    if recipe.unneeded:
+        flags = ", ".join(line.split(":")[0] for line in recipe.unneeded)
+        print(f"nothing to set for: {flags} (the file says why)", file=sys.stderr)
     return fairseq_recipe.render(recipe, title=title)
 
 

@@ -132,6 +132,10 @@ class ValidConfig:
     every_epochs: int = 1
     every_updates: int = 0
     """Also every so many updates (0: off)."""
+    at_checkpoints: bool = False
+    """Also whenever `checkpoint.every_updates` saves, as fairseq does."""
+    after_updates: int = 0
+    """No validation, and no saving by `checkpoint.every_updates`, before this many updates."""
     subset: str = "valid"
     max_batches: int = 0
     """Only the first so many batches (0: all)."""
@@ -143,6 +147,8 @@ class ValidConfig:
     """Translations that are shown at each validation."""
     metric: str = "loss"
     """Metric of the best checkpoint and of patience: loss, nll_loss, ppl, bleu, ..."""
+    maximize: bool | None = None
+    """Whether a higher metric is better (None: as the metric is, of bleu, chrf and accuracy)."""
     patience: int = 0
     """Stop after so many validations without improvement (0: off)."""
     enabled: bool = True
@@ -154,7 +160,16 @@ class CheckpointConfig:
 
     every_updates: int = 0
     """Save every so many updates (0: only at validations)."""
+    every_epochs: int = 0
+    """Save at the end of every so many epochs, and no longer at every validation (0: at every
+    validation)."""
     keep_last: int = 2
+    """The newest checkpoints kept, of whatever kind; at least one."""
+    keep_last_epochs: int = 0
+    """Beside them, the newest so many from ends of epochs (negative: all of them)."""
+    keep_interval_updates: int = 0
+    """Beside them, the newest so many that `every_updates` saved inside an epoch (negative:
+    all of them)."""
     keep_best: int = 1
     """Best checkpoints kept, by `valid.metric`."""
     keep_every_updates: int = 0
@@ -244,6 +259,9 @@ class Config:
     rows are moved by symbol; words that the weights do not know begin as in a fresh model."""
     resume_from: str | None = None
     """Continue another run's checkpoint: weights, optimizer, schedule, place in the data."""
+    resume_reset: tuple[Literal["optimizer", "dataloader"], ...] = ()
+    """What `resume_from` leaves behind: `optimizer` begins with fresh moments and at update 0
+    of the schedule, `dataloader` with the first batch of epoch 1."""
     train: TrainConfig = TrainConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()

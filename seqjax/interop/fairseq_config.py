@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax import models
-from seqjax.config import ConfigError, build, nearest
+from seqjax.config import ConfigError, build
+from seqjax.interop import fairseq_names
 from seqjax.interop.fairseq_keys import boolean
 
 _GROUPS = ("task", "criterion", "optimizer", "lr_scheduler", "tokenizer", "bpe", "scoring",
@@ -213,10 +214,7 @@ def model_config(config: FairseqConfig, keys: Mapping[str, ModelKeys]) -> Any:
     Raises:
       ConfigError: an unknown architecture, or switches that we do not have (all of them).
     """
-    if config.arch not in models.ARCHS:
-        raise ConfigError(
-            f"architecture {config.arch!r} is not known here; there are architectures of the "
-            f"families {', '.join(sorted(keys))}.{nearest(config.arch, models.ARCHS)}")
+    fairseq_names.check({"arch": config.arch}, where="the checkpoint")
     family, defaults = models.ARCHS[config.arch]
     if family not in keys:
         raise ConfigError(f"checkpoints of {family!r} models cannot be converted yet")

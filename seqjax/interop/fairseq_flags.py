@@ -1,8 +1,9 @@
 """fairseq's command-line flags: which key of ours each one is, or why there is none.
 
-`fairseq_flags.tsv` is the table; the converter, the documentation and their tests read it.
+`fairseq_flags.tsv` is the table; the converter, the documentation and their tests read it
+(`scripts/record_flags.py` records what fairseq's own parsers accept).
 Its `commands` are letters: T train, P preprocess, G generate, I interactive, V validate,
-E eval-lm. Its `key` is a key of the configuration, a flag of one of our commands, or
+E eval-lm, S score. Its `key` is a key of the configuration, a flag of one of our commands, or
 `(implied)`, `(not needed)`, `(no)`, and the note says why.
 """
 
@@ -11,16 +12,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.resources
-import os
-import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from seqjax.config import ConfigError, nearest
-
 COMMANDS = {"T": "fairseq-train", "P": "fairseq-preprocess", "G": "fairseq-generate",
-            "I": "fairseq-interactive", "V": "fairseq-validate", "E": "fairseq-eval-lm"}
+            "I": "fairseq-interactive", "V": "fairseq-validate", "E": "fairseq-eval-lm",
+            "S": "fairseq-score"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +38,10 @@ class Flag:
         """fairseq's name of the value: `batch_size`."""
         return self.names[0].lstrip("-").replace("-", "_")
 
+    def shown(self, value: Any) -> str:
+        """As it stands on a command line: `--patience 3`, `--fp16`."""
+        return self.names[0] if isinstance(value, bool) else f"{self.names[0]} {value}"
+
     def is_default(self, value: Any) -> bool:
         """Whether a value asks for nothing."""
         if value is None or str(value) in ("", self.default):
@@ -60,78 +61,6 @@ def table() -> tuple[Flag, ...]:
     rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()[1:]]
     return tuple(Flag(names=tuple(names.split()), commands=commands, kind=kind, default=default,
                       key=key, note=note) for names, commands, kind, default, key, note in rows)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Command:
-    """A parsed command line of fairseq's."""
-
-    program: str
-    data: str | None
-    given: dict[str, Any]
-    """fairseq's name of each value that was given -> text, or a boolean."""
-
-
-def parse(text: str) -> Command:
-    """A command as it stands in a script: `fairseq-train data-bin --arch transformer ...`.
-
-    Raises:
-      ConfigError: not a command of fairseq's, an unknown flag (with the nearest), or a flag
-        without its value.
-    """
-    words = shlex.split(text.replace("\\\n", " "), comments=True)
-    program, words = _program(words)
-    letter = next(k for k, name in COMMANDS.items() if name == program)
-    flags = {name: f for f in table() if letter in f.commands for name in f.names}
-    data, given = None, {}
-    waiting = list(reversed(words))
-    while waiting:
-        word = waiting.pop()
-        if not word.startswith("-"):
-            if data is not None:
-                raise ConfigError(f"{program}: {data!r} and {word!r} cannot both be the data")
-            data = word
-            continue
-        name, equals, value = word.partition("=")
-        flag = _find(name, flags, program)
-        if flag.kind in ("switch", "off"):
-            given[flag.dest] = flag.kind == "switch"
-            continue
-        if not equals:
-            following = waiting[-1] if waiting else None
-            absent = following is None or bool(re.match(r"--?[a-zA-Z]", following))
-            if absent and flag.kind.startswith("optional="):
-                value = flag.kind.partition("=")[2]
-            elif absent:
-                raise ConfigError(f"{program}: {name} needs a value")
-            else:
-                value = waiting.pop()
-        given[flag.dest] = value
-    return Command(program=program, data=data, given=given)
-
-
-def _program(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Which command it is, and what follows it."""
-    scripts = {f"{name.removeprefix('fairseq-').replace('-', '_')}.py": name
-               for name in COMMANDS.values()}
-    for place, word in enumerate(words):
-        base = os.path.basename(word)
-        base = scripts.get(base, base)
-        if base in COMMANDS.values():
-            return base, list(words[place + 1:])
-    raise ConfigError("give a whole command: 'fairseq-train data-bin --arch ...' (known: "
-                      + ", ".join(COMMANDS.values()) + ")")
-
-
-def _find(name: str, flags: Mapping[str, Flag], program: str) -> Flag:
-    """By its name or, as argparse allows, an unambiguous beginning of it."""
-    if name in flags:
-        return flags[name]
-    longer = {flags[f].dest: flags[f] for f in flags if name.startswith("--")
-              and f.startswith(name)}
-    if len(longer) == 1:
-        return next(iter(longer.values()))
-    raise ConfigError(f"{program}: unknown flag {name}." + nearest(name, flags))
 
 
 # ---- documentation ----
@@ -163,6 +92,19 @@ def _row(flag: Flag) -> str:
 
 def unsupported(values: Mapping[str, Any], flags: Iterable[Flag]) -> list[str]:
     """`--flag VALUE: why` for what was asked for and is not here."""
-    return [f"{f.names[0]} {'' if values[f.dest] is True else values[f.dest]}".rstrip()
-            + f": {f.note}" for f in flags
+    return [f"{f.shown(values[f.dest])}: {f.note}" for f in flags
             if f.key == "(no)" and f.dest in values and not f.is_default(values[f.dest])]
+
+
+def elsewhere(values: Mapping[str, Any], flags: Iterable[Flag]) -> list[str]:
+    """`--flag VALUE: why` for what was asked for and is no key of the configuration: nothing
+    has to be asked for here, or another command is asked."""
+    found = []
+    for f in flags:
+        verb = " " in f.key and not f.key.startswith("(")
+        if (verb or f.key in ("(not needed)", "(implied)")) and f.dest in values:
+            if not f.is_default(values[f.dest]):
+                command = f"python -m seqjax.{f.key}" if verb else ""
+                found.append(f"{f.shown(values[f.dest])}: "
+                             + "; ".join(x for x in (command, f.note) if x))
+    return found

@@ -10,6 +10,8 @@ import ast
 import dataclasses
 import json
 import pprint
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,14 +25,17 @@ from seqjax.config import (
     ScheduleConfig,
     TrainConfig,
     build,
-    nearest,
     resolve_model,
     to_plain,
 )
-from seqjax.interop import fairseq_flags
+from seqjax.interop import fairseq_command, fairseq_conditions, fairseq_flags, fairseq_names
 from seqjax.interop.fairseq_config import FairseqConfig, model_config
+from seqjax.interop.fairseq_restore import beginning
 from seqjax.interop.families import FAMILIES
 from seqjax.models.overrides import kept_layers, with_layers
+from seqjax.training.metrics import MAXIMIZE
+from seqjax.training.optimizers import make_optimizer
+from seqjax.training.schedules import make_schedule
 
 COMPOUNDING = (
     "--scale-parameter with --lr: fairseq multiplies the scales of all tensors so far into the "
@@ -38,8 +43,6 @@ COMPOUNDING = (
     "tensor has its own scale, the rule that was meant: updates are larger, and lr may have to "
     "be lower.")
 """What becomes of Adafactor with an outer rate."""
-EVERYTHING = 10_000
-"""`checkpoint.keep_last` where fairseq keeps every epoch."""
 Raw = dict[str, dict[str, Any]]
 
 
@@ -53,6 +56,9 @@ class Recipe:
     """What a reader must know: one sentence each."""
     unsupported: tuple[str, ...]
     """Flags that could not be honoured, with the reason."""
+    unneeded: tuple[str, ...] = ()
+    """Flags that ask for nothing here, with the reason: what they are for in fairseq is not
+    needed, or is another command's, or they are without effect beside the others."""
 
 
 def from_command(text: str) -> Recipe:
@@ -61,19 +67,49 @@ def from_command(text: str) -> Recipe:
     Raises:
       ConfigError: another command, an unknown flag, an architecture or a task that is not here.
     """
-    command = fairseq_flags.parse(text)
+    command = fairseq_command.parse(text)
     if command.program != "fairseq-train":
         raise ConfigError(f"{command.program}: only fairseq-train becomes a configuration; the "
                           "flags of the other commands have the same names here")
     values = dict(command.given)
-    if "arch" not in values:
-        raise ConfigError("fairseq-train: --arch is needed")
+    if command.workers and (command.forced or "distributed_world_size" not in values):
+        values["distributed_world_size"] = command.workers
     try:
-        return _recipe({**values, "data": command.data or ""}, model=values)
-    except ConfigError:
-        raise
-    except (ValueError, TypeError) as error:  # a number that is none, JSON that is none
-        raise ConfigError(f"fairseq-train: a value cannot be read: {error}") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of checkpoints; flags are named one by one
+            recipe = _recipe({**values, "data": command.data or ""}, model=values)
+        _check(recipe.raw)
+    except (ValueError, TypeError) as error:  # also a number that is none, JSON that is none
+        ours = isinstance(error, ConfigError) or str(error).startswith("config.")
+        text = str(error).replace("the checkpoint's model", "the model")
+        raise ConfigError("fairseq-train: " + ("" if ours else "a value cannot be read: ")
+                          + _with_flags(text, values)) from None
+    variables = sorted({w for v in (*values.values(), command.data) if isinstance(v, str)
+                        for w in re.findall(r"\$\{?\w+\}?", v)})
+    if variables:
+        recipe = dataclasses.replace(recipe, notes=(
+            *recipe.notes, f"Variables of a shell are not known here: {', '.join(variables)}."))
+    return dataclasses.replace(recipe, unsupported=(*command.foreign, *recipe.unsupported))
+
+
+def _check(raw: Mapping[str, Any]) -> None:
+    """What would be found out when training begins, and is known now."""
+    def section(name: str, cls: type) -> Any:
+        return build(cls, raw.get(name, {}), f"config.{name}")
+
+    train = section("train", TrainConfig)
+    make_schedule(section("schedule", ScheduleConfig), lr=train.lr, max_update=train.max_update)
+    make_optimizer(section("optimizer", OptimizerConfig))
+
+
+def _with_flags(message: str, given: Mapping[str, Any]) -> str:
+    """A message about our keys, with the flags that set them."""
+    words = set(re.findall(r"[\w.]+", message.replace("config.", "")))
+    flags = [f.names[0] for f in fairseq_flags.table() if f.dest in given
+             and f.names[0] not in message
+             and words & {f.key, f"{f.key.partition('.')[0]}.{f.dest}",
+                          f.dest if "_" in f.dest else f.key}]
+    return message + (f" ({', '.join(flags)})" if flags else "")
 
 
 def from_fairseq(
@@ -98,7 +134,7 @@ def from_fairseq(
 def _recipe(
     flat: Mapping[str, Any], *, model: Mapping[str, Any], stored: Any = None
 ) -> Recipe:
-    table = fairseq_flags.table()
+    table = [flag for flag in fairseq_flags.table() if "T" in flag.commands]
     raw: Raw = {"task": {}, "model": {}, "loss": {}, "optimizer": {}, "schedule": {},
                 "train": {}, "batching": {}, "valid": {}, "checkpoint": {}, "log": {},
                 "generation": {}}
@@ -107,6 +143,12 @@ def _recipe(
              "criterion": flat.get("criterion") or "cross_entropy",
              "optimizer": flat.get("optimizer") or "adam",
              "lr_scheduler": flat.get("lr_scheduler") or "fixed"}
+    fairseq_names.check({**names, "arch": str(flat["arch"])}, where="the run",
+                        user_dir=bool(flat.get("user_dir")))
+    flat = _older(flat, names["lr_scheduler"], notes)
+    idle = [*fairseq_conditions.without_effect(flat, table), *_of_other_models(flat, table)]
+    start = beginning(flat)
+    raw["optimizer"] |= start.optimizer
     for flag in table:
         value = flat.get(flag.dest)
         section, _, key = flag.key.partition(".")
@@ -115,7 +157,8 @@ def _recipe(
         if section in ("model", "task", "loss", "generation") or flag.dest in _SPECIAL:
             continue
         try:
-            raw[section][key] = _VALUES.get(flag.dest, lambda v: v)(value)
+            # What --optimizer-overrides says goes before the optimizer's own flags.
+            raw[section].setdefault(key, _VALUES.get(flag.dest, lambda v: v)(value))
         except (ValueError, TypeError):
             raise ConfigError(f"{flag.names[0]}: cannot read {value!r}") from None
     _task(flat, raw, names["task"], notes)
@@ -124,13 +167,55 @@ def _recipe(
     _optimization(flat, raw, names, notes)
     _batching(flat, raw, notes)
     _validation(flat, raw, notes)
-    _checkpoints(flat, raw)
+    _checkpoints(flat, raw, notes)
     _precision(flat, raw, notes)
     result: dict[str, Any] = {k: v for k, v in raw.items() if v}
-    result["seed"] = int(flat.get("seed") or 1)
-    result |= _beginning(flat)
-    return Recipe(raw=result, notes=tuple(notes),
-                  unsupported=tuple(fairseq_flags.unsupported(flat, table)))
+    result["seed"] = 1 if flat.get("seed") is None else _whole(flat["seed"])
+    result |= start.raw
+    # A validation's budget that is training's own asks for nothing.
+    given = {k: v for k, v in flat.items() if v is not None
+             and not (k.endswith("_valid") and v == flat.get(k.removesuffix("_valid")))}
+    named = " ".join(idle)
+    return Recipe(raw=result, notes=(*notes, *start.notes),
+                  unsupported=(*start.unsupported, *fairseq_flags.unsupported(given, table),
+                               *_refused_values(given)),
+                  unneeded=(*idle, *(line for line in fairseq_flags.elsewhere(given, table)
+                                     if line.split(":")[0] not in named)))
+
+
+def _older(flat: Mapping[str, Any], schedule: str, notes: list[str]) -> dict[str, Any]:
+    """Values by today's names where an older fairseq had others."""
+    flat = dict(flat)
+    if schedule not in ("cosine", "step") and flat.get("min_lr") is not None:
+        value = flat.pop("min_lr")
+        if flat.get("stop_min_lr") in (None, -1, -1.0):
+            flat["stop_min_lr"] = value
+            notes.append(f"--min-lr {value}: with {schedule}, what fairseq of before 0.10.1 "
+                         "meant: training stops there (--stop-min-lr).")
+        else:
+            notes.append(f"--min-lr {value}: without effect beside --stop-min-lr.")
+    for name in ("save_interval", "validate_interval", "log_interval"):
+        if flat.get(name) is not None and _whole(flat[name]) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} {flat[name]}: fairseq divides by it; "
+                              "give 1 or more")
+    return flat
+
+
+def _of_other_models(flat: Mapping[str, Any], table: list[fairseq_flags.Flag]) -> list[str]:
+    """Flags of the model that fairseq takes with this architecture and makes nothing of."""
+    family, _ = models.ARCHS[str(flat["arch"])]
+    own = {f"model.{f.name}" for f in dataclasses.fields(models.CONFIGS[family])}
+    return [f"{flag.shown(flat[flag.dest])}: without effect on a {family}" for flag in table
+            if flag.key.startswith("model.") and flag.key not in own | {"model.arch"}
+            and f"model.{flag.dest}" not in own and not flag.is_default(flat.get(flag.dest))]
+
+
+def _refused_values(given: Mapping[str, Any]) -> list[str]:
+    """Values of flags of which other values are harmless."""
+    if str(given.get("ddp_backend")) == "slowmo":
+        return ["--ddp-backend slowmo: local updates with occasional averaging; updates are "
+                "always synchronous"]
+    return []
 
 
 # ---- values ----
@@ -170,7 +255,8 @@ _SPECIAL = {
     "keep_best_checkpoints", "keep_interval_updates_pattern", "tensorboard_logdir", "fp16",
     "bf16", "memory_efficient_fp16", "memory_efficient_bf16", "amp", "valid_subset",
     "finetune_from_model", "restore_file", "checkpoint_activations", "seed", "beam",
-    "required_seq_len_multiple",
+    "save_interval", "save_interval_updates", "no_epoch_checkpoints", "optimizer_overrides",
+    "maximize_best_checkpoint_metric", "validate_after_updates",
 }
 """Handled one by one below."""
 
@@ -194,8 +280,6 @@ def _differing(section: Any, default: Any) -> dict[str, Any]:
 
 
 def _task(flat: Mapping[str, Any], raw: Raw, name: str, notes: list[str]) -> None:
-    if name not in tasks.CONFIGS:
-        raise ConfigError(f"task {name!r} is not here." + nearest(name, tasks.CONFIGS))
     cls = tasks.CONFIGS[name]
     given = {k: v for k, v in _known(cls, flat).items() if v is not None and k != "name"}
     if int(given.get("upsample_primary", 1)) < 1:
@@ -241,14 +325,12 @@ def _built(
         if before != after and field.name in given:
             notes.append(f"fairseq takes no notice of --{field.name.replace('_', '-')} here: its "
                          f"{arch} is built without it.")
-    if "init_from" not in _beginning(flat):  # nothing to choose from: fewer layers
+    if "init_from" not in beginning(flat).raw:  # nothing to choose from: fewer layers
         built = with_layers(built, {k: len(v) for k, v in kept_layers(built).items()})
     return built
 
 
 def _loss(flat: Mapping[str, Any], raw: Raw, name: str) -> None:
-    if name not in losses.CONFIGS:
-        raise ConfigError(f"criterion {name!r} is not here." + nearest(name, losses.CONFIGS))
     values = {k: v for k, v in _known(losses.CONFIGS[name], flat).items() if v is not None}
     if "smoothed" in name:
         values.setdefault("label_smoothing", 0.0)
@@ -288,11 +370,14 @@ def _batching(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     for theirs, ours in (("max_tokens", "max_tokens"), ("batch_size", "max_sentences")):
         if flat.get(theirs):
             values[ours] = _whole(flat[theirs]) * world
+            if values[ours] < 1:
+                raise ConfigError(f"--{theirs.replace('_', '-')} {flat[theirs]}: give 1 or more")
     if values["max_tokens"] is None and "max_sentences" not in values:
         raise ConfigError("fairseq-train: give --max-tokens or --batch-size")
     if world > 1:
         notes.append(f"--max-tokens and --batch-size are of one GPU in fairseq and of the whole "
-                     f"mesh here: they are multiplied by the {world} workers.")
+                     f"mesh here: they are multiplied by the {world} workers "
+                     "(--distributed-world-size, the launcher or CUDA_VISIBLE_DEVICES).")
     elif not flat.get("distributed_world_size"):
         notes.append("fairseq uses every GPU it sees, each with --max-tokens; batching.max_tokens "
                      "is of the whole mesh: multiply it by their number.")
@@ -305,71 +390,101 @@ def _batching(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
 def _validation(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     section = raw["valid"]
     decode = bool(flat.get("eval_bleu"))
+    if _whole(flat.get("validate_after_updates") or 0) > 0:
+        section["after_updates"] = _whole(flat["validate_after_updates"])
     if flat.get("disable_validation"):
+        after = {k: v for k, v in section.items() if k == "after_updates"}
         section.clear()
-        section["enabled"] = False
+        section |= {"enabled": False, **after}
         return
     section["decode"] = decode
     if decode:
         section["decode_sentences"] = 0
+        section["samples"] = 2 if flat.get("eval_bleu_print_samples") else 0
         options = flat.get("eval_bleu_args") or "{}"
         given = json.loads(options) if isinstance(options, str) else dict(options)
         known = {f.name for f in dataclasses.fields(GenerationConfig)}
         raw["generation"] = {k: v for k, v in given.items() if k in known}
         for key in sorted(set(given) - known):
             notes.append(f"--eval-bleu-args: {key} is not an option here.")
-    if section.get("metric") in (None, "loss"):
-        section.pop("metric", None)
+    _best(flat, section, decode, notes)
     if flat.get("valid_subset") not in (None, "valid"):
         first, *more = str(flat["valid_subset"]).split(",")
         section["subset"] = first
         if more:
-            notes.append(f"one split is watched, {first}; python -m seqjax.evaluate takes others.")
-    every = int(flat.get("save_interval_updates") or 0)
-    if every and not int(section.get("every_updates") or 0):
-        section["every_updates"] = every  # fairseq validates whenever it saves
+            notes.append(f"--valid-subset {flat['valid_subset']}: one split is watched, {first}; "
+                         "python -m seqjax.evaluate takes the others.")
+    if int(flat.get("save_interval_updates") or 0) > 0 and not flat.get("no_save"):
+        section["at_checkpoints"] = True  # fairseq validates whenever it saves
     for key, usual in (("every_epochs", 1), ("every_updates", 0), ("patience", 0)):
         if key in section and int(section[key]) == usual:
             del section[key]
 
 
-def _checkpoints(flat: Mapping[str, Any], raw: Raw) -> None:
-    def number(key: str) -> int:
-        return int(flat.get(key) or -1)
+def _best(
+    flat: Mapping[str, Any], section: dict[str, Any], decode: bool, notes: list[str]
+) -> None:
+    """Which checkpoint is the best."""
+    metric = str(section.get("metric") or "loss")
+    if metric == "loss":
+        section.pop("metric", None)
+    if metric == "bleu" and not decode:
+        raise ConfigError("--best-checkpoint-metric bleu: give --eval-bleu as well; without it "
+                          "a validation has no BLEU, in fairseq neither")
+    if metric == "accuracy" and not flat.get("report_accuracy"):
+        raise ConfigError("--best-checkpoint-metric accuracy: give --report-accuracy as well")
+    if flat.get("maximize_best_checkpoint_metric"):
+        section["maximize"] = True
+    elif metric in MAXIMIZE:
+        notes.append(f"--best-checkpoint-metric {metric} without --maximize-best-checkpoint-metric "
+                     f"keeps the checkpoint of the lowest {metric} in fairseq; here the highest "
+                     "(valid.maximize=False for fairseq's).")
 
-    last = max(number("keep_last_epochs"), number("keep_interval_updates"))
-    if last < 0:
-        last = 1 if flat.get("no_epoch_checkpoints") else EVERYTHING
-    section: dict[str, Any] = {"keep_last": last}
-    if number("keep_best_checkpoints") > 1:
-        section["keep_best"] = number("keep_best_checkpoints")
-    if number("keep_interval_updates_pattern") > 0:
-        section["keep_every_updates"] = number("keep_interval_updates_pattern")
-    if int(flat.get("save_interval_updates") or 0):
-        section["every_updates"] = int(flat["save_interval_updates"])
-    raw["checkpoint"] = section
+
+def _checkpoints(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     raw["log"] = {k: v for k, v in raw["log"].items() if v != 100}
+    if flat.get("tensorboard_logdir"):
+        notes.append(f"--tensorboard-logdir {flat['tensorboard_logdir']}: curves are written into "
+                     "the work folder (log.tensorboard).")
+    if flat.get("no_save"):
+        raw["checkpoint"] = {"keep_last": 1}
+        return
+
+    def number(key: str, usual: int) -> int:
+        return usual if flat.get(key) is None else int(flat[key])
+
+    def newest(key: str) -> int:
+        """How many of a kind fairseq keeps; all unless it is told a number above 0."""
+        return number(key, -1) if number(key, -1) > 0 else -1
+
+    section: dict[str, Any] = {"keep_last": 1}  # checkpoint_last
+    if not flat.get("no_epoch_checkpoints"):
+        section["keep_last_epochs"] = newest("keep_last_epochs")
+    if number("save_interval_updates", 0) > 0:
+        section["every_updates"] = number("save_interval_updates", 0)
+        section["keep_interval_updates"] = newest("keep_interval_updates")
+        pattern = number("keep_interval_updates_pattern", -1)
+        if pattern > 0 and newest("keep_interval_updates") > 0:
+            section["keep_every_updates"] = pattern
+    if number("keep_best_checkpoints", -1) > 1:
+        section["keep_best"] = number("keep_best_checkpoints", -1)
+    epochs = number("save_interval", 1)
+    usual = (number("validate_interval", 1) == 1
+             and number("validate_interval_updates", 0) < 1)
+    if epochs != 1 or not usual:  # fairseq's validations do not save by themselves
+        section["every_epochs"] = epochs
+    raw["checkpoint"] = section
 
 
 def _precision(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     half = [k for k in ("fp16", "bf16", "amp", "memory_efficient_fp16", "memory_efficient_bf16")
             if flat.get(k)]
     if half:
-        notes.append(f"--{half[0].replace('_', '-')}: bfloat16 on GPU and TPU, float32 on a CPU "
+        flags = ", ".join("--" + name.replace("_", "-") for name in half)
+        notes.append(f"{flags}: bfloat16 on GPU and TPU, float32 on a CPU "
                      "(train.compute_dtype=auto); no loss scale is needed.")
     else:
         raw["train"]["compute_dtype"] = "float32"
-
-
-def _beginning(flat: Mapping[str, Any]) -> dict[str, str]:
-    """Weights to begin with."""
-    if flat.get("finetune_from_model"):
-        return {"init_from": str(flat["finetune_from_model"])}
-    file = flat.get("restore_file")
-    if file and file != "checkpoint_last.pt":
-        key = "init_from" if flat.get("reset_optimizer") else "resume_from"
-        return {key: str(file)}
-    return {}
 
 
 # ---- as a file ----
@@ -382,6 +497,8 @@ def render(recipe: Recipe, *, title: str) -> str:
     lines += [*recipe.notes, ""]
     if recipe.unsupported:
         lines += ["Not honoured:", "", *(f"    {line}" for line in recipe.unsupported), ""]
+    if recipe.unneeded:
+        lines += ["Nothing to set for:", "", *(f"    {line}" for line in recipe.unneeded), ""]
     known = [f.name for f in dataclasses.fields(Config)]
     ordered = {k: recipe.raw[k] for k in known if k in recipe.raw}
     body = pprint.pformat(ordered, sort_dicts=False, width=92, indent=1)

@@ -56,13 +56,15 @@ def start_from(config: Config) -> Start | None:
             path, *found, predicted=checkpoint.target_vocab_size)
         if key == "init_from":
             return Start(params=checkpoint.params, trained=trained)
-        opt_state = read_state(
+        fresh = "optimizer" in config.resume_reset
+        opt_state = None if fresh else read_state(
             tree, name=config.optimizer.name, momentum=config.optimizer.momentum)
     except ConfigError as error:
         raise type(error)(f"config.{key}: {path}: {error}") from None
-    data = place_in_data(tree)
-    return Start(params=checkpoint.params, opt_state=opt_state, step=updates(tree), data=data,
-                 composition_epoch=data.epoch, trained=trained)
+    data = DataState() if "dataloader" in config.resume_reset else place_in_data(tree)
+    before = (tree.get("extra_state") or {}).get("previous_training_time") or 0.0
+    return Start(params=checkpoint.params, opt_state=opt_state, step=0 if fresh else updates(tree),
+                 data=data, composition_epoch=data.epoch, seconds=float(before), trained=trained)
 
 
 def _check_model(checkpoint: FairseqCheckpoint, config: Config, path: str) -> None:

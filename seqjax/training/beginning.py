@@ -12,11 +12,14 @@ from seqjax.training import checkpoints
 
 
 def check(config: Config) -> None:
-    """Refuses layers to keep where no trained model is named that has them.
+    """Refuses layers to keep, and things to reset, where no trained model is named that has them.
 
     Raises:
       ConfigError: naming the keys.
     """
+    if config.resume_reset and not config.resume_from:
+        raise ConfigError("config.resume_reset: says what config.resume_from leaves behind; "
+                          "name the checkpoint there (init_from leaves everything but the weights)")
     if overrides.kept_layers(config.model) and not config.init_from:
         raise ConfigError(
             "config.model.encoder_layers_to_keep, config.model.decoder_layers_to_keep: these are "

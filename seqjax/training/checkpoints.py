@@ -270,8 +270,9 @@ def check_workdir(workdir: str | os.PathLike[str], *, need_bytes: int = 0) -> pa
 class Checkpoints:
     """The checkpoints of one run: written in the background, pruned by the policy.
 
-    Keeps the last `keep_last`, the best `keep_best`, and every multiple of
-    `keep_every_updates`. Use as a context manager; leaving it waits for what is under way.
+    Keeps the last `keep_last`, the best `keep_best`, every multiple of `keep_every_updates`,
+    and the last `keep_last_epochs` and `keep_interval_updates` of their kinds. Use as a context
+    manager; leaving it waits for what is under way.
     """
 
     def __init__(self, workdir: str | os.PathLike[str], config: CheckpointConfig) -> None:
@@ -279,6 +280,7 @@ class Checkpoints:
         from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
         from seqjax.training.checkpoint_files import quiet_orbax
+        from seqjax.training.keeping import NewestOf
 
         quiet_orbax()
         self.root = (pathlib.Path(workdir) / FOLDER).resolve()
@@ -289,6 +291,15 @@ class Checkpoints:
         ]
         if config.keep_every_updates:
             policies.append(keep.EveryNSteps(interval_steps=config.keep_every_updates))
+        # Which checkpoints are of ends of epochs: those here already, and those to come.
+        self._epoch_ends = {step for step, folder in steps_in(self.root).items()
+                            if _ended_epoch(folder)}
+        every = config.every_updates
+        policies += [
+            NewestOf(n=config.keep_last_epochs, kind=lambda step: step in self._epoch_ends),
+            NewestOf(n=config.keep_interval_updates, kind=lambda step: (
+                bool(every) and step % every == 0 and step not in self._epoch_ends)),
+        ]
         with self._writing():
             self._manager = CheckpointManager(
                 self.root,
@@ -362,6 +373,8 @@ class Checkpoints:
             self._manager.wait_until_finished()
             if record.step in self._manager.all_steps():
                 return  # updates are what a checkpoint is of; this one is on disk
+            if _ends_epoch(record):
+                self._epoch_ends.add(record.step)
             self._manager.save(
                 record.step, metrics=metrics, force=True,
                 args=ocp.args.Composite(
@@ -409,6 +422,16 @@ def _with_checksums(files: dict[str, bytes], parts: Mapping[str, Any]) -> dict[s
     mine = files if first else {}
     own = checksums.to_json(checksums.of_arrays(parts), mine)
     return {**mine, checksums.file_name(jax.process_index()): own}
+def _ends_epoch(record: Record) -> bool:
+    return record.data.get("batch") == 0
+
+
+def _ended_epoch(folder: pathlib.Path) -> bool:
+    """Whether an existing checkpoint is of the end of an epoch, as far as it says."""
+    try:
+        return _ends_epoch(read_record(folder))
+    except CheckpointError:
+        return False  # damaged: resuming says so
 
 
 def _json(value: Any) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -45,6 +46,7 @@ def named(path: str) -> tuple[pathlib.Path, bool]:
 def read(
     folder: pathlib.Path, config: Config, abstract: TrainState, task: Any, *,
     store: ck.Checkpoints, fall_back: bool = True,
+    new_state: Callable[[Any], TrainState] | None = None,
 ) -> Resumed:
     """A checkpoint, or the newest before it that is whole.
 
@@ -55,6 +57,8 @@ def read(
       folder: the one wanted.
       store: of this run.
       fall_back: whether an earlier one will do.
+      new_state: parameters -> the state that begins with them, where the optimizer's of the
+        checkpoint is left behind.
 
     Raises:
       CheckpointError: none is whole, or they are of another configuration.
@@ -67,7 +71,7 @@ def read(
     for each in candidates:
         found, why = None, ""
         try:
-            found = _read(each, config, abstract, task)
+            found = _read(each, config, abstract, task, new_state)
         except (ck.DamagedError, NotFiniteError) as error:
             why = str(error)
         if not _agreed(found is not None):
@@ -106,16 +110,21 @@ def _step(folder: pathlib.Path) -> int:
 
 
 def _read(
-    folder: pathlib.Path, config: Config, abstract: TrainState, task: Any
+    folder: pathlib.Path, config: Config, abstract: TrainState, task: Any,
+    new_state: Callable[[Any], TrainState] | None,
 ) -> tuple[ck.Record, TrainState, list[str]]:
     verify = config.checkpoint.verify
     if verify:
         ck.check_files(folder)
     record = ck.read_record(folder)
-    notes = ck.check_config(
-        beginning.saved_config(folder, config), to_plain(config), str(folder))
+    saved, plain = beginning.saved_config(folder, config), to_plain(config)
+    if new_state is not None:
+        saved = {**saved, "optimizer": plain["optimizer"]}
+    notes = ck.check_config(saved, plain, str(folder))
     notes = [f"  changed: {note}" for note in notes]
     notes += starting_weights.check_same(
         starting_weights.of_folder(folder), config, task,
         way_out=starting_weights.BEGIN_ANEW.format(folder))
+    if new_state is not None:
+        return record, new_state(ck.read_params(folder, verify=verify)), notes
     return record, ck.read_state(folder, abstract, verify=verify), notes

@@ -33,6 +33,7 @@ from seqjax.training import (
     checks,
     compilation,
     divergence,
+    due,
     ending,
     resuming,
     sharding,
@@ -67,6 +68,8 @@ class Start:
     """See `planning.make_plan`."""
     trained: starting_weights.Trained | None = None
     """Its dictionaries, where they are known."""
+    seconds: float = 0.0
+    """Training time before."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -237,12 +240,14 @@ def _train(
         interval, epoch_meters = Meters(), Meters()
         pending: tuple[Any, Batch] | None = None
         last_line = time.monotonic()
-        maximize = config.valid.metric in MAXIMIZE
         watch = divergence.Watch(vocab_size=task.vocab_sizes["target_vocab_size"])
 
         def say_if(text: str | None) -> None:
             if text:
                 out.say(text)
+        maximize = config.valid.maximize
+        if maximize is None:
+            maximize = config.valid.metric in MAXIMIZE
 
         def elapsed() -> float:
             return course.seconds + time.monotonic() - began
@@ -345,17 +350,16 @@ def _train(
                 epoch_meters.reset()
             why = _finished(config, course, schedule, elapsed())
             asked = stop.reached(course.step)
-            if validator and not asked and (bool(why) or _due(config, course.step, batch)):
+            if validator and not asked and due.validation(
+                    config, step=course.step, batch=batch, last=bool(why)):
                 with _out_of_memory_explained(config):
                     validate(batch)
                 why = why or _finished(config, course, schedule, elapsed())
                 asked = stop.reached(course.step)
             if asked:
                 why = f"{stop.signal} received"
-            every = config.checkpoint.every_updates
-            if why or course.validated == course.step or (batch.last and not validator) or (
-                every and course.step % every == 0
-            ):
+            if why or due.saving(config, step=course.step, batch=batch,
+                                 validated=course.validated == course.step):
                 save()
         collect()
         saved.wait()
@@ -372,11 +376,13 @@ def _begin(
     task: Any, *, fresh: Any, with_params: Any,
 ) -> tuple[Course, TrainState, str]:
     """The first state, what is remembered with it, and a line on where it comes from."""
-    folder, named = saved.latest(), False
+    folder, named, reset = saved.latest(), False, ()
     if folder is None and start is None and config.resume_from:
         folder, named = resuming.named(_ours(config.resume_from, "resume_from"))
+        reset = config.resume_reset
     if folder is not None:
-        found = resuming.read(folder, config, abstract, task, store=saved, fall_back=not named)
+        found = resuming.read(folder, config, abstract, task, store=saved, fall_back=not named,
+                              new_state=with_params if "optimizer" in reset else None)
         record = found.record
         course = Course(
             step=record.step, data=DataState(**record.data), best=record.best,
@@ -386,8 +392,13 @@ def _begin(
         )
         if record.metric_name != config.valid.metric:  # of another metric nothing is known
             course = dataclasses.replace(course, best=None, bad_validations=0, validated=-1)
+        if "optimizer" in reset:  # updates count from 0 again, and with them all that is of them
+            course = Course(data=course.data, seconds=course.seconds)
+        if "dataloader" in reset:
+            course.data = DataState()
+        left = f" without its {' and '.join(reset)}" if reset else ""
         return course, found.state, "\n".join(
-            [f"continuing {found.folder} at update {record.step}", *found.lines])
+            [f"continuing {found.folder}{left} at update {course.step}", *found.lines])
     if start is not None:
         params, lines = starting_weights.of_start(start, config, task)
         state = with_params(params)
@@ -395,7 +406,7 @@ def _begin(
             opt_state = _placed(start.opt_state, abstract.opt_state)
             step = jax.device_put(np.int32(start.step), abstract.step.sharding)
             state = state.replace(opt_state=opt_state, step=step)
-        return (Course(step=start.step, data=start.data), state,
+        return (Course(step=start.step, data=start.data, seconds=start.seconds), state,
                 "\n".join([f"starting from {config.resume_from or config.init_from} at update "
                            f"{start.step}", *lines]))
     if config.init_from:
@@ -451,15 +462,6 @@ def _compile(
     where = f"{programs.cached} of them from {cache}" if cache else "no cache"
     out.say(f"compiled {len(jobs)} shapes in {compilation.seconds_since(began)} ({where})")
     return compiled
-
-
-def _due(config: Config, step: int, batch: Batch) -> bool:
-    """Whether a validation is due after this update."""
-    every = config.valid.every_updates
-    at_epoch = batch.last and config.valid.every_epochs > 0
-    return (at_epoch and batch.epoch % config.valid.every_epochs == 0) or (
-        every > 0 and step % every == 0
-    )
 
 
 def _better(value: float, best: float | None, maximize: bool) -> bool:
