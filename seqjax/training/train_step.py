@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.losses.base import LossOutput, add
+from seqjax.losses.rows import split_rows
+from seqjax.training import sharding
 from seqjax.training.optimizers import Optimizer
 from seqjax.training.schedules import Schedule
 from seqjax.training.state import TrainState
@@ -59,7 +61,7 @@ def loss_and_gradient(
         rng = None if key is None else jax.random.fold_in(key, index)
 
         def objective(params: Any) -> tuple[jax.Array, LossOutput]:
-            output = loss_fn(params, arrays, rng)
+            output = _on_mesh(loss_fn, params, arrays, rng)
             return output.sum, output
 
         gradient, output = jax.grad(objective, has_aux=True)(params)
@@ -141,9 +143,16 @@ def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Arrays], Metrics]:
     """The function (params, batch of [B, ...] arrays) -> the loss's metrics, no dropout."""
 
     def eval_step(params: Any, batch: Arrays) -> Metrics:
-        return _scalars(loss_fn(params, batch, None).metrics)
+        return _scalars(_on_mesh(loss_fn, params, batch, None).metrics)
 
     return eval_step
+
+
+def _on_mesh(loss_fn: LossFn, params: Any, batch: Arrays, rng: jax.Array | None) -> LossOutput:
+    """The loss, computed where the rows of the batch are (one device included)."""
+    mesh = sharding.mesh_of(batch)
+    with split_rows(sharding.row_split(mesh)):
+        return loss_fn(sharding.gathered(params, mesh), batch, rng)
 
 
 def _scalars(metrics: dict[str, Any]) -> Metrics:
