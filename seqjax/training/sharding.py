@@ -175,7 +175,7 @@ def _between(stored: NamedSharding, used: NamedSharding) -> Callable[[jax.Array]
     def move(x: jax.Array) -> jax.Array:
         return constrain(x, used)
 
-    move.defvjp(lambda x: (move(x), None), lambda _, g: (constrain(g, stored),))
+    move.defvjp(lambda x: (move(x), None), lambda _, g: (constrain(constrain(g, used), stored),))
     return move
 
 

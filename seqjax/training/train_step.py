@@ -107,16 +107,19 @@ def make_train_step(
         weight = jnp.where(loss.weight > 0, loss.weight, 1).astype(jnp.float32)
         gradient = jax.tree.map(lambda g: g / weight, gradient)
         norm = global_norm(gradient)
-        if clip_norm > 0:
-            factor = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
-            gradient = jax.tree.map(lambda g: g * factor, gradient)
-        params, opt_state = optimizer.update(
-            gradient, state.opt_state, state.params, schedule(state.step, epoch)
-        )
+        rate = schedule(state.step, epoch)
+
+        def update(gradient: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+            if clip_norm > 0:
+                factor = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
+                gradient = jax.tree.map(lambda g: g * factor, gradient)
+            return optimizer.update(gradient, opt_state, params, rate)
+
+        # A branch: what it copies of the state is copied then, not kept from the beginning.
         finite = jnp.isfinite(norm)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (params, opt_state), (state.params, state.opt_state),
+        params, opt_state = jax.lax.cond(
+            finite, update, lambda gradient, opt_state, params: (params, opt_state),
+            gradient, state.opt_state, state.params,
         )
         new = TrainState(
             step=state.step + finite,
