@@ -27,6 +27,7 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     # First match wins; a spec is of the last axes, those before it (layers) are whole.
     # Column-parallel: outputs split over `tensor` ...
     (r"(q_proj|k_proj|v_proj|fc1|output_projection)/kernel$", ("fsdp", "tensor")),
+    (r"adaptive_softmax/(head|tail_\d+/out)/kernel$", ("fsdp", "tensor")),
     (r"(q_proj|k_proj|v_proj|fc1)/bias$", ("tensor",)),
     # ... row-parallel: inputs split, partial sums added up.
     (r"(out_proj|fc2)/kernel$", ("tensor", "fsdp")),
