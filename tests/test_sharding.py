@@ -59,6 +59,8 @@ def test_table():
 
     assert spec("encoder/layers/self_attn/q_proj/kernel", 6, 8, 8) == P(None, "fsdp", "tensor")
     assert spec("encoder/layers/fc2/kernel", 6, 16, 8) == P(None, "tensor", "fsdp")
+    assert spec("decoder/adaptive_softmax/tail_0/out/kernel", 4, 40) == P("fsdp", "tensor")
+    assert spec("decoder/adaptive_softmax/tail_0/proj/kernel", 8, 4) == P(None, "fsdp")
     assert spec("opt_state/exp_avg/encoder/layers/fc1/bias", 6, 16) == P(None, "tensor")
     assert spec("decoder/embed_tokens/embedding", 40, 8) == P("tensor", "fsdp")
     assert spec("encoder/layer_norm/scale", 8) == P()

@@ -27,22 +27,42 @@ def token_log_probs(
     features: Features, targets: jax.Array, *, budget: int = LOGITS_BUDGET,
 ) -> jax.Array:
     """Log-probabilities [B, T] float32 of `targets` [B, T], without log-probabilities of
-    the whole vocabulary; at most about `budget` elements of logits exist at a time."""
+    the whole vocabulary; at most about `budget` elements of logits exist at a time, on all
+    devices together."""
     b, t, d = features.hidden.shape
     vocabulary = jax.eval_shape(features.logits).shape[-1]
+    if jax.typeof(features.hidden).sharding.mesh.size > 1:
+        return _by_columns(features, targets, width=max(1, budget // (b * vocabulary)))
     pieces = max(1, min(b * t, math.ceil(b * t * vocabulary / budget)))
     rows = math.ceil(b * t / pieces)
     missing = rows * pieces - b * t
     hidden = jnp.pad(features.hidden.reshape(b * t, d), ((0, missing), (0, 0)))
     wanted = jnp.pad(targets.reshape(b * t), (0, missing))
 
-    def piece(x: tuple[jax.Array, jax.Array]) -> jax.Array:
-        logits = features.project(features.projection, x[0])
-        chosen = jnp.take_along_axis(logits, x[1][:, None], axis=-1)[:, 0]
-        return chosen - log_sum_exp(logits, logits.max(-1))
-
-    found = jax.lax.map(piece, (hidden.reshape(pieces, rows, d), wanted.reshape(pieces, rows)))
+    found = jax.lax.map(lambda x: _chosen(features, *x),
+                        (hidden.reshape(pieces, rows, d), wanted.reshape(pieces, rows)))
     return found.reshape(-1)[:b * t].reshape(b, t)
+
+
+def _by_columns(features: Features, targets: jax.Array, *, width: int) -> jax.Array:
+    """As `token_log_probs`, `width` positions of all rows at a time: rows, which may be split
+    over devices, stay where they are."""
+    b, t, d = features.hidden.shape
+    pieces = math.ceil(t / width)
+    width = math.ceil(t / pieces)
+    extra = (0, pieces * width - t)
+    hidden = jnp.pad(features.hidden, ((0, 0), extra, (0, 0))).reshape(b, pieces, width, d)
+    wanted = jnp.pad(targets, ((0, 0), extra)).reshape(b, pieces, width)
+    found = jax.lax.map(lambda x: _chosen(features, *x),
+                        (hidden.swapaxes(0, 1), wanted.swapaxes(0, 1)))
+    return found.swapaxes(0, 1).reshape(b, -1)[:, :t]
+
+
+def _chosen(features: Features, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+    """Log-probabilities [...] of `targets` [...] after states `hidden` [..., D]."""
+    logits = features.project(features.projection, hidden)
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return chosen - log_sum_exp(logits, logits.max(-1))
 
 
 class Scorer:

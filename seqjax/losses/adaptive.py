@@ -7,6 +7,7 @@ once. It knows the output layer by the small protocol `Clusters`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Protocol
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from seqjax.losses.base import LossOutput
 from seqjax.losses.configs import AdaptiveLossConfig
 from seqjax.losses.cross_entropy import chunked_sums
+from seqjax.losses.rows import sum_over_rows
 
 _SLICES = 8
 """Slices of columns that a row's tokens of one cluster are taken in, at least; those that
@@ -64,19 +66,17 @@ def adaptive_loss(
     for i, (start, end) in enumerate(zip(clusters.ends, clusters.ends[1:], strict=False)):
         head_target = jnp.where((target >= start) & (target < end), first + i, head_target)
     total = chunked_sums(
-        hidden.reshape(-1, hidden.shape[-1]), clusters,
-        lambda clusters, hidden: clusters.head_logits(hidden),
-        head_target.reshape(-1), scored.reshape(-1), smoothing=0.0,
-        budget=config.logits_budget, accuracy=False,
+        hidden, clusters, lambda clusters, hidden: clusters.head_logits(hidden),
+        head_target, scored, smoothing=0.0, budget=config.logits_budget, accuracy=False,
     ).nll
     for i, (start, end) in enumerate(zip(clusters.ends, clusters.ends[1:], strict=False)):
         inside = scored & (target >= start) & (target < end)
         if not config.score_every_tail_word:
             inside = inside & (target - start != pad)
-        narrow = clusters.tail_hidden(i, hidden)
-        total += _tail_sum(
-            narrow, clusters, i, target - start, inside, size=end - start,
-            budget=config.logits_budget,
+        total += sum_over_rows(
+            functools.partial(_tail_sum, index=i, size=end - start),
+            (clusters, inside.sum(axis=1).max()), clusters.tail_hidden(i, hidden),
+            target - start, inside, budget=config.logits_budget,
         )
     metrics = {
         "loss": (total, ntokens),
@@ -88,8 +88,8 @@ def adaptive_loss(
 
 
 def _tail_sum(
-    narrow: jax.Array, clusters: Clusters, index: int, target: jax.Array, inside: jax.Array, *,
-    size: int, budget: int,
+    shared: tuple[Clusters, jax.Array], narrow: jax.Array, target: jax.Array, inside: jax.Array,
+    *, index: int, size: int, budget: int,
 ) -> jax.Array:
     """Sum of -log p over the tokens that are `inside` the cluster.
 
@@ -97,17 +97,19 @@ def _tail_sum(
     devices), and columns are worked off slice by slice until no row has a token left.
 
     Args:
+      shared: the output layer, and the most tokens that a row has inside, of all rows on all
+        devices: these take the same branches.
       narrow: [B, T, D_i].
       target: [B, T] number of the word in the cluster, where `inside`.
       size: words of the cluster.
     """
+    clusters, most = shared
     rows, length = target.shape
     slices = min(length, max(_SLICES, -(-rows * length * size // budget)))
     width = -(-length // slices)
     slices = -(-length // width)
     order = jnp.argsort(~inside, axis=1, stable=True)
     counts = inside.sum(axis=1)
-    most = counts.max()
     extra = ((0, 0), (0, slices * width - length))
     order = jnp.pad(order, extra)
     used = jnp.arange(slices * width)[None] < counts[:, None]

@@ -15,6 +15,7 @@ from flax import struct
 
 from seqjax.losses.base import LossOutput
 from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
+from seqjax.losses.rows import sum_over_rows
 
 
 @struct.dataclass
@@ -61,10 +62,9 @@ def cross_entropy(
     if config.ignored_prefix:
         index = jnp.arange(target.shape[1])[None] if positions is None else positions
         scored = scored & (index >= config.ignored_prefix)
-    flat = hidden.reshape(-1, hidden.shape[-1])
     sums = chunked_sums(
-        flat, projection, project, target.reshape(-1), scored.reshape(-1),
-        smoothing=config.smoothing, budget=config.logits_budget, accuracy=config.report_accuracy,
+        hidden, projection, project, target, scored, smoothing=config.smoothing,
+        budget=config.logits_budget, accuracy=config.report_accuracy,
     )
     metrics = {
         "loss": (sums.loss, ntokens),
@@ -84,14 +84,31 @@ def chunked_sums(
     """Sums over tokens, in as few chunks as `budget` logits allow.
 
     Args:
-      hidden: [N, D].
+      hidden: [B, T, D].
       projection, project: as for `cross_entropy`.
-      target: [N] ids of outputs.
-      scored: [N] bool.
+      target: [B, T] ids of outputs.
+      scored: [B, T] bool.
+      budget: elements of logits that may exist at once, on all devices together.
 
     Returns:
       Float32 scalars `loss`, `nll` and (0 unless `accuracy`) `correct`.
     """
+
+    def sums(projection: Any, *tokens: jax.Array, budget: int) -> _Sums:
+        hidden, target, scored = tokens
+        return _flat_sums(
+            hidden.reshape(-1, hidden.shape[-1]), projection, project, target.reshape(-1),
+            scored.reshape(-1), smoothing=smoothing, budget=budget, accuracy=accuracy,
+        )
+
+    return sum_over_rows(sums, projection, hidden, target, scored, budget=budget)
+
+
+def _flat_sums(
+    hidden: jax.Array, projection: Any, project: Callable, target: jax.Array,
+    scored: jax.Array, *, smoothing: float, budget: int, accuracy: bool,
+) -> _Sums:
+    """`chunked_sums` of tokens in one line: hidden [N, D], target and scored [N]."""
     tokens = hidden.shape[0]
     vocabulary = jax.eval_shape(project, projection, hidden[:1]).shape[-1]
 

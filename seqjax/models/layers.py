@@ -103,10 +103,30 @@ class Embedding(nn.Module):
 
 def embed(table: jax.Array, ids: jax.Array, *, pad: int | None) -> jax.Array:
     """Rows of `table` [V, D] at `ids` [...]; no gradient flows into row `pad`."""
-    rows = jnp.take(table, ids, axis=0, mode="clip")
+    rows = _rows(table, ids, table.shape)
     if pad is None:
         return rows
     return jnp.where((ids == pad)[..., None], jax.lax.stop_gradient(rows), rows)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _rows(table: jax.Array, ids: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Rows at `ids`, the first or last one for ids beyond the table."""
+    return jnp.take(table, ids, axis=0, mode="clip")
+
+
+def _rows_forward(table, ids, shape):
+    return _rows(table, ids, shape), ids
+
+
+def _rows_backward(shape, ids, dy):
+    # Zeros that are not known before `dy` is: a constant's copy, as large as the table, would
+    # be made at the beginning of the step and kept.
+    zeros = jnp.broadcast_to(dy.reshape(-1)[0] * 0, shape)
+    return zeros.at[ids].add(dy, mode="clip"), None
+
+
+_rows.defvjp(_rows_forward, _rows_backward)
 
 
 @functools.lru_cache(maxsize=32)

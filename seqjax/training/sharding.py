@@ -9,21 +9,25 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from seqjax.config import ConfigError, MeshConfig
+from seqjax.losses.rows import RowSplit
 
 AXES = ("data", "fsdp", "tensor")
+ROW_AXES = ("data", "fsdp")
+"""Over which rows of a batch are split."""
 
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     # First match wins; a spec is of the last axes, those before it (layers) are whole.
     # Column-parallel: outputs split over `tensor` ...
     (r"(q_proj|k_proj|v_proj|fc1|output_projection)/kernel$", ("fsdp", "tensor")),
+    (r"adaptive_softmax/(head|tail_\d+/out)/kernel$", ("fsdp", "tensor")),
     (r"(q_proj|k_proj|v_proj|fc1)/bias$", ("tensor",)),
     # ... row-parallel: inputs split, partial sums added up.
     (r"(out_proj|fc2)/kernel$", ("tensor", "fsdp")),
@@ -74,7 +78,9 @@ def path_name(path: tuple[Any, ...]) -> str:
     )
 
 
-def spec_for(name: str, shape: tuple[int, ...], mesh: Mesh) -> tuple[PartitionSpec, bool]:
+def spec_for(
+    name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh
+) -> tuple[PartitionSpec, bool]:
     """The partition of one parameter by the table.
 
     Returns:
@@ -123,7 +129,55 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def batch_sharding(mesh: Mesh, *, rows_axis: int = 0) -> NamedSharding:
     """Rows, which are axis `rows_axis`, split over ('data', 'fsdp')."""
-    return NamedSharding(mesh, PartitionSpec(*[None] * rows_axis, ("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(*[None] * rows_axis, ROW_AXES))
+
+
+def mesh_of(tree: Any) -> AbstractMesh | None:
+    """The mesh that arrays, or what is traced in their place, lie on; None: one device, or
+    a mesh that is not `make_mesh`'s."""
+    for x in jax.tree.leaves(tree):
+        mesh = jax.typeof(x).sharding.mesh
+        if mesh.axis_names == AXES and mesh.size > 1:
+            return mesh
+    return None
+
+
+def row_split(mesh: AbstractMesh | None) -> RowSplit | None:
+    """How losses are told over what rows are split."""
+    return None if mesh is None else RowSplit(mesh=mesh, axes=ROW_AXES)
+
+
+def gathered(params: Any, mesh: AbstractMesh | None) -> Any:
+    """Parameters as computation uses them: whole along `fsdp`, whose devices have rows of
+    their own; without this, the compiler may move activations instead. Their gradients are
+    split again.
+
+    Args:
+      params: tree of arrays inside a jitted function, split by the table.
+    """
+    if mesh is None or mesh.shape["fsdp"] == 1:
+        return params
+
+    def leaf(path: tuple[Any, ...], x: Any) -> Any:
+        spec = spec_for(path_name(path), tuple(x.shape), mesh)[0]
+        if "fsdp" not in spec:
+            return x
+        whole = PartitionSpec(*(None if axis == "fsdp" else axis for axis in spec))
+        return _between(NamedSharding(mesh, spec), NamedSharding(mesh, whole))(x)
+
+    return jax.tree_util.tree_map_with_path(leaf, params)
+
+
+def _between(stored: NamedSharding, used: NamedSharding) -> Callable[[jax.Array], jax.Array]:
+    """Identity whose result lies as `used` and whose gradient lies as `stored`."""
+    constrain = jax.lax.with_sharding_constraint
+
+    @jax.custom_vjp
+    def move(x: jax.Array) -> jax.Array:
+        return constrain(x, used)
+
+    move.defvjp(lambda x: (move(x), None), lambda _, g: (constrain(constrain(g, used), stored),))
+    return move
 
 
 def rows_multiple(mesh: Mesh) -> int:

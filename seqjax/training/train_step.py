@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.losses.base import LossOutput, add
+from seqjax.losses.rows import split_rows
+from seqjax.training import sharding
 from seqjax.training.optimizers import Optimizer
 from seqjax.training.schedules import Schedule
 from seqjax.training.state import TrainState
@@ -59,7 +61,7 @@ def loss_and_gradient(
         rng = None if key is None else jax.random.fold_in(key, index)
 
         def objective(params: Any) -> tuple[jax.Array, LossOutput]:
-            output = loss_fn(params, arrays, rng)
+            output = _on_mesh(loss_fn, params, arrays, rng)
             return output.sum, output
 
         gradient, output = jax.grad(objective, has_aux=True)(params)
@@ -105,16 +107,19 @@ def make_train_step(
         weight = jnp.where(loss.weight > 0, loss.weight, 1).astype(jnp.float32)
         gradient = jax.tree.map(lambda g: g / weight, gradient)
         norm = global_norm(gradient)
-        if clip_norm > 0:
-            factor = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
-            gradient = jax.tree.map(lambda g: g * factor, gradient)
-        params, opt_state = optimizer.update(
-            gradient, state.opt_state, state.params, schedule(state.step, epoch)
-        )
+        rate = schedule(state.step, epoch)
+
+        def update(gradient: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+            if clip_norm > 0:
+                factor = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
+                gradient = jax.tree.map(lambda g: g * factor, gradient)
+            return optimizer.update(gradient, opt_state, params, rate)
+
+        # A branch: what it copies of the state is copied then, not kept from the beginning.
         finite = jnp.isfinite(norm)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old),
-            (params, opt_state), (state.params, state.opt_state),
+        params, opt_state = jax.lax.cond(
+            finite, update, lambda gradient, opt_state, params: (params, opt_state),
+            gradient, state.opt_state, state.params,
         )
         new = TrainState(
             step=state.step + finite,
@@ -141,9 +146,16 @@ def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Arrays], Metrics]:
     """The function (params, batch of [B, ...] arrays) -> the loss's metrics, no dropout."""
 
     def eval_step(params: Any, batch: Arrays) -> Metrics:
-        return _scalars(loss_fn(params, batch, None).metrics)
+        return _scalars(_on_mesh(loss_fn, params, batch, None).metrics)
 
     return eval_step
+
+
+def _on_mesh(loss_fn: LossFn, params: Any, batch: Arrays, rng: jax.Array | None) -> LossOutput:
+    """The loss, computed where the rows of the batch are (one device included)."""
+    mesh = sharding.mesh_of(batch)
+    with split_rows(sharding.row_split(mesh)):
+        return loss_fn(sharding.gathered(params, mesh), batch, rng)
 
 
 def _scalars(metrics: dict[str, Any]) -> Metrics:

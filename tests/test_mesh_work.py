@@ -1,0 +1,188 @@
+"""Every device does its share of the work and no more, and activations stay where they are:
+counted from the compiled programs of training, validation and scoring."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compiled_work import CompiledWork
+
+from seqjax import losses, models
+from seqjax.config import MeshConfig, OptimizerConfig, ScheduleConfig
+from seqjax.generation.scoring import Scorer
+from seqjax.tasks.translation import TranslationConfig, TranslationTask
+from seqjax.training import sharding
+from seqjax.training.optimizers import make_optimizer
+from seqjax.training.schedules import make_schedule
+from seqjax.training.state import new_state
+from seqjax.training.train_step import make_eval_step, make_train_step
+
+V, B, L, D = 2048, 64, 32, 32
+BUDGET = B * L * V // 8
+"""The logits of a step are made in eight chunks."""
+MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "mixed": (2, 2, 2)}
+SHARE = {"data": 1.05, "fsdp": 1.05, "mixed": 1.1}
+LOSSES = {
+    "cross_entropy": {},
+    "label_smoothed_cross_entropy": {},
+    "adaptive_loss": {},
+    "label_smoothed_cross_entropy_with_alignment": {},
+}
+
+
+def mesh_of(sizes):
+    data, fsdp, tensor = sizes
+    config = MeshConfig(data=data, fsdp=fsdp, tensor=tensor)
+    return sharding.make_mesh(config, jax.devices()[: data * fsdp * tensor])
+
+
+def model_of(loss):
+    size = {f"{side}_{key}": value for side in ("encoder", "decoder") for key, value in
+            dict(embed_dim=D, ffn_embed_dim=2 * D, layers=1, attention_heads=2).items()}
+    extra = {"share_all_embeddings": True}
+    if loss == "adaptive_loss":
+        extra = {"adaptive_softmax_cutoff": (256, 1024)}
+    config = models.CONFIGS["transformer"](dropout=0.1, **size, **extra)
+    return models.build(config, source_vocab_size=V, target_vocab_size=V,
+                        compute_dtype=jnp.float32)
+
+
+def loss_of(name, model):
+    task = object.__new__(TranslationTask)  # its loss needs no data
+    object.__setattr__(task, "config", TranslationConfig())
+    object.__setattr__(task, "loss_config", losses.CONFIGS[name](logits_budget=BUDGET))
+    return lambda params, batch, rng: task.loss(model, params, batch, rng)
+
+
+def placed(tree, places):
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, places)
+
+
+def batch_of(mesh, loss, groups=None):
+    lead = () if groups is None else (groups,)
+    place = sharding.batch_sharding(mesh, rows_axis=len(lead))
+    names = ["source", "target", "source_segments", "target_segments"]
+    if loss.endswith("alignment"):
+        names = ["source", "target", "aligned_source", "aligned_target"]
+    return {name: jax.ShapeDtypeStruct((*lead, B, L), jnp.int32, sharding=place)
+            for name in names}
+
+
+@functools.cache
+def training(loss, sizes, groups=1):
+    model, mesh = model_of(loss), mesh_of(sizes)
+    optimizer = make_optimizer(OptimizerConfig())
+    schedule = make_schedule(ScheduleConfig(name="fixed", warmup_updates=0), lr=(1.0,))
+    shapes = jax.eval_shape(lambda: new_state(model.init(jax.random.key(0)), optimizer))
+    places = sharding.shardings(shapes, mesh)
+    step = make_train_step(loss_of(loss, model), optimizer, schedule, seed=1)
+    number = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding.replicated(mesh))
+    return jax.jit(step, donate_argnums=0, out_shardings=(places, None)).lower(
+        placed(shapes, places), batch_of(mesh, loss, groups), number).compile()
+
+
+@functools.cache
+def validation(loss, sizes):
+    model, mesh = model_of(loss), mesh_of(sizes)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+    params = placed(shapes, sharding.shardings(shapes, mesh))
+    step = make_eval_step(loss_of(loss, model))
+    return jax.jit(step).lower(params, batch_of(mesh, loss)).compile()
+
+
+def parameter_shapes(loss):
+    shapes = jax.eval_shape(lambda: model_of(loss).init(jax.random.key(0)))
+    return {tuple(sorted(n for n in x.shape if n > 1)) for x in jax.tree.leaves(shapes)}
+
+
+def check(program, one, mesh, loss):
+    """At most its share of the products, and nothing but parameters is gathered."""
+    found = CompiledWork(program.as_text())
+    whole = CompiledWork(one.as_text()).multiplications
+    assert found.multiplications * 8 <= SHARE[mesh] * whole
+    if mesh != "mixed":
+        moved = [m for m in found.moves if m.floating
+                 and tuple(sorted(m.shape)) not in parameter_shapes(loss)]
+        assert not moved
+        assert mesh == "fsdp" or not found.moves
+
+
+def test_the_counter_multiplies_bodies_by_their_trips():
+    def chunks(x, w):
+        return jax.lax.map(lambda part: part @ w, x)
+
+    x, w = jnp.ones((5, 7, 3)), jnp.ones((3, 11))
+    program = jax.jit(chunks).lower(x, w).compile()
+    assert CompiledWork(program.as_text()).multiplications == 5 * 7 * 3 * 11
+
+
+def test_the_counter_sees_what_is_gathered():
+    mesh = mesh_of((8, 1, 1))
+    x = jax.ShapeDtypeStruct((64, 6), jnp.float32, sharding=sharding.batch_sharding(mesh))
+    program = jax.jit(lambda x: x * 2, out_shardings=sharding.replicated(mesh)).lower(x).compile()
+    assert [(m.kind, m.shape) for m in CompiledWork(program.as_text()).moves] == [
+        ("all-gather", (64, 6))]
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_does_its_share(loss, mesh):
+    check(training(loss, MESHES[mesh]), training(loss, (1, 1, 1)), mesh, loss)
+
+
+def test_training_needs_its_share_of_memory():
+    loss = "label_smoothed_cross_entropy"
+    one, here = (training(loss, sizes).memory_analysis().temp_size_in_bytes
+                 for sizes in ((1, 1, 1), MESHES["data"]))
+    assert here * 8 <= 1.3 * one
+
+
+@pytest.mark.parametrize("mesh", ["data", "fsdp"])
+def test_micro_batches_do_their_share(mesh):
+    loss = "label_smoothed_cross_entropy"
+    check(training(loss, MESHES[mesh], 2), training(loss, (1, 1, 1), 2), mesh, loss)
+
+
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("loss", ["label_smoothed_cross_entropy", "adaptive_loss"])
+def test_validation_does_its_share(loss, mesh):
+    check(validation(loss, MESHES[mesh]), validation(loss, (1, 1, 1)), mesh, loss)
+
+
+def test_scoring_does_its_share():
+    loss = "label_smoothed_cross_entropy"
+    model = model_of(loss)
+    scorer = Scorer(model)
+
+    def program(sizes):
+        mesh = mesh_of(sizes)
+        shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
+        whole = jax.tree.map(lambda _: sharding.replicated(mesh), shapes)
+        ids = jax.ShapeDtypeStruct(
+            (8 * B, L), jnp.int32, sharding=sharding.batch_sharding(mesh))
+        return scorer._log_probs.lower((placed(shapes, whole),), ids, ids).compile()
+
+    check(program((8, 1, 1)), program((1, 1, 1)), "data", loss)
+
+
+def test_chunks_on_a_mesh_sum_up_to_the_same():
+    """Loss and gradient with every device's own chunks against one device without chunks."""
+    loss = "adaptive_loss"
+    model = model_of(loss)
+    rng = np.random.default_rng(0)
+    ids = {name: rng.integers(4, V, (B, L)).astype(np.int32) for name in ("source", "target")}
+    params = model.init(jax.random.key(0, impl="threefry2x32"))
+    evaluate = jax.jit(make_eval_step(loss_of(loss, model)))
+    want = evaluate(params, ids)["loss"]
+    mesh = mesh_of((2, 2, 2))
+    spread = jax.device_put(params, sharding.shardings(params, mesh))
+    found = evaluate(spread, sharding.place(ids, mesh))["loss"]
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+assert set(LOSSES) == set(losses.CONFIGS), "a loss of which nothing is counted"
