@@ -14,7 +14,7 @@ from seqjax import models, tasks
 from seqjax.config import BatchingConfig, ConfigError, GenerationConfig
 from seqjax.data import pipeline, planning
 from seqjax.models.protocol import segment_positions
-from seqjax.tasks.translation import previous_tokens
+from seqjax.generation.teacher_forcing import previous_tokens
 
 
 @pytest.fixture(scope="module")
