@@ -17,9 +17,9 @@ import numpy as np
 from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.data import folder, pairs, tokenizers
 from seqjax.data.vocabulary import Vocabulary
+from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.losses.alignment import AlignmentLossConfig, with_alignment
 from seqjax.losses.base import LossOutput
-from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.models.protocol import EncoderDecoder, Params, segment_positions, source_attention
 from seqjax.tasks import assets, token_loss
 from seqjax.tasks.judging import Judge
