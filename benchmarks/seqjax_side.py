@@ -21,9 +21,9 @@ from seqjax import models
 from seqjax.data import pipeline, planning
 from seqjax.data.pairs import PairDataset
 from seqjax.generation.decoder import Decoder
+from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
 from seqjax.models.transformer_config import TransformerConfig
-from seqjax.tasks.translation import previous_tokens
 from seqjax.training import optimizers, schedules, state, train_step
 
 

@@ -33,7 +33,7 @@ from seqjax.commands.flags import (
 from seqjax.commands.jobs import error_line, line_name
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.console import compiling
-from seqjax.data import sources
+from seqjax.data import compression, sources
 from seqjax.generation.errors import InputError
 
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _translate_all(args, sources.stdin_bytes(), size)
         return
     sources.require_file(args.input)
-    with open(args.input, "rb") as file:
+    with compression.open_bytes(args.input) as file, compression.explained(args.input):
         _translate_all(args, file, size)
 
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from seqjax import cli, locking, signals
-from seqjax.data import binarize, folder, prepare, sources, tokenizers
+from seqjax.data import binarize, compression, folder, prepare, sources, tokenizers
 from seqjax.data.dictionaries import digest
 from seqjax.data.indexed import IndexedDatasetError
 from seqjax.data.vocabulary import VocabularyError
@@ -33,6 +33,7 @@ KNOWN_ERRORS = (
     locking.LockedError,
     prepare.PreprocessError,
     sources.SourceError,
+    compression.CompressionError,
     tokenizers.TokenizerError,
     VocabularyError,
     IndexedDatasetError,
@@ -52,7 +53,10 @@ def parser() -> argparse.ArgumentParser:
     _add_fairseq_flags(result)
     group = result.add_argument_group("raw text")
     add = group.add_argument
-    add("--tokenizer", choices=sorted(tokenizers.TOKENIZERS),
+    add("--normalize", choices=tokenizers.UNICODE_FORMS,
+        help="write all text in this Unicode form first (nfc: a letter and its accent are one"
+        " character)")
+    add("--tokenizer", choices=sorted(tokenizers.TOKENIZERS.keys() - {"unicode"}),
         help="cut raw text into pieces; without it, white space separates them already")
     add("--moses", action="store_true", help="split into words with Moses before --tokenizer")
     add("--vocab-size", type=int, metavar="N",
@@ -133,6 +137,7 @@ def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
         job.check(raw)
         log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} preprocess {_changed(args, arguments)}")
         texts, trained = job.tokenize(raw)
+        _check_tokenizers(args.destdir, job.out, trained)
         vocabularies = job.vocabularies(texts)
         splits = {} if args.dict_only else job.binarize(texts, vocabularies)
         if not args.dict_only:
@@ -227,7 +232,7 @@ def _check_options(args: argparse.Namespace) -> None:
            "alignments go with --source files")
     refuse(args.only_source and (args.align_suffix or args.alignfile),
            "alignments need two languages")
-    refuse(args.alignfile and args.tokenizer or args.align_suffix and args.tokenizer,
+    refuse((args.alignfile or args.align_suffix) and args.tokenizer,
            "alignments are of words as they are in the text: leave out --tokenizer")
     refuse(args.alignfile and "," in (args.trainpref or ","), "--alignfile needs one --trainpref")
     _check_tokenizer_options(args, kind, refuse)
@@ -300,6 +305,18 @@ def _check_destination(args: argparse.Namespace, langs: list[prepare.Lang]) -> N
                 f"{path} exists already. Choose another --destdir, remove the old data, or add to"
                 f" it with its own dictionary: {flag} {path}"
             )
+
+
+def _check_tokenizers(destdir: str, out: str, specs: dict[prepare.Lang, dict]) -> None:
+    """Refuses to cut further text of a folder otherwise than what is there: the folder has one
+    tokenizer a language, by which texts will be read."""
+    before = folder.load_tokenizers(destdir)
+    for lang, spec in specs.items():
+        there, now = before.get(lang or ""), folder.load_tokenizer(out, spec)
+        if there is not None and there != now:
+            raise prepare.PreprocessError(
+                f"{destdir} holds {lang or 'text'} cut by {there!r}, but this would be cut by"
+                f" {now!r}: give the options and models of that run, or another --destdir")
 
 
 if __name__ == "__main__":

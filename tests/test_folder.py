@@ -103,3 +103,25 @@ def test_a_manifest_of_a_later_release_keeps_working(tmp_path) -> None:
     (tmp_path / "preprocess.json").write_text(json.dumps(state))
     manifest = folder.load_manifest(tmp_path)
     assert manifest is not None and manifest.target_lang is None
+
+
+@pytest.mark.parametrize("source, target", [
+    ("en", "zh-CN"), ("zh-CN", "en"), ("pt-BR", "zh-CN"), ("pt", "pt-BR"), ("pt-BR", "pt"),
+    ("sr-Latn-RS", "en_XX"), ("x", "a-x"), ("None", "en"),
+])
+def test_codes_with_hyphens(tmp_path, source: str, target: str) -> None:
+    for lang in (source, target):
+        if lang != "None":
+            store(tmp_path / f"train.{source}-{target}.{lang}")
+    assert folder.find_pair(tmp_path) == (source, target)
+
+
+@pytest.mark.parametrize("source, target", [("pt", "BR-pt"), ("pt-BR", "pt")])
+def test_codes_with_hyphens_of_one_side(tmp_path, source: str, target: str) -> None:
+    """Where the stores fit two pairs, the dictionaries tell which it is."""
+    store(tmp_path / "test.pt-BR-pt.pt")
+    with pytest.raises(folder.FolderError, match="several pairs"):
+        folder.find_pair(tmp_path)
+    for lang in (source, target):
+        (tmp_path / f"dict.{lang}.txt").write_text("a 1\n")
+    assert folder.find_pair(tmp_path) == (source, target)

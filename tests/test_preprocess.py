@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import pathlib
@@ -375,3 +376,79 @@ def test_the_guide(raw, corpus, repository, tmp_path, monkeypatch) -> None:
     assert names["vocabulary"].unk not in names["ids"]
     manifest = folder.load_manifest("data/spm")
     assert manifest is not None and sorted(manifest.splits) == ["test", "train", "valid"]
+
+
+def test_compressed_text_and_codes_with_hyphens(small) -> None:
+    """`t.pt-BR.gz` is found for `t.pt-BR`, and gives what the plain text gives."""
+    write(small / "t.pt-BR", (small / "t.de").read_text())
+    write(small / "t.zh-CN", (small / "t.en").read_text())
+    write(small / "t.align", "0-0\n0-0 1-1\n0-0\n")
+    flags = ["-s", "pt-BR", "-t", "zh-CN", "--trainpref", str(small / "t"), "--align-suffix",
+             "align", "--destdir"]
+    assert run(*flags, str(small / "plain")) == 0
+    for name in ("t.pt-BR", "t.zh-CN", "t.align"):
+        (small / f"{name}.gz").write_bytes(gzip.compress((small / name).read_bytes()))
+        (small / name).unlink()
+    assert run(*flags, str(small / "packed")) == 0
+    for path in (small / "plain").iterdir():
+        if path.suffix in (".bin", ".idx", ".txt"):
+            assert (small / "packed" / path.name).read_bytes() == path.read_bytes()
+    assert folder.find_pair(small / "packed") == ("pt-BR", "zh-CN")
+    assert (small / "packed" / "train.align.pt-BR-zh-CN.bin").exists()
+
+
+def test_compressed_models_and_dictionaries(small, raw) -> None:
+    codes = small / "codes.gz"
+    codes.write_bytes(gzip.compress((raw / "bpecodes").read_bytes()))
+    words = small / "words.gz"
+    words.write_bytes(gzip.compress(b"das 1\nHa@@ 1\n"))
+    flags = ["-s", "de", "--only-source", "--trainpref", str(small / "t"), "--srcdict", str(words),
+             "--tokenizer", "subword_nmt", "--bpe-codes", str(codes), "--destdir"]
+    assert run(*flags, str(small / "out")) == 0
+    assert Vocabulary.load(small / "out" / "dict.de.txt").symbols[4:] == ["das", "Ha@@"]
+
+
+def test_special_symbols_that_are_replaced_stay_readable(small, capsys) -> None:
+    write(small / "words", "<pad> 9 #fairseq:overwrite\nthe 3\nhouse 2\n")
+    flags = ["--only-source", "-s", "en", "--trainpref", str(small / "t"), "--srcdict",
+             str(small / "words"), "--destdir", str(small / "out")]
+    assert run(*flags) == 0
+    written = Vocabulary.load(small / "out" / "dict.en.txt")
+    assert written == Vocabulary.load(small / "words") and written.index("<pad>") == 4
+
+
+@pytest.mark.parametrize("options, noted", [
+    ([], True), (["--tokenizer", "subword_nmt", "--vocab-size", "25", "--moses"], True),
+    (["--tokenizer", "characters"], True),
+    (["--tokenizer", "characters", "--normalize", "nfc"], False),
+    (["--tokenizer", "sentencepiece", "--vocab-size", "15"], False),
+])
+def test_text_in_another_unicode_form_is_said(tmp_path, capsys, options, noted) -> None:
+    """Once for each file whose words depend on it; SentencePiece composes letters itself."""
+    write(tmp_path / "t.de", "eine Tür\nja\ndie Tu\u0308r\nTu\u0308ren\n" * 5)
+    flags = ["--only-source", "-s", "de", "--trainpref", str(tmp_path / "t")]
+    assert run(*flags, *options, "--destdir", str(tmp_path / "out")) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note:")]
+    assert len(notes) == noted
+    if noted:
+        assert "t.de: 10 lines are not" in notes[0] and "first is line 3" in notes[0]
+        assert "--normalize nfc" in notes[0]
+    symbols = Vocabulary.load(tmp_path / "out" / "dict.de.txt").symbols
+    assert any("\u0308" in symbol for symbol in symbols) == noted
+
+
+def test_further_text_is_cut_as_the_text_that_is_there(small, capsys) -> None:
+    out = str(small / "out")
+    flags = ["--only-source", "-s", "de", "--tokenizer", "characters", "--destdir", out]
+    assert run(*flags, "--trainpref", str(small / "t"), "--normalize", "nfc") == 0
+    more = ["--testpref", str(small / "t"), "--srcdict", f"{out}/dict.de.txt"]
+    assert run(*flags, *more) == 2
+    assert "give the options and models of that run" in capsys.readouterr().err
+    assert run(*flags, *more, "--normalize", "nfc") == 0
+
+
+def test_moses_rules_are_of_the_language_not_of_the_region(small) -> None:
+    write(small / "t.fr-CA", "L'homme aujourd'hui\n")
+    flags = ["--only-source", "-s", "fr-CA", "--trainpref", str(small / "t")]
+    assert run(*flags, "--tokenizer", "moses", "--destdir", str(small / "out")) == 0
+    assert "L&apos;" in Vocabulary.load(small / "out" / "dict.fr-CA.txt").symbols

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+
 import pytest
 
+from seqjax.data import compression
 from seqjax.data.sources import (
     SourceError,
     check_parallel,
@@ -110,3 +115,34 @@ def test_tsv(tmp_path) -> None:
     path.write_text("hello\thallo\nyes\n")
     with pytest.raises(SourceError, match=r"x\.tsv: line 2 has 1 columns.*column 1 is wanted"):
         split_tsv(str(path), [0, 1], outputs)
+
+
+PACKED = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("kind", PACKED)
+@pytest.mark.parametrize("name", ["text.gz", "text"])
+def test_compressed_files_are_unpacked(tmp_path, kind: str, name: str) -> None:
+    """By their first bytes: the name does not matter."""
+    path, plain = tmp_path / name, tmp_path / "plain"
+    content = "".join(f"line {i} ü\r\n" for i in range(30_000)).encode()
+    plain.write_bytes(content)
+    path.write_bytes(PACKED[kind](content))
+    assert count_lines(path) == 30_000
+    assert list(iterate_lines([path])) == list(iterate_lines([plain]))
+    spans = split_spans(path, max_bytes=1000, at_least=4)
+    assert [line for s in spans for lines in read_lines(path, s) for line in lines] == [
+        line for lines in read_lines(plain) for line in lines]
+    path.write_bytes(PACKED[kind](b"good\nb\xe4d\n"))
+    with pytest.raises(SourceError, match=f"{name}: line 2 is not UTF-8"):
+        count_lines(path)
+    path.write_bytes(PACKED[kind](content)[:-20])
+    with pytest.raises(compression.CompressionError, match=f"{name}: the compressed file is damag"):
+        count_lines(path)
+
+
+def test_other_compressions_are_named(tmp_path) -> None:
+    path = tmp_path / "text.zst"
+    path.write_bytes(b"\x28\xb5\x2f\xfd rest")
+    with pytest.raises(compression.CompressionError, match="unpack it first: zstd -d"):
+        count_lines(path)

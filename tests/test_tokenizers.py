@@ -23,6 +23,8 @@ def make(kind: str) -> tokenizers.Tokenizer:
         return tokenizers.train_subword_nmt(LINES, vocab_size=70)
     if kind == "moses":
         return tokenizers.MosesTokenizer(lang="de", dash_splits=False)
+    if kind == "unicode":
+        return tokenizers.UnicodeTokenizer(form="nfc")
     if kind == "chain":
         return tokenizers.ChainTokenizer(make("moses"), make("subword_nmt"))
     return tokenizers.TOKENIZERS[kind]()
@@ -153,3 +155,27 @@ def test_fewer_pieces_than_asked_for_are_said() -> None:
     said.clear()
     tokenizers.train_subword_nmt(LINES, vocab_size=int(pieces), say=said.append)
     assert not said
+
+
+@pytest.mark.parametrize("space", ["\t", "\u00a0", "\u2003", "\u3000", "\x0b", "\x1c", "\u0085"])
+def test_bpe_takes_all_white_space_for_spaces(space: str) -> None:
+    """subword-nmt alone would make one word of the two, with a bare `@@` between."""
+    tokenizer = make("subword_nmt")
+    expected = tokenizer.encode("the xcat")
+    assert tokenizer.encode(f"the{space}xcat") == expected
+    assert tokenizer.encode(f"{space}the {space}xcat{space}").split() == expected.split()
+    learned = tokenizers.train_subword_nmt(
+        [line.replace(" ", space) for line in LINES], vocab_size=70)
+    assert learned == tokenizer
+
+
+def test_unicode_forms() -> None:
+    decomposed = "Gru\u0308ße"
+    chain = tokenizers.ChainTokenizer(
+        tokenizers.UnicodeTokenizer(form="nfc"), make("moses"), make("subword_nmt"))
+    plain = tokenizers.ChainTokenizer(*chain.parts[1:])
+    assert chain.encode(decomposed) == plain.encode("Grüße") != plain.encode(decomposed)
+    assert from_state(chain.to_state()) == chain
+    assert tokenizers.UnicodeTokenizer(form="nfd").encode("Grüße") == decomposed
+    with pytest.raises(TokenizerError, match="nfc, nfkc, nfd, nfkd, not 'utf8'"):
+        tokenizers.UnicodeTokenizer(form="utf8")

@@ -1,17 +1,19 @@
-"""Files made to do harm, or damaged: each is refused with a clear error, and runs nothing.
+"""Files that hold what no honest checkpoint holds: each is refused with a clear error, and
+nothing that they name is looked up or called.
 
-The files are built by hand, so that they can hold what no honest writer writes.
+The guard refuses every name that is not on its list, so a harmless stand-in with harmless
+arguments shows as much as any other; limits are tested by lowering them. The files are
+built by hand.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import pathlib
 import pickle
 import struct
 import sys
-import time
+import types
 import zipfile
 
 import numpy as np
@@ -76,158 +78,132 @@ def tensor(*, numel=6, key="0", offset=0, shape=(2, 3), strides=(3, 1), kind="Fl
                 b"}")
 
 
-class Evil:
-    """Pickled by Python itself: a call of `function` when loaded."""
+STANDIN = "seqjax_standin"
+"""A module that exists while these tests run and is on nobody's list."""
 
-    def __init__(self, function, *arguments):
-        self.how = function, arguments
-
-    def __reduce__(self):
-        return self.how
-
-
-MARKER = "seqjax-hostile-file-was-here"
-
-
-WATCHED = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "os.remove", "os.mkdir",
-           "os.rename", "socket.connect", "shutil.rmtree", "pickle.find_class")
-_heard: list[str] | None = None
-
-
-def _listen(event, arguments):
-    """Python itself reports what is run (PEP 578), also when called from C."""
-    if _heard is not None and event in WATCHED:
-        _heard.append(event)
-
-
-sys.addaudithook(_listen)
+called = call(f"{STANDIN} record", text("x"))
 
 
 @pytest.fixture
-def trap(tmp_path, monkeypatch):
-    """Fails the test if a command is run, a file made or Python's own unpickler used."""
-    global _heard
-    monkeypatch.chdir(tmp_path)
-    _heard = []
-    yield
-    heard, _heard = _heard, None
-    assert heard == []
-    assert not (tmp_path / MARKER).exists()
+def trap(monkeypatch):
+    """What was called of the stand-in module; fails the test if that was anything."""
+    calls = []
+    module = types.ModuleType(STANDIN)
+    module.record = lambda *arguments: calls.append(arguments)
+    module.Thing = type("Thing", (), {"__module__": STANDIN, "method": module.record})
+    monkeypatch.setitem(sys.modules, STANDIN, module)
+    yield calls
+    assert calls == []
 
 
 # ---- code ----
 
-HOSTILE_CODE = {
-    "os.system": call("os system", text(f"touch {MARKER}")),
-    "posix.system": call("posix system", text(f"touch {MARKER}")),
-    "nt.system": call("nt system", text("x")),
-    "subprocess.Popen": call("subprocess Popen", text(f"touch {MARKER}")),
-    "builtins.eval": call("builtins eval", text(f"open({MARKER!r}, 'w')")),
-    "__builtin__.eval": call("__builtin__ eval", text(f"open({MARKER!r}, 'w')")),
-    "builtins.exec": call("builtins exec", text(f"open({MARKER!r}, 'w')")),
-    "builtins.__import__": call("builtins __import__", text("os")),
-    "builtins.open": call("builtins open", text(MARKER), text("w")),
-    "importlib.import_module": call("importlib import_module", text("os")),
-    "runpy": call("runpy run_path", text("x")),
-    "torch.load": call("torch load", text("x")),
-    "torch.hub.load": call("torch.hub load", text("x")),
-    "numpy.load": call("numpy load", text("x")),
-    "numpy f2py exec": call("numpy.testing._private.utils runstring", text("x"), b"}"),
-    "operator.attrgetter": call("operator attrgetter", text("system")),
-    "functools.partial": call("functools partial", b"cos\nsystem\n", text("x")),
-    "copyreg reconstructor": call("copyreg _reconstructor", b"cos\nsystem\n"),
-    "copyreg add_extension": call("copyreg add_extension", text("os"), text("system"), b"K\x01"),
-    "copy_reg newobj": call("copy_reg __newobj__", b"cos\nsystem\n"),
-    "qtensor": call("torch._utils _rebuild_qtensor"),
-    "getattr of a module": call("builtins getattr", b"cos\n_wrap_close\n", text("system")),
-    "getattr of a type": call("builtins getattr", b"cbuiltins\ndict\n", text("__class__")),
-    "getattr of text": call("builtins getattr", text("x"), text("format")),
-    "getattr chain": call("builtins getattr", call(
-        "builtins getattr", b"cfairseq.tasks\nTask\n", text("__init__")), text("__globals__")),
-    "type with three arguments": call("builtins type", text("X"), b")", b"}"),
-    "call of an enum member": call(
-        "builtins getattr", b"cfairseq.x\nY\n", text("z")) + b")R",
-    "call of text": text("os.system") + b")R",
-    "call of a result": call("collections OrderedDict") + b")R",
-    "call of a storage class": call("torch FloatStorage", b"K\x05"),
-    "new object": b"cos\nsystem\n)\x81",
-    "new object with keywords": b"ccollections\nOrderedDict\n)}" + text("a") + b"K\x01s\x92",
-    "nested reduce": call("collections OrderedDict", b"]" + call("os system", text("x")) + b"a"),
-    "reduce in a tensor's hooks": call(
-        "torch._utils _rebuild_parameter", tensor(), b"\x88", call("os system", text("x"))),
-    "rebuild_from_type by another function": call(
+# Every way in which a pickle refers to a name and uses it, with a name that is not listed.
+UNLISTED = {
+    "a function, called": called,
+    "a class, made": f"c{STANDIN}\nThing\n".encode() + b")\x81",
+    "a name, only mentioned": f"c{STANDIN}\nrecord\n".encode(),
+    "by names on the stack": text(STANDIN) + text("record") + b"\x93" + b")R",
+    "an attribute of a class": text(STANDIN) + text("Thing.method") + b"\x93" + b")R",
+    "within a list": call("collections OrderedDict", b"]" + called + b"a"),
+    "among a tensor's hooks": call("torch._utils _rebuild_parameter", tensor(), b"\x88", called),
+    "by the instruction OBJ": b"(" + f"c{STANDIN}\nThing\n".encode() + b"o",
+    "in a package of torch": call("torch.seqjax_standin record", text("x")),
+    "in a package of numpy": call("numpy.seqjax_standin record", text("x")),
+    "in Python's builtins": call("builtins abs", b"K\x01"),
+    "in Python 2's builtins": call("__builtin__ abs", b"K\x01"),
+    "in Python's library": call("math sqrt", b"K\x04"),
+    "a whole module in the file": (
+        b"(" + text("module") + f"c{STANDIN}\nThing\n".encode() + text("a") + text("b") + b"tQ"),
+}
+
+# Names that are on the list, used otherwise than a checkpoint uses them; and instructions
+# that no checkpoint has.
+MISUSED = {
+    "an attribute of a type": call("builtins getattr", b"cbuiltins\nset\n", text("pop")),
+    "an attribute of text": call("builtins getattr", text("x"), text("upper")),
+    "an attribute by a dotted name": (
+        text("collections") + text("OrderedDict.copy") + b"\x93"),
+    "a name with a semicolon": text("fairseq") + text("a;b") + b"\x93",
+    "a type with three arguments": call("builtins type", text("X"), b")", b"}"),
+    "a call of an enum member": call("builtins getattr", b"cfairseq.x\nY\n", text("z")) + b")R",
+    "a call of text": text("x") + b")R",
+    "a call of a result": call("collections OrderedDict") + b")R",
+    "a call of a storage class": call("torch FloatStorage", b"K\x05"),
+    "an object with keywords": b"ccollections\nOrderedDict\n)}" + text("a") + b"K\x01s\x92",
+    "a tensor made by something else": call(
         "torch._tensor _rebuild_from_type_v2", b"ccollections\nOrderedDict\n",
         b"ctorch\nTensor\n", b")", b"}"),
-    "build on a global": b"ccollections\nOrderedDict\n}" + text("call") + b"K\x01sb",
-    "build on text": text("x") + b"}b",
-    "build on a list": b"]}b",
-    "build on a tensor": tensor() + b"}b",
-    "items of a global": b"ccollections\nOrderedDict\n" + text("a") + b"K\x01s",
+    "a quantised tensor": call("torch._utils _rebuild_qtensor"),
+    "state of a name": b"ccollections\nOrderedDict\n}" + text("a") + b"K\x01sb",
+    "state of text": text("x") + b"}b",
+    "state of a list": b"]}b",
+    "state of a tensor": tensor() + b"}b",
+    "items of a name": b"ccollections\nOrderedDict\n" + text("a") + b"K\x01s",
     "items of a tuple": b")" + b"K\x00K\x01s",
-    "append to a global": b"ccollections\nOrderedDict\nK\x01a",
+    "append to a name": b"ccollections\nOrderedDict\nK\x01a",
     "append to text": text("x") + b"K\x01a",
-    "a module as a dictionary key": b"}(ccollections\nOrderedDict\nK\x01u",
-    "extension code 1": b"\x82\x01",
-    "extension code 2": b"\x83\x01\x00",
-    "extension code 4": b"\x84\x01\x00\x00\x00",
-    "inst": b"(ios\nsystem\n",
-    "obj": b"(cos\nsystem\no",
-    "outside buffer": b"\x97",
-    "text persistent id": b"Px\n",
-    "protocol 0 integer": b"I1\n",
-    "protocol 0 text": b"S'x'\n",
-    "a module pickled whole": (
-        b"(" + text("module") + b"cos\nsystem\n" + text("a") + text("b") + b"tQ"),
-    "a persistent id of another kind": text("file:///etc/passwd") + b"Q",
-    "stack global": text("os") + text("system") + b"\x93" + b"(" + text("x") + b"tR",
-    "dotted stack global": text("fairseq") + text("os;system") + b"\x93",
-    "dunder chain": text("collections") + text("OrderedDict.__init__.__globals__") + b"\x93",
-    "encode with a codec": call("_codecs encode", text("x"), text("rot13")),
-    "numpy object array": call("numpy dtype", text("O8"), b"\x89", b"\x88"),
-    "numpy structured array": call("numpy dtype", text("f4,O"), b"\x89", b"\x88"),
-    "subscript of an object": call("_operator getitem", b"}", text("a")),
+    "a name as a dictionary key": b"}(ccollections\nOrderedDict\nK\x01u",
+    "extension code of one byte": b"\x82\x01",
+    "extension code of two bytes": b"\x83\x01\x00",
+    "extension code of four bytes": b"\x84\x01\x00\x00\x00",
+    "the instruction INST": b"(icollections\nOrderedDict\n",
+    "a buffer outside the file": b"\x97",
+    "a persistent id that is text": b"Px\n",
+    "a persistent id of another kind": text("elsewhere") + b"Q",
+    "an integer of protocol 0": b"I1\n",
+    "text of protocol 0": b"S'x'\n",
+    "another codec": call("_codecs encode", text("x"), text("rot13")),
+    "an array of objects": call("numpy dtype", text("O8"), b"\x89", b"\x88"),
+    "an array of structures": call("numpy dtype", text("f4,O"), b"\x89", b"\x88"),
+    "an item of an object": call("_operator getitem", b"}", text("a")),
 }
 
 
-@pytest.mark.parametrize("format_", [archive, legacy], ids=["zip", "legacy"])
-@pytest.mark.parametrize("name", HOSTILE_CODE)
-def test_nothing_is_run(name, format_, tmp_path, trap):
+def with_a_storage(format_, path, body):
+    """A file of `body`, with six values for the tensors that it has."""
     storage = np.arange(6, dtype="<f4").tobytes()
-    extra = {"members": [("x/data/0", storage)]} if format_ is archive else {
-        "keys": ["0"] if b"FloatStorage" in HOSTILE_CODE[name] else [],
-        "storages": struct.pack("<q", 6) + storage}
-    path = format_(tmp_path / "evil.pt", program(HOSTILE_CODE[name]), **extra)
+    if format_ is archive:
+        return archive(path, program(body), members=[("x/data/0", storage)])
+    keys = ["0"] if b"FloatStorage" in body else []
+    return legacy(path, program(body), keys=keys, storages=struct.pack("<q", 6) + storage)
+
+
+@pytest.mark.parametrize("format_", [archive, legacy], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", UNLISTED)
+def test_names_that_are_not_listed(name, format_, tmp_path, trap):
+    path = with_a_storage(format_, tmp_path / "a.pt", UNLISTED[name])
+    with pytest.raises(UnsafeCheckpointError, match="not on the list") as caught:
+        read_pt(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("format_", [archive, legacy], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", MISUSED)
+def test_listed_names_otherwise_used(name, format_, tmp_path):
+    path = with_a_storage(format_, tmp_path / "a.pt", MISUSED[name])
     with pytest.raises(CheckpointError) as caught:
         read_pt(path)
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "subprocess.Popen", "torch.load"])
-def test_the_refused_name_is_named(name, tmp_path, trap):
-    path = archive(tmp_path / "evil.pt", program(HOSTILE_CODE[name]))
-    with pytest.raises(UnsafeCheckpointError, match=name.replace(".", r"\.")):
+def test_the_refused_name_is_named(tmp_path, trap):
+    path = archive(tmp_path / "a.pt", program(called))
+    with pytest.raises(UnsafeCheckpointError, match=rf"'{STANDIN}\.record'.*nothing was run"):
         read_pt(path)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_pickles_that_python_would_run(protocol, tmp_path):
-    """The attempts are real: Python's own `pickle` falls for them."""
-    marker = tmp_path / MARKER
-    touch = Evil(pathlib.Path.touch, marker)
-    pickle.loads(pickle.dumps(touch, protocol))
-    marker.unlink()
-    for value in (touch, {"model": {"w": touch}}, [Evil(functools.partial, print, "x")],
-                  Evil(getattr, Evil(__import__, "os"), "system")):
-        path = archive(tmp_path / "evil.pt", pickle.dumps(value, protocol))
-        with pytest.raises(UnsafeCheckpointError):
-            read_pt(path)
-    assert not marker.exists()
+def test_the_stand_in_would_be_called(trap):
+    """The attempts are real: Python's own `pickle` makes the same call."""
+    pickle.loads(program(called))
+    assert trap == [("x",)]
+    trap.clear()
 
 
-def test_setstate_and_attributes_are_inert(tmp_path, trap):
+def test_setstate_and_attributes_are_inert(tmp_path):
     """State of fairseq's classes is data, whatever its keys are called."""
     state = b"}" + text("__setstate__") + text("a") + b"s" + text("__class__") + text("b") + b"s"
-    body = b"cfairseq.models\nEvil\n)\x81" + state + b"b"
+    body = b"cfairseq.models\nModel\n)\x81" + state + b"b"
     assert read_pt(archive(tmp_path / "a.pt", program(body))) == {
         "__setstate__": "a", "__class__": "b"}
     path = archive(tmp_path / "b.pt", program(body + b"}b"))
@@ -247,26 +223,20 @@ def test_own_classes_come_in_as_data_when_named(tmp_path):
 
 LIES = {
     "storage larger than its bytes": {"numel": 7},
-    "storage far larger": {"numel": 1 << 47},
     "negative storage": {"numel": -1},
     "shape beyond the storage": {"shape": (2, 4), "strides": (4, 1)},
     "offset beyond the storage": {"offset": 1},
     "negative offset": {"offset": -1},
     "stride beyond the storage": {"strides": (4, 1)},
-    "huge stride": {"strides": (1 << 62, 1)},
-    "stride that wraps around": {"strides": ((1 << 64) - 3, 1)},
+    "stride of more bits than any": {"strides": (1 << 62, 1)},
     "negative stride": {"strides": (-3, 1)},
     "negative shape": {"shape": (-2, 3)},
-    "product that wraps around": {"shape": (1 << 33, 1 << 33), "strides": (0, 0)},
-    "huge empty": {"shape": (0, 1 << 40, 1 << 40), "strides": (1, 1, 1)},
     "offset beyond an empty one": {"shape": (0,), "strides": (1,), "offset": 7},
     "fewer strides than sizes": {"strides": (1,)},
-    "expanded beyond all memory": {"shape": (1 << 20, 1 << 20), "strides": (0, 0)},
     "wrong dtype": {"kind": "DoubleStorage"},
     "unknown storage class": {"kind": "QInt8Storage"},
     "missing storage": {"key": "1"},
-    "key that climbs out": {"key": "../../../../etc/passwd"},
-    "absolute key": {"key": "/etc/passwd"},
+    "key that is a path": {"key": "../0"},
 }
 
 
@@ -283,9 +253,18 @@ def test_lying_tensors(name, format_, tmp_path):
         read_pt(lying)
 
 
+def test_a_view_larger_than_its_storage_has_a_limit(tmp_path):
+    """torch's `expand` makes such; by how much they may exceed the file is limited."""
+    path = archive(tmp_path / "a.pt", program(tensor(shape=(64, 64), strides=(0, 0))),
+                   members=[("x/data/0", np.arange(6, dtype="<f4").tobytes())])
+    assert read_pt(path).shape == (64, 64)
+    with pytest.raises(UnsafeCheckpointError, match="memory"):
+        read_pt(path, limits=Limits(expansion=1000))
+
+
 def test_lying_counts_in_the_older_format(tmp_path):
     values = np.arange(6, dtype="<f4").tobytes()
-    for count in (5, 7, -1, 1 << 62):
+    for count in (5, 7, -1):
         path = legacy(tmp_path / "a.pt", program(tensor()), keys=["0"],
                       storages=struct.pack("<q", count) + values)
         with pytest.raises(CorruptCheckpointError, match="is said to hold"):
@@ -305,7 +284,7 @@ def test_lying_views_in_the_older_format(tmp_path):
         return legacy(tmp_path / "a.pt", program(body), keys=["0"],
                       storages=struct.pack("<q", 6) + np.arange(6, dtype="<f4").tobytes())
     np.testing.assert_array_equal(read_pt(view(3, 2)), np.float32([3, 4]))
-    for offset, size in ((5, 2), (-1, 2), (0, 7), (1 << 60, 2), (3, 1)):
+    for offset, size in ((5, 2), (-1, 2), (0, 7), (3, 1)):
         with pytest.raises(CorruptCheckpointError, match="within"):
             read_pt(view(offset, size))
 
@@ -320,7 +299,7 @@ def test_lying_numpy_arrays(tmp_path):
         return archive(tmp_path / "a.pt", program(new + b"(K\x01" + sizes + kind + b"\x89" + data
                                                   + b"tb"))
     assert read_pt(array((2,), "\0" * 16)).tolist() == [0, 0]
-    for shape, raw in (((3,), "\0" * 16), ((1 << 60,), ""), ((-1,), "\0" * 8), ((2, 2), "\0" * 8)):
+    for shape, raw in (((3,), "\0" * 16), ((-1,), "\0" * 8), ((2, 2), "\0" * 8)):
         with pytest.raises(CorruptCheckpointError):
             read_pt(array(shape, raw))
 
@@ -328,53 +307,42 @@ def test_lying_numpy_arrays(tmp_path):
 # ---- archives ----
 
 
-@pytest.mark.parametrize("name", ["../evil", "x/../../evil", "/etc/passwd", "x\\..\\evil",
-                                  "c:evil", "x/data/../../../evil"])
-def test_paths_that_escape(name, tmp_path):
+@pytest.mark.parametrize("name", ["../beside", "x/../../beside", "/beside", "x\\..\\beside",
+                                  "c:beside"])
+def test_members_that_point_outside(name, tmp_path):
     path = archive(tmp_path / "a.pt", program(b"}"), members=[(name, b"x")])
     with pytest.raises(UnsafeCheckpointError, match="outside the archive"):
         read_pt(path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt"]
 
 
-def test_zip_bomb(tmp_path):
-    """330 MB of zeros in 330 kB are refused before it is unpacked; modest ones are not."""
-    body = program(tensor(numel=1 << 27, shape=(1 << 27,), strides=(1,)))
-    path = tmp_path / "bomb.pt"
+def zeros(path, *, members):
+    """A compressed archive of `members` tensors of 64 KiB of zeros each."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("x/data.pkl", body)
-        with file.open("x/data/0", "w") as member:
-            for _ in range(330):
-                member.write(bytes(1 << 20))
+        for key in range(members):
+            file.writestr(f"x/data/{key}", bytes(1 << 16))
+        file.writestr("x/data.pkl", program(b"]" + b"".join(
+            tensor(numel=1 << 14, shape=(1 << 14,), strides=(1,), key=str(k)) + b"a"
+            for k in range(members))))
+    return path
+
+
+def test_compressed_members_have_a_limit(tmp_path):
+    """What they take unpacked is limited, all together, before any is unpacked."""
+    path = zeros(tmp_path / "a.pt", members=8)
+    assert len(read_pt(path)) == 8
+    with zipfile.ZipFile(path) as file:
+        unpacked = sum(info.file_size for info in file.infolist())
+    enough = unpacked - 64 * path.stat().st_size
+    assert len(read_pt(path, limits=Limits(expansion=enough))) == 8
     with pytest.raises(UnsafeCheckpointError, match="memory"):
-        read_pt(path)
-    modest = archive(tmp_path / "b.pt", program(tensor()), members=[("x/data/0", bytes(24))],
-                     method=zipfile.ZIP_DEFLATED)
-    assert not read_pt(modest).any()
+        read_pt(path, limits=Limits(expansion=enough - 1))
 
 
-def test_many_small_bombs(tmp_path):
-    """The limit is on all members together."""
-    path, limits = tmp_path / "b.pt", Limits(expansion=16 << 20)
-    for count in (2, 8):
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
-            for key in range(count):
-                file.writestr(f"x/data/{key}", bytes(4 << 20))
-            file.writestr("x/data.pkl", program(b"]" + b"".join(
-                tensor(numel=1 << 20, shape=(1 << 20,), strides=(1,), key=str(k)) + b"a"
-                for k in range(count))))
-        if count == 2:
-            assert len(read_pt(path, limits=limits)) == 2
-        else:
-            with pytest.raises(UnsafeCheckpointError, match="memory"):
-                read_pt(path, limits=limits)
-
-
-def test_bomb_with_a_lying_size(tmp_path):
-    """The directory says 24 bytes, the data unpack to more."""
+def test_a_member_of_another_size_than_said(tmp_path):
     path = archive(tmp_path / "a.pt", program(tensor()),
-                   members=[("x/data/0", bytes(1 << 20))], method=zipfile.ZIP_DEFLATED)
-    raw = path.read_bytes().replace(struct.pack("<I", 1 << 20), struct.pack("<I", 24))
+                   members=[("x/data/0", bytes(1 << 10))], method=zipfile.ZIP_DEFLATED)
+    raw = path.read_bytes().replace(struct.pack("<I", 1 << 10), struct.pack("<I", 24))
     path.write_bytes(raw)
     with pytest.raises(UnsafeCheckpointError, match="24 bytes"):
         read_pt(path)
@@ -412,10 +380,10 @@ def test_members_twice_encrypted_or_absent(tmp_path):
         read_pt(path)
 
 
-# ---- exhaustion ----
+# ---- limits, and broken streams ----
 
 
-def laughs(levels, width=10):
+def repeated(levels, width=4):
     """A list of `width` references to a list of `width` references ..."""
     body = b"]" + b"q\x00"
     for level in range(levels):
@@ -424,60 +392,70 @@ def laughs(levels, width=10):
     return body
 
 
-EXHAUSTING = {
-    "billion laughs": laughs(12),
-    "laughs as a device name": call("torch device", laughs(12)),
-    "laughs as a storage": b"(" + text("storage") + laughs(12) + b"tQ",
-    "laughs as a persistent id": b"(" + laughs(12) + b"tQ",
-    "laughs as a dictionary key": b"}(" + laughs(12) + b"K\x01u",
-    "laughs as a dtype": call("numpy dtype", laughs(12)),
-    "laughs as a shape": call("torch Size", laughs(12)),
-    "deep nesting": b"]" * 200_000 + b"a" * 199_999,
-    "deep tuples": b")" + b"\x85" * 200_000,
-    "itself": b"]q\x00h\x00a",
-    "itself in a tuple": b"]q\x00h\x00\x85a",
-    "huge integer": b"\x8b" + struct.pack("<I", 1 << 30) + b"\xff" * 100,
-    "large integer": b"\x8b" + struct.pack("<I", 5000) + b"\x7f" * 5000,
-    "negative integer length": b"\x8b" + struct.pack("<i", -5) + b"x" * 10,
-    "huge frame": b"\x95" + struct.pack("<Q", 1 << 63),
-    "huge text": b"\x8d" + struct.pack("<Q", 1 << 62) + b"x",
-    "huge bytes": b"\x8e" + struct.pack("<Q", (1 << 64) - 1) + b"x",
-    "text with a negative length": b"X" + struct.pack("<i", -1) + b"x",
-    "text that is not utf-8": b"X\x02\x00\x00\x00\xff\xfe",
-    "copies of a long text": text("x" * 100_000) + b"q\x00" + b"c_codecs\nencode\nq\x01" + (
-        b"h\x01h\x00\x85R" * 5000),
-    "copies of a long list": b"](" + b"K\x01" * 50_000 + b"eq\x00" + b"cbuiltins\nset\nq\x01" + (
-        b"h\x01h\x00\x85R" * 5000),
-    "endless name": b"c" + b"a" * 5000,
-    "pops of nothing": b"0",
-    "tuple of nothing": b"\x87",
-    "reduce of nothing": b"R",
-    "unknown memo": b"h\x07",
-    "marks left over": b"((K\x01",
-    "values left over": b"K\x01K\x02",
-    "unknown instruction": b"\xfe",
-    "old protocol": b"\x80\x01",
-    "future protocol": b"\x80\x09",
-    "odd items": b"}(K\x01u",
+LIMITED = {
+    "values": (
+        b"(" + repeated(3) + b"l", Limits(nodes=50), "too many values"),
+    "depth of lists": (b"]" * 20 + b"a" * 19, Limits(depth=10), "10 deep"),
+    "depth of tuples": (b")" + b"\x85" * 20, Limits(depth=10), "10 deep"),
+    "bytes of an integer": (
+        b"\x8a\x08" + b"\x01" * 8, Limits(integer_bytes=4), "an integer of 8 bytes"),
+    "copies of a text": (
+        text("x" * 1000) + b"q\x00" + b"c_codecs\nencode\nq\x01" + b"(" + b"h\x01h\x00\x85R" * 5
+        + b"l", Limits(expansion=1000), "memory"),
+    "copies of a list": (
+        b"](" + b"K\x01" * 500 + b"eq\x00" + b"cbuiltins\nset\nq\x01" + b"("
+        + b"h\x01h\x00\x85R" * 5 + b"l", Limits(expansion=1000), "memory"),
+    "instructions": (b"]" + b"K\x01a" * 100, Limits(operations=50), "instructions"),
+    "bytes of the stream": (b"]" + b"K\x01a" * 100, Limits(pickle_bytes=50), "ends early"),
 }
 
 
-@pytest.mark.parametrize("name", EXHAUSTING)
-def test_exhausting_streams(name, tmp_path):
-    path = archive(tmp_path / "a.pt", program(EXHAUSTING[name]))
-    start = time.monotonic()
+@pytest.mark.parametrize("name", LIMITED)
+def test_limits(name, tmp_path):
+    """Each is kept when it is lowered to what a small harmless file exceeds."""
+    body, limits, says = LIMITED[name]
+    path = archive(tmp_path / "a.pt", program(body))
+    with pytest.raises(CheckpointError, match=says):
+        read_pt(path, limits=limits)
+    if name.startswith(("instr", "bytes", "depth of lists")):
+        assert read_pt(path) is not None  # within the limits that hold otherwise
+
+
+BROKEN = {
+    "a list that holds itself": b"]q\x00h\x00a",
+    "a list that holds itself in a tuple": b"]q\x00h\x00\x85a",
+    "a list as a device name": call("torch device", repeated(2)),
+    "a list as a storage": b"(" + text("storage") + repeated(2) + b"tQ",
+    "a list as a persistent id": b"(" + repeated(2) + b"tQ",
+    "a list as a dictionary key": b"}(" + repeated(2) + b"K\x01u",
+    "a list as a dtype": call("numpy dtype", repeated(2)),
+    "a list as a shape": call("torch Size", repeated(2)),
+    "an integer longer than the file": b"\x8b" + struct.pack("<I", 60) + b"\xff" * 10,
+    "an integer of negative length": b"\x8b" + struct.pack("<i", -5) + b"x" * 10,
+    "a frame longer than the file": b"\x95" + struct.pack("<Q", 1000),
+    "text longer than the file": b"\x8d" + struct.pack("<Q", 1000) + b"x",
+    "bytes longer than the file": b"\x8e" + struct.pack("<Q", 1000) + b"x",
+    "text of negative length": b"X" + struct.pack("<i", -1) + b"x",
+    "text that is not UTF-8": b"X\x02\x00\x00\x00\xff\xfe",
+    "a name without an end": b"c" + b"a" * 5000,
+    "a pop of nothing": b"0",
+    "a tuple of nothing": b"\x87",
+    "a call of nothing": b"R",
+    "a reference to nothing": b"h\x07",
+    "marks left over": b"((K\x01",
+    "values left over": b"K\x01K\x02",
+    "an unknown instruction": b"\xfe",
+    "an old protocol": b"\x80\x01",
+    "a future protocol": b"\x80\x09",
+    "a key without a value": b"}(K\x01u",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_streams(name, tmp_path):
+    path = archive(tmp_path / "a.pt", program(BROKEN[name]))
     with pytest.raises(CheckpointError):
         read_pt(path)
-    assert time.monotonic() - start < 5
-
-
-def test_limits_can_be_set(tmp_path):
-    path = archive(tmp_path / "a.pt", program(b"]" + b"K\x01a" * 1000))
-    assert len(read_pt(path)) == 1000
-    with pytest.raises(UnsafeCheckpointError, match="instructions"):
-        read_pt(path, limits=Limits(operations=500))
-    with pytest.raises(CorruptCheckpointError, match="ends early"):
-        read_pt(path, limits=Limits(pickle_bytes=500))
 
 
 # ---- damage ----

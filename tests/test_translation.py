@@ -13,8 +13,8 @@ from tiny_run import raw_config, resolve, write_data
 from seqjax import models, tasks
 from seqjax.config import BatchingConfig, ConfigError, GenerationConfig
 from seqjax.data import pipeline, planning
+from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.models.protocol import segment_positions
-from seqjax.tasks.translation import previous_tokens
 
 
 @pytest.fixture(scope="module")

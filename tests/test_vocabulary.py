@@ -170,3 +170,13 @@ def test_bytes_round_trip() -> None:
 def test_inequality() -> None:
     assert Vocabulary(["a"]) != Vocabulary(["b"])
     assert Vocabulary(["a"]) != "a"
+
+
+def test_words_that_replace_earlier_ones_are_written_so() -> None:
+    """fairseq writes such a dictionary without the marks, and then refuses it."""
+    text = "<pad> 5 #fairseq:overwrite\na 4\nb 3\na 2 #fairseq:overwrite\n"
+    vocabulary = Vocabulary.parse(text)
+    assert vocabulary.to_text() == text
+    again = Vocabulary.parse(vocabulary.to_text())
+    assert (again.index("<pad>"), again.pad, again.index("a")) == (4, 1, 7)
+    assert again == vocabulary == Vocabulary.from_bytes(vocabulary.to_bytes())

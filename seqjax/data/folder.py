@@ -113,10 +113,11 @@ def load_tokenizers(folder: Path) -> dict[str, tokenizers.Tokenizer]:
     manifest = load_manifest(folder)
     if manifest is None:
         return {}
-    return {lang: _load_tokenizer(folder, spec) for lang, spec in manifest.tokenizers.items()}
+    return {lang: load_tokenizer(folder, spec) for lang, spec in manifest.tokenizers.items()}
 
 
-def _load_tokenizer(folder: Path, spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
+def load_tokenizer(folder: Path, spec: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """The tokenizer of what a manifest says of one language (`save_tokenizer`)."""
     state: tokenizers.State = {}
     for key, value in spec.items():
         if not isinstance(value, Mapping):
@@ -140,13 +141,12 @@ def find_pair(folder: Path) -> tuple[str, str]:
     folder = os.fspath(folder)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"{folder}: no such data folder")
-    pairs = set()
+    stems: dict[str, set[str]] = {}
     for name in os.listdir(folder):
         parts = name.split(".")
-        if len(parts) == 4 and parts[3] == "idx" and parts[1].count("-") == 1:
-            source, _, target = parts[1].partition("-")
-            if parts[2] in (source, target) and target != "None":
-                pairs.add((source, target))
+        if len(parts) == 4 and parts[3] == "idx" and parts[2] != "None":
+            stems.setdefault(parts[1], set()).add(parts[2])
+    pairs = {pair for stem, langs in stems.items() for pair in _pairs_of(folder, stem, langs)}
     if len(pairs) == 1:
         return pairs.pop()
     if not pairs:
@@ -183,6 +183,27 @@ def load_dictionary(folder: Path, lang: str | None = None) -> Vocabulary:
             f"{path}: has other words, or another order, than the dictionary that {MANIFEST} says "
             "the folder was made with. Run seqjax.preprocess again, or put the dictionary back")
     return vocabulary
+
+
+def _pairs_of(folder: str, stem: str, langs: set[str]) -> list[tuple[str, str]]:
+    """How `en-zh-CN` may be source and target, where stores of `langs` bear that name.
+
+    A code may hold hyphens itself: what has stores, and then what has a dictionary, decides.
+    """
+    cuts = [i for i, c in enumerate(stem) if c == "-" and 0 < i < len(stem) - 1]
+    ways = [(stem[:i], stem[i + 1 :]) for i in cuts]
+    ways = [way for way in ways if langs & set(way) and way[1] != "None"]
+
+    def stores(way: tuple[str, str]) -> int:
+        return len(langs & set(way))
+
+    def dictionaries(way: tuple[str, str]) -> int:
+        return sum(os.path.exists(dict_path(folder, lang)) for lang in way)
+
+    for known in (stores, dictionaries):
+        most = max(map(known, ways), default=0)
+        ways = [way for way in ways if known(way) == most]
+    return ways
 
 
 def dict_path(folder: Path, lang: str | None = None) -> str:

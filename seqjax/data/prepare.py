@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
+import unicodedata
 
-from seqjax.data import binarize, folder, sources, tokenizers
+from seqjax.data import binarize, compression, folder, sources, tokenizers
 from seqjax.data.vocabulary import UNK, Vocabulary
 
 SPLITS = ("train", "valid", "test")
@@ -54,9 +56,18 @@ def gather(args: argparse.Namespace, stage: str, *, say: binarize.Say) -> Texts:
                 outputs = [os.path.join(raw, f"{name}.{lang or 'txt'}") for lang in langs]
                 sources.split_tsv(prefix, _columns(args), outputs)
             else:
-                outputs = [f"{prefix}.{lang}" if lang else prefix for lang in langs]
+                outputs = [_existing(f"{prefix}.{lang}" if lang else prefix) for lang in langs]
             texts[name] = dict(zip(langs, outputs, strict=True))
     return texts
+
+
+def _existing(path: str) -> str:
+    """The path, or where there is no such file that of a compressed one beside it."""
+    if not os.path.exists(path):
+        for suffix in compression.SUFFIXES:
+            if os.path.isfile(path + suffix):
+                return path + suffix
+    return path
 
 
 def _columns(args: argparse.Namespace) -> list[int]:
@@ -92,6 +103,10 @@ def _gather_tfds(args: argparse.Namespace, raw: str, say: binarize.Say) -> Texts
         say(f"{args.source}: {split}: {number:,} examples")
         texts[split] = dict(zip(corpus.langs, outputs, strict=True))
     return texts
+
+
+def _pieces(line: str, parts: list[tokenizers.Tokenizer]) -> list[str]:
+    return (tokenizers.chain(parts).encode(line) if parts else line).split()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,8 +147,8 @@ class Job:
         found = {}
         if self.args.align_suffix:
             for split, files in texts.items():
-                prefix = files[self.args.source_lang].removesuffix(f".{self.args.source_lang}")
-                path = f"{prefix}.{self.args.align_suffix}"
+                prefix = files[self.args.source_lang].rpartition(f".{self.args.source_lang}")[0]
+                path = _existing(f"{prefix}.{self.args.align_suffix}")
                 if os.path.exists(path):
                     found[split] = path
         return found
@@ -146,15 +161,23 @@ class Job:
         Returns:
           The tokenized files, and what the manifest says of each language's tokenizer.
         """
-        kinds = (["moses"] if self.args.moses else []) + (
+        kinds = (["unicode"] if self.args.normalize else []) + (
+            ["moses"] if self.args.moses else []) + (
             [self.args.tokenizer] if self.args.tokenizer else []
         )
+        other_forms = self._other_forms(texts)
         parts: dict[Lang, list[tokenizers.Tokenizer]] = {lang: [] for lang in self.langs}
         for number, kind in enumerate(kinds):
             made = self._make(kind, texts)
             texts = self._apply(texts, made, os.path.join(self.stage, f"tokenized{number}"))
             for lang in self.langs:
                 parts[lang].append(made[lang])
+        for lang, path, count, number, line in other_forms:
+            composed = unicodedata.normalize("NFC", line)
+            if _pieces(line, parts[lang]) != _pieces(composed, parts[lang]):
+                self.log(f"note: {path}: {count:,} lines are not in Unicode's composed form (NFC),"
+                         f" the first is line {number}: their words are other words than the same"
+                         " in NFC. --normalize nfc makes them the same")
         model = self.args.bpe_codes or self.args.sentencepiece_model
         shared = self.args.joined_dictionary or bool(model and "," not in model)
         return texts, {
@@ -165,9 +188,32 @@ class Job:
             if made
         }
 
+    def _other_forms(self, texts: Texts) -> list[tuple[Lang, str, int, int, str]]:
+        """(language, file, lines not in NFC, number of the first and itself) of files that
+        have such; says which begin with a mark that is no word."""
+        found = []
+        for files in texts.values():
+            for lang, path in files.items():
+                count, first = 0, (0, "")
+                for number, line in enumerate(sources.iterate_lines([path]), 1):
+                    if number == 1 and line.startswith("\ufeff"):
+                        self.log(f"note: {path} begins with a byte-order mark (U+FEFF), which is"
+                                 " part of its first word, as in fairseq: remove it")
+                    if not unicodedata.is_normalized("NFC", line):
+                        count += 1
+                        first = first if count > 1 else (number, line)
+                if count:
+                    found.append((lang, path, count, *first))
+        return found
+
     def _make(self, kind: str, texts: Texts) -> dict[Lang, tokenizers.Tokenizer]:
+        if kind == "unicode":
+            return dict.fromkeys(
+                self.langs, tokenizers.UnicodeTokenizer(form=self.args.normalize))
         if kind == "moses":
-            return {lang: tokenizers.MosesTokenizer(lang=lang or "en") for lang in self.langs}
+            # Its rules are of languages: those of pt-BR and en_XX are Portuguese and English.
+            return {lang: tokenizers.MosesTokenizer(lang=re.split("[-_]", lang or "en")[0])
+                    for lang in self.langs}
         if kind not in TRAINED:
             return {lang: tokenizers.TOKENIZERS[kind]() for lang in self.langs}
         given = self.args.bpe_codes or self.args.sentencepiece_model
@@ -187,7 +233,7 @@ class Job:
         made = []
         for path in paths:
             sources.require_file(path)
-            with open(path, "rb") as file:
+            with compression.open_bytes(path) as file, compression.explained(path):
                 data = file.read()
             try:
                 made.append(tokenizers.from_state({"kind": kind, key: data}))

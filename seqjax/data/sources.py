@@ -1,8 +1,8 @@
 """Raw text: files read line by line, checked before they are used, cut for several workers.
 
 A line is what Python's text mode says it is, as in fairseq: `\\n`, `\\r` and `\\r\\n` end one,
-U+2028 and the like do not. Files are read in pieces: memory does not grow with them. This
-module knows no tokenizer and no vocabulary.
+U+2028 and the like do not. Compressed files are unpacked as they are read. Files are read in
+pieces: memory does not grow with them. This module knows no tokenizer and no vocabulary.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from seqjax.data import compression
 
 _BLOCK = 1 << 20  # bytes read at a time
 
@@ -37,6 +39,7 @@ def count_lines(path: str | os.PathLike[str]) -> int:
     Raises:
       FileNotFoundError: there is no such file.
       SourceError: no lines, or a line that is not UTF-8.
+      CompressionError: a compressed file that cannot be unpacked.
     """
     path = os.fspath(path)
     require_file(path)
@@ -44,7 +47,7 @@ def count_lines(path: str | os.PathLike[str]) -> int:
         codecs.getincrementaldecoder("utf-8")(), translate=True
     )
     lines, last = 0, "\n"
-    with open(path, "rb") as file:
+    with compression.open_bytes(path) as file, compression.explained(path):
         while True:
             block = file.read(_BLOCK)
             try:
@@ -110,8 +113,12 @@ def split_spans(path: str | os.PathLike[str], *, max_bytes: int, at_least: int) 
     Args:
       max_bytes: how long a span may be (a longer line makes a longer span).
       at_least: how many spans to aim for, however short the file.
+
+    A compressed file is one span: it can be read from its beginning only.
     """
     size = os.path.getsize(path)
+    if compression.kind_of(path) is not None:
+        return [Span(start=0, end=size)]
     number = max(at_least, -(-size // max_bytes), 1)
     cuts = [0]
     with open(path, "rb") as file:
@@ -154,10 +161,12 @@ def read_lines(
 
     Lines end in `\\n` (whatever ended them in the file), the last one perhaps not.
     """
-    if span is None:
-        span = Span(start=0, end=os.path.getsize(path))
-    raw = io.BufferedReader(_SpanReader(path, span), _BLOCK)
-    with io.TextIOWrapper(raw, encoding="utf-8") as file:
+    if compression.kind_of(path) is not None:
+        raw = compression.open_bytes(path)
+    else:
+        whole = Span(start=0, end=os.path.getsize(path))
+        raw = io.BufferedReader(_SpanReader(path, span or whole), _BLOCK)
+    with io.TextIOWrapper(raw, encoding="utf-8") as file, compression.explained(path):
         while lines := file.readlines(_BLOCK):
             yield lines
 

@@ -19,14 +19,18 @@ import contextlib
 import functools
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from seqjax.data import vocabulary
 
 _SPACE_MARK = "\u2581"
 _WHITE_SPACE = re.compile(r"\s")
 _WHITE_SPACES = re.compile(r"\s+")
+_OTHER_SPACE = re.compile(r"[^\S ]")
+
+UNICODE_FORMS = ("nfc", "nfkc", "nfd", "nfkd")
 
 State = dict[str, str | bytes]
 
@@ -180,8 +184,37 @@ def _boolean(name: str, value: bool | str) -> bool:
     raise TokenizerError(f"moses: {name} must be true or false, not {value!r}")
 
 
+class UnicodeTokenizer(Tokenizer):
+    """Text in one of Unicode's normal forms, in which a letter with an accent is one
+    character or two, but never now this and now that; no pieces.
+
+    Args:
+      form: `nfc`, `nfkc`, `nfd` or `nfkd`.
+    """
+
+    kind = "unicode"
+
+    def __init__(self, *, form: str):
+        if form not in UNICODE_FORMS:
+            raise TokenizerError(f"unicode: form must be one of {', '.join(UNICODE_FORMS)},"
+                                 f" not {form!r}")
+        self.form = form
+
+    def encode(self, text: str) -> str:
+        return unicodedata.normalize(cast(Any, self.form.upper()), text)
+
+    def decode(self, pieces: str) -> str:
+        return pieces
+
+    def options(self) -> State:
+        return {"form": self.form}
+
+
 class SubwordNMTTokenizer(Tokenizer):
     """Byte-pair encoding with subword-nmt's codes; `@@ ` continues a word.
+
+    subword-nmt itself takes only U+0020 for a space and would make one word of two that a
+    tab or a no-break space separates; here all white space separates words.
 
     Args:
       codes: content of the codes file (UTF-8).
@@ -196,7 +229,7 @@ class SubwordNMTTokenizer(Tokenizer):
         self._bpe = BPE(io.StringIO(_checked_codes(codes)))
 
     def encode(self, text: str) -> str:
-        return self._bpe.process_line(text)
+        return self._bpe.process_line(_OTHER_SPACE.sub(" ", text))
 
     def decode(self, pieces: str) -> str:
         return vocabulary.post_process(pieces, "subword_nmt")
@@ -286,6 +319,7 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
     "characters": CharactersTokenizer,
     "bytes": BytesTokenizer,
     "whitespace": WhitespaceTokenizer,
+    "unicode": UnicodeTokenizer,
 }
 
 
@@ -398,7 +432,8 @@ def train_subword_nmt(
     # It reports on stderr, with a progress bar.
     with contextlib.redirect_stderr(report):
         try:
-            learn_bpe(lines, codes, vocab_size, total_symbols=True)
+            spaced = (_OTHER_SPACE.sub(" ", line) for line in lines)
+            learn_bpe(spaced, codes, vocab_size, total_symbols=True)
         except ValueError:
             raise TokenizerError(
                 "BPE: there is no text to learn from (no word has two letters)"

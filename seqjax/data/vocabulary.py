@@ -7,12 +7,15 @@ nothing of files of text, tokenizers or arrays of sentences.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
+
+from seqjax.data import compression
 
 BOS, PAD, EOS, UNK = "<s>", "<pad>", "</s>", "<unk>"
 OVERWRITE = "#fairseq:overwrite"
@@ -217,7 +220,7 @@ class Vocabulary:
         """
         path = os.fspath(path)
         try:
-            with open(path, encoding="utf-8") as file:
+            with io.TextIOWrapper(compression.open_bytes(path), encoding="utf-8") as file:
                 text = file.read()
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such dictionary") from None
@@ -247,10 +250,17 @@ class Vocabulary:
         return vocabulary
 
     def to_text(self) -> str:
-        """The content of a `dict.txt`: every word that is not special, with its count."""
+        """The content of a `dict.txt`: every word that is not special, with its count.
+
+        A word that stands for an earlier one (`<pad> 1 #fairseq:overwrite`) keeps that mark,
+        without which neither fairseq nor `parse` takes the file; fairseq itself drops it.
+        """
         special = self.num_special
-        rows = zip(self.symbols[special:], self.counts[special:], strict=True)
-        return "".join(f"{word} {count}\n" for word, count in rows)
+        seen, lines = set(self.symbols[:special]), []
+        for word, count in zip(self.symbols[special:], self.counts[special:], strict=True):
+            lines.append(f"{word} {count} {OVERWRITE}\n" if word in seen else f"{word} {count}\n")
+            seen.add(word)
+        return "".join(lines)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a `dict.txt`, whole or not at all."""

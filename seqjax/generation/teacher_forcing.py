@@ -63,11 +63,24 @@ def pair_batches(
         yield PairBatch(indices=batch.indices, source=source, target=target)
 
 
-def previous_tokens(target: jax.Array, *, pad: int, eos: int) -> jax.Array:
-    """[B, T]: what the decoder reads to predict `target`; padding stays padding."""
-    first = jnp.full((target.shape[0], 1), eos, target.dtype)
-    shifted = jnp.concatenate([first, target[:, :-1]], axis=1)
-    return jnp.where(target == pad, pad, shifted)
+def previous_tokens(
+    target: jax.Array, segments: jax.Array | None = None, *, pad: int, eos: int
+) -> jax.Array:
+    """What the decoder reads to predict `target` [B, T]: each sentence shifted right by one,
+    beginning with eos.
+
+    fairseq moves the final eos to the front, which is the same for a sentence that ends
+    in eos. Padding behind the sentences stays padding; a `<pad>` within one is a token.
+
+    Args:
+      segments: [B, T] 1, 2, ... per sentence of a row, 0 on padding, when packed.
+    """
+    shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=eos)
+    if segments is None:
+        left = jnp.cumsum((target != pad)[:, ::-1], axis=1)[:, ::-1]
+        return jnp.where(left > 0, shifted, pad)
+    before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)))
+    return jnp.where(segments > 0, jnp.where(segments != before, eos, shifted), pad)
 
 
 def _check(side: str, rows: Sequence[np.ndarray], most: int) -> None:

@@ -101,7 +101,8 @@ class ConvolutionalModel(SizedModel):
         specs, stack, rings = self.config.decoder_convolutions, weights.stack, list(cache.rings)
         x = embed(stack.table, tokens, pad=None)
         if stack.positions is not None:
-            x = x + jax.lax.dynamic_index_in_dim(stack.positions, position, keepdims=False)
+            row = position + PAD + 1
+            x = x + jax.lax.dynamic_index_in_dim(stack.positions, row, keepdims=False)
 
         def window(layer: int, y: jax.Array) -> jax.Array:
             seen, rings[layer] = push(
@@ -198,6 +199,8 @@ class FConvModel(ConvolutionalModel):
         share = 1.0 / (2.0 * sum(cfg.attending))
         constant = jax.lax.stop_gradient(x)
         x = constant + share * (x - constant)
+        if segments is not None:
+            segments = jnp.where(real, segments, 0)  # nobody sees padding, wherever it stands
         return Encoded(out=x, mask=real, segments=segments, extra=(x + embedded) * layers.HALF)
 
     def features(

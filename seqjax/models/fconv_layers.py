@@ -19,7 +19,7 @@ from seqjax.models.attention import MASKED
 from seqjax.models.fconv_config import ConvSpec
 from seqjax.models.layers import dropout, linear
 from seqjax.models.parameters import Param, constant, initialise, normal, zero_row
-from seqjax.models.protocol import Params, segment_positions
+from seqjax.models.protocol import Params, position_ids
 from seqjax.models.windows import windows
 
 PAD = 1
@@ -120,7 +120,7 @@ class StackWeights:
     table: jax.Array
     """[V, E]."""
     positions: jax.Array | None
-    """[positions, E]; None for a language model."""
+    """[PAD + 1 + positions, E], as fairseq's; None for a language model."""
     fc1: dict[str, jax.Array]
     convolutions: tuple[dict[str, jax.Array], ...]
     projections: tuple[dict[str, jax.Array] | None, ...]
@@ -140,7 +140,7 @@ def fold(params: Params, layers: int, *, dtype: Any) -> StackWeights:
     positions = params.get("embed_positions")
     return StackWeights(
         table=params["embed_tokens"]["embedding"],
-        positions=None if positions is None else positions["embedding"][PAD + 1 :],
+        positions=None if positions is None else positions["embedding"],
         fc1=folded(params["fc1"], dtype),
         convolutions=tuple(folded(params[f"convolutions_{i}"], dtype) for i in range(layers)),
         projections=tuple(optional(f"projections_{i}") for i in range(layers)),
@@ -151,11 +151,10 @@ def fold(params: Params, layers: int, *, dtype: Any) -> StackWeights:
 def position_rows(
     table: jax.Array | None, tokens: jax.Array, segments: jax.Array | None
 ) -> jax.Array | float:
-    """[1 or B, T, E] embedded positions; those beyond the table (padding) are its last."""
+    """[B, T, E] embedded positions; of those beyond the table, its last."""
     if table is None:
         return 0.0
-    index = jnp.arange(tokens.shape[1])[None] if segments is None else segment_positions(segments)
-    return jnp.take(table, jnp.minimum(index, table.shape[0] - 1), axis=0)
+    return jnp.take(table, position_ids(tokens, segments, pad=PAD), axis=0, mode="clip")
 
 
 def checkpointed(function: Callable, remat: str) -> Callable:

@@ -229,6 +229,8 @@ class Encoder(_Side):
         if not cfg.no_token_positional_embeddings:
             x = x + self.embed_positions(source, segments)
         real = source != PAD
+        if segments is not None:
+            segments = jnp.where(real, segments, 0)  # nobody sees padding, wherever it stands
         x = self._dropped(x).astype(self.dtype)
         weights = self.frame.place([conv() for conv in self.convs])
         valid = jnp.asarray(self.frame.valid())

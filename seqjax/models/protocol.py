@@ -211,6 +211,20 @@ class LanguageModel(Protocol):
     def max_target_positions(self) -> int: ...
 
 
+def position_ids(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:
+    """fairseq's `make_positions`: rows of a table of positions for `tokens` [B, T].
+
+    A token's is `pad` + 1 plus the number of tokens before it in its segment that are not
+    padding; padding's, wherever it stands, is `pad`.
+    """
+    real = (tokens != pad).astype(jnp.int32)
+    count = jnp.cumsum(real, axis=1)
+    if segments is not None:
+        previous = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+        count -= jax.lax.cummax(jnp.where(segments != previous, count - real, 0), axis=1)
+    return count * real + pad
+
+
 def segment_positions(segments: jax.Array) -> jax.Array:
     """0-based position of every token in its own segment; `segments` [B, T]."""
     index = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)

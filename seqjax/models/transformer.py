@@ -27,7 +27,7 @@ from seqjax.models.layers import (
     sinusoid_table,
     xavier_uniform,
 )
-from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights, segment_positions
+from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights, position_ids
 from seqjax.models.transformer_config import RuntimeConfig, TransformerConfig
 
 
@@ -144,7 +144,7 @@ def stack(
 
 
 class Positions(nn.Module):
-    """Learned or sinusoidal positions; 0-based positions in, fairseq's rows out."""
+    """fairseq's `PositionalEmbedding`: learned, or sinusoids."""
 
     dim: int
     learned: bool
@@ -152,16 +152,14 @@ class Positions(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
-        """[1 or B, T, D] for `tokens` [B, T]; positions restart in each segment."""
-        length = tokens.shape[1]
+        """[B, T, D] for `tokens` [B, T]; positions restart in each segment."""
         if self.learned:
             rows = (self.max_positions + PAD + 1, self.dim)
-            table = self.param("embedding", embedding_init(self.dim, PAD), rows)[PAD + 1 :]
+            table = self.param("embedding", embedding_init(self.dim, PAD), rows)
         else:
-            table = jnp.asarray(sinusoid_table(length, self.dim, PAD + 1))
-        if segments is None:
-            return table[None, :length]
-        return jnp.take(table, segment_positions(segments), axis=0, mode="clip")
+            sinusoids = sinusoid_table(tokens.shape[1], self.dim, PAD + 1)
+            table = jnp.pad(jnp.asarray(sinusoids), ((PAD + 1, 0), (0, 0)))
+        return jnp.take(table, position_ids(tokens, segments, pad=PAD), axis=0, mode="clip")
 
 
 class _Side(nn.Module):
@@ -205,6 +203,8 @@ class Encoder(_Side):
         if cfg.layernorm_embedding:
             x = self.layernorm_embedding(x)
         real = source != PAD
+        if segments is not None:
+            segments = jnp.where(real, segments, 0)  # nobody sees padding, wherever it stands
         x = (self._dropped(x) * real[..., None]).astype(self.dtype)
         mask = real[:, None, None, :] if segments is None else segment_mask(segments, segments)
         x, _ = self.layers(x, mask)
@@ -285,7 +285,9 @@ class Decoder(_Side):
         if cfg.layernorm_embedding:
             x = self.layernorm_embedding(x)
         x = self._dropped(x).astype(self.dtype)
-        mask = (tokens != PAD)[:, None, None, :] if full_context else causal_mask(tokens.shape[1])
+        mask = (tokens != PAD)[:, None, None, :]
+        if not full_context:
+            mask = mask & causal_mask(tokens.shape[1])
         if segments is not None:
             mask = mask & segment_mask(segments, segments)
         memory, memory_mask = None, None

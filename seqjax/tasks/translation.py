@@ -18,6 +18,7 @@ from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.data import folder, id_ranges, pairs, tokenizers
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
+from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.losses.alignment import AlignmentLossConfig, with_alignment
 from seqjax.losses.base import LossOutput
 from seqjax.models.protocol import EncoderDecoder, Params, segment_positions, source_attention
@@ -250,18 +251,3 @@ def _encode(
     text: str, tokenizer: tokenizers.Tokenizer | None, vocab: Vocabulary
 ) -> np.ndarray:
     return vocab.encode_line(text if tokenizer is None else tokenizer.encode(text))
-
-
-def previous_tokens(
-    target: jax.Array, segments: jax.Array | None, *, pad: int, eos: int
-) -> jax.Array:
-    """[B, T]: each sentence shifted right by one, beginning with eos.
-
-    fairseq moves the final eos to the front, which is the same for a sentence that ends
-    in eos.
-    """
-    shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=eos)
-    if segments is not None:
-        before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)))
-        shifted = jnp.where(segments != before, eos, shifted)
-    return jnp.where(target == pad, pad, shifted)
