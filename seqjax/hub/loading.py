@@ -74,7 +74,7 @@ def load(
     """
     paths = _paths(path)
     if (bpe or tokenizer or tokenizer_options) and not any(map(fairseq_files.is_pt, paths)):
-        raise ConfigError("bpe, tokenizer and their options: these are for fairseq's .pt files; "
+        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their options; "
                           "a folder of seqjax holds its own tokenizer")
     changes = dict(model_overrides or {})
     members = [
