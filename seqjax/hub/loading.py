@@ -74,8 +74,8 @@ def load(
     """
     paths = _paths(path)
     if (bpe or tokenizer or tokenizer_options) and not any(map(fairseq_files.is_pt, paths)):
-        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their options; "
-                          "a folder of seqjax holds its own tokenizer")
+        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their "
+                          "options; a folder of seqjax holds its own tokenizer")
     changes = dict(model_overrides or {})
     members = [
         _load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer,
