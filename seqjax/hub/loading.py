@@ -90,8 +90,8 @@ def load(
         raise ConfigError(f"model_overrides: got {model_overrides!r}; give a dict of keys of the "
                           "model and their values")
     if (bpe or tokenizer or tokenizer_options) and not any(map(fairseq_files.is_pt, paths)):
-        raise ConfigError("bpe, tokenizer and their options: these are for fairseq's .pt files; "
-                          "a folder of seqjax holds its own tokenizer")
+        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their "
+                          "options; a folder of seqjax holds its own tokenizer")
     if which != "best" and all(map(fairseq_files.is_pt, paths)):
         raise ConfigError(f"which: {which!r}, but a .pt file is one checkpoint")
     changes = dict(model_overrides or {})

@@ -129,15 +129,7 @@ class Translator(Loaded):
                               "constraints")
         decoder = self.decoder(references=prefixes is not None, **options)
         sources = [self.encoded(x) for x in inputs]
-        starts = None
-        if prefixes is not None:
-            starts = [self._prefix_ids(p) for p in prefixes]
-            if len(starts) != len(sources):
-                raise ValueError(f"stream: {len(starts)} prefixes for {len(sources)} inputs")
-        phrases = None if constraints is None else demands.phrase_ids(self.task, constraints)
-        if phrases is not None and len(phrases) != len(sources):
-            raise ValueError(
-                f"stream: {len(phrases)} lists of constraints for {len(sources)} inputs")
+        starts, phrases = self._demanded(len(sources), prefixes, constraints)
         dictionary = unknown_words.as_dictionary(replace_unk)
         # In fairseq's batches a row's place counts: blank ones keep it, and are searched.
         rules = Rules(too_long=too_long, decode_blank=decode_blank or plan is not None)
@@ -222,6 +214,22 @@ class Translator(Loaded):
     ) -> Selection:
         return select_sources(inputs, decoder=decoder, rules=rules, prefixes=prefixes,
                               constraints=constraints)
+
+    def _demanded(
+        self, count: int, prefixes: Sequence[Input] | None,
+        constraints: Sequence[Sequence[str | Ids]] | None,
+    ) -> tuple[list[np.ndarray] | None, list[list[np.ndarray]] | None]:
+        """Prefixes and constraints as ids, one of each for `count` inputs."""
+        starts = None
+        if prefixes is not None:
+            starts = [self._prefix_ids(p) for p in prefixes]
+            if len(starts) != count:
+                raise ValueError(f"stream: {len(starts)} prefixes for {count} inputs")
+        phrases = None if constraints is None else demands.phrase_ids(self.task, constraints)
+        if phrases is not None and len(phrases) != count:
+            raise ValueError(
+                f"stream: {len(phrases)} lists of constraints for {count} inputs")
+        return starts, phrases
 
     def _prefix_ids(self, x: Input) -> np.ndarray:
         return self._target_ids(x)[:-1] if isinstance(x, str) else self._target_ids(x)
