@@ -60,7 +60,7 @@ class _Watch:
         self._since = 0.0
         """Start of what is spoken of."""
         self._total = 0.0
-        self._planned = self._done = self._counted = 0
+        self._planned = self._done = self._counted = self._before = 0
         self._conclude = True
         self._thread: threading.Thread | None = None
         self._leaving = threading.Event()
@@ -113,7 +113,8 @@ class _Watch:
     def plan(self, count: int, *, conclude: bool) -> None:
         with self._lock:
             if 0 < self._planned <= self._done:  # of another job, that is over
-                self._planned, self._done, self._since = 0, 0, time.monotonic()
+                self._planned, self._done = 0, 0
+                self._since, self._before = time.monotonic(), self._counted
             self._planned += count
             self._conclude = conclude
 
@@ -134,7 +135,7 @@ class _Watch:
         """The thread: speaks until nothing is compiled any more."""
         said, text = 0.0, ""
         with self._lock:
-            before, self._since = self._counted, time.monotonic()
+            self._before, self._since = self._counted, time.monotonic()
         while not self._leaving.wait(_TICK):
             now, display = time.monotonic(), self.display
             with self._lock:
@@ -144,7 +145,7 @@ class _Watch:
                 over = not busy and now - self._idle_since > _GAP
                 if over:
                     self._thread = None  # the next program gets a thread of its own
-                    count, conclude = max(self._counted - before, done), self._conclude
+                    count, conclude = max(self._counted - self._before, done), self._conclude
                     seconds = self._idle_since - began
                     if done >= planned:
                         self._planned, self._done, self._conclude = 0, 0, True
