@@ -165,7 +165,7 @@ class Enough(Exception):
     ({}, {"constraints": [["bb2"]], "constraint_order": "unordered"}),
     ({}, {"allowed": ["bb1 bb2", "bb3"]}),
     ({}, {"prefix_allowed_tokens_fn": lambda number, ids: [2, 5]}),
-], ids=str)
+], ids=lambda given: "+".join(given) or "none")
 def test_a_chunk_takes_what_a_chunk_gives(run, monkeypatch, options, demands):
     """Shapes, types and weak types: otherwise the second chunk would be another program."""
     model = seqjax.load(run)

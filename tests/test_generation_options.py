@@ -9,8 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_run
-from test_demands import write_lm
-from tiny_checkpoint import write_checkpoint
+from tiny_checkpoint import write_checkpoint, write_language_model
 from toy_models import ToyLanguageModel, ToyModel
 
 from seqjax import generate, interactive, tasks
@@ -91,7 +90,7 @@ def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("options")
     data = tiny_run.write_data(root / "data")
     write_checkpoint(root / "run", data)
-    write_lm(root, data / "dict.bb.txt")
+    write_language_model(root / "lm", data / "dict.bb.txt")
     (root / "in").write_text("aa1 aa2\naa3\n")
     return root
 

@@ -103,7 +103,7 @@ class Embedding(nn.Module):
 
 def embed(table: jax.Array, ids: jax.Array, *, pad: int | None) -> jax.Array:
     """Rows of `table` [V, D] at `ids` [...]; no gradient flows into row `pad`."""
-    rows = _rows(table, ids, table.shape)
+    rows: Any = _rows(table, ids, table.shape)
     if pad is None:
         return rows
     return jnp.where((ids == pad)[..., None], jax.lax.stop_gradient(rows), rows)
