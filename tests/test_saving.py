@@ -41,7 +41,8 @@ def plan(data, *, per_epoch=4, updates=16, **sections):
     config = resolve(raw_config(data, **sections))
     validated, saved = [], []
     for step in range(1, updates + 1):
-        batch: Any = types.SimpleNamespace(last=step % per_epoch == 0, epoch=(step - 1) // per_epoch + 1)
+        epoch = (step - 1) // per_epoch + 1
+        batch: Any = types.SimpleNamespace(last=step % per_epoch == 0, epoch=epoch)
         valid = config.valid.enabled and due.validation(config, step=step, batch=batch, last=False)
         validated += [step] * valid
         saved += [step] * due.saving(config, step=step, batch=batch, validated=valid)
