@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
+from typing import Any
 
 import jax
 import pytest
@@ -40,7 +41,8 @@ def plan(data, *, per_epoch=4, updates=16, **sections):
     config = resolve(raw_config(data, **sections))
     validated, saved = [], []
     for step in range(1, updates + 1):
-        batch = types.SimpleNamespace(last=step % per_epoch == 0, epoch=(step - 1) // per_epoch + 1)
+        epoch = (step - 1) // per_epoch + 1
+        batch: Any = types.SimpleNamespace(last=step % per_epoch == 0, epoch=epoch)
         valid = config.valid.enabled and due.validation(config, step=step, batch=batch, last=False)
         validated += [step] * valid
         saved += [step] * due.saving(config, step=step, batch=batch, validated=valid)
@@ -68,7 +70,7 @@ def test_when_validations_and_checkpoints_are_due(data, valid, checkpoint, valid
 
 
 def test_the_end_validates_unless_it_comes_too_soon(data):
-    batch = types.SimpleNamespace(last=False, epoch=1)
+    batch: Any = types.SimpleNamespace(last=False, epoch=1)
     config = resolve(raw_config(data, valid={"after_updates": 8}))
     assert not due.validation(config, step=7, batch=batch, last=True)
     assert due.validation(config, step=8, batch=batch, last=True)
@@ -116,7 +118,7 @@ def test_a_run_saves_every_second_epoch_and_keeps_two(data, tmp_path):
 def test_the_largest_metric_may_be_wanted(data, tmp_path):
     run(data, tmp_path, valid={"every_updates": 5, "maximize": True},
         checkpoint={"keep_last": 9}, train={"max_update": 15})
-    losses = {ck.read_record(f).step: ck.read_record(f).metric
+    losses = {ck.read_record(f).step: ck.read_record(f).metric or 0.0
               for f in ck.steps_in(tmp_path / "checkpoints").values()}
     assert len(set(losses.values())) > 1
     assert int(ck.find(tmp_path).name) == max(losses, key=lambda s: losses[s])
