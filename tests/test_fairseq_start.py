@@ -98,6 +98,16 @@ def test_a_checkpoints_configuration_fits_itself(case, tmp_path, capsys):
     fairseq_start.start_from(dataclasses.replace(config, init_from=path))
 
 
+def test_fairseq_saves_that_all_embeddings_are_shared_as_two_keys(tmp_path):
+    golden = goldens.load("lstm/shared")
+    assert golden.checkpoint.config.share_all_embeddings
+    path = file(golden, tmp_path / "run.pt", share_decoder_input_output_embed=True)
+    text = command("lstm/shared").replace("--share-decoder-input-output-embed", "")
+    config = hub.resolve(fairseq_recipe.from_command(text).raw)
+    assert not config.model.share_decoder_input_output_embed
+    fairseq_start.start_from(dataclasses.replace(config, init_from=path))
+
+
 @pytest.mark.parametrize("family", DERIVED)
 def test_a_width_that_follows_is_the_same_said_or_not(family):
     plain = models.CONFIGS[family]()

@@ -75,6 +75,8 @@ def _check_model(checkpoint: FairseqCheckpoint, config: Config, path: str) -> No
 
     def compared(section: Any) -> dict[str, Any]:
         plain = {k: v for k, v in to_plain(resolved(section)).items() if k not in _FREE}
+        if plain.get("share_all_embeddings"):  # which fairseq saves as both, and so is the same
+            plain["share_decoder_input_output_embed"] = True
         for key, size in sizes.items():
             cutoffs = plain.get(key)
             if cutoffs and len(cutoffs) > 1 and cutoffs[-1] == size:
