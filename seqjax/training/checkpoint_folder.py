@@ -140,8 +140,8 @@ def read_record(folder: pathlib.Path) -> Record:
     known = {f.name for f in dataclasses.fields(Record)}
     try:
         record = Record(**{k: v for k, v in values.items() if k in known})
-        whole = all(isinstance(x, int) for x in (
-            record.step, record.data["epoch"], record.checksums))
+        whole = isinstance(record.data, dict) and isinstance(record.history, list) and all(
+            isinstance(x, int) for x in (record.step, record.checksums, *record.data.values()))
     except (TypeError, AttributeError, KeyError, ValueError):
         whole, record = False, None
     if record is None or not whole:
