@@ -161,7 +161,7 @@ def test_a_command_becomes_a_configuration(capsys, tmp_path):
     ("--optimizer adafactor --scale-parameter --relative-step", False),
     ("--optimizer adafactor --lr 1e-3", False), ("--optimizer adam --lr 1e-3", False)])
 def test_adafactor_s_compounded_rate_is_said(capsys, flags, said):
-    convert.main(["args", f"fairseq-train d --arch transformer {flags}"])
+    convert.main(["args", f"fairseq-train d --arch transformer --max-tokens 99 {flags}"])
     out, err = capsys.readouterr()
     for text in (" ".join(out.split()), err):
         assert ("fairseq multiplies the scales of all tensors so far" in text) == said
