@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -196,8 +197,8 @@ def test_the_verbs_are_listed(capsys):
         command.main(["--help"])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
-    verbs = [name.removesuffix(".py") for name in os.listdir(os.path.dirname(seqjax.__file__))
-             if name.endswith(".py") and not name.startswith("_")]
+    verbs = [path.stem for path in pathlib.Path(seqjax.__file__).parent.glob("[a-z]*.py")
+             if "__main__" in path.read_text()]
     assert set(verbs) == set(command.VERBS)
     for verb in verbs:
         assert f"\n  {verb} " in out

@@ -166,9 +166,9 @@ class CheckpointConfig:
     keep_last: int = 2
     """The newest checkpoints kept, of whatever kind; at least one."""
     keep_last_epochs: int = 0
-    """Beside them, the newest so many from ends of epochs (negative: all of them)."""
+    """Beside them, the newest so many from ends of epochs (-1: all of them)."""
     keep_interval_updates: int = 0
-    """Beside them, the newest so many that `every_updates` saved inside an epoch (negative:
+    """Beside them, the newest so many that `every_updates` saved inside an epoch (-1:
     all of them)."""
     keep_best: int = 1
     """Best checkpoints kept, by `valid.metric`."""

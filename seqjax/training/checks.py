@@ -72,6 +72,8 @@ _RULES: dict[str, Rule] = {
     "batching.prefetch": at_least(0),
     "checkpoint.keep_last": (
         lambda x: x >= 1, "must be 1 or more: a run goes on from its last checkpoint"),
+    "checkpoint.keep_last_epochs": at_least(-1),
+    "checkpoint.keep_interval_updates": at_least(-1),
     "log.interval_updates": at_least(1),
     "loss.ignore_prefix_size": at_least(0),
     "loss.logits_budget": at_least(1),
