@@ -81,6 +81,7 @@ def _configuration(words: Sequence[str]) -> str:
     """The text of a configuration file."""
     from seqjax import hub
     from seqjax.interop import fairseq_config, fairseq_files, fairseq_recipe, fairseq_weights
+    from seqjax.interop.recipe_sections import COMPOUNDING
     from seqjax.interop.torch_pickle import read_pt
 
     # One word is a whole quoted command; several are a command that the shell has split.
@@ -100,8 +101,8 @@ def _configuration(words: Sequence[str]) -> str:
         title = "A command of fairseq's as a configuration of seqjax.\n\n    " + " ".join(
             command.replace("\\\n", " ").split())
     hub.resolve(recipe.raw)  # whatever is wrong with a value shows now
-    if fairseq_recipe.COMPOUNDING in recipe.notes:
-        print(f"note: {fairseq_recipe.COMPOUNDING}", file=sys.stderr)
+    if COMPOUNDING in recipe.notes:
+        print(f"note: {COMPOUNDING}", file=sys.stderr)
     for line in recipe.unsupported:
         print(f"not honoured: {line}", file=sys.stderr)
     if recipe.unneeded:

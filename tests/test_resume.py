@@ -18,7 +18,7 @@ from tiny_run import metrics, raw_config, resolve, write_data
 from seqjax.training import checkpoints as ck
 from seqjax.training import sharding, train_loop
 from seqjax.training.compilation import CompilationCounter
-from seqjax.training.train_loop import TrainingError
+from seqjax.training.failures import TrainingError
 
 
 @pytest.fixture(scope="module")

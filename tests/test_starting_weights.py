@@ -19,8 +19,8 @@ from seqjax.data import dictionaries
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.interop import fairseq_start
 from seqjax.models import vocabulary_rows
-from seqjax.training import beginning, starting_weights, train_loop
 from seqjax.training import checkpoints as ck
+from seqjax.training import initial_state, starting_weights, train_loop
 
 BASE = ["<s>", "<pad>", "</s>", "<unk>"]
 
@@ -201,7 +201,7 @@ def test_matched_weights_say_the_same(data, trained, tmp_path):
     task = tasks.setup(config)
     folder = ck.find(trained)
     params, lines = starting_weights.fitted(
-        beginning.weights(folder, config), starting_weights.of_folder(folder), config, task)
+        initial_state.weights(folder, config), starting_weights.of_folder(folder), config, task)
     assert lines == [f"16 of 16 rows of dict.{s}.txt copied by symbol, 0 new, 0 of the old ones "
                      "dropped" for s in ("aa", "bb")]
     before = hub.load(trained)

@@ -72,13 +72,17 @@ class OptimizerConfig:
     """Optimizer, with fairseq's names and arithmetic."""
 
     name: Literal["adam", "nag", "adafactor", "sgd"] = "adam"
+    """The rule of the update."""
     adam_betas: tuple[float, float] = (0.9, 0.98)
+    """adam: decay of the first and of the second moment."""
     adam_eps: float = 1e-8
+    """adam: added to the square root of the second moment, before bias correction."""
     weight_decay: float = 0.0
     """Decoupled, on every parameter, as fairseq does."""
     momentum: float | None = None
     """nag (None: 0.99) and sgd (None: 0)."""
     adafactor_eps: tuple[float, float] = (1e-30, 1e-3)
+    """adafactor: added to squared gradients; least scale of a tensor (`scale_parameter`)."""
     clip_threshold: float = 1.0
     """adafactor: threshold of the root mean square of the update."""
     decay_rate: float = -0.8
@@ -89,7 +93,9 @@ class OptimizerConfig:
     """adafactor: a tensor's rate times the root mean square of its values. (With an outer rate
     fairseq multiplies the scales of all tensors so far; this is the rule that it meant.)"""
     relative_step: bool = False
+    """adafactor: the rate is 1 / sqrt(updates), 0.01 at most, whatever `train.lr` says."""
     warmup_init: bool = False
+    """adafactor, with `relative_step`: instead of 0.01 at most 1e-6 times the updates so far."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,12 +105,15 @@ class ScheduleConfig:
     name: Literal["inverse_sqrt", "polynomial_decay", "fixed", "cosine", "tri_stage"] = (
         "inverse_sqrt"
     )
+    """How the rate goes on after its warm-up."""
     warmup_updates: int = 4000
+    """Updates in which the rate rises to its peak."""
     warmup_init_lr: float = -1.0
     """Where warm-up starts (negative: 0, but `min_lr` for cosine)."""
     end_learning_rate: float = 0.0
     """polynomial_decay: where it ends."""
     power: float = 1.0
+    """polynomial_decay: 1 is a straight line."""
     total_num_update: int = 0
     """polynomial_decay: length in updates (0: `train.max_update`)."""
     force_anneal: int | None = None
@@ -118,11 +127,15 @@ class ScheduleConfig:
     t_mult: float = 1.0
     """cosine: growth of the period."""
     hold_steps: int = 0
+    """tri_stage: updates at the peak, after the warm-up."""
     decay_steps: int = 0
+    """tri_stage: updates of the exponential decay, after those."""
     phase_ratio: tuple[float, ...] | None = None
     """tri_stage: shares of warm-up, hold and decay in `train.max_update`; sums to 1."""
     init_lr_scale: float = 0.01
+    """tri_stage: the warm-up begins at the peak times this."""
     final_lr_scale: float = 0.01
+    """tri_stage: the decay ends at the peak times this."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,6 +143,7 @@ class ValidConfig:
     """When to validate and what to watch."""
 
     every_epochs: int = 1
+    """At the end of every so many epochs (0: off)."""
     every_updates: int = 0
     """Also every so many updates (0: off)."""
     at_checkpoints: bool = False
@@ -137,6 +151,7 @@ class ValidConfig:
     after_updates: int = 0
     """No validation, and no saving by `checkpoint.every_updates`, before this many updates."""
     subset: str = "valid"
+    """Split of the data that is held out."""
     max_batches: int = 0
     """Only the first so many batches (0: all)."""
     decode: bool = True
@@ -152,6 +167,7 @@ class ValidConfig:
     patience: int = 0
     """Stop after so many validations without improvement (0: off)."""
     enabled: bool = True
+    """False: no validation at all; the split need not be there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,6 +191,7 @@ class CheckpointConfig:
     keep_every_updates: int = 0
     """Checkpoints whose update is a multiple of this are kept for good (0: none)."""
     asynchronous: bool = True
+    """Write in the background, while training goes on."""
     verify: bool = True
     """Compare what is read from checkpoints with their checksums, and refuse weights that are
     not finite."""
@@ -185,8 +202,11 @@ class MeshConfig:
     """Device mesh ('data', 'fsdp', 'tensor'); one axis may be -1: what is left."""
 
     data: int = -1
+    """Groups of devices that each learn from rows of their own."""
     fsdp: int = 1
+    """Devices that split parameters and optimizer state, and rows, between them."""
     tensor: int = 1
+    """Devices that split the matrix products of each layer between them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,6 +214,7 @@ class LogConfig:
     """What people see."""
 
     interval_updates: int = 100
+    """A console line, and numbers in `metrics.jsonl`, every so many updates."""
     interval_seconds: float = 10.0
     """A console line at the latest after this many seconds (0: by updates only)."""
     tensorboard: bool = True
@@ -207,27 +228,41 @@ class GenerationConfig:
     """Search options, with fairseq's names and defaults."""
 
     beam: int = 5
+    """Hypotheses that are kept of each sentence."""
     nbest: int = 1
+    """Hypotheses that are given back of each sentence, `beam` at most."""
     max_len_a: float = 0.0
+    """A hypothesis has at most `max_len_a` * source length + `max_len_b` tokens."""
     max_len_b: int = 200
+    """See `max_len_a`."""
     min_len: int = 1
     """Hypothesis tokens (eos included) before which eos is not allowed."""
     lenpen: float = 1.0
+    """Scores are divided by length to this power: above 1 favours long hypotheses."""
     unkpen: float = 0.0
+    """Subtracted from the log-probability of the unknown word."""
     temperature: float = 1.0
+    """Scores are divided by this before the softmax: below 1 sharpens it."""
     lm_weight: float = 0.0
     """What log-probabilities of a language model are multiplied by (with `--lm-path`)."""
     unnormalized: bool = False
     """Do not divide scores by length."""
     match_source_len: bool = False
+    """Hypotheses are as long as their source."""
     no_repeat_ngram_size: int = 0
+    """No so many tokens in a row come twice in a hypothesis (0: off)."""
     prefix_size: int = 0
     """Force this many tokens of the reference (generate with a data folder)."""
     sampling: bool = False
+    """Draw hypotheses at random instead of searching for the best."""
     sampling_topk: int = -1
+    """Draw from the so many likeliest words only (-1: from all)."""
     sampling_topp: float = -1.0
+    """Draw from the likeliest words that share this much probability (-1: from all)."""
     diverse_beam_groups: int = -1
+    """Groups of hypotheses that avoid each other's words (-1: off)."""
     diverse_beam_strength: float = 0.5
+    """What a word costs that a group before has just taken (with `diverse_beam_groups`)."""
     diversity_rate: float = -1.0
     """Siblings penalty."""
     padded_source_len: bool = False
@@ -235,6 +270,7 @@ class GenerationConfig:
     of each sentence's own; and let diverse beams look up a sentence's number among the rows
     of the batch, as it does. With it, results depend on the batch."""
     seed: int = 1
+    """Of the samples, with each sentence's number."""
     max_tokens: int = 12000
     """Source tokens of one decoding batch, padding included."""
     batch_size: int | None = None
@@ -252,6 +288,7 @@ class Config:
     loss: Any
     """A dataclass of `seqjax.losses.CONFIGS`, chosen by `loss.name`."""
     seed: int = 1
+    """Of the first parameters, the order of the data and dropout."""
     init_from: str | None = None
     """Start from these weights, with a fresh optimizer (fine-tuning)."""
     init_vocabulary: Literal["same", "match"] = "same"
@@ -263,11 +300,21 @@ class Config:
     """What `resume_from` leaves behind: `optimizer` begins with fresh moments and at update 0
     of the schedule, `dataloader` with the first batch of epoch 1."""
     train: TrainConfig = TrainConfig()
+    """See `TrainConfig`."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    """See `OptimizerConfig`."""
     schedule: ScheduleConfig = ScheduleConfig()
+    """See `ScheduleConfig`."""
     batching: BatchingConfig = BatchingConfig()
+    """See `BatchingConfig`."""
     valid: ValidConfig = ValidConfig()
+    """See `ValidConfig`."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    """See `CheckpointConfig`."""
     mesh: MeshConfig = MeshConfig()
+    """See `MeshConfig`."""
     log: LogConfig = LogConfig()
+    """See `LogConfig`."""
     generation: GenerationConfig = GenerationConfig()
+    """Of the translations that a validation makes, and the default of commands. See
+    `GenerationConfig`."""

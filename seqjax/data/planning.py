@@ -10,6 +10,10 @@ Everything here is NumPy on lengths. `pairs` makes arrays of it, `pipeline` iter
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from seqjax.config import BatchingConfig
 from seqjax.data.bucketing import BucketedPlan
 from seqjax.data.epoch_plan import Lengths, TrainPlan, usable_ids
@@ -64,38 +68,53 @@ def make_plan(
         lengths, max_source=limits[0], max_target=limits[1], reason=limits[2],
         drop=train or batching.skip_invalid_size_inputs_valid_test,
     )
+    order: dict[str, Any] = {"update_freq": update_freq, "seed": seed}
     if batching.mode in ("fairseq", "fairseq_packed"):
-        plan = FairseqPlan.create(
-            lengths, max_source=limits[0], max_target=limits[1],
-            max_tokens=batching.max_tokens, max_sentences=batching.max_sentences,
-            multiple=batching.required_batch_size_multiple, hard_multiple=row_multiple,
-            length_multiple=batching.length_multiple, num_shapes=batching.num_shapes,
-            update_freq=update_freq, seed=seed, train=train,
-            composition_epoch=composition_epoch, workers=workers,
-            shuffle_ties=shuffle_ties,
-        )
-        if batching.mode == "fairseq" or not train:
-            # Validation has one batch an update: there is nothing to gain from packing.
-            return plan
-        return FairseqPackedPlan.create(
-            plan, pack_length=batching.pack_length, row_multiple=row_multiple,
-            length_multiple=batching.length_multiple,
-        )
+        return _fairseq_plan(
+            lengths, batching, max_source=limits[0], max_target=limits[1], train=train,
+            row_multiple=row_multiple, composition_epoch=composition_epoch, workers=workers,
+            shuffle_ties=shuffle_ties, **order)
     if workers != 1:
         raise ValueError(f"workers={workers} needs batching.mode='fairseq' or 'fairseq_packed'")
+    return _own_plan(lengths, ids, batching, hard_multiple=row_multiple, shuffle=train, **order)
+
+
+def _own_plan(
+    lengths: Lengths, ids: np.ndarray, batching: BatchingConfig, **options: Any
+) -> TrainPlan:
+    """Batches of the modes `packed` and `bucketed`.
+
+    Args:
+      ids: the sentences that are used.
+      **options: what both plans take beside what `batching` says.
+    """
+    options |= {"max_tokens": batching.max_tokens, "max_sentences": batching.max_sentences,
+                "multiple": batching.required_batch_size_multiple}
     if batching.mode == "packed":
-        return PackedPlan.create(
-            lengths, ids, pack_length=batching.pack_length, max_tokens=batching.max_tokens,
-            max_sentences=batching.max_sentences,
-            multiple=batching.required_batch_size_multiple, hard_multiple=row_multiple,
-            update_freq=update_freq, seed=seed, shuffle=train,
-        )
-    return BucketedPlan.create(
-        lengths, ids, max_tokens=batching.max_tokens, max_sentences=batching.max_sentences,
-        num_shapes=batching.num_shapes, length_multiple=batching.length_multiple,
+        return PackedPlan.create(lengths, ids, pack_length=batching.pack_length, **options)
+    return BucketedPlan.create(lengths, ids, num_shapes=batching.num_shapes,
+                               length_multiple=batching.length_multiple, **options)
+
+
+def _fairseq_plan(
+    lengths: Lengths, batching: BatchingConfig, *, row_multiple: int, train: bool, **options: Any
+) -> TrainPlan:
+    """fairseq's batches, as they are or packed.
+
+    Args:
+      **options: what `FairseqPlan.create` takes beside these.
+    """
+    plan = FairseqPlan.create(
+        lengths, max_tokens=batching.max_tokens, max_sentences=batching.max_sentences,
         multiple=batching.required_batch_size_multiple, hard_multiple=row_multiple,
-        update_freq=update_freq, seed=seed, shuffle=train,
-    )
+        length_multiple=batching.length_multiple, num_shapes=batching.num_shapes, train=train,
+        **options)
+    if batching.mode == "fairseq" or not train:
+        # Validation has one batch an update: there is nothing to gain from packing.
+        return plan
+    return FairseqPackedPlan.create(
+        plan, pack_length=batching.pack_length, row_multiple=row_multiple,
+        length_multiple=batching.length_multiple)
 
 
 def _limits(

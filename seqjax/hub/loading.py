@@ -46,9 +46,8 @@ def load(
     """A trained model, ready to use: a `Translator`, or a `LanguageModel`. A line on stderr,
     its `describe()`, says what was loaded.
 
-    Compiled programs are kept in the user's cache folder, as training does
-    (`log.compilation_cache`), so that the next process starts quickly. While programs are
-    compiled for more than two seconds, stderr says so (`seqjax.console.compiling.hide()`
+    Compiled programs are kept in the user's cache folder (`log.compilation_cache`). While they
+    are compiled for more than two seconds, stderr says so (`seqjax.console.compiling.hide()`
     keeps it quiet).
 
     Args:
@@ -62,10 +61,10 @@ def load(
         it does not say them itself (`bpe="fastbpe", tokenizer="moses"`).
       lm: a language model with the same target vocabulary, loaded or where it is, whose
         log-probabilities times `lm_weight` searches add (fairseq's `--lm-path`).
-      model_overrides: keys of `config.model` that are to be others than the model was trained
-        with, by name: `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out, of a model that
-        was trained with `decoder_layerdrop`; `{"max_target_positions": 2048}` lets outputs be
-        longer. Keys of training only are refused. Of an ensemble, for every member.
+      model_overrides: keys of `config.model` that differ from the trained model's, by name:
+        `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out (after `decoder_layerdrop`),
+        `{"max_target_positions": 2048}` lets outputs be longer. Keys of training only are
+        refused. Of an ensemble, for every member.
       tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes":
         "codes", "sentencepiece_model": "spm.model", "moses_no_escape": True}`.
       quiet: say nothing on stderr.
@@ -74,51 +73,66 @@ def load(
 
     Raises:
       TypeError: a path or folder that is no path.
-      seqjax.training.checkpoints.CheckpointError: there is no checkpoint at `path`, or it is
-        damaged; the message names the file or the weights.
-      ConfigError: the members of an ensemble have different vocabularies; a model, task
-        or tokenizer that seqjax does not have; no dictionaries, or those of another model;
-        an `lm` that is none, or whose vocabulary is another; `model_overrides` that the
-        model does not have, or that do not fit its weights.
+      seqjax.training.checkpoints.CheckpointError: no checkpoint at `path`, or a damaged one.
+      ConfigError: members of an ensemble with different vocabularies; a model, task or
+        tokenizer that seqjax does not have; no dictionaries, or those of another model; an
+        `lm` that is none, or of another vocabulary; `model_overrides` that do not fit.
     """
     paths = arguments.paths(path)
     arguments.choice(which, ("best", "last"), name="which")
     arguments.choice(dtype, ("auto", "float32", "bfloat16"), name="dtype")
-    if data is not None:
-        data = arguments.path(data, name="data")
+    data = None if data is None else arguments.path(data, name="data")
+    _check_options(paths, which=which, model_overrides=model_overrides,
+                   of_pt=(bpe, tokenizer, tokenizer_options))
+    reading: dict[str, Any] = {"data": data, "which": which, "dtype": dtype, "verify": verify}
+    model = _ensemble(paths, bpe=bpe, tokenizer=tokenizer, changes=dict(model_overrides or {}),
+                      tokenizer_options=tokenizer_options or {}, **reading)
+    if lm is not None:
+        model = _fused(model, lm, name=paths[0], **reading)
+    if not quiet:
+        print(model.describe(), file=sys.stderr)
+    return model
+
+
+def _check_options(
+    paths: Sequence[str], *, which: str, model_overrides: Any, of_pt: Sequence[Any]
+) -> None:
+    """Refuses options that none of the paths can honour.
+
+    Args:
+      of_pt: options that are for fairseq's files only.
+    """
     if model_overrides is not None and not isinstance(model_overrides, Mapping):
         raise ConfigError(f"model_overrides: got {model_overrides!r}; give a dict of keys of the "
                           "model and their values")
-    if (bpe or tokenizer or tokenizer_options) and not any(map(fairseq_files.is_pt, paths)):
+    if any(of_pt) and not any(map(fairseq_files.is_pt, paths)):
         raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their "
                           "options; a folder of seqjax holds its own tokenizer")
     if which != "best" and all(map(fairseq_files.is_pt, paths)):
         raise ConfigError(f"which: {which!r}, but a .pt file is one checkpoint")
-    changes = dict(model_overrides or {})
-    members = [
-        _load_one(each, data=data, which=which, dtype=dtype, bpe=bpe, tokenizer=tokenizer,
-                  tokenizer_options=tokenizer_options or {}, changes=changes, verify=verify)
-        for each in paths]
+
+
+def _ensemble(
+    paths: Sequence[str], *, which: str, changes: Mapping[str, Any], **options: Any
+) -> Translator | LanguageModel:
+    """The model of one path, or of several.
+
+    Args:
+      **options: what `_load_one` takes beside these.
+    """
+    members = [_load_one(each, which=which, changes=changes, **options) for each in paths]
     task, config = members[0][0], members[0][1]
     compilation.enable_cache(config.log.compilation_cache)
     compiling.show()
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
         _check_ensemble(task, other, first=paths[0], name=name)
     kind = LanguageModel if isinstance(task, LanguageModelingTask) else Translator
-    model = kind(
+    return kind(
         task=task, config=config, models=tuple(member[2] for member in members),
         params=tuple(member[3] for member in members),
         origins=tuple(member[4] for member in members),
         identity=" ".join(_identity(p, which) for p in paths) + (f" {changes}" if changes else ""),
     )
-    if lm is not None:
-        if not isinstance(lm, LanguageModel):
-            lm = _load_lm(arguments.path(lm, name="lm"), data=data, which=which, dtype=dtype,
-                          verify=verify)
-        model = _fused(model, lm, name=paths[0])
-    if not quiet:
-        print(model.describe(), file=sys.stderr)
-    return model
 
 
 def _check_ensemble(task: Any, other: Any, *, first: str, name: str) -> None:
@@ -140,8 +154,15 @@ def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> A
     return load(path, data=place, which=which, dtype=dtype, verify=verify, quiet=True)
 
 
-def _fused(model: Any, lm: Any, *, name: str) -> Translator:
-    """A translator that searches with a language model."""
+def _fused(model: Any, lm: Any, *, name: str, **options: Any) -> Translator:
+    """A translator that searches with a language model.
+
+    Args:
+      lm: loaded, or where it is.
+      **options: of loading it.
+    """
+    if not isinstance(lm, LanguageModel):
+        lm = _load_lm(arguments.path(lm, name="lm"), **options)
     about = getattr(lm, "identity", lm)
     if not isinstance(model, Translator):
         raise ConfigError(f"{name}: is a language model itself, and takes no lm: several of "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from seqjax.config import ConfigError, GenerationConfig
+from seqjax.config import GenerationConfig
 from seqjax.generation import finite, hypothesis
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
@@ -120,13 +120,8 @@ class Translator(Loaded):
           decode_blank: search with blank inputs too, as fairseq does. Else their output is
             blank, whatever it should begin with or be one of.
         """
-        vocabulary = len(self.task.target_vocab)
-        inputs = arguments.inputs(inputs, name="inputs", size=len(self.task.source_vocab))
-        if prefixes is not None:
-            prefixes = arguments.inputs(prefixes, name="prefixes", size=vocabulary, empty=True)
-        if constraints is None and constraint_order != "ordered":
-            raise ConfigError(f"constraint_order: {constraint_order!r}, but there are no "
-                              "constraints")
+        inputs, prefixes = self._checked(inputs, prefixes)
+        demands.check_order(constraint_order, constraints)
         decoder = self.decoder(references=prefixes is not None, **options)
         sources = [self.encoded(x) for x in inputs]
         starts, phrases = self._demanded(len(sources), prefixes, constraints)
@@ -150,6 +145,19 @@ class Translator(Loaded):
             constraints=of_selected(chosen, phrases), constraint_order=constraint_order,
             allowed=allowed if isinstance(allowed, TokenTrie) else of_selected(chosen, allowed),
             prefix_allowed_tokens_fn=at_places(prefix_allowed_tokens_fn, chosen)))
+        yield from self._in_words(
+            parts, sources, chosen, blank=blank, alignment=alignment, dictionary=dictionary)
+
+    def _in_words(
+        self, parts: Iterable[Decoded], sources: Sequence[Encoded], chosen: Selection, *,
+        blank: Container[int], alignment: str | None, dictionary: Mapping[str, str] | None,
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """What searches found, as text, with alignments where they are asked for.
+
+        Args:
+          blank: places that have their hypotheses already.
+          dictionary: see `replace_unk` of `stream` (None: unknown words stay).
+        """
         for part in self._aligner.attach(
             parts, self.params, chosen.sources, alignment=alignment,
             unknown=None if dictionary is None else self.task.target_vocab.unk,
@@ -160,6 +168,15 @@ class Translator(Loaded):
                     yield place, [with_text(self.task, h) if dictionary is None else
                                   _with_words(self.task, h, sources[place], dictionary)
                                   for h in hypotheses]
+
+    def _checked(
+        self, inputs: Sequence[Input], prefixes: Sequence[Input] | None
+    ) -> tuple[list[Any], list[Any] | None]:
+        inputs = arguments.inputs(inputs, name="inputs", size=len(self.task.source_vocab))
+        if prefixes is not None:
+            prefixes = arguments.inputs(prefixes, name="prefixes", empty=True,
+                                        size=len(self.task.target_vocab))
+        return inputs, prefixes
 
     def score(
         self, sources: Sequence[Input], targets: Sequence[Input], *,
@@ -233,6 +250,7 @@ class Translator(Loaded):
 
     def _prefix_ids(self, x: Input) -> np.ndarray:
         return self._target_ids(x)[:-1] if isinstance(x, str) else self._target_ids(x)
+
     def _pairs(
         self, sources: Any, targets: Any, *, name: str, texts: bool = True,
         second: str = "targets",

@@ -14,7 +14,9 @@ class CrossEntropyConfig:
     """fairseq's `cross_entropy`."""
 
     name: Literal["cross_entropy"] = "cross_entropy"
+    """Chooses the loss."""
     report_accuracy: bool = False
+    """Report how many tokens are the likeliest (`accuracy`, in percent)."""
     logits_budget: int = 64 * 2**20
     """Elements of logits that may exist at once; more are computed in chunks."""
 
@@ -32,11 +34,15 @@ class LabelSmoothedCrossEntropyConfig:
     """fairseq's `label_smoothed_cross_entropy`."""
 
     name: Literal["label_smoothed_cross_entropy"] = "label_smoothed_cross_entropy"
+    """Chooses the loss."""
     label_smoothing: float = 0.1
+    """Share of the target's probability that is spread over the whole vocabulary."""
     ignore_prefix_size: int = 0
     """Target tokens at the start of each sentence that are not scored."""
     report_accuracy: bool = False
+    """Report how many tokens are the likeliest (`accuracy`, in percent)."""
     logits_budget: int = 64 * 2**20
+    """Elements of logits that may exist at once; more are computed in chunks."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.label_smoothing < 1.0:
@@ -56,6 +62,7 @@ class AdaptiveLossConfig:
     """fairseq's `adaptive_loss`."""
 
     name: Literal["adaptive_loss"] = "adaptive_loss"
+    """Chooses the loss."""
     score_every_tail_word: bool = False
     """fairseq takes the second word of each tail cluster (whose number there equals that
     of padding) for padding and scores its class alone; True scores the word too."""
@@ -69,5 +76,6 @@ class AlignmentLossConfig(LabelSmoothedCrossEntropyConfig):
 
     name: Literal["label_smoothed_cross_entropy_with_alignment"] = (  # type: ignore[assignment]
         "label_smoothed_cross_entropy_with_alignment")
+    """Chooses the loss."""
     alignment_lambda: float = 0.05
     """What the alignment loss is multiplied by."""

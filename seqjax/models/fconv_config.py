@@ -113,22 +113,29 @@ class FConvConfig:
     """fairseq's `fconv`: gated convolutions with attention in every decoder layer."""
 
     name: Literal["fconv"] = "fconv"
+    """Chooses the family of models."""
     arch: str | None = None
     """fairseq's architecture name; sets defaults of the other keys."""
     dropout: float = 0.1
+    """On the embeddings, the input of every layer and the input of the output projection."""
     encoder_embed_dim: int = 512
+    """Width of the source embedding."""
     encoder_layers: str = "[(512, 3)] * 20"
     """fairseq's expression: a list of (channels, kernel width[, residual])."""
     decoder_embed_dim: int = 512
+    """Width of the target embedding; it must be the encoder's."""
     decoder_layers: str = "[(512, 3)] * 20"
+    """The same for the decoder."""
     decoder_out_embed_dim: int = 256
     """Width in front of the output projection."""
     decoder_attention: str = "True"
     """Which decoder layers attend: True, or a list with one value a layer."""
     share_input_output_embed: bool = False
+    """The output projection is the target embedding."""
     max_source_positions: int = 1024
     """Rows of the table of positions; the first two belong to no position."""
     max_target_positions: int = 1024
+    """The same for the target."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass computes again: nothing, all but matrix products, all."""
 
@@ -175,9 +182,11 @@ class FConvLanguageModelConfig:
     """fairseq's `fconv_lm`: gated convolutions without positions and without a source."""
 
     name: Literal["fconv_lm"] = "fconv_lm"
+    """Chooses the family of models."""
     arch: str | None = None
     """fairseq's architecture name; sets defaults of the other keys."""
     dropout: float = 0.1
+    """On the embedding, the input of every layer and the input of an ordinary projection."""
     decoder_embed_dim: int = 128
     """Width of the embedding, and in front of an ordinary output projection."""
     decoder_layers: str = "[(1268, 4)] * 13"
@@ -186,6 +195,7 @@ class FConvLanguageModelConfig:
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_dropout: float = 0.0
+    """In front of the output layer and inside its tail clusters."""
     max_target_positions: int = 100_000
     """Longest block of tokens."""
     remat: Literal["none", "dots", "full"] = "none"

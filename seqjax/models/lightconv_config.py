@@ -40,7 +40,9 @@ class _CommonConfig(RuntimeConfig):
     arch: str | None = None
     """fairseq's architecture name; sets defaults of the other keys."""
     dropout: float = 0.1
+    """On the embeddings and on the output of every sublayer."""
     attention_dropout: float = 0.0
+    """On the weights of the attention to the source."""
     relu_dropout: float = 0.0
     """After the activation of the feed-forward network."""
     input_dropout: float = 0.1
@@ -52,14 +54,18 @@ class _CommonConfig(RuntimeConfig):
     decoder_conv_dim: int | None = None
     """Channels of the convolutions (None: the decoder's width)."""
     decoder_layers: int = 6
+    """Layers of the decoder."""
     decoder_attention_heads: int = 8
     """Heads of the attention, and groups of channels that share a convolution's weights."""
     decoder_learned_pos: bool = False
+    """Learned positions instead of sinusoids."""
     decoder_kernel_size_list: tuple[int, ...] = (3, 7, 15, 31, 31, 31)
     """One kernel size for each layer, or one for all."""
     decoder_glu: bool = True
     """Gated linear units in front of the convolutions."""
     decoder_conv_type: ConvType = "dynamic"
+    """Kernels are learned (`lightweight`), or computed from the input at each position
+    (`dynamic`)."""
     decoder_output_dim: int | None = None
     """Width in front of the output layer (None: the decoder's width)."""
     short_batch_softmax: bool = False
@@ -68,8 +74,11 @@ class _CommonConfig(RuntimeConfig):
     Python code does, its CUDA code and its decoding do not; results then depend on what
     else is in the batch. Packed rows never do."""
     share_decoder_input_output_embed: bool = False
+    """The output projection is the target embedding."""
     no_token_positional_embeddings: bool = False
+    """No positions are added to the embeddings."""
     max_target_positions: int = 1024
+    """Longest target, eos included; of a language model the longest block."""
 
     def __post_init__(self) -> None:
         check_rates(self, (
@@ -121,27 +130,38 @@ class LightConvConfig(_CommonConfig):
     """fairseq's `lightconv`: convolutions in place of self-attention (Wu et al. 2019)."""
 
     name: Literal["lightconv"] = "lightconv"
+    """Chooses the family of models."""
     encoder_embed_dim: int = 512
+    """Width of the encoder."""
     encoder_conv_dim: int | None = None
     """Channels of the convolutions (None: encoder_embed_dim)."""
     encoder_ffn_embed_dim: int = 2048
+    """Inner width of the feed-forward network."""
     encoder_layers: int = 7
+    """Layers of the encoder."""
     encoder_attention_heads: int = 8
     """Groups of channels that share a convolution's weights."""
     encoder_normalize_before: bool = False
+    """Norms in front of each sublayer (pre-norm) instead of behind it."""
     encoder_learned_pos: bool = False
+    """Learned positions instead of sinusoids."""
     encoder_kernel_size_list: tuple[int, ...] = (3, 7, 15, 31, 31, 31, 31)
     """One kernel size for each layer, or one for all."""
     encoder_glu: bool = True
     """Gated linear units in front of the convolutions."""
     encoder_conv_type: ConvType = "dynamic"
+    """Kernels are learned (`lightweight`), or computed from the input at each position
+    (`dynamic`)."""
     decoder_embed_dim: int | None = None
     """None: encoder_embed_dim."""
     decoder_ffn_embed_dim: int | None = None
     """None: encoder_ffn_embed_dim."""
     decoder_normalize_before: bool = False
+    """Norms in front of each sublayer (pre-norm) instead of behind it."""
     share_all_embeddings: bool = False
+    """One embedding for source, target and output."""
     max_source_positions: int = 1024
+    """Longest source, eos included."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -213,8 +233,11 @@ class LightConvLanguageModelConfig(_CommonConfig):
     final norm."""
 
     name: Literal["lightconv_lm"] = "lightconv_lm"
+    """Chooses the family of models."""
     decoder_embed_dim: int = 512
+    """Width of the layers."""
     decoder_ffn_embed_dim: int = 2048
+    """Inner width of the feed-forward network."""
     decoder_input_dim: int | None = None
     """Width of the embedding (None: decoder_embed_dim)."""
     adaptive_input: bool = False
@@ -227,6 +250,7 @@ class LightConvLanguageModelConfig(_CommonConfig):
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_factor: float = 4.0
+    """Each tail cluster has this many times fewer dimensions than the one before."""
     adaptive_softmax_dropout: float = 0.0
     """In front of the output layer and inside its tail clusters."""
     tie_adaptive_weights: bool = False

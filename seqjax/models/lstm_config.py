@@ -42,10 +42,13 @@ class _DecoderConfig:
     arch: str | None = None
     """fairseq's architecture name; sets defaults of the other keys."""
     dropout: float = 0.1
+    """What the dropout keys below are where they are None."""
     decoder_embed_dim: int = 512
+    """Width of the target embedding."""
     decoder_hidden_size: int | None = None
     """None: decoder_embed_dim."""
     decoder_layers: int = 1
+    """Layers of the decoder."""
     decoder_out_embed_dim: int = 512
     """Width in front of the output projection; another width than the hidden size adds
     `additional_fc`."""
@@ -54,10 +57,12 @@ class _DecoderConfig:
     decoder_dropout_out: float | None = None
     """On every layer's output, attention's included (None: dropout)."""
     share_decoder_input_output_embed: bool = False
+    """The output projection is the target embedding (not with an adaptive softmax)."""
     adaptive_softmax_cutoff: tuple[int, ...] | None = None
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     max_target_positions: int = 100_000
+    """Longest target, eos included; of a language model the longest block."""
     time_unroll: int = 1
     """Positions computed in one turn of the loop over time; changes no number."""
 
@@ -107,13 +112,17 @@ class LSTMConfig(_DecoderConfig):
     """fairseq's `lstm`: recurrent encoder and decoder with attention and input feeding."""
 
     name: Literal["lstm"] = "lstm"
+    """Chooses the family of models."""
     encoder_embed_dim: int = 512
+    """Width of the source embedding."""
     encoder_freeze_embed: bool = False
     """No gradient into the source embedding."""
     encoder_hidden_size: int | None = None
     """Of one direction (None: encoder_embed_dim)."""
     encoder_layers: int = 1
+    """Layers of the encoder; as many as the decoder's."""
     encoder_bidirectional: bool = False
+    """Read the source from both ends."""
     encoder_dropout_in: float | None = None
     """On the source embedding (None: dropout)."""
     encoder_dropout_out: float | None = None
@@ -121,8 +130,11 @@ class LSTMConfig(_DecoderConfig):
     decoder_freeze_embed: bool = False
     """No gradient into the target embedding."""
     decoder_attention: bool = True
+    """Attend to the source at every position."""
     share_all_embeddings: bool = False
+    """One embedding for source, target and output."""
     max_source_positions: int = 100_000
+    """Longest source, eos included."""
 
     FOLLOWS: ClassVar[Mapping[str, str]] = {
         **_DecoderConfig.FOLLOWS, "encoder_hidden_size": "encoder_width",
@@ -178,6 +190,7 @@ class LSTMLanguageModelConfig(_DecoderConfig):
     """fairseq's `lstm_lm`: the decoder without a source."""
 
     name: Literal["lstm_lm"] = "lstm_lm"
+    """Chooses the family of models."""
     residuals: bool = False
     """Add to each layer's output, on its way to the next layer, the layer's own state of
     the position before: what fairseq's switch of this name does."""

@@ -104,49 +104,73 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """fairseq's `transformer`."""
 
     name: Literal["transformer"] = "transformer"
+    """Chooses the family of models."""
     arch: str | None = None
     """fairseq's architecture name; sets defaults of the other keys."""
     activation_fn: Literal[
         "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
     ] = "relu"
+    """Of the feed-forward network."""
     dropout: float = 0.1
+    """On the embeddings and on the output of every sublayer."""
     attention_dropout: float = 0.0
+    """On the weights of the attention."""
     activation_dropout: float = 0.0
     """After the activation of the feed-forward network."""
     encoder_embed_dim: int = 512
+    """Width of the encoder."""
     encoder_ffn_embed_dim: int = 2048
+    """Inner width of the feed-forward network."""
     encoder_layers: int = 6
+    """Layers of the encoder."""
     encoder_layers_to_keep: tuple[int, ...] | None = None
     """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
     their number is `encoder_layers`, whatever that says."""
     encoder_attention_heads: int = 8
+    """Heads of the attention; the width is a multiple of them."""
     encoder_normalize_before: bool = False
+    """Norms in front of each sublayer (pre-norm) instead of behind it."""
     encoder_learned_pos: bool = False
+    """Learned positions instead of sinusoids."""
     encoder_layerdrop: float = 0.0
+    """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
     decoder_embed_dim: int = 512
+    """Width of the decoder."""
     decoder_ffn_embed_dim: int = 2048
+    """Inner width of the feed-forward network."""
     decoder_layers: int = 6
+    """Layers of the decoder."""
     decoder_layers_to_keep: tuple[int, ...] | None = None
     """The same for the decoder."""
     decoder_attention_heads: int = 8
+    """Heads of the attention; the width is a multiple of them."""
     decoder_normalize_before: bool = False
+    """Norms in front of each sublayer (pre-norm) instead of behind it."""
     decoder_learned_pos: bool = False
+    """Learned positions instead of sinusoids."""
     decoder_layerdrop: float = 0.0
+    """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
     decoder_input_dim: int | None = None
     """Width of the target embedding (None: decoder_embed_dim)."""
     decoder_output_dim: int | None = None
     """Width in front of the output projection (None: decoder_embed_dim)."""
     share_decoder_input_output_embed: bool = False
+    """The output projection is the target embedding (not with an adaptive softmax)."""
     share_all_embeddings: bool = False
+    """One embedding for source, target and output."""
     merge_src_tgt_embed: bool = False
     """One embedding for source, target and output."""
     no_token_positional_embeddings: bool = False
+    """No positions are added to the embeddings."""
     no_scale_embedding: bool = False
+    """Embeddings are not multiplied by the square root of their width."""
     layernorm_embedding: bool = False
+    """A norm behind the embeddings."""
     no_encoder_final_norm: bool = False
     """A pre-norm encoder without a norm behind its last layer: fairseq's of early 2018, which
     later versions tell by `encoder.version`."""
     no_decoder_final_norm: bool = False
+    """A pre-norm decoder without a norm behind its last layer."""
     cross_self_attention: bool = False
     """The decoder's self-attention looks at the source and at what came before together
     (Peitz et al. 2019)."""
@@ -154,7 +178,9 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """A decoder without attention to the source of its own; without `cross_self_attention` it
     never sees the source."""
     max_source_positions: int = 1024
+    """Longest source, eos included (with learned positions: rows of their table)."""
     max_target_positions: int = 1024
+    """The same for the target."""
 
     @staticmethod
     def follow(values: dict[str, Any]) -> None:
@@ -231,6 +257,7 @@ class TransformerAlignConfig(TransformerConfig):
     """fairseq's `transformer_align`."""
 
     name: Literal["transformer_align"] = "transformer_align"  # type: ignore[assignment]
+    """Chooses the family of models."""
     alignment_heads: int = 1
     """Heads (the first ones) whose mean attention to the source is the alignment."""
     alignment_layer: int = 4

@@ -17,14 +17,19 @@ class TranslationConfig:
     """fairseq's `translation`."""
 
     name: Literal["translation"] = "translation"
+    """Chooses the task."""
     data: str = ""
     """Folder that `seqjax.preprocess` or fairseq-preprocess made."""
     source_lang: str | None = None
     """Inferred from the folder's file names when None."""
     target_lang: str | None = None
+    """The same for the target."""
     train_subset: str = "train"
+    """Split of the data to learn from."""
     max_source_positions: int = 1024
+    """Longest source that is kept, eos included; the model's limit counts too."""
     max_target_positions: int = 1024
+    """The same for the target."""
     truncate_source: bool = False
     """Cut long sources to `max_source_positions` instead of dropping the sentence."""
     load_alignments: bool = False
@@ -42,11 +47,13 @@ class LanguageModelingConfig:
     """fairseq's `language_modeling`."""
 
     name: Literal["language_modeling"] = "language_modeling"
+    """Chooses the task."""
     data: str = ""
     """Folder that `seqjax.preprocess --only-source` or fairseq-preprocess made."""
     lang: str | None = None
     """Language of the files' names (None: they have none)."""
     train_subset: str = "train"
+    """Split of the data to learn from."""
     sample_break_mode: BreakMode = "none"
     """Where blocks may end: anywhere (`none`), between sentences (`complete`), also
     between documents, which an empty line separates (`complete_doc`); or every sentence

@@ -36,6 +36,12 @@ def phrase_ids(task: Any, constraints: Sequence[Sequence[Text]]) -> list[list[np
              for p in phrases] for phrases in constraints]
 
 
+def check_order(order: str, constraints: Sequence[Any] | None) -> None:
+    """Raises ConfigError for an order of phrases where there are none."""
+    if constraints is None and order != "ordered":
+        raise ConfigError(f"constraint_order: {order!r}, but there are no constraints")
+
+
 def trie_of(task: Any, outputs: Sequence[Text]) -> TokenTrie:
     """A trie of permitted outputs: texts, or ids that end in eos."""
     if isinstance(outputs, str):

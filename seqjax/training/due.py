@@ -1,9 +1,16 @@
-"""When a validation, and when a checkpoint, is due: fairseq's rules and ours."""
+"""When a validation, a checkpoint and the end are due: fairseq's rules and ours."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
 from seqjax.config import Config
 from seqjax.data.pipeline import Batch
+from seqjax.training.run_progress import Progress
 
 
 def validation(config: Config, *, step: int, batch: Batch, last: bool) -> bool:
@@ -42,3 +49,53 @@ def saving(config: Config, *, step: int, batch: Batch, validated: bool) -> bool:
 def _saves_by_updates(config: Config, step: int) -> bool:
     every = config.checkpoint.every_updates
     return every > 0 and step % every == 0 and step >= config.valid.after_updates
+
+
+def finished(config: Config, progress: Progress, *, schedule: Any, seconds: float) -> str:
+    """Why the run is over, or nothing.
+
+    Args:
+      schedule: (update, epoch) -> learning rate.
+      seconds: of training so far.
+    """
+    limits = config.train
+    if 0 < limits.max_update <= progress.step:
+        return f"train.max_update={limits.max_update}"
+    if 0 < limits.max_epoch < progress.data.epoch:
+        return f"train.max_epoch={limits.max_epoch}"
+    if _agreed(0 < limits.stop_time_hours <= seconds / 3600, progress.step):
+        return f"train.stop_time_hours={limits.stop_time_hours}"
+    if 0 < config.valid.patience <= progress.bad_validations:
+        return f"no better {config.valid.metric} in {progress.bad_validations} validations"
+    if limits.stop_min_lr >= 0 and progress.step > 0 and progress.data.batch == 0:  # between epochs
+        lr = float(schedule(progress.step, progress.data.epoch))
+        if lr <= limits.stop_min_lr:
+            return f"learning rate {lr:.3g} <= train.stop_min_lr={limits.stop_min_lr}"
+    return ""
+
+
+def _agreed(flag: bool, step: int) -> bool:
+    """The first process's answer, for all (asked at every 100th update only)."""
+    if jax.process_count() == 1:
+        return flag
+    if step % 100:
+        return False
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.int32(flag)))
+
+
+def updates_left(config: Config, *, done: int, batch: Batch) -> float:
+    """Updates until a limit on updates or epochs is reached; infinity without one.
+
+    Args:
+      done: updates so far.
+      batch: the last one's.
+    """
+    limits = []
+    if config.train.max_update:
+        limits.append(config.train.max_update - done)
+    if config.train.max_epoch:
+        epochs = config.train.max_epoch - batch.epoch
+        limits.append(epochs * batch.updates + batch.updates - batch.step - 1)
+    return min(limits, default=math.inf)

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from seqjax.config import Config, to_plain
-from seqjax.training import beginning, starting_weights
 from seqjax.training import checkpoints as ck
+from seqjax.training import starting_weights
 from seqjax.training.checksums import NotFiniteError
 from seqjax.training.state import TrainState
 
@@ -117,7 +117,7 @@ def _read(
     if verify:
         ck.check_files(folder)
     record = ck.read_record(folder)
-    saved, plain = beginning.saved_config(folder, config), to_plain(config)
+    saved, plain = _saved_config(folder, config), to_plain(config)
     if new_state is not None:
         saved = {**saved, "optimizer": plain["optimizer"]}
     notes = ck.check_config(saved, plain, str(folder))
@@ -128,3 +128,12 @@ def _read(
     if new_state is not None:
         return record, new_state(ck.read_params(folder, verify=verify)), notes
     return record, ck.read_state(folder, abstract, verify=verify), notes
+
+
+def _saved_config(folder: pathlib.Path, config: Config) -> dict[str, Any]:
+    """The configuration that a checkpoint was written under. Keys of the model that there were
+    not yet have their defaults, which change nothing."""
+    saved = ck.read_config(folder)
+    fields = {f.name: f.default for f in dataclasses.fields(config.model)}
+    known = {k: to_plain(v) for k, v in fields.items() if v is not dataclasses.MISSING}
+    return {**saved, "model": {**known, **saved.get("model", {})}}

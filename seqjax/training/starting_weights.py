@@ -194,7 +194,7 @@ def fitted(
 
 
 def of_start(start: Any, config: Config, task: Any) -> tuple[Any, list[str]]:
-    """As `fitted`, of a `train_loop.Start`."""
+    """As `fitted`, of an `initial_state.Start`."""
     if not config.resume_from:
         return fitted(start.params, start.trained, config, task)
     if start.trained is None:

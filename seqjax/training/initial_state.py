@@ -1,0 +1,184 @@
+"""The state and the progress that a run begins with, and where they come from.
+
+A work folder that holds checkpoints is continued; else `resume_from` continues those of
+another run, `init_from` takes its weights, and a `Start` brings either from a file that is
+not ours. With none of them the run is fresh.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from seqjax.config import Config, ConfigError
+from seqjax.data.pipeline import DataState
+from seqjax.models import overrides
+from seqjax.training import checkpoints as ck
+from seqjax.training import resuming, sharding, starting_weights
+from seqjax.training.parts import Parts
+from seqjax.training.run_progress import Progress
+from seqjax.training.state import TrainState, new_state
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a run begins when it is neither fresh nor from one of our checkpoints."""
+
+    params: Any
+    """Parameters, host arrays, shaped as the model's."""
+    opt_state: Any = None
+    """The optimizer's state (None: fresh)."""
+    step: int = 0
+    data: DataState = DataState()
+    composition_epoch: int = 1
+    """See `planning.make_plan`."""
+    trained: starting_weights.Trained | None = None
+    """Its dictionaries, where they are known."""
+    seconds: float = 0.0
+    """Training time before."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Initial:
+    """What a run begins with."""
+
+    progress: Progress
+    state: TrainState
+    """On the devices."""
+    origin: str
+    """Lines on where it comes from."""
+
+
+def check(config: Config) -> None:
+    """Refuses layers to keep, and things to reset, where no trained model is named that has them.
+
+    Raises:
+      ConfigError: naming the keys.
+    """
+    if config.resume_reset and not config.resume_from:
+        raise ConfigError("config.resume_reset: says what config.resume_from leaves behind; "
+                          "name the checkpoint there (init_from leaves everything but the weights)")
+    if overrides.kept_layers(config.model) and not config.init_from:
+        raise ConfigError(
+            "config.model.encoder_layers_to_keep, config.model.decoder_layers_to_keep: these are "
+            "layers of a trained model; name it in config.init_from (resume_from cannot leave "
+            "any out), or set encoder_layers and decoder_layers")
+    if config.init_vocabulary == "match" and not config.init_from:
+        raise ConfigError(
+            "config.init_vocabulary=match: rows are moved when a run begins with the weights of "
+            "another; name it in config.init_from (resume_from goes on with its dictionaries)")
+
+
+def abstract_state(parts: Parts) -> TrainState:
+    """Shapes of the state, with where its arrays live."""
+    shapes = jax.eval_shape(parts.fresh_state)
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        shapes, sharding.shardings(shapes, parts.mesh))
+
+
+def begin(
+    parts: Parts, abstract: TrainState, *, saved: ck.Checkpoints, start: Start | None
+) -> Initial:
+    """The first state, placed as `abstract` is, and the progress that belongs to it.
+
+    Args:
+      saved: checkpoints of the work folder.
+      start: weights from elsewhere.
+
+    Raises:
+      ConfigError: what is to be continued cannot be read, or is of another model or data.
+    """
+    config = parts.config
+    newest = saved.latest()
+    if newest is not None:
+        return _continued(newest, parts, abstract, saved=saved)
+    if start is not None:
+        return _from_start(start, parts, abstract)
+    if config.resume_from:
+        folder, named = resuming.named(_ours(config.resume_from, "resume_from"))
+        return _continued(folder, parts, abstract, saved=saved, fall_back=not named,
+                          reset=config.resume_reset)
+    if config.init_from:
+        return _from_weights(ck.find(_ours(config.init_from, "init_from")), parts, abstract)
+    state = jax.jit(parts.fresh_state, out_shardings=_places(abstract))()
+    return Initial(progress=Progress(), state=state, origin="starting afresh")
+
+
+def _continued(
+    folder: pathlib.Path, parts: Parts, abstract: TrainState, *, saved: ck.Checkpoints,
+    fall_back: bool = True, reset: Sequence[str] = (),
+) -> Initial:
+    """Another run's checkpoint, or this one's."""
+
+    def with_fresh_optimizer(params: Any) -> TrainState:
+        return _with_params(params, parts, abstract)
+
+    found = resuming.read(
+        folder, parts.config, abstract, parts.task, store=saved, fall_back=fall_back,
+        new_state=with_fresh_optimizer if "optimizer" in reset else None)
+    progress = Progress.of(found.record, metric_name=parts.config.valid.metric)
+    if "optimizer" in reset:  # updates count from 0 again, and with them all that is of them
+        progress = Progress(data=progress.data, seconds=progress.seconds)
+    if "dataloader" in reset:
+        progress.data = DataState()
+    left = f" without its {' and '.join(reset)}" if reset else ""
+    return Initial(progress=progress, state=found.state, origin="\n".join(
+        [f"continuing {found.folder}{left} at update {progress.step}", *found.lines]))
+
+
+def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
+    config = parts.config
+    params, lines = starting_weights.of_start(start, config, parts.task)
+    state = _with_params(params, parts, abstract)
+    if start.opt_state is not None:
+        opt_state = _placed(start.opt_state, abstract.opt_state)
+        step = jax.device_put(np.int32(start.step), abstract.step.sharding)
+        state = dataclasses.replace(state, opt_state=opt_state, step=step)
+    return Initial(
+        progress=Progress(step=start.step, data=start.data, seconds=start.seconds), state=state,
+        origin="\n".join([f"starting from {config.resume_from or config.init_from} at update "
+                          f"{start.step}", *lines]))
+
+
+def _from_weights(folder: pathlib.Path, parts: Parts, abstract: TrainState) -> Initial:
+    params, lines = starting_weights.fitted(
+        weights(folder, parts.config), starting_weights.of_folder(folder), parts.config,
+        parts.task)
+    return Initial(progress=Progress(), state=_with_params(params, parts, abstract),
+                   origin="\n".join([f"starting from weights of {folder}", *lines]))
+
+
+def weights(folder: pathlib.Path, config: Config) -> Any:
+    """Parameters of a checkpoint, those of the layers that the configuration keeps."""
+    params = ck.read_params(folder, verify=config.checkpoint.verify)
+    return overrides.prune(params, overrides.kept_layers(config.model))
+
+
+def _ours(path: str, key: str) -> str:
+    if path.endswith(".pt"):
+        raise ConfigError(f"config.{key}: {path} is a fairseq checkpoint; this way of starting "
+                          "takes folders of seqjax (python -m seqjax.convert makes one)")
+    return path
+
+
+def _with_params(params: Any, parts: Parts, abstract: TrainState) -> TrainState:
+    """A state of given parameters with a fresh optimizer, placed as `abstract` is."""
+    ck.check_shapes(params, abstract.params, "the weights to start from")
+    placed = _placed(params, abstract.params)
+    return jax.jit(lambda p: new_state(p, parts.optimizer),
+                   out_shardings=_places(abstract))(placed)
+
+
+def _placed(tree: Any, abstract: Any) -> Any:
+    return jax.tree.map(
+        lambda x, a: jax.device_put(np.asarray(x, a.dtype), a.sharding), tree, abstract)
+
+
+def _places(abstract: Any) -> Any:
+    return jax.tree.map(lambda a: a.sharding, abstract)

@@ -1,0 +1,116 @@
+"""What a run is made of: what is learned, from what, how, and on which devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from seqjax import models, tasks
+from seqjax.config import Config
+from seqjax.data.epoch_plan import TrainPlan
+from seqjax.data.planning import make_plan
+from seqjax.losses.base import LossOutput
+from seqjax.training import sharding, starting_weights
+from seqjax.training.optimizers import Optimizer, make_optimizer
+from seqjax.training.schedules import Schedule, make_schedule
+from seqjax.training.state import TrainState, new_state
+from seqjax.training.train_step import LossFn, make_train_step, sentence_average
+from seqjax.training.validation import Validator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """Everything about a run that its configuration decides and no update changes."""
+
+    config: Config
+    """With what the task found in its data: the languages."""
+    mesh: Mesh
+    task: Any
+    model: Any
+    dataset: Any
+    """The training split."""
+    plan: TrainPlan
+    """Its batches, of every epoch."""
+    optimizer: Optimizer
+    schedule: Schedule
+    step_fn: Callable[..., Any]
+    """The update, to be compiled (`train_step.make_train_step`)."""
+    validator: Validator | None
+    """None without validation."""
+
+    @functools.cached_property
+    def fresh_state(self) -> Callable[[], TrainState]:
+        """Makes a state that knows nothing yet. One function, so that it is traced once."""
+        key = jax.random.key(self.config.seed, impl="threefry2x32")
+
+        def initial_state() -> TrainState:
+            return new_state(self.model.init(key), self.optimizer)
+
+        return initial_state
+
+    def describe(self, params: Any) -> list[str]:
+        """Lines on the model, the devices and the data.
+
+        Args:
+          params: parameters, maybe abstract.
+        """
+        config = self.config
+        lines = [
+            f"{config.model.name}: {sum(x.size for x in jax.tree.leaves(params)):,} "
+            f"parameters, {models.compute_dtype(config.train.compute_dtype).name} compute, mesh "
+            + " x ".join(f"{k}={v}" for k, v in self.mesh.shape.items())
+            + f" on {jax.devices()[0].device_kind}",
+            f"train: {self.plan.describe()}",
+        ]
+        if self.validator is not None:
+            lines.append(f"{config.valid.subset}: {self.validator.plan.describe()}")
+        return lines
+
+
+def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
+    """Reads the data's vocabularies and lengths, and makes everything that follows from them.
+
+    Args:
+      config: resolved.
+      composition_epoch: see `planning.make_plan`.
+
+    Raises:
+      FileNotFoundError, ConfigError: the data, the devices and the configuration do not fit
+        each other; the message names the key or the file.
+    """
+    mesh = sharding.make_mesh(config.mesh)
+    task = tasks.setup(config)
+    config = dataclasses.replace(config, task=task.config)  # languages are known now
+    starting_weights.check_joined(config, task)
+    dtype = models.compute_dtype(config.train.compute_dtype)
+    model = models.build(config.model, **task.vocab_sizes, compute_dtype=dtype)
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config.schedule, lr=config.train.lr,
+                             max_update=config.train.max_update)
+    dataset, limits = task.train_dataset(), task.max_positions(model)
+    plan = make_plan(
+        dataset.lengths, config.batching, seed=config.seed,
+        update_freq=config.train.update_freq, row_multiple=sharding.rows_multiple(mesh),
+        max_source_positions=limits[0], max_target_positions=limits[1],
+        composition_epoch=composition_epoch,
+    )
+    loss_fn = _loss_of(config, task, model)
+    validator = None
+    if config.valid.enabled:
+        validator = Validator(config, task, model, mesh, loss_fn, max_positions=limits)
+    step_fn = make_train_step(loss_fn, optimizer, schedule, seed=config.seed,
+                              clip_norm=config.train.clip_norm)
+    return Parts(config=config, mesh=mesh, task=task, model=model, dataset=dataset, plan=plan,
+                 optimizer=optimizer, schedule=schedule, step_fn=step_fn, validator=validator)
+
+
+def _loss_of(config: Config, task: Any, model: Any) -> LossFn:
+    def task_loss(params: Any, batch: Any, rng: Any) -> LossOutput:
+        return task.loss(model, params, batch, rng)
+
+    return sentence_average(task_loss) if config.train.sentence_avg else task_loss
