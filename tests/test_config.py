@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import pytest
 
 from seqjax import config, losses, models, tasks
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, describing
 
 
 def resolve(raw):
@@ -117,3 +118,21 @@ def test_the_decoder_follows_the_encoder():
     for switch in ("share_all_embeddings", "merge_src_tgt_embed"):
         model = resolve({"model": {switch: True}}).model
         assert model.ties_output and model.share_decoder_input_output_embed
+
+
+def config_classes():
+    """Every dataclass that a configuration is made of, its bases included."""
+    found = {config.Config, *tasks.CONFIGS.values(), *models.CONFIGS.values(),
+             *losses.CONFIGS.values()}
+    found |= {type(f.default) for f in dataclasses.fields(config.Config)
+              if dataclasses.is_dataclass(f.default)}
+    bases = {base for cls in found for base in cls.__mro__ if dataclasses.is_dataclass(base)}
+    return sorted(found | bases, key=lambda cls: cls.__qualname__)
+
+
+@pytest.mark.parametrize("cls", config_classes(), ids=lambda cls: cls.__name__)
+def test_every_key_says_what_it_means(cls):
+    """Under the field itself, where `--help-config` finds it."""
+    own = {f.name for f in dataclasses.fields(cls)} & set(inspect.get_annotations(cls))
+    docs = describing.field_docs(cls)
+    assert [name for name in sorted(own) if not docs.get(name)] == []

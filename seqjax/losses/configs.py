@@ -16,7 +16,7 @@ class CrossEntropyConfig:
     name: Literal["cross_entropy"] = "cross_entropy"
     """Chooses the loss."""
     report_accuracy: bool = False
-    """Report how many tokens are the likeliest (`accuracy`, in percent)."""
+    """Report how many target tokens the model finds the likeliest (`accuracy`, in percent)."""
     logits_budget: int = 64 * 2**20
     """Elements of logits that may exist at once; more are computed in chunks."""
 
@@ -40,7 +40,7 @@ class LabelSmoothedCrossEntropyConfig:
     ignore_prefix_size: int = 0
     """Target tokens at the start of each sentence that are not scored."""
     report_accuracy: bool = False
-    """Report how many tokens are the likeliest (`accuracy`, in percent)."""
+    """Report how many target tokens the model finds the likeliest (`accuracy`, in percent)."""
     logits_budget: int = 64 * 2**20
     """Elements of logits that may exist at once; more are computed in chunks."""
 
