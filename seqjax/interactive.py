@@ -152,7 +152,8 @@ class Session:
         notes = decomposed_note(self.decomposed)
         if not self.left_out:
             return notes
-        return [*notes, f"{self.left_out} of {self.number} lines were left out, their output is empty"]
+        return [*notes, f"{self.left_out} of {self.number} lines were left out, their output is "
+                "empty"]
 
     def _name(self, place: int) -> str:
         return line_name(self.args.input).format(self.number + place + 1)
