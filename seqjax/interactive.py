@@ -122,6 +122,8 @@ class Session:
     """Lines so far."""
     left_out: int = 0
     """Of them, those with an empty output for what is wrong with them."""
+    decomposed: list[str] = dataclasses.field(default_factory=list)
+    """Names of those with unknown words in decomposed text."""
 
     def translate(self, lines: Sequence[str]) -> None:
         """Decodes and prints some lines."""
@@ -129,6 +131,7 @@ class Session:
         wrong: dict[int, str] = {}
         texts, phrases = self._parts(lines, wrong)
         inputs = [self.model.encoded(text) for text in texts]
+        self.decomposed += [self._name(i) for i, x in enumerate(inputs) if x.decomposed]
         found = self._decode(inputs, phrases, wrong)
         seconds = (time.monotonic() - compiling.seconds() - begun) / len(lines)
         for place, hypotheses in enumerate(found):
@@ -144,9 +147,13 @@ class Session:
 
     def summary(self) -> list[str]:
         """What is said at the end."""
+        from seqjax.tasks.inputs import decomposed_note
+
+        notes = decomposed_note(self.decomposed)
         if not self.left_out:
-            return []
-        return [f"{self.left_out} of {self.number} lines were left out, their output is empty"]
+            return notes
+        return [*notes, f"{self.left_out} of {self.number} lines were left out, their output is "
+                "empty"]
 
     def _name(self, place: int) -> str:
         return line_name(self.args.input).format(self.number + place + 1)

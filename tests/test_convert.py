@@ -8,6 +8,7 @@ import importlib.util
 import pathlib
 
 import family_goldens
+import jax
 import numpy as np
 import pytest
 from user_path import MODEL, data_folder
@@ -92,6 +93,9 @@ def test_the_optimizer_goes_both_ways(folder, data, tmp_path):
             np.testing.assert_array_equal(now["state"][number][slot], moments[slot])
         assert now["state"][number]["step"] == moments["step"]
     assert after["optimizer_history"][-1]["num_updates"] == 50
+    # What is written is read back as it was, by us too.
+    was, now = read_state(before, name="adam"), read_state(after, name="adam")
+    jax.tree.map(np.testing.assert_array_equal, now, was)
     place = before["extra_state"]["train_iterator"]
     assert after["extra_state"]["train_iterator"]["iterations_in_epoch"] == place[
         "iterations_in_epoch"]

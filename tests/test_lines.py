@@ -71,6 +71,18 @@ def test_blank_lines_come_out_blank_everywhere(run, model, monkeypatch, capsys):
     assert capsys.readouterr().out.split("\n")[:-1] == expected
 
 
+def test_unknown_words_in_decomposed_text_are_said(run, monkeypatch, capsys):
+    """A letter and its accent apart are another word than the same composed."""
+    lines = ["aa1 u\u0308", "aa1 \u00fc", "aa1 aa2", "u\u0308"]
+    (run / "in").write_text("\n".join(lines) + "\n")
+    generated(run)
+    (note,) = [x for x in capsys.readouterr().err.split("\n") if x.startswith("note:")]
+    assert f"{run / 'in'}, line 1 and 1 more: unknown words" in note and "--normalize nfc" in note
+    type_in(monkeypatch, (run / "in").read_bytes())
+    interactive.main(["--checkpoint", str(run / "run"), *SEARCH])
+    assert "note: stdin, line 1 and 1 more: unknown words" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("more", [
     {}, {"nbest": 2}, {"sampling": True, "nbest": 2}, {"alignment": "hard"},
     {"alignment": "soft"}, {"replace_unk": True}, {"prefixes": [[5], [5]]},

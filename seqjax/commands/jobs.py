@@ -76,8 +76,11 @@ class Job:
             raise ConfigError(error_line(error, self.name.format(number + 1))) from None
 
     def summary(self) -> list[str]:
-        """Lines about inputs that were not decoded as they are."""
-        found = []
+        """Lines about inputs that were not decoded as they are, or not as they look."""
+        from seqjax.tasks.inputs import decomposed_note
+
+        found = decomposed_note([self.name.format(i + 1) for i, source in enumerate(self.sources)
+                                 if source.decomposed])
         for which, what in ((self.skipped, "were too long and are left out, their output is "
                              "empty"), (self.truncated, "were too long and have been cut")):
             if which:

@@ -16,6 +16,7 @@ from typing import Any
 from seqjax.config import to_plain
 from seqjax.interop.fairseq_keys import GROUPS, chosen_types, spelled
 from seqjax.interop.fairseq_weights import FAMILIES, FairseqCheckpoint, State, to_state
+from seqjax.interop.optimizer_state import in_module_order
 from seqjax.interop.torch_writer import write_pt
 from seqjax.models.overrides import resolved
 from seqjax.models.transformer_config import LAYERS_TO_KEEP, RuntimeConfig
@@ -53,6 +54,7 @@ def save_fairseq(
     state = to_state(
         params, config, source_vocab_size=source_vocab_size,
         target_vocab_size=target_vocab_size, kept=kept, dtypes=dtypes)
+    state = in_module_order(state, family=config.name)
     write_pt(path, {
         "args": argparse.Namespace(**args), "cfg": None,
         "model": collections.OrderedDict(state), "criterion": None,

@@ -236,15 +236,33 @@ def write_state(
 
 def registered(names: Iterable[str], *, family: str) -> list[str]:
     """Names of a model's parameters in the order of fairseq's modules."""
-    order = _LIGHTCONV_ORDER if family.startswith("lightconv") else _ORDER
+    order = _order(family)
 
     def place(part: str) -> int:
         if part.isdigit():
             return int(part)
-        lstm = re.fullmatch(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?", part)
+        lstm = _LSTM.fullmatch(part)
         if lstm is None:
             return order.index(part)
         kind = 2 * (lstm[1] == "bias") + (lstm[2] == "hh")
         return 8 * int(lstm[3]) + 4 * bool(lstm[4]) + kind
 
     return sorted(names, key=lambda name: [place(part) for part in name.split(".")])
+
+
+def in_module_order(state: State, *, family: str) -> State:
+    """A state dict with its parameters in the order of fairseq's modules, in which
+    `read_state` counts them; what is no parameter comes first."""
+    order = _order(family)
+    known = {name for name in state if all(
+        part.isdigit() or part in order or _LSTM.fullmatch(part) for part in name.split("."))}
+    rest = [name for name in state if name not in known]
+    return {name: state[name] for name in (*rest, *registered(known, family=family))}
+
+
+def _order(family: str) -> tuple[str, ...]:
+    return _LIGHTCONV_ORDER if family.startswith("lightconv") else _ORDER
+
+
+_LSTM = re.compile(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?")
+"""Parameters of torch's LSTM."""

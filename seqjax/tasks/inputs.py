@@ -6,6 +6,7 @@ It knows tasks by their vocabularies and tokenizers.
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,24 @@ class Encoded:
         if self.text is not None and sources.is_blank(self.text):
             return True
         return not np.any(self.ids != eos)
+
+    @property
+    def decomposed(self) -> bool:
+        """Whether it has words that the dictionary does not know, in text whose letters and
+        accents are apart (not in Unicode's NFC): composed, they may be known."""
+        if self.text is None or self.pieces is None:
+            return False
+        return not unicodedata.is_normalized("NFC", self.text)
+
+
+def decomposed_note(names: Sequence[str]) -> list[str]:
+    """What is said of inputs that are `decomposed`, by their names."""
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [f"note: {names[0]}{more}: unknown words in text whose letters and accents are apart "
+            "(not in Unicode's NFC); models know composed text, as a rule: compose it, or train "
+            "with preprocess --normalize nfc"]
 
 
 def encode_source(task: Any, text: str) -> Encoded:
