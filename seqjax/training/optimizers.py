@@ -8,6 +8,7 @@ tensor (adafactor) is computed per layer there. Nothing here knows meshes or mod
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -153,24 +154,29 @@ def _rms(x: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.mean(jnp.square(x)))
 
 
+def _factored_moments(
+    path: tuple[Any, ...], p: jax.Array, *, first: bool
+) -> dict[str, jax.Array]:
+    """Adafactor's fresh moments of one tensor; `first`: with a first moment."""
+    state: dict[str, jax.Array] = {}
+    if p.ndim - _stacked(path) >= 2:
+        state["exp_avg_sq_row"] = jnp.zeros(p.shape[:-1], jnp.float32)
+        state["exp_avg_sq_col"] = jnp.zeros((*p.shape[:-2], p.shape[-1]), jnp.float32)
+    else:
+        state["exp_avg_sq"] = jnp.zeros(p.shape, jnp.float32)
+    if first:
+        state["exp_avg"] = jnp.zeros(p.shape, jnp.float32)
+    return state
+
+
 def _adafactor(config: OptimizerConfig) -> Optimizer:
     """Adafactor (Shazeer and Stern 2018) as fairseq has it. The second moment of a tensor
     of two or more axes is kept as row and column means over the last two."""
     eps1, eps2 = config.adafactor_eps
     beta1, decay = config.beta1, config.weight_decay
 
-    def moments(path: tuple[Any, ...], p: jax.Array) -> dict[str, jax.Array]:
-        state: dict[str, jax.Array] = {}
-        if p.ndim - _stacked(path) >= 2:
-            state["exp_avg_sq_row"] = jnp.zeros(p.shape[:-1], jnp.float32)
-            state["exp_avg_sq_col"] = jnp.zeros((*p.shape[:-2], p.shape[-1]), jnp.float32)
-        else:
-            state["exp_avg_sq"] = jnp.zeros(p.shape, jnp.float32)
-        if beta1 is not None:
-            state["exp_avg"] = jnp.zeros(p.shape, jnp.float32)
-        return state
-
     def init(params: Params) -> OptState:
+        moments = functools.partial(_factored_moments, first=beta1 is not None)
         return {"count": jnp.zeros((), jnp.int32),
                 "moments": jax.tree_util.tree_map_with_path(moments, params)}
 
