@@ -181,7 +181,8 @@ def test_training_begins_with_the_layers_that_are_kept(deep, deep_pt, data, tmp_
     """From a folder and from a file; the run goes on, and loads, as any other."""
     whole = seqjax.load(deep).params[0]
     # A learning rate of 0: what was begun with is still there.
-    still = {"train": {"max_update": 1, "lr": [0.0]}, "model": {**LAYERS, **KEPT}}
+    still = {"train": {"max_update": 1, "lr": [0.0], "allow_nonpositive_lr": True},
+             "model": {**LAYERS, **KEPT}}
     for start in (deep, deep_pt):
         folder = trained(data, tmp_path / start.name, init_from=str(start), **still)
         params = checkpoints.read_params(folder)
@@ -212,6 +213,10 @@ def test_a_work_folder_from_before_a_key_existed_goes_on(data, tmp_path, one_dev
     for key in ("scale_attn", "adaptive_softmax_factor", "decoder_layers_to_keep"):
         del plain["model"][key]
     file.write_text(json.dumps(plain))
+    # There were no checksums then either.
+    file.with_name("checksums.0.json").unlink()
+    record = json.loads(file.with_name("record.json").read_text())
+    file.with_name("record.json").write_text(json.dumps({**record, "checksums": 0}))
     assert trained(data, tmp_path / "run", train={"max_update": 2}).name == "2"
 
 

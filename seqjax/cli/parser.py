@@ -32,15 +32,19 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
         """Of `sys.argv` where none are given; exits with 2 where they cannot be used."""
-        if COMPLETING in os.environ:
-            import argcomplete
-
-            argcomplete.autocomplete(self)
+        self.complete()
         self._words = list(sys.argv[1:] if args is None else args)
         found, rest = self.parse_known_args(self._words, namespace)
         if rest:
             self._refuse(rest)
         return found
+
+    def complete(self) -> None:
+        """Answers a shell that asks for completions, and exits; nothing where none asks."""
+        if COMPLETING in os.environ:
+            import argcomplete
+
+            argcomplete.autocomplete(self)
 
     def error(self, message: str) -> typing.NoReturn:
         """Prints usage and the message; what is not known counts before what is missing."""

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from seqjax import cli
 from seqjax.config import ConfigError, nearest
 from seqjax.interop import fairseq_flags
 from seqjax.interop.fairseq_flags import Flag
@@ -87,13 +88,14 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def parse(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, *, command: str
+    parser: cli.Parser, arguments: Sequence[str] | None, *, command: str
 ) -> argparse.Namespace:
     """The command line, every flag of fairseq's taken, explained or refused.
 
     Args:
       command: the letters of fairseq's commands in the table.
     """
+    parser.complete()
     for flag in fairseq_flags.table():
         if not set(command) & set(flag.commands):
             continue

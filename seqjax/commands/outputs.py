@@ -75,6 +75,9 @@ def check_output(path: str) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     if os.path.isdir(path):
         raise ConfigError(f"--output {path}: is a folder")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigError(f"--output {path}: is no file that could be replaced when the output is "
+                          "complete; write to stdout (--output -) instead")
     if not os.path.isdir(folder):
         raise ConfigError(f"--output {path}: the folder {folder} does not exist")
     if not os.access(folder, os.W_OK):
