@@ -106,8 +106,9 @@ def parse(
                                     help=argparse.SUPPRESS, **values)
             except argparse.ArgumentError:
                 continue  # the verb has it itself
-    args, rest = parser.parse_known_args(arguments)
-    for word in rest:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    args, rest = parser.parse_known_args(words)
+    for word in [*rest, *_shortened(words, args.fairseq or ())]:
         if word.startswith("-") and word != "-":
             parser.error(_unknown(word, parser, command))
     _positional(args, rest, parser)
@@ -115,6 +116,19 @@ def parse(
         print(f"note: {line}", file=sys.stderr)
     _take(args, parser)
     return args
+
+
+def _shortened(
+    words: Sequence[str], seen: Sequence[tuple[str, Flag, Any]]
+) -> Iterator[str]:
+    """Flags of another command that were taken for short forms of this one's: `--lr` is none of
+    `--lr-scheduler`."""
+    names = {name for flag in fairseq_flags.table() for name in flag.names}
+    given = {word.partition("=")[0]: word for word in words}
+    for name in given.keys() & names:
+        if any(full.startswith(name) and name not in flag.names and full not in given
+               for full, flag, _ in seen):
+            yield given[name]
 
 
 def _unknown(word: str, parser: argparse.ArgumentParser, command: str) -> str:
