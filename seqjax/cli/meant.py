@@ -160,6 +160,10 @@ def _of_fairseq(row: Flag, value: str | None, verb: str, own: Collection[str]) -
             return f"a flag of fairseq's; here --dtype=bfloat16{note}"
     elif row.kind in ("switch", "off") and value is None:
         value = str(row.kind == "switch")
+    if row.key.endswith(".*"):  # a dict of a section's keys
+        section = row.key.partition(".")[0]
+        return (f"a flag of fairseq's; here each key of {section} is set by itself: python -m "
+                f"seqjax.train --help-config {section}{note}")
     command, _, flag = row.key.partition(" ")
     if flag:  # of one of our commands
         if flag in own:

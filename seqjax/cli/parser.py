@@ -33,11 +33,17 @@ class Parser(argparse.ArgumentParser):
     ) -> argparse.Namespace:
         """Of `sys.argv` where none are given; exits with 2 where they cannot be used."""
         self.complete()
-        self._words = list(sys.argv[1:] if args is None else args)
-        found, rest = self.parse_known_args(self._words, namespace)
+        found, rest = self.parse_known_args(args, namespace)
         if rest:
-            self._refuse(rest)
+            self.refuse(rest)
         return found
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """What is known of them, and the rest."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)
 
     def complete(self) -> None:
         """Answers a shell that asks for completions, and exits; nothing where none asks."""
@@ -49,7 +55,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         """Prints usage and the message; what is not known counts before what is missing."""
         if "are required" in message and (rest := self._unknown()):
-            self._refuse(rest)
+            self.refuse(rest)
         super().error(message)
 
     def _unknown(self) -> list[str]:
@@ -68,10 +74,12 @@ class Parser(argparse.ArgumentParser):
 
     @property
     def flags(self) -> list[str]:
-        """All long and short flags."""
-        return [flag for action in self._actions for flag in action.option_strings]
+        """All long and short flags that `--help` shows."""
+        return [flag for action in self._actions if action.help is not argparse.SUPPRESS
+                for flag in action.option_strings]
 
-    def _refuse(self, rest: Sequence[str]) -> typing.NoReturn:
+    def refuse(self, rest: Sequence[str]) -> typing.NoReturn:
+        """Exits with 2; a line says of each argument that is not known what was meant."""
         from seqjax.cli import meant
 
         lines = meant.explain(rest, verb=self.verb, own=self.flags)

@@ -8,13 +8,15 @@ no need for them, or that they are not supported.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from seqjax import cli
-from seqjax.config import ConfigError, nearest
+from seqjax.config import ConfigError
+from seqjax.console import compiling
 from seqjax.interop import fairseq_flags
 from seqjax.interop.fairseq_flags import Flag
 
@@ -108,9 +110,10 @@ def parse(
                 continue  # the verb has it itself
     words = list(sys.argv[1:] if arguments is None else arguments)
     args, rest = parser.parse_known_args(words)
-    for word in [*rest, *_shortened(words, args.fairseq or ())]:
-        if word.startswith("-") and word != "-":
-            parser.error(_unknown(word, parser, command))
+    shortened = list(_shortened(words, args.fairseq or ()))
+    unknown = list(itertools.dropwhile(lambda word: word == "-" or word[:1] != "-", rest))
+    if unknown or shortened:
+        parser.refuse([*unknown, *shortened])
     _positional(args, rest, parser)
     for line in _explained(args.fairseq or (), parser, command):
         print(f"note: {line}", file=sys.stderr)
@@ -129,21 +132,6 @@ def _shortened(
         if any(full.startswith(name) and name not in flag.names and full not in given
                for full, flag, _ in seen):
             yield given[name]
-
-
-def _unknown(word: str, parser: argparse.ArgumentParser, command: str) -> str:
-    name = word.partition("=")[0]
-    for flag in fairseq_flags.table():
-        if name in flag.names:
-            others = [fairseq_flags.COMMANDS[letter] for letter in flag.commands]
-            where = flag.key if flag.key and not flag.key.startswith("(") else flag.note
-            return (f"{name} is a flag of {', '.join(others)}, not of {_program(command)}"
-                    + (f" (here: {where})" if where else ""))
-    known = [option for line in parser.format_help().split() for option in [line.strip("[],()")]
-             if option.startswith("--")]
-    if name.startswith("--config."):
-        return f"{name}: the configuration is that of the checkpoint; --help lists the flags here"
-    return f"unknown flag {name}." + nearest(name, set(known))
 
 
 def _program(command: str) -> str:
@@ -223,9 +211,13 @@ def check_model(args: argparse.Namespace, model: Any) -> None:
 
 
 def say_loaded(args: argparse.Namespace, model: Any, options: dict[str, Any]) -> None:
-    """The line that says what was loaded, unless `--quiet`."""
+    """The line that says what was loaded, and that from now on compiling is said; nothing of
+    both with `--quiet`."""
     check_model(args, model)
-    if not args.quiet:
+    if args.quiet:
+        compiling.hide()
+    else:
+        compiling.show(again=True)
         print(model.describe(**options), file=sys.stderr, flush=True)
 
 

@@ -187,10 +187,15 @@ def _line(done: int, planned: int, names: list[str], seconds: float) -> str:
 _watch = _Watch()
 
 
-def show(display: Display | None = None) -> None:
+def show(display: Display | None = None, *, again: bool = False) -> None:
     """From now on, whatever is compiled in this process is said on stderr, if nobody else
-    shows it already."""
+    shows it already and it was not hidden.
+
+    Args:
+      again: also after `hide`.
+    """
     _watch.listen()
+    _watch.hidden = _watch.hidden and not again
     if _watch.display is None and not _watch.hidden:
         _watch.display = display or Display()
 

@@ -84,6 +84,8 @@ def load(
     data = None if data is None else arguments.path(data, name="data")
     _check_options(paths, which=which, model_overrides=model_overrides,
                    of_pt=(bpe, tokenizer, tokenizer_options))
+    if not quiet:
+        compiling.show()
     reading: dict[str, Any] = {"data": data, "which": which, "dtype": dtype, "verify": verify}
     model = _ensemble(paths, bpe=bpe, tokenizer=tokenizer, changes=dict(model_overrides or {}),
                       tokenizer_options=tokenizer_options or {}, **reading)
@@ -123,7 +125,6 @@ def _ensemble(
     members = [_load_one(each, which=which, changes=changes, **options) for each in paths]
     task, config = members[0][0], members[0][1]
     compilation.enable_cache(config.log.compilation_cache)
-    compiling.show()
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
         _check_ensemble(task, other, first=paths[0], name=name)
     kind = LanguageModel if isinstance(task, LanguageModelingTask) else Translator
