@@ -215,9 +215,9 @@ def say_loaded(args: argparse.Namespace, model: Any, options: dict[str, Any]) ->
     both with `--quiet`."""
     check_model(args, model)
     if args.quiet:
-        compiling.hide()
+        compiling.hide(until_shown=True)
     else:
-        compiling.show(again=True)
+        compiling.show()
         print(model.describe(**options), file=sys.stderr, flush=True)
 
 

@@ -187,22 +187,21 @@ def _line(done: int, planned: int, names: list[str], seconds: float) -> str:
 _watch = _Watch()
 
 
-def show(display: Display | None = None, *, again: bool = False) -> None:
+def show(display: Display | None = None) -> None:
     """From now on, whatever is compiled in this process is said on stderr, if nobody else
-    shows it already and it was not hidden.
-
-    Args:
-      again: also after `hide`.
-    """
+    shows it already and it was not hidden."""
     _watch.listen()
-    _watch.hidden = _watch.hidden and not again
     if _watch.display is None and not _watch.hidden:
         _watch.display = display or Display()
 
 
-def hide() -> None:
-    """Nothing of it is said in this process from now on."""
-    _watch.display, _watch.hidden = None, True
+def hide(*, until_shown: bool = False) -> None:
+    """Nothing of it is said in this process from now on.
+
+    Args:
+      until_shown: until `show` is called again; else `show` changes nothing any more.
+    """
+    _watch.display, _watch.hidden = None, not until_shown
 
 
 @contextlib.contextmanager
