@@ -216,6 +216,17 @@ def test_clocks_leave_compilation_out(capfd):
     assert 10 < rate <= 20
 
 
+def test_the_first_sentence_of_the_first_batch_makes_no_rate(capfd):
+    progress = cli.Progress(200_000, unit="sentences", seconds=0.0)
+    time.sleep(0.4)  # texts are read, the first batch is searched
+    for _ in range(3):
+        progress.add(1)
+        assert f"{progress.done}/200000 sentences, ?/s, ? left" in capfd.readouterr().err
+    time.sleep(0.2)
+    progress.add(1)
+    assert re.search(r"4/200000 sentences, [\d.]+/s, \d+:\d\d:\d\d left", capfd.readouterr().err)
+
+
 def test_evaluates_rate_leaves_compilation_out(run, capsys, monkeypatch):
     real = compilation.compile_all
 
