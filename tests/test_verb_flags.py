@@ -9,6 +9,7 @@ from tiny_run import write_data
 import seqjax
 from seqjax import convert, evaluate, generate, interactive
 from seqjax.config import ConfigError
+from seqjax.console import compiling
 from seqjax.interop import fairseq_flags
 
 SEARCH = ["--beam", "2", "--max-len-b", "12"]
@@ -109,6 +110,7 @@ def test_flags_that_contradict_the_model(run, verb, more, message):
     (["--max-source-positions", "99"], "--model-overrides"),
     (["--retain-dropout"], "decoding is without dropout"),
     (["--lr", "0.1"], "--lr is a flag of fairseq-train, not of fairseq-generate.*train.lr"),
+    (["--lr=0.1"], "--lr is a flag of fairseq-train"),
     (["--arch=transformer"], "--arch is a flag of fairseq-train"),
     (["--buffer-size", "3"], "--buffer-size is a flag of fairseq-interactive"),
     (["--beem", "3"], "unknown flag --beem. Did you mean '--beam'"),
@@ -134,6 +136,28 @@ def test_flags_that_are_not_needed_are_said_once(run, capsys):
     assert [n.split(":")[1].split()[0] for n in notes] == [
         "--num-workers", "--log-format", "--save-dir", "--num-shards"]
     assert args.batch_size == 3
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_quiet_says_nothing_of_compilation(run, monkeypatch, verb):
+    hidden = []
+    monkeypatch.setattr(compiling, "hide", lambda: hidden.append(True))
+    VERBS[verb].parse(base(run, verb))
+    assert not hidden
+    VERBS[verb].parse([*base(run, verb), "--quiet"])
+    assert hidden
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ("--generation.beam=1", "--generation.beam: here it is --beam\n"),
+    ("--config.generation.max_len_b=3", "--config.generation.max_len_b: here it is --max-len-b\n"),
+    ("--generation.no_such_key=1", "the configuration is that of the checkpoint"),
+])
+def test_keys_of_the_search_are_flags(run, capsys, given, message):
+    for verb in ("G", "I"):
+        with pytest.raises(SystemExit):
+            VERBS[verb].parse([*base(run, verb), given])
+        assert message in capsys.readouterr().err
 
 
 def test_results_path(run):
@@ -175,6 +199,9 @@ def several(run):
             shutil.copytree(first, place)
         record = json.loads((place / "about" / "record.json").read_text())
         record |= {"step": step, "metric": loss, "metric_name": "loss"}
+        # As before there were checksums, which would tell that it was changed.
+        record.pop("checksums", None)
+        (place / "about" / "checksums.0.json").unlink(missing_ok=True)
         (place / "about" / "record.json").write_text(json.dumps(record))
     return folder
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from seqjax.config import ConfigError, nearest
+from seqjax.console import compiling
 from seqjax.interop import fairseq_flags
 from seqjax.interop.fairseq_flags import Flag
 
@@ -76,7 +77,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
                            "the same as --dtype bfloat16")
     group.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     group.add_argument("--quiet", action="store_true",
-                       help="say nothing on stderr but what is wrong; of seqjax.generate "
+                       help="on stderr only notes on flags and what is wrong; of seqjax.generate "
                             "--format fairseq print the last line only")
     group.add_argument("--bpe-codes", metavar="FILE", help="of --bpe subword_nmt and fastbpe")
     group.add_argument("--sentencepiece-model", metavar="FILE", help="of --bpe sentencepiece")
@@ -104,11 +105,19 @@ def parse(
                                     help=argparse.SUPPRESS, **values)
             except argparse.ArgumentError:
                 continue  # the verb has it itself
-    args, rest = parser.parse_known_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    others = {name for flag in fairseq_flags.table() for name in flag.names}
+    others -= set(parser._option_string_actions)
+    for word in words:  # --lr is no short form of --lr-scheduler
+        if word.partition("=")[0] in others:
+            parser.error(_unknown(word, parser, command))
+    args, rest = parser.parse_known_args(words)
     for word in rest:
         if word.startswith("-") and word != "-":
             parser.error(_unknown(word, parser, command))
     _positional(args, rest, parser)
+    if args.quiet:
+        compiling.hide()
     for line in _explained(args.fairseq or (), parser, command):
         print(f"note: {line}", file=sys.stderr)
     _take(args, parser)
@@ -125,7 +134,11 @@ def _unknown(word: str, parser: argparse.ArgumentParser, command: str) -> str:
                     + (f" (here: {where})" if where else ""))
     known = [option for line in parser.format_help().split() for option in [line.strip("[],()")]
              if option.startswith("--")]
-    if name.startswith("--config."):
+    own = "--" + name.removeprefix("--config.").removeprefix("--generation.").removeprefix(
+        "generation.").replace("_", "-")
+    if own != name and own in known:
+        return f"{name}: here it is {own}"
+    if name.startswith(("--config.", "--generation.")):
         return f"{name}: the configuration is that of the checkpoint; --help lists the flags here"
     return f"unknown flag {name}." + nearest(name, set(known))
 
