@@ -217,7 +217,7 @@ def test_a_dictionary_of_aligned_words(tmp_path):
     with pytest.raises(ConfigError, match=r"words: line 2: expected a source word and a target"):
         replace_unk.load_dictionary(tmp_path / "words")
     (tmp_path / "words").write_bytes(b"das \xe4\n")
-    with pytest.raises(ConfigError, match="words: is not UTF-8"):
+    with pytest.raises(ConfigError, match="words: line 1 is not UTF-8"):
         replace_unk.load_dictionary(tmp_path / "words")
 
 

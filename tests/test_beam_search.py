@@ -12,6 +12,7 @@ from toy_models import RecurrentToy, ToyLanguageModel, ToyModel
 
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation.decoder import Decoder
+from seqjax.generation.finite import ScoreError
 
 MODEL = ToyModel()
 PARAMS = MODEL.init(jax.random.key(0))
@@ -220,14 +221,14 @@ def test_scores_are_log_probabilities_of_the_full_forward_pass():
             np.testing.assert_allclose(h.score, lp.sum() / len(lp), atol=1e-5)
 
 
-def test_a_model_that_says_nan_gives_a_lone_eos():
+def test_a_model_that_says_nan_is_an_error():
     params = {**PARAMS, "embed": PARAMS["embed"].at[5].set(np.nan)}
     config = GenerationConfig(beam=2, nbest=2, max_len_b=6)
-    results = Decoder(MODEL, config).decode(params, [np.array([6, 2])], prefixes=[[5]])
-    assert [h.tokens.tolist() for h in results[0]] == [[2]] and results[0][0].score == -np.inf
+    with pytest.raises(ScoreError, match="source 0: no output has a finite score"):
+        Decoder(MODEL, config).decode(params, [np.array([6, 2])], prefixes=[[5]])
     whole = {**PARAMS, "out": np.full_like(PARAMS["out"], np.nan)}
-    results = Decoder(MODEL, config).decode(whole, [np.array([6, 2])])
-    assert results[0][0].score == -np.inf
+    with pytest.raises(ScoreError, match="source 0: no output has a finite score"):
+        Decoder(MODEL, config).decode(whole, [np.array([6, 2])])
 
 
 def test_nan_in_one_hypothesis_leaves_the_others():

@@ -75,6 +75,7 @@ def wait_for(lines, pattern):
 
 def test_a_program_that_nobody_announced_is_said_while_it_is_compiled(hurry):
     lines = Lines()
+    compiling._watch.unplan()  # nothing is left of other tests' plans
     with compiling.shown(lines.display()):
         before = compiling.seconds()
         slow(jnp.zeros(3))
@@ -216,6 +217,17 @@ def test_clocks_leave_compilation_out(capfd):
     assert 10 < rate <= 20
 
 
+def test_the_first_sentence_of_the_first_batch_makes_no_rate(capfd):
+    progress = cli.Progress(200_000, unit="sentences", seconds=0.0)
+    time.sleep(0.4)  # texts are read, the first batch is searched
+    for _ in range(3):
+        progress.add(1)
+        assert f"{progress.done}/200000 sentences, ?/s, ? left" in capfd.readouterr().err
+    time.sleep(0.2)
+    progress.add(1)
+    assert re.search(r"4/200000 sentences, [\d.]+/s, \d+:\d\d:\d\d left", capfd.readouterr().err)
+
+
 def test_evaluates_rate_leaves_compilation_out(run, capsys, monkeypatch):
     real = compilation.compile_all
 
@@ -273,8 +285,11 @@ def test_trainings_changing_line_is_cut_between_fields(tmp_path, monkeypatch):
         assert "epoch 001: loss=12.346" in stream.text and "nll" not in stream.text
         out.train("epoch 001:", {"loss": 12.3456, "nll_loss": 11.125, "ppl": 1234.5})
         out.summary("valid", "epoch 001 | valid", {"loss": 12.3456, "nll_loss": 11.125, "ppl": 9.5})
-    assert ("epoch 001: loss=12.346,\n    nll_loss=11.125, ppl=1234.50\n"
-            "epoch 001 | valid | loss 12.346\n    nll_loss 11.125 | ppl 9.50\n") in stream.text
+    shown = re.sub(r"\d\d:\d\d:\d\d ", "", stream.text)
+    assert ("epoch 001: loss=12.346,\n    nll_loss=11.125,\n    ppl=1234.50\n"
+            "epoch 001 | valid\n    loss 12.346\n    nll_loss 11.125\n    ppl 9.50\n") in shown
+    lines = re.sub(r"\r\x1b\[K", "\n", stream.text).split("\n")
+    assert max(map(len, lines)) <= 38
 
 
 def test_wrapping_loses_nothing():

@@ -327,7 +327,7 @@ def test_clusters_without_dimensions_load(emptied):
     found = adaptive_loss(features.hidden, features.projection, target, pad=goldens.PAD,
                           config=AdaptiveLossConfig(score_every_tail_word=True))
     np.testing.assert_allclose(found.sum, loss, rtol=1e-5)
-    np.testing.assert_allclose(goldens.decode_all(emptied, prev), lprobs, atol=1e-5)
+    np.testing.assert_allclose(goldens.decode_all(emptied, prev)[real], lprobs[real], atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:the adaptive softmax has")

@@ -43,8 +43,8 @@ CHANGES = {
     "diverse_beam_strength": ({"diverse_beam_groups": 2},
                               {"diverse_beam_groups": 2, "diverse_beam_strength": 5.0}),
     "diversity_rate": ({}, {"diversity_rate": 2.0}),
-    "padded_source_len": ({"max_len_a": 0.5, "max_len_b": 0},
-                          {"max_len_a": 0.5, "max_len_b": 0, "padded_source_len": True}),
+    "padded_source_len": ({"max_len_a": 0.5, "max_len_b": 3},
+                          {"max_len_a": 0.5, "max_len_b": 3, "padded_source_len": True}),
     "seed": (SAMPLING, {**SAMPLING, "seed": 5}),
     "max_tokens": ({}, {"max_tokens": 16}),
     "batch_size": ({}, {"batch_size": 1}),
@@ -148,7 +148,7 @@ ENTRIES = {
         NO_REFERENCES),
     "Translator.generate with prefixes": (
         lambda run, changed: loaded(str(run / "run")).generate(
-            ["aa1"], prefixes=["bb1 bb2 bb3"], **changed), ALWAYS),
+            ["aa1 aa2 aa3 aa1"], prefixes=["bb1 bb2 bb3"], **changed), ALWAYS),
     "Translator.stream": (
         lambda run, changed: list(loaded(str(run / "run")).stream(["aa1"], **changed)),
         NO_REFERENCES),

@@ -106,6 +106,26 @@ def test_an_ensemble_averages_probabilities(folders, model):
     assert h.score == pytest.approx(both.score(TEXTS[:1], [h.tokens])[0].score, abs=1e-5)
 
 
+@pytest.mark.parametrize(("given", "kind", "message"), [
+    (dict(allowed="bb1"), TypeError, r"allowed: got the text 'bb1'; .*model.trie\(\['bb1'\]\)"),
+    (dict(prefix_allowed_tokens_fn=lambda number, ids: "x"), TypeError, "gave str 'x'.*in a list"),
+    (dict(prefix_allowed_tokens_fn=lambda number, ids: None), TypeError, "gave NoneType None"),
+    (dict(prefix_allowed_tokens_fn=lambda number, ids: [2.5]), TypeError, r"gave list \[2.5\]"),
+    (dict(max_len_b=-1), ValueError, "at most -1 tokens but need min_len=1"),
+    (dict(prefixes=[[5], [6]]), ValueError, "prefixes: 2 for 1 inputs"),
+    (dict(constraints=[[], []]), ValueError, "constraints: 2 lists for 1 inputs"),
+])
+def test_demands_that_are_none_say_so(model, given, kind, message):
+    with pytest.raises(kind, match=message):
+        model.generate(["aa1"], beam=2, **{"max_len_b": 5, **given})
+
+
+def test_a_function_may_permit_nothing(model):
+    found = model.generate(["aa1"], beam=2, max_len_b=5,
+                           prefix_allowed_tokens_fn=lambda number, ids: [])
+    assert found[0][0].score == -np.inf
+
+
 def test_mistakes(model, tmp_path):
     with pytest.raises(ConfigError, match="no such file or folder"):
         seqjax.load(tmp_path / "nothing")

@@ -86,13 +86,18 @@ def test_batches_ensembles_and_chunks_change_no_number(checkpoint, lines_of):
         (["--tokens-per-sample", "4000", "--sample-break-mode", "none"], "40 positions"),
         (["--post-process", "sentencepiece"], "marked by '@@ '"),
         (["--subset", "test"], "no such store"),
-        (["--softmax-batch", "0"], "softmax_batch=0"),
         (["--data", "nowhere"], "nowhere"),
     ],
 )
 def test_wrong_options_are_refused(lines_of, arguments, message):
     with pytest.raises((ConfigError, FileNotFoundError), match=message):
         lines_of(*arguments)
+
+
+def test_sizes_are_one_or_more(lines_of, capsys):
+    with pytest.raises(SystemExit):
+        lines_of("--softmax-batch", "0")
+    assert "--softmax-batch 0: it is 1 or more" in capsys.readouterr().err
 
 
 def test_pieces_of_words_are_joined_and_counted_once():

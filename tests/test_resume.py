@@ -219,6 +219,23 @@ def test_weights_of_another_run(data, tmp_path, devices, capsys):
     assert_same_params(on, straight)
 
 
+def test_keys_that_an_older_version_had_not_are_no_change(data, tmp_path, devices, capsys):
+    run(data, tmp_path / "w", train={"max_update": 3})
+    for about in (tmp_path / "w" / "checkpoints").glob("*/about"):
+        plain = json.loads((about / "config.json").read_text())
+        del plain["resume_reset"], plain["checkpoint"]["verify"], plain["valid"]["maximize"]
+        del plain["model"]["scale_fc"]
+        record = json.loads((about / "record.json").read_text())
+        del record["checksums"]  # there were none either
+        (about / "config.json").write_text(json.dumps(plain))
+        (about / "record.json").write_text(json.dumps(record))
+        (about / "checksums.0.json").unlink()
+    capsys.readouterr()
+    run(data, tmp_path / "w", train={"max_update": 5})
+    changed = [line for line in capsys.readouterr().err.split("\n") if "changed:" in line]
+    assert len(changed) == 1 and "train.max_update: 3 there, 5 here" in changed[0]
+
+
 def test_another_model_is_refused(data, tmp_path, devices):
     run(data, tmp_path, train={"max_update": 2})
     with pytest.raises(ck.CheckpointError, match="model.encoder_embed_dim: 8 there, 4 here"):

@@ -121,6 +121,8 @@ def test_vocabulary_size_is_the_number_of_pieces() -> None:
         (lambda: tokenizers.train_sentencepiece([], vocab_size=7), "no text to train on"),
         (lambda: tokenizers.train_subword_nmt([], vocab_size=70), "no text to learn from"),
         (lambda: tokenizers.train_subword_nmt(LINES, vocab_size=9), "9 leaves no merges"),
+        (lambda: tokenizers.train_subword_nmt(["abc def", "ghi"], vocab_size=8000),
+         "no two pieces follow each other more than once.*too little text"),
         (lambda: tokenizers.SubwordNMTTokenizer(codes=b"#version: 0.2\na b\nabc\n"),
          r"line 3 is 'abc'"),
         (lambda: tokenizers.SubwordNMTTokenizer(codes=b"\xff"), "not UTF-8"),

@@ -112,6 +112,7 @@ def test_flags_that_contradict_the_model(run, verb, more, message):
     (["--max-source-positions", "99"], "--model-overrides"),
     (["--retain-dropout"], "decoding is without dropout"),
     (["--lr", "0.1"], "--lr.*: a flag of fairseq's; here it is of training.*--config.train.lr"),
+    (["--lr=0.1"], "--lr=0.1: a flag of fairseq's; here it is of training"),
     (["--arch=transformer"], "--arch=transformer: a flag of fairseq's; here.*of training"),
     (["--buffer-size", "3"], "a flag of fairseq's; here it is --buffer-size of .*interactive"),
     (["--beem", "3"], "--beem 3: unknown. Did you mean --beam=3?"),
@@ -137,6 +138,18 @@ def test_flags_that_are_not_needed_are_said_once(run, capsys):
     assert [n.split(":")[1].split()[0] for n in notes] == [
         "--num-workers", "--log-format", "--save-dir", "--num-shards"]
     assert args.batch_size == 3
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ("--generation.beam=1", "--generation.beam=1: did you mean --beam=1?\n"),
+    ("--config.generation.max_len_b=3", "did you mean --max-len-b=3?\n"),
+    ("--generation.no_such_key=1", "there is no key 'generation.no_such_key'"),
+])
+def test_keys_of_the_search_are_flags(run, capsys, given, message):
+    for verb in ("G", "I"):
+        with pytest.raises(SystemExit):
+            VERBS[verb].parse([*base(run, verb), given])
+        assert message in capsys.readouterr().err
 
 
 def test_results_path(run):

@@ -29,6 +29,8 @@ __all__ = ["COMPLETING", "EXPECTED", "Parser", "Progress", "add_fields", "add_ke
 
 _LEAST_SECONDS = 0.1
 """A rate needs some time to be one."""
+_PAUSE = 0.05
+"""Seconds without news after which what comes is another batch."""
 EXPECTED = (ConfigError, ValueError, FileNotFoundError, IsADirectoryError, NotADirectoryError,
             PermissionError, ModuleNotFoundError)
 """Errors that say what is wrong with the input: shown without a traceback."""
@@ -139,12 +141,14 @@ class Progress:
     """A line on stderr that says how far, how fast and how long still.
 
     On a terminal it is one line that changes; elsewhere a line every `seconds`. Time in which
-    programs are compiled is no part of it.
+    programs are compiled is no part of it. Results come batch by batch: while those of the first
+    one come in, how many there are of how many says nothing of the rate.
     """
 
     def __init__(self, total: int, *, unit: str, done: int = 0, seconds: float = 10.0):
         self.total, self.unit, self.done = total, unit, done
         self._first, self._start, self._shown = done, self._now(), time.monotonic()
+        self._arrived, self._batches = -math.inf, 0
         self._live = console.live()
         self._every = 0.2 if self._live else seconds
 
@@ -152,6 +156,8 @@ class Progress:
         """`count` more are done."""
         self.done += count
         now = time.monotonic()
+        self._batches += now - self._arrived > _PAUSE
+        self._arrived = now
         if now - self._shown >= self._every:
             self._shown = now
             line = self._line()
@@ -171,7 +177,8 @@ class Progress:
     def _line(self) -> str:
         seconds = max(self._now() - self._start, 0.0)
         count = self.done - self._first
-        known = count > 0 and seconds >= _LEAST_SECONDS
+        known = count > 0 and seconds >= _LEAST_SECONDS and (
+            self._batches > 1 or self.done >= self.total)
         rate = f"{count / seconds:.1f}/s" if known else "?/s"
         if self.done >= self.total:
             return f"{self.done}/{self.total} {self.unit} in {duration(seconds)}, {rate}"

@@ -79,7 +79,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
                            "the same as --dtype bfloat16")
     group.add_argument("--cpu", action="store_true", help="do not use an accelerator")
     group.add_argument("--quiet", action="store_true",
-                       help="say nothing on stderr but what is wrong; of seqjax.generate "
+                       help="on stderr only notes on flags and what is wrong; of seqjax.generate "
                             "--format fairseq print the last line only")
     group.add_argument("--bpe-codes", metavar="FILE", help="of --bpe subword_nmt and fastbpe")
     group.add_argument("--sentencepiece-model", metavar="FILE", help="of --bpe sentencepiece")
@@ -109,11 +109,11 @@ def parse(
             except argparse.ArgumentError:
                 continue  # the verb has it itself
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _refuse_foreign(parser, words)
     args, rest = parser.parse_known_args(words)
-    shortened = list(_shortened(words, args.fairseq or ()))
     unknown = list(itertools.dropwhile(lambda word: word == "-" or word[:1] != "-", rest))
-    if unknown or shortened:
-        parser.refuse([*unknown, *shortened])
+    if unknown:
+        parser.refuse(unknown)
     _positional(args, rest, parser)
     for line in _explained(args.fairseq or (), parser, command):
         print(f"note: {line}", file=sys.stderr)
@@ -121,17 +121,17 @@ def parse(
     return args
 
 
-def _shortened(
-    words: Sequence[str], seen: Sequence[tuple[str, Flag, Any]]
-) -> Iterator[str]:
-    """Flags of another command that were taken for short forms of this one's: `--lr` is none of
-    `--lr-scheduler`."""
-    names = {name for flag in fairseq_flags.table() for name in flag.names}
-    given = {word.partition("=")[0]: word for word in words}
-    for name in given.keys() & names:
-        if any(full.startswith(name) and name not in flag.names and full not in given
-               for full, flag, _ in seen):
-            yield given[name]
+def _refuse_foreign(parser: cli.Parser, words: Sequence[str]) -> None:
+    """Refuses flags of fairseq's other commands, which argparse would take for short forms of
+    this one's: `--lr` is none of `--lr-scheduler`."""
+    foreign = {name for flag in fairseq_flags.table() for name in flag.names}
+    foreign -= set(parser._option_string_actions)
+    found: list[str] = []
+    for word, value in zip(words, [*words[1:], "-"], strict=True):
+        if word.partition("=")[0] in foreign:
+            found += [word] if "=" in word or value.startswith("-") else [word, value]
+    if found:
+        parser.refuse(found)
 
 
 def _program(command: str) -> str:

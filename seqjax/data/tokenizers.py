@@ -439,13 +439,16 @@ def train_subword_nmt(
                 "BPE: there is no text to learn from (no word has two letters)"
             ) from None
     text = codes.getvalue()
-    if text.count("\n") <= 1:
-        raise TokenizerError(
-            f"--vocab-size {vocab_size} leaves no merges after the characters of this text."
-            " Use a larger one."
-        )
     characters = sum(map(int, re.findall(r"Number of word-\w+ characters: (\d+)",
                                          report.getvalue())))
+    if text.count("\n") <= 1:
+        raise TokenizerError(
+            "BPE: no two pieces follow each other more than once in this text, so that there is "
+            "nothing to merge: there is too little text for --tokenizer subword_nmt"
+            if 0 < characters < vocab_size else
+            f"--vocab-size {vocab_size} leaves no merges after the {characters:,} characters of "
+            "this text. Use a larger one."
+        )
     if characters and (pieces := characters + text.count("\n") - 1) < vocab_size:
         say(f"warning: BPE found {pieces:,} pieces, not the {vocab_size:,} of --vocab-size: no two "
             "pieces follow each other more than once any longer. There is too little text for "

@@ -255,7 +255,14 @@ class Questions:
 
 
 def _checked(found: Sequence[int], sentence: int, vocabulary: int) -> np.ndarray:
-    ids = np.asarray(found, np.int64).reshape(-1)
+    try:
+        given = np.asarray(found).reshape(-1)
+    except ValueError:
+        given = np.array([""])
+    if given.size and given.dtype.kind not in "iu":
+        raise TypeError(f"prefix_allowed_tokens_fn: gave {type(found).__name__} {found!r} for "
+                        f"sentence {sentence}; it gives the ids that may come next, in a list")
+    ids = given.astype(np.int64)
     wrong = ids[(ids < 0) | (ids >= vocabulary)]
     if len(wrong):
         raise ValueError(f"prefix_allowed_tokens_fn: allowed the id {wrong[0]} for sentence "

@@ -102,7 +102,7 @@ def select_sources(
             start, more = _fitting_prefix(start, decoder, room)
             problems += more
         needed = sum(map(len, phrases))
-        if needed > room:
+        if needed and needed > room:
             about = (f"has constraints that have {needed} tokens, but its output may have at most "
                      f"{room}: raise max_len_b or give fewer constraints")
             if rules.too_long != "skip":
@@ -229,6 +229,9 @@ def of_selected(chosen: Selection, each: Sequence[Any] | None) -> list[Any] | No
     """What is searched of a list of one value for each input."""
     if each is None:
         return None
+    if isinstance(each, str):
+        raise TypeError(f"allowed: got the text {each!r}; give the trie of what is permitted: "
+                        f"model.trie([{each!r}])")
     if len(each) != chosen.total:
         raise ValueError(f"there are {len(each)} values for {chosen.total} inputs: give one each")
     return [each[i] for i in chosen.places]

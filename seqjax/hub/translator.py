@@ -241,11 +241,11 @@ class Translator(Loaded):
         if prefixes is not None:
             starts = [self._prefix_ids(p) for p in prefixes]
             if len(starts) != count:
-                raise ValueError(f"stream: {len(starts)} prefixes for {count} inputs")
+                raise ValueError(f"prefixes: {len(starts)} for {count} inputs: give one each")
         phrases = None if constraints is None else demands.phrase_ids(self.task, constraints)
         if phrases is not None and len(phrases) != count:
             raise ValueError(
-                f"stream: {len(phrases)} lists of constraints for {count} inputs")
+                f"constraints: {len(phrases)} lists for {count} inputs: give one each")
         return starts, phrases
 
     def _prefix_ids(self, x: Input) -> np.ndarray:

@@ -131,9 +131,22 @@ def _read(
 
 
 def _saved_config(folder: pathlib.Path, config: Config) -> dict[str, Any]:
-    """The configuration that a checkpoint was written under. Keys of the model that there were
-    not yet have their defaults, which change nothing."""
+    """The configuration that a checkpoint was written under. Keys that there were not yet have
+    their defaults, which change nothing."""
     saved = ck.read_config(folder)
-    fields = {f.name: f.default for f in dataclasses.fields(config.model)}
-    known = {k: to_plain(v) for k, v in fields.items() if v is not dataclasses.MISSING}
-    return {**saved, "model": {**known, **saved.get("model", {})}}
+    full = {**_defaults(config), **saved}
+    for name, section in saved.items():
+        if isinstance(section, dict) and dataclasses.is_dataclass(getattr(config, name, None)):
+            full[name] = {**_defaults(getattr(config, name)), **section}
+    return full
+
+
+def _defaults(section: Any) -> dict[str, Any]:
+    """Plain values of the fields of a section that have a default."""
+    known = {}
+    for field in dataclasses.fields(section):
+        if field.default is not dataclasses.MISSING:
+            known[field.name] = to_plain(field.default)
+        elif field.default_factory is not dataclasses.MISSING:
+            known[field.name] = to_plain(field.default_factory())
+    return known
