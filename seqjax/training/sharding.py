@@ -142,9 +142,19 @@ def mesh_of(tree: Any) -> AbstractMesh | None:
     return None
 
 
-def row_split(mesh: AbstractMesh | None) -> RowSplit | None:
-    """How losses are told over what rows are split."""
-    return None if mesh is None else RowSplit(mesh=mesh, axes=ROW_AXES)
+def row_split(mesh: AbstractMesh | None, params: Any = None, used: Any = None) -> RowSplit | None:
+    """How losses are told over what rows are split, and where output layers are.
+
+    Args:
+      used: `gathered(params)`.
+    """
+    if mesh is None:
+        return None
+    pairs = zip(jax.tree.leaves(used), jax.tree.leaves(params), strict=True)
+    return RowSplit(
+        mesh=mesh, axes=ROW_AXES, shared_axis="fsdp", vocabulary_axis="tensor",
+        stored=tuple((whole, stored) for whole, stored in pairs if whole is not stored),
+    )
 
 
 def gathered(params: Any, mesh: AbstractMesh | None) -> Any:

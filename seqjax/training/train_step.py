@@ -154,8 +154,9 @@ def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Arrays], Metrics]:
 def _on_mesh(loss_fn: LossFn, params: Any, batch: Arrays, rng: jax.Array | None) -> LossOutput:
     """The loss, computed where the rows of the batch are (one device included)."""
     mesh = sharding.mesh_of(batch)
-    with split_rows(sharding.row_split(mesh)):
-        return loss_fn(sharding.gathered(params, mesh), batch, rng)
+    used = sharding.gathered(params, mesh)
+    with split_rows(sharding.row_split(mesh, params, used)):
+        return loss_fn(used, batch, rng)
 
 
 def _scalars(metrics: dict[str, Any]) -> Metrics:
