@@ -16,10 +16,11 @@ from flax import struct
 
 from seqjax.losses.base import LossOutput
 from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
-from seqjax.losses.rows import OutputLayer, sum_over_rows
+from seqjax.losses.rows import OutputLayer, project_rows, sum_over_rows
 from seqjax.losses.vocabulary_blocks import (
     Blocks,
     TokenStatistics,
+    joined,
     statistics_by_block,
     statistics_of_logits,
 )
@@ -105,51 +106,57 @@ def chunked_sums(
       Float32 scalars `loss`, `nll` and (0 unless `accuracy`) `correct`.
     """
 
-    def sums(
-        projection: Any, *tokens: jax.Array, budget: int, layer: OutputLayer | None = None
-    ) -> _Sums:
-        hidden, target, scored = tokens
-        flat = hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1), scored.reshape(-1)
-        how: Any = {"smoothing": smoothing, "budget": budget, "accuracy": accuracy}
-        if layer is None:
-            return _sums_by_chunk(*flat, projection, project, **how)
-        return _sums_by_block(*flat, projection, project, layer=layer, **how)
-
     vocabulary = jax.eval_shape(project, projection, hidden[:1, :1]).shape[-1]
-    axis = getattr(project, "vocabulary_axis", None)
-    if target.size * vocabulary <= budget:
-        axis = None
-    return sum_over_rows(
-        sums, projection, hidden, target, scored, budget=budget, vocabulary_axis=axis)
+    how: Any = {"vocabulary": vocabulary, "smoothing": smoothing, "accuracy": accuracy}
+    if hasattr(project, "vocabulary_axis") and target.size * vocabulary > budget:
+        found = _statistics(hidden, projection, project, target, budget=budget)
+        return _token_sums(found, target, scored, **how)
+
+    def sums(projection: Any, *tokens: jax.Array, budget: int) -> _Sums:
+        hidden, target, scored = tokens
+        return _sums_by_chunk(
+            hidden.reshape(-1, hidden.shape[-1]), projection, project, target.reshape(-1),
+            scored.reshape(-1), budget=budget, **how,
+        )
+
+    return sum_over_rows(sums, projection, hidden, target, scored, budget=budget)
 
 
-def _sums_by_block(
-    hidden: jax.Array, target: jax.Array, scored: jax.Array, projection: Any, project: Callable,
-    *, smoothing: float, budget: int, accuracy: bool, layer: OutputLayer,
+def _statistics(
+    hidden: jax.Array, projection: Any, project: Any, target: jax.Array, *, budget: int
+) -> TokenStatistics:
+    """Of tokens [B, T], a block of the vocabulary at a time."""
+
+    def own(
+        layer: OutputLayer, projection: Any, hidden: jax.Array, target: jax.Array
+    ) -> TokenStatistics:
+        logits = max(1, budget // layer.devices)
+        blocks = Blocks(
+            project=project, axis=layer.axis, split_over=layer.split_over, split=layer.split,
+            width=max(_FEWEST_WORDS, logits // target.size),
+        )
+        size = jax.tree.leaves(projection)[0].shape[layer.axis]
+        found = statistics_by_block(
+            blocks, projection, hidden.reshape(-1, hidden.shape[-1]),
+            target.reshape(-1) - layer.part * size,
+        )
+        return jax.tree.map(lambda x: x.reshape(target.shape), found)
+
+    axis = project.vocabulary_axis
+    parts = project_rows(own, projection, hidden, target, vocabulary_axis=axis)
+    return joined(parts, jax.tree.leaves(projection)[0].shape[axis] // parts.lse.shape[0])
+
+
+def _sums_by_chunk(
+    hidden: jax.Array, projection: Any, project: Callable, target: jax.Array, scored: jax.Array,
+    *, vocabulary: int, smoothing: float, budget: int, accuracy: bool,
 ) -> _Sums:
-    """`chunked_sums` of tokens in one line, a block of the vocabulary at a time.
+    """`chunked_sums` a chunk of tokens at a time, for an output layer of any kind.
 
     Args:
       hidden: [N, D]; target and scored: [N].
     """
-    blocks = Blocks(
-        project=project, axis=layer.axis, parts=layer.parts, split_over=layer.split_over,
-        split=layer.split,
-        width=max(_FEWEST_WORDS, budget // hidden.shape[0] // layer.parts),
-    )
-    found = statistics_by_block(blocks, projection, hidden, target)
-    vocabulary = jax.tree.leaves(projection)[0].shape[layer.axis]
-    return _token_sums(
-        found, target, scored, vocabulary=vocabulary, smoothing=smoothing, accuracy=accuracy)
-
-
-def _sums_by_chunk(
-    hidden: jax.Array, target: jax.Array, scored: jax.Array, projection: Any, project: Callable,
-    *, smoothing: float, budget: int, accuracy: bool,
-) -> _Sums:
-    """The same a chunk of the tokens at a time, for an output layer of any kind."""
     tokens = hidden.shape[0]
-    vocabulary = jax.eval_shape(project, projection, hidden[:1]).shape[-1]
 
     def sums(hidden: jax.Array, target: jax.Array, scored: jax.Array) -> _Sums:
         found = statistics_of_logits(project(projection, hidden), target)
@@ -178,7 +185,7 @@ def _token_sums(
     found: TokenStatistics, target: jax.Array, scored: jax.Array, *, vocabulary: int,
     smoothing: float, accuracy: bool,
 ) -> _Sums:
-    """Sums over tokens [N] of what `found` says of their logits."""
+    """Sums over tokens of what `found` says of their logits."""
     nll = jnp.where(scored, found.lse - found.picked, 0.0).sum()
     loss = nll
     if smoothing:

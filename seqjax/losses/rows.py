@@ -50,12 +50,14 @@ class RowSplit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OutputLayer:
-    """How the arrays of an output layer lie where sums over rows are made."""
+    """How a device has the arrays of an output layer while it computes with its rows."""
 
     axis: int
-    """Of each, along which it has an entry for every word."""
-    parts: int = 1
-    """Equal parts of the words that lie on devices of their own."""
+    """Of each, along which it has an entry for every word, or for every word of a part."""
+    devices: int = 1
+    """That compute at once, each with rows or words of its own."""
+    part: Any = 0
+    """int32 scalar: which part of the words, of equal size."""
     split_over: str | None = None
     """Axis of the mesh over which arrays of two axes are split along the other one."""
     split: tuple[int | None, ...] = ()
@@ -76,8 +78,7 @@ def split_rows(split: RowSplit | None) -> Iterator[None]:
 
 
 def sum_over_rows(
-    sums: Callable[..., Sums], shared: Any, *by_row: jax.Array, budget: int,
-    vocabulary_axis: int | None = None,
+    sums: Callable[..., Sums], shared: Any, *by_row: jax.Array, budget: int
 ) -> Sums:
     """`sums(shared, *by_row, budget=...)` over all rows, every device its own.
 
@@ -87,45 +88,74 @@ def sum_over_rows(
         is added up over devices once.
       by_row: arrays [B, ...].
       budget: elements that may exist at once, over all devices; each gets its part.
-      vocabulary_axis: `shared` are an output layer's arrays that have an entry for every word
-        along this axis; `sums` is told as `layer` how they lie (`OutputLayer`), and gathers
-        what it needs of them.
     """
-    split = _SPLIT.get()
-    rows = by_row[0].shape[0]
-    whole = {} if vocabulary_axis is None else {"layer": OutputLayer(axis=vocabulary_axis)}
-    if split is None or split.parts == 1 or rows % split.parts:
-        return sums(shared, *by_row, budget=budget, **whole)
-    specs: Any = PartitionSpec()
-    if vocabulary_axis is not None:
-        whole["layer"], shared, specs = _layer(shared, vocabulary_axis, split)
+    split = _split_of(by_row)
+    if split is None:
+        return sums(shared, *by_row, budget=budget)
 
     def own(shared: Any, *by_row: jax.Array) -> Any:
-        found = sums(shared, *by_row, budget=max(1, budget // split.parts), **whole)
+        found = sums(shared, *by_row, budget=max(1, budget // split.parts))
         return jax.tree.map(lambda x: x[None], found)
 
     here = PartitionSpec(split.axes)
     parts = jax.shard_map(
         own, mesh=split.mesh, axis_names=set(split.axes), check_vma=False,
-        in_specs=(specs, *[here] * len(by_row)), out_specs=here,
+        in_specs=(PartitionSpec(), *[here] * len(by_row)), out_specs=here,
     )(shared, *by_row)
     return jax.tree.map(lambda x: x.sum(0), parts)
 
 
-def _layer(shared: Any, axis: int, split: RowSplit) -> tuple[OutputLayer, Any, Any]:
-    """How an output layer lies on the devices, its arrays, and the partition of each."""
-    leaves, tree = jax.tree.flatten(shared)
-    parts = split.size(split.vocabulary_axis)
+def project_rows(
+    function: Callable[..., Any], projection: Any, *by_row: jax.Array, vocabulary_axis: int
+) -> Any:
+    """`function(layer, projection, *by_row)` of every device's own rows and words.
+
+    Args:
+      function: gives a pytree of arrays [B, ...] about the rows and the words that it is given
+        (`layer`: an `OutputLayer`).
+      projection: arrays of an output layer, with an entry for every word along
+        `vocabulary_axis`. The gradient is added up over devices once.
+      by_row: arrays [B, ...].
+
+    Returns:
+      The pytree with arrays [P, B, ...]: of each of P equal parts of the words.
+    """
+    split = _split_of(by_row)
+    if split is None:
+        found = function(OutputLayer(axis=vocabulary_axis), projection, *by_row)
+        return jax.tree.map(lambda x: x[None], found)
+    leaves, tree = jax.tree.flatten(projection)
+    over, parts = split.vocabulary_axis, split.size(split.vocabulary_axis)
+    if any(x.shape[vocabulary_axis] % parts for x in leaves):
+        over, parts = None, 1
     arrays, others, specs = [], [], []
     for x in leaves:
-        stored, other = split.stored_for(x), 1 - axis % 2
+        axis, stored = vocabulary_axis % x.ndim, split.stored_for(x)
+        spec: list[str | None] = [None] * x.ndim
+        spec[axis] = over
+        other = 1 - axis
         if stored is None or x.ndim != 2 or x.shape[other] % split.size(split.shared_axis):
-            arrays.append(x), others.append(None), specs.append(PartitionSpec())
+            stored, other = x, None
         else:
-            arrays.append(stored), others.append(other)
-            specs.append(PartitionSpec(*[None] * other, split.shared_axis))
-    layer = OutputLayer(
-        axis=axis, split_over=split.shared_axis, split=tuple(others),
-        parts=1 if any(x.shape[axis] % parts for x in leaves) else parts,
-    )
-    return layer, tree.unflatten(arrays), tree.unflatten(specs)
+            spec[other] = split.shared_axis
+        arrays.append(stored), others.append(other), specs.append(PartitionSpec(*spec))
+
+    def own(projection: Any, *by_row: jax.Array) -> Any:
+        layer = OutputLayer(
+            axis=vocabulary_axis, devices=split.parts * parts, split_over=split.shared_axis,
+            split=tuple(others), part=0 if over is None else jax.lax.axis_index(over),
+        )
+        return jax.tree.map(lambda x: x[None], function(layer, projection, *by_row))
+
+    return jax.shard_map(
+        own, mesh=split.mesh, check_vma=False,
+        in_specs=(tree.unflatten(specs), *[PartitionSpec(split.axes)] * len(by_row)),
+        out_specs=PartitionSpec(over, split.axes),
+    )(tree.unflatten(arrays), *by_row)
+
+
+def _split_of(by_row: tuple[jax.Array, ...]) -> RowSplit | None:
+    """How these rows are split (None: not at all, or they do not divide)."""
+    split = _SPLIT.get()
+    whole = split is None or split.parts == 1 or by_row[0].shape[0] % split.parts
+    return None if whole else split

@@ -20,7 +20,7 @@ from flax import struct
 
 @struct.dataclass
 class TokenStatistics:
-    """Of each token's logits [V], float32 [N] but for `best`."""
+    """Of each token's logits [V], float32 [N] (or of another shape) but for `best`."""
 
     lse: jax.Array
     """Log of the sum of exponentials."""
@@ -43,9 +43,6 @@ class Blocks:
     """Of every array of the projection, along which there is an entry for each word."""
     width: int
     """Words of a block, at most."""
-    parts: int = 1
-    """Equal parts of the vocabulary that lie on devices of their own: one block has words of
-    every part."""
     split_over: str | None = None
     """Axis of the mesh over which the other axis of arrays is split (None: they are whole)."""
     split: tuple[int | None, ...] = ()
@@ -64,28 +61,21 @@ def statistics_of_logits(logits: jax.Array, target: jax.Array) -> TokenStatistic
 def statistics_by_block(
     blocks: Blocks, projection: Any, hidden: jax.Array, target: jax.Array
 ) -> TokenStatistics:
-    """The same from decoder states [N, D]; the backward pass makes logits again."""
-    if blocks.parts == 1:
-        return TokenStatistics(*_statistics(blocks, projection, hidden, target))
-    parts = jax.tree.map(lambda x: _parts(x, blocks.axis, blocks.parts), projection)
-    size = jax.tree.leaves(parts)[0].shape[1:][blocks.axis]
-    first = jnp.arange(blocks.parts, dtype=target.dtype) * size
-    lse, picked, total, largest, best = jax.vmap(
-        lambda part, first: _statistics(blocks, part, hidden, target - first)
-    )(parts, first)
-    winner = largest.argmax(0)[None]
+    """The same from decoder states [N, D]; the backward pass makes logits again.
+
+    A target that is no word's number (of a part of the vocabulary) picks 0.
+    """
+    return TokenStatistics(*_statistics(blocks, projection, hidden, target))
+
+
+def joined(parts: TokenStatistics, size: int) -> TokenStatistics:
+    """Of the whole vocabulary from those of its parts, [P, ...] with `size` words each."""
+    winner = parts.largest.argmax(0)[None]
+    best = jnp.take_along_axis(parts.best, winner, axis=0)[0] + winner[0] * size
     return TokenStatistics(
-        lse=jax.nn.logsumexp(lse, axis=0), picked=picked.sum(0), total=total.sum(0),
-        largest=largest.max(0),
-        best=jnp.take_along_axis(best + first[:, None], winner, axis=0)[0],
+        lse=jax.nn.logsumexp(parts.lse, axis=0), picked=parts.picked.sum(0),
+        total=parts.total.sum(0), largest=parts.largest.max(0), best=best,
     )
-
-
-def _parts(x: jax.Array, axis: int, parts: int) -> jax.Array:
-    """[parts, ...]: `axis` of `x` in equal parts."""
-    axis %= x.ndim
-    shape = (*x.shape[:axis], parts, x.shape[axis] // parts, *x.shape[axis + 1:])
-    return jnp.moveaxis(x.reshape(shape), axis, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,7 +131,7 @@ def _add(blocks: Blocks, total: Any, block: _Block, gradient: Any) -> Any:
 def _statistics(
     blocks: Blocks, projection: Any, hidden: jax.Array, target: jax.Array
 ) -> tuple[jax.Array, ...]:
-    """The fields of `TokenStatistics`; a target that is no word's number picks 0."""
+    """The fields of `TokenStatistics`."""
     tokens = hidden.shape[0]
 
     def body(carry: tuple[jax.Array, ...], number: jax.Array) -> tuple[Any, None]:
