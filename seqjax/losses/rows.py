@@ -138,7 +138,9 @@ def project_rows(
             stored, other = x, None
         else:
             spec[other] = split.shared_axis
-        arrays.append(stored), others.append(other), specs.append(PartitionSpec(*spec))
+        arrays.append(stored)
+        others.append(other)
+        specs.append(PartitionSpec(*spec))
 
     def own(projection: Any, *by_row: jax.Array) -> Any:
         layer = OutputLayer(

@@ -65,7 +65,8 @@ def statistics_by_block(
 
     A target that is no word's number (of a part of the vocabulary) picks 0.
     """
-    return TokenStatistics(*_statistics(blocks, projection, hidden, target))
+    found: Any = _statistics(blocks, projection, hidden, target)
+    return TokenStatistics(*found)
 
 
 def joined(parts: TokenStatistics, size: int) -> TokenStatistics:
@@ -115,8 +116,8 @@ def _add(blocks: Blocks, total: Any, block: _Block, gradient: Any) -> Any:
     """`total`, shaped as the projection, with the gradient of one block added."""
     leaves, tree = jax.tree.flatten(total)
     added = []
-    splits = blocks.split or (None,) * len(leaves)
-    for x, part, split in zip(leaves, jax.tree.leaves(gradient), splits, strict=True):
+    parts, splits = jax.tree.leaves(gradient), blocks.split or (None,) * len(leaves)
+    for x, part, split in zip(leaves, parts, splits, strict=True):
         if split is not None:
             part = jax.lax.psum_scatter(
                 part, blocks.split_over, scatter_dimension=split, tiled=True)
@@ -160,7 +161,7 @@ def _statistics(
 
 
 def _forward(blocks: Blocks, projection: Any, hidden: jax.Array, target: jax.Array) -> Any:
-    found = _statistics(blocks, projection, hidden, target)
+    found: Any = _statistics(blocks, projection, hidden, target)
     return found, (projection, hidden, target, found[0])
 
 
