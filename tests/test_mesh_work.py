@@ -19,7 +19,7 @@ from seqjax.training import sharding
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
-from seqjax.training.train_step import make_eval_step, make_train_step
+from seqjax.training.train_step import loss_and_gradient, make_eval_step, make_train_step
 
 V, B, L, D = 4096, 256, 32, 128
 BUDGET = B * L * V // 16
@@ -53,10 +53,10 @@ def model_of(loss):
                         compute_dtype=jnp.float32)
 
 
-def loss_of(name, model):
+def loss_of(name, model, budget=BUDGET):
     task = object.__new__(TranslationTask)  # its loss needs no data
     object.__setattr__(task, "config", TranslationConfig())
-    object.__setattr__(task, "loss_config", losses.CONFIGS[name](logits_budget=BUDGET))
+    object.__setattr__(task, "loss_config", losses.CONFIGS[name](logits_budget=budget))
     return lambda params, batch, rng: task.loss(model, params, batch, rng)
 
 
@@ -187,6 +187,28 @@ def test_chunks_on_a_mesh_sum_up_to_the_same():
     spread = jax.device_put(params, sharding.shardings(params, mesh))
     found = evaluate(spread, sharding.place(ids, mesh))["loss"]
     np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
+def test_blocks_on_a_mesh_give_the_same_gradient(sizes):
+    """Blocks that overlap, of words that lie on several devices, against all words at once."""
+    loss = "label_smoothed_cross_entropy"
+    model, rows = model_of(loss), 16
+    rng = np.random.default_rng(0)
+    ids = {name: rng.integers(4, V, (1, rows, L)).astype(np.int32) for name in ("source", "target")}
+    params = model.init(jax.random.key(0, impl="threefry2x32"))
+
+    def found(params, ids, budget):
+        step = functools.partial(
+            loss_and_gradient, loss_of(loss, model, budget), key=jax.random.key(1))
+        output, gradient = jax.jit(step)(params, ids)
+        return jax.tree.map(np.asarray, (output.metrics, gradient))
+
+    want = found(params, ids, rows * L * V)
+    mesh = mesh_of(sizes)
+    spread = jax.device_put(params, sharding.shardings(params, mesh))
+    here = found(spread, sharding.place(ids, mesh, rows_axis=1), rows * L * V // 13)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), here, want)
 
 
 assert set(LOSSES) == set(losses.CONFIGS), "a loss of which nothing is counted"
