@@ -19,11 +19,13 @@ from seqjax.training import sharding
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
-from seqjax.training.train_step import make_eval_step, make_train_step
+from seqjax.training.train_step import loss_and_gradient, make_eval_step, make_train_step
 
-V, B, L, D = 2048, 64, 32, 32
-BUDGET = B * L * V // 8
-"""The logits of a step are made in eight chunks."""
+V, B, L, D = 4096, 256, 32, 128
+BUDGET = B * L * V // 16
+"""The logits of a step are made in sixteen blocks or chunks."""
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Machine code of what is compiled here need not be good, only its plan is read."""
 MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "mixed": (2, 2, 2)}
 SHARE = {"data": 1.05, "fsdp": 1.05, "mixed": 1.1}
 LOSSES = {
@@ -51,10 +53,10 @@ def model_of(loss):
                         compute_dtype=jnp.float32)
 
 
-def loss_of(name, model):
+def loss_of(name, model, budget=BUDGET):
     task = object.__new__(TranslationTask)  # its loss needs no data
     object.__setattr__(task, "config", TranslationConfig())
-    object.__setattr__(task, "loss_config", losses.CONFIGS[name](logits_budget=BUDGET))
+    object.__setattr__(task, "loss_config", losses.CONFIGS[name](logits_budget=budget))
     return lambda params, batch, rng: task.loss(model, params, batch, rng)
 
 
@@ -83,7 +85,7 @@ def training(loss, sizes, groups=1):
     step = make_train_step(loss_of(loss, model), optimizer, schedule, seed=1)
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=sharding.replicated(mesh))
     return jax.jit(step, donate_argnums=0, out_shardings=(places, None)).lower(
-        placed(shapes, places), batch_of(mesh, loss, groups), number).compile()
+        placed(shapes, places), batch_of(mesh, loss, groups), number).compile(QUICK)
 
 
 @functools.cache
@@ -92,12 +94,13 @@ def validation(loss, sizes):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     params = placed(shapes, sharding.shardings(shapes, mesh))
     step = make_eval_step(loss_of(loss, model))
-    return jax.jit(step).lower(params, batch_of(mesh, loss)).compile()
+    return jax.jit(step).lower(params, batch_of(mesh, loss)).compile(QUICK)
 
 
 def parameter_shapes(loss):
     shapes = jax.eval_shape(lambda: model_of(loss).init(jax.random.key(0)))
-    return {tuple(sorted(n for n in x.shape if n > 1)) for x in jax.tree.leaves(shapes)}
+    whole = {tuple(sorted(n for n in x.shape if n > 1)) for x in jax.tree.leaves(shapes)}
+    return whole | {(D, V // 16)}  # and blocks of the output layer
 
 
 def check(program, one, mesh, loss):
@@ -135,10 +138,11 @@ def test_training_does_its_share(loss, mesh):
     check(training(loss, MESHES[mesh]), training(loss, (1, 1, 1)), mesh, loss)
 
 
-def test_training_needs_its_share_of_memory():
-    loss = "label_smoothed_cross_entropy"
+@pytest.mark.parametrize("mesh", MESHES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_needs_its_share_of_memory(loss, mesh):
     one, here = (training(loss, sizes).memory_analysis().temp_size_in_bytes
-                 for sizes in ((1, 1, 1), MESHES["data"]))
+                 for sizes in ((1, 1, 1), MESHES[mesh]))
     assert here * 8 <= 1.3 * one
 
 
@@ -183,6 +187,28 @@ def test_chunks_on_a_mesh_sum_up_to_the_same():
     spread = jax.device_put(params, sharding.shardings(params, mesh))
     found = evaluate(spread, sharding.place(ids, mesh))["loss"]
     np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2)])
+def test_blocks_on_a_mesh_give_the_same_gradient(sizes):
+    """Blocks that overlap, of words that lie on several devices, against all words at once."""
+    loss = "label_smoothed_cross_entropy"
+    model, rows = model_of(loss), 16
+    rng = np.random.default_rng(0)
+    ids = {name: rng.integers(4, V, (1, rows, L)).astype(np.int32) for name in ("source", "target")}
+    params = model.init(jax.random.key(0, impl="threefry2x32"))
+
+    def found(params, ids, budget):
+        step = functools.partial(
+            loss_and_gradient, loss_of(loss, model, budget), key=jax.random.key(1))
+        output, gradient = jax.jit(step)(params, ids)
+        return jax.tree.map(np.asarray, (output.metrics, gradient))
+
+    want = found(params, ids, rows * L * V)
+    mesh = mesh_of(sizes)
+    spread = jax.device_put(params, sharding.shardings(params, mesh))
+    here = found(spread, sharding.place(ids, mesh, rows_axis=1), rows * L * V // 13)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4), here, want)
 
 
 assert set(LOSSES) == set(losses.CONFIGS), "a loss of which nothing is counted"

@@ -1,7 +1,8 @@
 """Cross entropy with and without label smoothing, from the log-sum-exp.
 
-Log-probabilities are never built; with a large vocabulary the logits exist for a chunk
-of tokens at a time, and are computed again in the backward pass.
+Log-probabilities are never built; with a large vocabulary the logits exist for a block of
+words (or, where the output layer cannot be taken apart, for a chunk of tokens) at a time, and
+are computed again in the backward pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ from flax import struct
 
 from seqjax.losses.base import LossOutput
 from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
-from seqjax.losses.rows import sum_over_rows
+from seqjax.losses.rows import OutputLayer, project_rows, sum_over_rows
+from seqjax.losses.vocabulary_blocks import (
+    Blocks,
+    TokenStatistics,
+    joined,
+    statistics_by_block,
+    statistics_of_logits,
+)
+
+_FEWEST_WORDS = 128
+"""Of a block: with fewer, reading the states again for every block costs more than logits."""
 
 
 @struct.dataclass
@@ -81,11 +92,12 @@ def chunked_sums(
     hidden: jax.Array, projection: Any, project: Callable, target: jax.Array,
     scored: jax.Array, *, smoothing: float, budget: int, accuracy: bool,
 ) -> _Sums:
-    """Sums over tokens, in as few chunks as `budget` logits allow.
+    """Sums over tokens, in as few blocks or chunks as `budget` logits allow.
 
     Args:
       hidden: [B, T, D].
-      projection, project: as for `cross_entropy`.
+      projection, project: as for `cross_entropy`; one that has a `vocabulary_axis` is taken in
+        blocks of words, of 128 at least.
       target: [B, T] ids of outputs.
       scored: [B, T] bool.
       budget: elements of logits that may exist at once, on all devices together.
@@ -94,27 +106,62 @@ def chunked_sums(
       Float32 scalars `loss`, `nll` and (0 unless `accuracy`) `correct`.
     """
 
+    vocabulary = jax.eval_shape(project, projection, hidden[:1, :1]).shape[-1]
+    how: Any = {"vocabulary": vocabulary, "smoothing": smoothing, "accuracy": accuracy}
+    if hasattr(project, "vocabulary_axis") and target.size * vocabulary > budget:
+        found = _statistics(hidden, projection, project, target, budget=budget)
+        return _token_sums(found, target, scored, **how)
+
     def sums(projection: Any, *tokens: jax.Array, budget: int) -> _Sums:
         hidden, target, scored = tokens
-        return _flat_sums(
+        return _sums_by_chunk(
             hidden.reshape(-1, hidden.shape[-1]), projection, project, target.reshape(-1),
-            scored.reshape(-1), smoothing=smoothing, budget=budget, accuracy=accuracy,
+            scored.reshape(-1), budget=budget, **how,
         )
 
     return sum_over_rows(sums, projection, hidden, target, scored, budget=budget)
 
 
-def _flat_sums(
-    hidden: jax.Array, projection: Any, project: Callable, target: jax.Array,
-    scored: jax.Array, *, smoothing: float, budget: int, accuracy: bool,
+def _statistics(
+    hidden: jax.Array, projection: Any, project: Any, target: jax.Array, *, budget: int
+) -> TokenStatistics:
+    """Of tokens [B, T], a block of the vocabulary at a time."""
+
+    def own(
+        layer: OutputLayer, projection: Any, hidden: jax.Array, target: jax.Array
+    ) -> TokenStatistics:
+        logits = max(1, budget // layer.devices)
+        blocks = Blocks(
+            project=project, axis=layer.axis, split_over=layer.split_over, split=layer.split,
+            width=max(_FEWEST_WORDS, logits // target.size),
+        )
+        size = jax.tree.leaves(projection)[0].shape[layer.axis]
+        found = statistics_by_block(
+            blocks, projection, hidden.reshape(-1, hidden.shape[-1]),
+            target.reshape(-1) - layer.part * size,
+        )
+        return jax.tree.map(lambda x: x.reshape(target.shape), found)
+
+    axis = project.vocabulary_axis
+    parts = project_rows(own, projection, hidden, target, vocabulary_axis=axis)
+    return joined(parts, jax.tree.leaves(projection)[0].shape[axis] // parts.lse.shape[0])
+
+
+def _sums_by_chunk(
+    hidden: jax.Array, projection: Any, project: Callable, target: jax.Array, scored: jax.Array,
+    *, vocabulary: int, smoothing: float, budget: int, accuracy: bool,
 ) -> _Sums:
-    """`chunked_sums` of tokens in one line: hidden [N, D], target and scored [N]."""
+    """`chunked_sums` a chunk of tokens at a time, for an output layer of any kind.
+
+    Args:
+      hidden: [N, D]; target and scored: [N].
+    """
     tokens = hidden.shape[0]
-    vocabulary = jax.eval_shape(project, projection, hidden[:1]).shape[-1]
 
     def sums(hidden: jax.Array, target: jax.Array, scored: jax.Array) -> _Sums:
-        logits = project(projection, hidden)
-        return _token_sums(logits, target, scored, smoothing=smoothing, accuracy=accuracy)
+        found = statistics_of_logits(project(projection, hidden), target)
+        return _token_sums(
+            found, target, scored, vocabulary=vocabulary, smoothing=smoothing, accuracy=accuracy)
 
     chunks = -(-tokens * vocabulary // budget)
     if chunks <= 1:
@@ -135,19 +182,17 @@ def _flat_sums(
 
 
 def _token_sums(
-    logits: jax.Array, target: jax.Array, scored: jax.Array, *, smoothing: float, accuracy: bool
+    found: TokenStatistics, target: jax.Array, scored: jax.Array, *, vocabulary: int,
+    smoothing: float, accuracy: bool,
 ) -> _Sums:
-    """Sums over tokens from logits [N, V] float32."""
-    lse = jax.nn.logsumexp(logits, axis=-1)
-    picked = jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
-    nll = jnp.where(scored, lse - picked, 0.0).sum()
+    """Sums over tokens of what `found` says of their logits."""
+    nll = jnp.where(scored, found.lse - found.picked, 0.0).sum()
     loss = nll
     if smoothing:
-        vocabulary = logits.shape[-1]
         each = smoothing / (vocabulary - 1)
-        smooth = jnp.where(scored, vocabulary * lse - logits.sum(-1), 0.0).sum()
+        smooth = jnp.where(scored, vocabulary * found.lse - found.total, 0.0).sum()
         loss = (1.0 - smoothing - each) * nll + each * smooth
     correct = jnp.zeros((), jnp.float32)
     if accuracy:
-        correct = (scored & (logits.argmax(-1) == target)).sum(dtype=jnp.float32)
+        correct = (scored & (found.best == target)).sum(dtype=jnp.float32)
     return _Sums(loss=loss, nll=nll, correct=correct)

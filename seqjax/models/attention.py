@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.models.layers import Linear, dropout, xavier_uniform
+from seqjax.models.positions import inside_layer, into_products
 
 MASKED = jnp.finfo(jnp.float32).min
 """Score of a masked key: finite, so that rows which see nothing stay finite."""
@@ -101,7 +102,8 @@ class MultiheadAttention(nn.Module):
             self._split(q * scale), self._split(k), self._split(v), mask,
             dropout_rate=self.dropout, key=key,
         )
-        return self.out_proj(out.reshape(*x.shape[:2], self.embed_dim)), probs
+        out = inside_layer(out.reshape(*x.shape[:2], self.embed_dim))
+        return self.out_proj(out), probs
 
     def _project(self, x: jax.Array, layers: tuple[Linear, ...]) -> tuple[jax.Array, ...]:
         """All of `layers` in one matrix product.
@@ -112,8 +114,9 @@ class MultiheadAttention(nn.Module):
         kernel = jnp.stack([layer.kernel for layer in layers], axis=1).astype(self.dtype)
         bias = jnp.stack([layer.bias for layer in layers if layer.bias is not None])
         bias = bias.astype(self.dtype)
+        x = into_products(x)
         y = jax.lax.dot_general(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ()))) + bias
-        return tuple(y[:, :, i] for i in range(len(layers)))
+        return tuple(inside_layer(y[:, :, i]) for i in range(len(layers)))
 
     def _split(self, x: jax.Array) -> jax.Array:
         return x.reshape(*x.shape[:2], self.heads, self.embed_dim // self.heads)

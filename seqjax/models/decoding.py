@@ -20,7 +20,7 @@ from flax import struct
 from seqjax.models import normformer
 from seqjax.models.attention import MASKED
 from seqjax.models.layers import activation, embed, layer_norm, linear, sinusoid_table
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import Encoded, Features, Params, by_word
 
 PAD = 1
 EPS = 1e-5
@@ -28,6 +28,7 @@ _Projected = tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]
 """Keys and values, one entry a layer."""
 
 
+@by_word(0)
 def project_table(table: jax.Array, hidden: jax.Array) -> jax.Array:
     """Float32 logits [..., V] from a tied embedding [V, D]."""
     return jax.lax.dot_general(
@@ -36,6 +37,7 @@ def project_table(table: jax.Array, hidden: jax.Array) -> jax.Array:
     )
 
 
+@by_word(1)
 def project_kernel(kernel: jax.Array, hidden: jax.Array) -> jax.Array:
     """Float32 logits [..., V] from an output projection [D, V]."""
     return jax.lax.dot_general(

@@ -27,7 +27,7 @@ from seqjax.models.facade import SizedModel
 from seqjax.models.layers import dropout, embed, linear
 from seqjax.models.lstm_config import LSTMConfig
 from seqjax.models.parameters import Param, initialise, zero_row
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import Encoded, Features, Params, by_word
 
 PAD = 1
 EOS = 2
@@ -35,6 +35,7 @@ ADAPTIVE_FACTOR = 4.0
 """Each cluster of these models' adaptive softmax is this many times narrower."""
 
 
+@by_word(-1)
 def project_biased(projection: dict[str, jax.Array], hidden: jax.Array) -> jax.Array:
     """Float32 logits [..., V] from {kernel [D, V], bias [V]}."""
     kernel = projection["kernel"].astype(hidden.dtype)

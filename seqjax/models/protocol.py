@@ -8,6 +8,7 @@ F feed-forward, H heads, K head size, L layers, W beam width, C cache capacity.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -37,6 +38,25 @@ class Encoded:
     """Whatever else a family's decoder needs."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WordProjection:
+    """An output layer whose every array has an entry for each word, so that logits of some
+    words need only their entries; losses then take it in blocks."""
+
+    function: Callable[[Any, jax.Array], jax.Array]
+    """See `Features.project`."""
+    vocabulary_axis: int
+    """Of every array: where it has an entry for each word."""
+
+    def __call__(self, projection: Any, hidden: jax.Array) -> jax.Array:
+        return self.function(projection, hidden)
+
+
+def by_word(vocabulary_axis: int) -> Callable[[Callable], WordProjection]:
+    """Makes a function a `WordProjection`."""
+    return lambda function: WordProjection(function=function, vocabulary_axis=vocabulary_axis)
+
+
 @struct.dataclass
 class Features:
     """The decoder's last hidden states and how to get logits from any slice of them.
@@ -49,7 +69,7 @@ class Features:
     projection: Any
     """Pytree of the output layer's arrays."""
     project: Callable[[Any, jax.Array], jax.Array] = struct.field(pytree_node=False)
-    """(projection, [..., D]) -> float32 logits [..., V]."""
+    """(projection, [..., D]) -> float32 logits [..., V]; best a `WordProjection`."""
     extra: Any = None
     """Attention to the source [L, B, H, T, S], or None without; see `source_attention`."""
 

@@ -27,6 +27,7 @@ from seqjax.models.layers import (
     sinusoid_table,
     xavier_uniform,
 )
+from seqjax.models.positions import inside_layer, into_products
 from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights, position_ids
 from seqjax.models.transformer_config import RuntimeConfig, TransformerConfig
 
@@ -45,11 +46,11 @@ class _Layer(nn.Module):
     ) -> jax.Array:
         """`extras` are NormFormer's parameters, if the layer has any."""
         cfg = self.config
-        hidden = Linear(embed_dim, ffn_dim, name="fc1", dtype=self.dtype)(x)
-        hidden = activation(cfg.activation_fn)(hidden)
+        hidden = Linear(embed_dim, ffn_dim, name="fc1", dtype=self.dtype)(into_products(x))
+        hidden = activation(cfg.activation_fn)(inside_layer(hidden))
         hidden = self._drop(hidden, cfg.activation_dropout)
         hidden = normformer.inside_feed_forward(extras, hidden)
-        y = Linear(ffn_dim, embed_dim, name="fc2", dtype=self.dtype)(hidden)
+        y = Linear(ffn_dim, embed_dim, name="fc2", dtype=self.dtype)(inside_layer(hidden))
         return self._drop(y, cfg.dropout)
 
     def _layer_drop(self, before: jax.Array, after: jax.Array, rate: float) -> jax.Array:

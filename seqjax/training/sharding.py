@@ -18,6 +18,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from seqjax.config import ConfigError, MeshConfig
 from seqjax.losses.rows import RowSplit
+from seqjax.models.positions import PositionSplit
 
 AXES = ("data", "fsdp", "tensor")
 ROW_AXES = ("data", "fsdp")
@@ -142,9 +143,19 @@ def mesh_of(tree: Any) -> AbstractMesh | None:
     return None
 
 
-def row_split(mesh: AbstractMesh | None) -> RowSplit | None:
-    """How losses are told over what rows are split."""
-    return None if mesh is None else RowSplit(mesh=mesh, axes=ROW_AXES)
+def row_split(mesh: AbstractMesh | None, params: Any = None, used: Any = None) -> RowSplit | None:
+    """How losses are told over what rows are split, and where output layers are.
+
+    Args:
+      used: `gathered(params)`.
+    """
+    if mesh is None:
+        return None
+    pairs = zip(jax.tree.leaves(used), jax.tree.leaves(params), strict=True)
+    return RowSplit(
+        mesh=mesh, axes=ROW_AXES, shared_axis="fsdp", vocabulary_axis="tensor",
+        stored=tuple((whole, stored) for whole, stored in pairs if whole is not stored),
+    )
 
 
 def gathered(params: Any, mesh: AbstractMesh | None) -> Any:
@@ -178,6 +189,28 @@ def _between(stored: NamedSharding, used: NamedSharding) -> Callable[[jax.Array]
 
     move.defvjp(lambda x: (move(x), None), lambda _, g: (constrain(constrain(g, used), stored),))
     return move
+
+
+def position_split(mesh: AbstractMesh | None) -> PositionSplit | None:
+    """Activations between the products of layers are whole along `tensor`, or split by
+    position where these divide."""
+    if mesh is None or mesh.shape["tensor"] == 1:
+        return None
+    size = mesh.shape["tensor"]
+
+    def lying(*axes: str | None) -> Callable[[jax.Array], jax.Array]:
+        """Of the last two axes of an array."""
+        def constrain(x: jax.Array) -> jax.Array:
+            sizes = zip(axes, x.shape[-2:], strict=True)
+            if x.ndim < 3 or any(axis is not None and n % size for axis, n in sizes):
+                return x
+            rows = [PartitionSpec.UNCONSTRAINED] * (x.ndim - 2)
+            place = NamedSharding(mesh, PartitionSpec(*rows, *axes))
+            return jax.lax.with_sharding_constraint(x, place)
+        return constrain
+
+    return PositionSplit(
+        part=lying("tensor", None), whole=lying(None, None), features=lying(None, "tensor"))
 
 
 def rows_multiple(mesh: Mesh) -> int:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from seqjax.losses.base import LossOutput, add
 from seqjax.losses.rows import split_rows
+from seqjax.models.positions import positions_split
 from seqjax.training import sharding
 from seqjax.training.optimizers import Optimizer
 from seqjax.training.schedules import Schedule
@@ -154,8 +155,10 @@ def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Arrays], Metrics]:
 def _on_mesh(loss_fn: LossFn, params: Any, batch: Arrays, rng: jax.Array | None) -> LossOutput:
     """The loss, computed where the rows of the batch are (one device included)."""
     mesh = sharding.mesh_of(batch)
-    with split_rows(sharding.row_split(mesh)):
-        return loss_fn(sharding.gathered(params, mesh), batch, rng)
+    used = sharding.gathered(params, mesh)
+    rows, positions = sharding.row_split(mesh, params, used), sharding.position_split(mesh)
+    with split_rows(rows), positions_split(positions):
+        return loss_fn(used, batch, rng)
 
 
 def _scalars(metrics: dict[str, Any]) -> Metrics:
