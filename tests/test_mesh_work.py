@@ -1,5 +1,5 @@
 """Every device does its share of the work and no more, and activations stay where they are:
-counted from the compiled programs of training, validation and scoring."""
+counted from the compiled programs of training, validation, scoring and search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from compiled_work import CompiledWork
 
 from seqjax import losses, models
-from seqjax.config import MeshConfig, OptimizerConfig, ScheduleConfig
+from seqjax.config import GenerationConfig, MeshConfig, OptimizerConfig, ScheduleConfig
+from seqjax.generation.decoder import Decoder
 from seqjax.generation.scoring import Scorer
 from seqjax.tasks.translation import TranslationConfig, TranslationTask
 from seqjax.training import sharding
@@ -172,6 +173,56 @@ def test_scoring_does_its_share():
         return scorer._log_probs.lower((placed(shapes, whole),), ids, ids).compile()
 
     check(program((8, 1, 1)), program((1, 1, 1)), "data", loss)
+
+
+class Caught(Exception):
+    pass
+
+
+def search_programs(devices, monkeypatch, **options):
+    """`begin` and `chunk` of a search over rows on so many devices, and its hypotheses."""
+    mesh = mesh_of((devices, 1, 1))
+    rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(mesh.axis_names))
+    model = model_of("label_smoothed_cross_entropy")
+    params = jax.device_put(model.init(jax.random.key(0, impl="threefry2x32")),
+                            sharding.replicated(mesh))
+    decoder = Decoder(model, GenerationConfig(beam=4, max_len_b=9, **options), row_multiple=8,
+                      sharding=rows)
+    weights = decoder.prepare((params,))
+    sources = [np.array([*range(5, 5 + n % 7), 2]) for n in range(24)]
+    found = decoder.decode(weights, sources)
+
+    def start(self, job, batch):
+        raise Caught(job, *self._arrays(job, batch))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Decoder, "_start", start)
+        with pytest.raises(Caught) as caught:
+            decoder.decode(weights, sources)
+    job, source, sentences, sizes = caught.value.args
+    search, prepared = job.search, job.prepared
+    begin = search.begin.lower(prepared.params, prepared.weights, source, sentences,
+                               capacity=sizes[0]).compile()
+    caches, state = search.begin(prepared.params, prepared.weights, source, sentences,
+                                 capacity=sizes[0])
+    chunk = search.chunk.lower(prepared.weights, sentences, caches, state, np.int32(0),
+                               job.guide.tables).compile()
+    return (begin, chunk), [[h.tokens.tolist() for h in each] for each in found]
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"diverse_beam_groups": 2}, {"diversity_rate": 0.5},
+    {"sampling": True, "nbest": 4, "sampling_topp": 0.9},
+], ids=lambda options: "+".join(options) or "beam")
+def test_search_does_its_share(monkeypatch, options):
+    one, alone = search_programs(1, monkeypatch, **options)
+    programs, together = search_programs(8, monkeypatch, **options)
+    if "sampling" not in options:  # draws hang on the last bits of sums
+        assert together == alone
+    for program, whole in zip(programs, one, strict=True):
+        found = CompiledWork(program.as_text() or "")
+        assert found.multiplications * 8 <= 1.05 * CompiledWork(whole.as_text()).multiplications
+        assert not [move for move in found.moves if move.floating]
 
 
 def test_chunks_on_a_mesh_sum_up_to_the_same():

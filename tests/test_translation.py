@@ -11,10 +11,11 @@ import pytest
 from tiny_run import raw_config, resolve, write_data
 
 from seqjax import models, tasks
-from seqjax.config import BatchingConfig, ConfigError, GenerationConfig
+from seqjax.config import BatchingConfig, ConfigError, GenerationConfig, MeshConfig
 from seqjax.data import pipeline, planning
 from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.models.protocol import segment_positions
+from seqjax.training import sharding, validation
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,19 @@ def test_judging_decodes_and_scores(task, model):
     assert len(judged.samples) == 3 and "version" in judged.score.signature
     source, translation, reference = judged.samples[0]
     assert source.startswith("aa") and reference.startswith("bb") and translation
+
+
+def test_judging_on_a_mesh_gives_the_same(task, model):
+    """Rows on eight devices, parameters that lie split on them."""
+    params = jax.jit(model.init)(jax.random.key(0))
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    options = dict(limit=5, generation=GenerationConfig(beam=2, max_len_b=10))
+    alone = task.judge_for(model, task.dataset("valid"), **options)(params)
+    judge = task.judge_for(model, task.dataset("valid"), **options,
+                           **validation.decoding_places(mesh))
+    spread = jax.device_put(params, sharding.shardings(params, mesh))
+    judged = judge(validation.for_decoding(spread, mesh))
+    assert judged.samples == alone.samples and judged.score.score == alone.score.score
 
 
 @pytest.mark.parametrize("changes, message", [

@@ -15,7 +15,7 @@ from jax import lax
 
 from seqjax.generation.processors import FREE, Scores, Sentences, StepRules
 from seqjax.generation.selection import Candidates, Strategy, forced_scores
-from seqjax.generation.topk import top_k
+from seqjax.generation.topk import row_top_k, top_k
 
 NUCLEUS = 256
 """Top-p first looks at so many tokens, and sorts the vocabulary if they hold too little."""
@@ -115,7 +115,7 @@ def draw_nucleus(log_probs: jax.Array, number: jax.Array, p: float) -> jax.Array
         return jnp.take_along_axis(indices, rank[..., None], axis=-1)[..., 0]
 
     def by_sorting(log_probs: jax.Array) -> jax.Array:
-        return among(*lax.top_k(log_probs, v))
+        return among(*row_top_k(log_probs, v))
 
     if v <= NUCLEUS:
         return by_sorting(log_probs)

@@ -14,10 +14,9 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax import lax
 
 from seqjax.generation.processors import FREE, Scores, Sentences, StepRules
-from seqjax.generation.topk import top_k, top_k_of_rows
+from seqjax.generation.topk import row_top_k, top_k, top_k_of_rows
 
 
 @struct.dataclass
@@ -124,7 +123,7 @@ def _or_forced(free: Candidates, scores: Scores, rules: StepRules) -> Candidates
     count = free.scores.shape[1]
     total, beams = forced_scores(scores, rules)
     width = min(count, total.shape[1])
-    values, order = lax.top_k(total, width)
+    values, order = row_top_k(total, width)
     fill = lambda x, value: jnp.pad(x, ((0, 0), (0, count - width)), constant_values=value)  # noqa: E731
     is_free = (rules.forced == FREE)[:, None]
     return Candidates(
@@ -167,7 +166,9 @@ class DiverseSelection(Strategy):
             penalty = jnp.zeros((b, v), jnp.float32)
             for other, taken in enumerate(found):
                 price = jnp.broadcast_to(1 + memory[:, g, other, None], taken.tokens.shape)
-                penalty = penalty.at[jnp.arange(b)[:, None], taken.tokens].add(price)
+                # Row by row, so that rows on several devices stay there.
+                penalty = jax.vmap(lambda row, tokens, price: row.at[tokens].add(price))(
+                    penalty, taken.tokens, price)
             mine = log_probs[:, g::self.groups] - self.strength * penalty[:, None]
             alive = (position > 0) | (jnp.arange(size) == 0)
             plus = jnp.where(alive, scores.plus[:, g::self.groups], -jnp.inf)
@@ -206,7 +207,7 @@ class SiblingSelection(Strategy):
         each = top_k(rules.mask(scores.log_probs()) + scores.plus[..., None], min(count, v))
         ranks = jnp.arange(1, each.values.shape[-1] + 1, dtype=jnp.float32)
         price = jnp.where(position > 0, self.rate, 0.0) * ranks
-        best = lax.top_k((each.values - price).reshape(b, -1), count)
+        best = row_top_k((each.values - price).reshape(b, -1), count)
         picked = lambda x: jnp.take_along_axis(x.reshape(b, -1), best[1], axis=1)  # noqa: E731
         beams = best[1] // each.values.shape[-1]
         return Candidates(scores=best[0], tokens=picked(each.indices),

@@ -33,6 +33,20 @@ class TopK(NamedTuple):
     """[..., k] int32."""
 
 
+def row_top_k(x: jax.Array, k: int) -> list[jax.Array]:
+    """`lax.top_k` of [B, ..., N]; on several devices each takes its own rows.
+
+    XLA does not split a top-k by rows: it would gather all of them on every device.
+    """
+    mesh = jax.typeof(x).sharding.mesh
+    if mesh.size < 2 or x.ndim < 2 or x.shape[0] % mesh.size:
+        return lax.top_k(x, k)
+    rows = jax.sharding.PartitionSpec(mesh.axis_names)
+    own = jax.shard_map(lambda x: tuple(lax.top_k(x, k)), mesh=mesh, in_specs=rows,
+                        out_specs=(rows, rows))
+    return list(own(x))
+
+
 def block_maxima(x: jax.Array, *, block: int = BLOCK) -> jax.Array:
     """Maxima of consecutive blocks of the last axis, [..., ceil(N / block)]."""
     n = x.shape[-1]
@@ -59,7 +73,7 @@ def top_k(x: jax.Array, k: int, *, block: int = BLOCK) -> TopK:
     if not 0 < k <= n:
         raise ValueError(f"top_k: k is {k}, but rows have {n} entries")
     if not worthwhile(n, 1, k, block=block):
-        return TopK(*lax.top_k(x, k))
+        return TopK(*row_top_k(x, k))
     flat = x.reshape(-1, 1, n)
     found = _two_stage(flat, block_maxima(flat, block=block), None, None, k,
                        adjust=_unchanged, block=block)
@@ -93,7 +107,7 @@ def top_k_of_rows(
     if not worthwhile(v, w, k, block=block):
         scores = adjust(x - minus[..., None], jnp.arange(v)) + plus[..., None]
         scores = jnp.where(plus[..., None] > -jnp.inf, scores, -jnp.inf)
-        return TopK(*lax.top_k(scores.reshape(b, w * v), k))
+        return TopK(*row_top_k(scores.reshape(b, w * v), k))
     maxima = maxima - minus[..., None]
     for number in sorted({column // block for column in special}):
         columns = jnp.arange(number * block, min(v, (number + 1) * block))
@@ -122,7 +136,7 @@ def _two_stage(
     n = maxima.shape[-1]
     if plus is not None:
         maxima = jnp.where(plus[..., None] > -jnp.inf, maxima + plus[..., None], -jnp.inf)
-    blocks = jnp.sort(lax.top_k(maxima.reshape(b, w * n), min(k, w * n))[1], axis=-1)  # [B, k]
+    blocks = jnp.sort(row_top_k(maxima.reshape(b, w * n), min(k, w * n))[1], axis=-1)  # [B, k]
     row, number = blocks // n, blocks % n
     start = jnp.minimum(number * block, v - block)  # the last block of a row may be short
     columns = start[..., None] + jnp.arange(block)  # [B, k, block]
@@ -138,7 +152,7 @@ def _two_stage(
         # must lose even against -inf.
         inside = jnp.where(columns >= (number * block)[..., None],
                            jnp.maximum(inside, lowest), -jnp.inf)
-    values, places = lax.top_k(inside.reshape(b, -1), k)
+    values, places = row_top_k(inside.reshape(b, -1), k)
     if v % block:
         values = jnp.where(values == lowest, -jnp.inf, values)
     index = (row[..., None] * v + columns).reshape(b, -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
 
 from seqjax.config import GenerationConfig
@@ -33,20 +34,22 @@ class Judge:
     Args:
       sources, references: ids with final eos.
       source_text, target_text: ids -> plain text.
+      sharding, row_multiple: how rows lie on the devices (see `Decoder`).
     """
 
     def __init__(
         self, model: EncoderDecoder, generation: GenerationConfig, *,
         sources: Sequence[np.ndarray], references: Sequence[np.ndarray],
         source_text: Callable[[np.ndarray], str], target_text: Callable[[np.ndarray], str],
-        unk: int,
+        unk: int, sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
     ) -> None:
         settings = options.settle(
             GenerationConfig(), options.own(generation), references=True)
         # The best is judged; draws must be as many as the beam is wide.
         settings = dataclasses.replace(
             settings, nbest=settings.beam if settings.sampling else 1)
-        self._decoder = Decoder(model, settings, unk=unk)
+        self._decoder = Decoder(
+            model, settings, unk=unk, sharding=sharding, row_multiple=row_multiple)
         self._prefixes = None
         if settings.prefix_size:
             self._prefixes = list(references)

@@ -193,12 +193,13 @@ class TranslationTask:
 
     def judge_for(
         self, model: EncoderDecoder, dataset: pairs.PairDataset, *,
-        generation: GenerationConfig, limit: int = 0,
+        generation: GenerationConfig, limit: int = 0, **places: Any,
     ) -> Judge:
         """What scores translations of a dataset during training.
 
         Args:
           limit: only the first so many sentences (0: all).
+          **places: `sharding` and `row_multiple` of a `Judge`.
         """
         count = min(limit or len(dataset), len(dataset))
         rows = [dataset.sentence(i) for i in range(count)]
@@ -207,7 +208,7 @@ class TranslationTask:
         return Judge(
             model, generation, sources=[s for s, _ in kept], references=[t for _, t in kept],
             source_text=self.decode_source, target_text=self.decode_target,
-            unk=self.target_vocab.unk,
+            unk=self.target_vocab.unk, **places,
         )
 
     def encode_source(self, text: str) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax.config import BatchingConfig, Config, ConfigError
 from seqjax.data.epoch_plan import Shape
@@ -70,7 +70,7 @@ class Validator:
         if config.valid.decode and hasattr(task, "judge_for"):
             self._judge = task.judge_for(
                 model, self.dataset, generation=config.generation,
-                limit=config.valid.decode_sentences,
+                limit=config.valid.decode_sentences, **decoding_places(mesh),
             )
         if config.valid.metric == "bleu" and self._judge is None:
             raise ConfigError("config.valid.metric: 'bleu' needs config.valid.decode=True and a "
@@ -115,7 +115,7 @@ class Validator:
             add_sums(sums, metrics)
         values, samples = averages(sums), []
         if self._judge is not None:
-            judged = self._judge(_on_one_device(params, self._mesh))
+            judged = self._judge(for_decoding(params, self._mesh))
             values["bleu"], samples = float(judged.score.score), judged.samples
         return values, samples[: self._config.valid.samples]
 
@@ -176,12 +176,22 @@ def _abstract(dataset: Any, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in arrays.items()}
 
 
-def _on_one_device(params: Any, mesh: Mesh) -> Any:
-    """Parameters for decoding, which every process does alike on its first device."""
+def decoding_places(mesh: Mesh) -> dict[str, Any]:
+    """How decoding lies on the devices: rows on all of them. Several processes decode alike,
+    each on its first device."""
+    if mesh.size == 1 or jax.process_count() > 1:
+        return {}
+    rows = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+    return {"sharding": rows, "row_multiple": mesh.size}
+
+
+def for_decoding(params: Any, mesh: Mesh) -> Any:
+    """Parameters where decoding wants them: whole."""
     if mesh.size == 1:
         return params
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
         params = multihost_utils.process_allgather(params, tiled=True)
-    return jax.device_put(params, jax.local_devices()[0])
+        return jax.device_put(params, jax.local_devices()[0])
+    return jax.device_put(params, sharding.replicated(mesh))
