@@ -130,11 +130,14 @@ def _to_folder(args: argparse.Namespace, target: str) -> None:
 def _to_pt(args: argparse.Namespace, target: str) -> None:
     """A `.pt` that fairseq loads."""
     from seqjax.interop import fairseq_folder
+    from seqjax.training import checkpoints
 
+    folder = checkpoints.find(args.source, which=args.which)
     fairseq_folder.write_file(
         args.source, target, which=args.which, resolve=_resolve(),
         optimizer_state=args.optimizer_state, verify=args.verify)
-    print(f"{target}: written")
+    others = "best" if args.which == "last" else "last"
+    print(f"{target}: written, of {folder} (--which {others} may be another)")
 
 
 def _resolve() -> Any:
