@@ -124,6 +124,8 @@ def _raise(number: int, frame: FrameType | None) -> None:
         again.daemon = True
         again.start()
         return
+    # What is cut off half made (asyncio's event loops, for one) complains when it is dropped.
+    sys.unraisablehook = lambda unraisable: None
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 

@@ -187,7 +187,7 @@ def killed(run, monkeypatch, *more, after=3, to="job"):
 
 
 def test_the_job_before_is_kept_and_goes_on(run, expected, monkeypatch, capsys):
-    killed(run, monkeypatch, "--unkpen", "2")
+    killed(run, monkeypatch, "--max-tokens", "5000")
     part = (run / "job.part").read_text()
     generate.main([*command(run, to="job"), "--input", str(run / "in"), "--lenpen", "2"])
     said = capsys.readouterr().err
@@ -197,7 +197,7 @@ def test_the_job_before_is_kept_and_goes_on(run, expected, monkeypatch, capsys):
     assert (run / "job.part.1").read_text() == part and not (run / "job.part").exists()
     # A third job that is killed as well, and the first one again.
     killed(run, monkeypatch, "--lenpen", "0.5", after=2)
-    generate.main([*command(run, to="job"), "--input", str(run / "in"), "--unkpen", "2"])
+    generate.main([*command(run, to="job"), "--input", str(run / "in"), "--max-tokens", "5000"])
     said = capsys.readouterr().err
     assert "3 of 5 sentences are done already" in said
     assert "exists, and is replaced when this job is done" in said

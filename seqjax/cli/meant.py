@@ -125,7 +125,10 @@ def _key(key: str, value: str | None, verb: str, known: Collection[str]) -> str:
     """A dotted key, perhaps misspelt."""
     if key not in known:
         same = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        section, _, name = key.rpartition(".")
+        inside = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == section}
+        close = [inside[n] for n in difflib.get_close_matches(name, inside, n=1, cutoff=0.6)]
+        close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         close = same if len(same) == 1 else close
         if not close:
             section = key.partition(".")[0]
