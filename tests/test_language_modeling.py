@@ -23,6 +23,7 @@ from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
 from seqjax.interop.torch_writer import write_pt
 from seqjax.tasks.perplexity import ScoredBlock, WordScores
+from seqjax.training import parts
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
@@ -200,6 +201,13 @@ def test_a_task_is_made_again_from_its_assets(folder):
 def test_wrong_configurations_are_refused(folder, sections, message):
     with pytest.raises(ConfigError, match=message):
         tasks.setup(resolved(folder, **sections))
+
+
+def test_blocks_longer_than_the_model_are_named(folder):
+    config = resolved(folder, task={"tokens_per_sample": 64, "sample_break_mode": "none"},
+                      model={"max_target_positions": 32}, train={"max_update": 1})
+    with pytest.raises(ConfigError, match="tokens_per_sample is 64, but the model takes 32"):
+        parts.prepare(config)
 
 
 def test_another_dictionary_is_refused(folder, tmp_path):

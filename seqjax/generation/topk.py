@@ -33,18 +33,20 @@ class TopK(NamedTuple):
     """[..., k] int32."""
 
 
-def row_top_k(x: jax.Array, k: int) -> list[jax.Array]:
+def row_top_k(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """`lax.top_k` of [B, ..., N]; on several devices each takes its own rows.
 
     XLA does not split a top-k by rows: it would gather all of them on every device.
     """
     mesh = jax.typeof(x).sharding.mesh
     if mesh.size < 2 or x.ndim < 2 or x.shape[0] % mesh.size:
-        return lax.top_k(x, k)
+        values, indices = lax.top_k(x, k)
+        return values, indices
     rows = jax.sharding.PartitionSpec(mesh.axis_names)
     own = jax.shard_map(lambda x: tuple(lax.top_k(x, k)), mesh=mesh, in_specs=rows,
                         out_specs=(rows, rows))
-    return list(own(x))
+    values, indices = own(x)
+    return values, indices
 
 
 def block_maxima(x: jax.Array, *, block: int = BLOCK) -> jax.Array:

@@ -209,7 +209,10 @@ def _load_one(
         raise checkpoints.CheckpointError(
             f"{path}: damaged: about/assets/{error.args[0]} is missing") from None
     if data is not None and not fairseq_files.is_pt(path):
-        task.check_folder(os.fspath(data))
+        try:
+            task.check_folder(os.fspath(data))
+        except ConfigError as error:  # of an ensemble, which member does not fit
+            raise type(error)(f"{path}: {error}") from None
     model = models.build(
         config.model, **task.vocab_sizes, compute_dtype=models.compute_dtype(dtype)
     )

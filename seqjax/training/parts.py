@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
 from seqjax import models, tasks
-from seqjax.config import Config
+from seqjax.config import Config, ConfigError
 from seqjax.data.epoch_plan import TrainPlan
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
@@ -93,12 +94,13 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
     schedule = make_schedule(config.schedule, lr=config.train.lr,
                              max_update=config.train.max_update)
     dataset, limits = task.train_dataset(), task.max_positions(model)
-    plan = make_plan(
-        dataset.lengths, config.batching, seed=config.seed,
-        update_freq=config.train.update_freq, row_multiple=sharding.rows_multiple(mesh),
-        max_source_positions=limits[0], max_target_positions=limits[1],
-        composition_epoch=composition_epoch,
-    )
+    with _blocks_explained(config, limits):
+        plan = make_plan(
+            dataset.lengths, config.batching, seed=config.seed,
+            update_freq=config.train.update_freq, row_multiple=sharding.rows_multiple(mesh),
+            max_source_positions=limits[0], max_target_positions=limits[1],
+            composition_epoch=composition_epoch,
+        )
     loss_fn = _loss_of(config, task, model)
     validator = None
     if config.valid.enabled:
@@ -107,6 +109,20 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
                               clip_norm=config.train.clip_norm)
     return Parts(config=config, mesh=mesh, task=task, model=model, dataset=dataset, plan=plan,
                  optimizer=optimizer, schedule=schedule, step_fn=step_fn, validator=validator)
+
+
+@contextlib.contextmanager
+def _blocks_explained(config: Config, limits: tuple[int, int]) -> Iterator[None]:
+    """Data that do not fit the model, where the length of a language model's blocks is why."""
+    try:
+        yield
+    except ValueError as error:
+        length = getattr(config.task, "tokens_per_sample", 0)
+        if length <= limits[1]:
+            raise
+        raise ConfigError(
+            f"{error}. config.task.tokens_per_sample is {length}, but the model takes {limits[1]} "
+            "tokens: lower it, or raise config.model.max_target_positions") from None
 
 
 def _loss_of(config: Config, task: Any, model: Any) -> LossFn:
