@@ -28,8 +28,9 @@ PATIENCE = 5.0
 """Seconds that the main thread has to come back after the first signal."""
 
 
-class Terminated(BaseException):
-    """SIGTERM, as KeyboardInterrupt is Ctrl-C."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as KeyboardInterrupt is Ctrl-C. It is one, since event loops let only that and
+    SystemExit through: of any other exception asyncio would print the traceback and go on."""
 
 
 _advice: list[tuple[str, Callable[[], None]]] = []
@@ -50,7 +51,7 @@ def advice(text: str, *, cleanup: Callable[[], None] = lambda: None) -> Iterator
     _advice.append(entry)
     try:
         yield
-    except (KeyboardInterrupt, Terminated) as stop:
+    except KeyboardInterrupt as stop:  # Terminated is one
         stop.add_note(text)
         raise
     finally:
@@ -74,7 +75,7 @@ def status(number: int) -> int:
 
 
 def number_of(stop: BaseException) -> int:
-    """The signal that KeyboardInterrupt or Terminated stands for."""
+    """The signal that a KeyboardInterrupt stands for."""
     return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
 
 

@@ -45,7 +45,7 @@ def run(main: Callable[[], int | None]) -> typing.NoReturn:
         except BaseException as stop:
             # Where a signal came in, it is the reason, whatever became of its exception.
             number = signals.received()
-            if isinstance(stop, (KeyboardInterrupt, signals.Terminated)):
+            if isinstance(stop, KeyboardInterrupt):
                 number = signals.number_of(stop)
             elif number is None or not isinstance(stop, Exception):
                 raise
