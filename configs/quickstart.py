@@ -3,7 +3,7 @@
 Data:     configs/quickstart/ha_medium.en-de.tsv, 10,721 training pairs (PROVENANCE.md)
 Model:    transformer, d=192, 2+2 layers, joint vocabulary of 2,000 pieces, 2.5 M parameters
 Expected: sacreBLEU 28 to 29 on the 300 test sentences. The checkpoint with the lowest validation
-          loss is decoded, which is the last one. By BLEU of the 200 short validation sentences one of
+          loss is decoded, which is the last one. By BLEU of the 200 short validation sentences
           update 1,392 or 1,740 was chosen, with 26.4 or 27.9; the average of the last five
           saved every 50 updates has 28.9.
 Command:  make demo      (launch/demo.sh has each step)
