@@ -16,6 +16,7 @@ from typing import Any
 from seqjax.commands.jobs import Job
 from seqjax.config import ConfigError
 from seqjax.data import sources
+from seqjax.generation.journal import write_whole
 
 
 def plain_result(h: Any) -> dict[str, Any]:
@@ -97,13 +98,4 @@ def write(path: str, lines: Iterator[str]) -> None:
         for line in lines:
             print(line)
         return
-    temporary = f"{path}.tmp{os.getpid()}"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    write_whole(path, (line + "\n" for line in lines))

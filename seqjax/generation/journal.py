@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -52,7 +53,7 @@ class Journal:
             return cls(path, {})
         found = {i: hypotheses for i, hypotheses in here.found.items() if i < total}
         if here.damaged:
-            _write(path, header, found)
+            write_whole(path, [header + "\n", *(_line(i, h) for i, h in found.items())])
         more = f" ({here.damaged} damaged lines are done again)" if here.damaged else ""
         print(f"{path}: {len(found)} of {total} sentences are done already{more}",
               file=sys.stderr)
@@ -176,13 +177,12 @@ def _line(index: int, hypotheses: list[dict[str, Any]]) -> str:
     return json.dumps({"id": index, "hypotheses": hypotheses}) + "\n"
 
 
-def _write(path: str, header: str, found: dict[int, list[dict[str, Any]]]) -> None:
-    """The whole journal anew, in one step."""
+def write_whole(path: str, lines: Iterable[str]) -> None:
+    """Writes lines, each with its end, to a file that is there whole or not at all."""
     temporary = f"{path}.tmp{os.getpid()}"
     try:
         with open(temporary, "w", encoding="utf-8") as file:
-            file.write(header + "\n")
-            file.writelines(_line(i, hypotheses) for i, hypotheses in found.items())
+            file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
