@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from tiny_run import raw_config, resolve, write_data
+from tiny_run import raw_config, resolve, train_two_updates, write_data
 
 from seqjax import average, cli, convert, generate, locking, preprocess
 from seqjax.training import train_loop
@@ -53,10 +53,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "run"
-    raw = raw_config(data, train={"max_update": 2}, batching={"max_tokens": 256})
-    train_loop.train(resolve(raw), workdir=str(workdir))
-    return workdir
+    return train_two_updates(data, tmp_path_factory.mktemp("runs") / "run")
 
 
 def test_the_second_is_told_of_the_first(tmp_path, holder):

@@ -12,10 +12,9 @@ import sys
 import time
 
 import pytest
-from tiny_run import raw_config, resolve, write_data
+from tiny_run import raw_config, train_two_updates, write_data
 
 from seqjax.training import checkpoints as ck
-from seqjax.training import train_loop
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -76,10 +75,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "run"
-    raw = raw_config(data, train={"max_update": 2}, batching={"max_tokens": 256})
-    train_loop.train(resolve(raw), workdir=str(workdir))
-    return workdir
+    return train_two_updates(data, tmp_path_factory.mktemp("runs") / "run")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from seqjax import losses, models, tasks
 from seqjax.config import Config
 from seqjax.data.indexed import IndexedWriter
 from seqjax.data.vocabulary import Vocabulary
+from seqjax.training import train_loop
 
 WORDS = 12
 
@@ -65,3 +66,10 @@ def metrics(workdir: pathlib.Path, group: str) -> list[dict[str, Any]]:
     """Lines of metrics.jsonl of one group."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [m for m in map(json.loads, lines) if m["group"] == group]
+
+
+def train_two_updates(data: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
+    """`workdir`, with a finished run of two updates on `data` in it."""
+    raw = raw_config(data, train={"max_update": 2}, batching={"max_tokens": 256})
+    train_loop.train(resolve(raw), workdir=str(workdir))
+    return workdir
