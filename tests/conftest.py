@@ -45,6 +45,15 @@ import pytest  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(autouse=True)
+def compilation_goes_without_saying(monkeypatch):
+    """What is being compiled is said when it takes long, which on a busy machine is any
+    program: no test of another line may depend on that. Tests about it set this anew."""
+    from seqjax.console import compiling
+
+    monkeypatch.setattr(compiling, "FIRST", float("inf"))
+
+
 @pytest.fixture(scope="session")
 def repository() -> pathlib.Path:
     """The root of the working tree."""

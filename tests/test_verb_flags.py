@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from tiny_checkpoint import write_checkpoint
 from tiny_run import write_data
@@ -11,7 +9,6 @@ from tiny_run import write_data
 import seqjax
 from seqjax import convert, evaluate, generate, interactive
 from seqjax.config import ConfigError
-from seqjax.console import compiling
 from seqjax.interop import fairseq_flags
 
 SEARCH = ["--beam", "2", "--max-len-b", "12"]
@@ -234,9 +231,6 @@ def test_verbs_say_it_and_stdout_stays_clean(run, capsys):
     evaluate.main(["--checkpoint", folder, "--data", str(run / "data"), "--subset", "valid"])
     captured = capsys.readouterr()
     assert captured.err.count("best by loss") == 1 and captured.out.count("\n") == 1
-    while compiling._watch._thread is not None:  # it may still have a last line to say
-        time.sleep(0.05)
-    capsys.readouterr()
     generate.main(["--checkpoint", folder, "--input", str(run / "in"), *SEARCH, "--quiet"])
     assert not capsys.readouterr().err
 
