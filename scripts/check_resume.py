@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from seqjax import convert, train
-from seqjax.interop.fairseq_weights import load_fairseq
+from seqjax.interop.fairseq.checkpoint import load_fairseq
 from seqjax.training import checkpoints
 from seqjax.training.sharding import path_name
 

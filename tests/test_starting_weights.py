@@ -17,7 +17,7 @@ from seqjax import average, convert, evaluate, hub, models, tasks
 from seqjax.config import ConfigError
 from seqjax.data import dictionaries
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.interop import fairseq_start
+from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.models import vocabulary_rows
 from seqjax.training import checkpoints as ck
 from seqjax.training import initial_state, starting_weights, train_loop

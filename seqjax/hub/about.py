@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from seqjax.config import GenerationConfig
-from seqjax.interop.fairseq_weights import FairseqCheckpoint
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint
 from seqjax.training import checkpoints
 
 
