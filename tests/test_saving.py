@@ -10,9 +10,10 @@ import jax
 import pytest
 from tiny_run import metrics, raw_config, resolve, write_data
 
+from seqjax import checkpoints as ck
 from seqjax.config import CheckpointConfig, ConfigError, OptimizerConfig
-from seqjax.training import checkpoints as ck
 from seqjax.training import due, sharding, train_loop
+from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.state import new_state
 
@@ -94,7 +95,7 @@ def test_kinds_of_checkpoints_are_kept_by_themselves(tmp_path, options, kept):
 
     def save(steps):
         config = CheckpointConfig(keep_best=0, **options)
-        with ck.Checkpoints(tmp_path, config) as checkpoints:
+        with Checkpoints(tmp_path, config) as checkpoints:
             for step in steps:
                 place = {"epoch": 1, "batch": 0 if step in (4, 8, 11) else 1}
                 checkpoints.save(state, ck.Record(step=step, data=place), config={}, assets={})

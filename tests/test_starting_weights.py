@@ -14,12 +14,12 @@ from tiny_checkpoint import write_checkpoint
 from tiny_run import raw_config, resolve, write_data
 
 from seqjax import average, convert, evaluate, hub, models, tasks
+from seqjax import checkpoints as ck
 from seqjax.config import ConfigError
 from seqjax.data import dictionaries
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.interop import fairseq_start
 from seqjax.models import vocabulary_rows
-from seqjax.training import checkpoints as ck
 from seqjax.training import initial_state, starting_weights, train_loop
 
 BASE = ["<s>", "<pad>", "</s>", "<unk>"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import DataState
 from seqjax.interop.fairseq_files import dictionaries_of, is_pt
@@ -18,7 +19,6 @@ from seqjax.interop.torch_pickle import read_pt
 from seqjax.models.overrides import kept_layers, resolved
 from seqjax.models.transformer_config import LAYERS_TO_KEEP
 from seqjax.training.checkpoints import check_config
-from seqjax.training.checksums import check_finite
 from seqjax.training.initial_state import Start
 from seqjax.training.starting_weights import dictionary_files
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 
+from seqjax import checkpoints as ck
 from seqjax.config import Config
-from seqjax.training import checkpoints as ck
 
 
 def best(config: Config, workdir: str) -> str:

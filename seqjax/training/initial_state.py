@@ -15,11 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from seqjax import checkpoints as ck
 from seqjax.config import Config, ConfigError
 from seqjax.data.pipeline import DataState
 from seqjax.models import overrides
-from seqjax.training import checkpoints as ck
 from seqjax.training import resuming, sharding, starting_weights
+from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.parts import Parts
 from seqjax.training.run_progress import Progress
 from seqjax.training.state import TrainState, new_state
@@ -83,7 +84,7 @@ def abstract_state(parts: Parts) -> TrainState:
 
 
 def begin(
-    parts: Parts, abstract: TrainState, *, saved: ck.Checkpoints, start: Start | None
+    parts: Parts, abstract: TrainState, *, saved: Checkpoints, start: Start | None
 ) -> Initial:
     """The first state, placed as `abstract` is, and the progress that belongs to it.
 
@@ -111,7 +112,7 @@ def begin(
 
 
 def _continued(
-    folder: pathlib.Path, parts: Parts, abstract: TrainState, *, saved: ck.Checkpoints,
+    folder: pathlib.Path, parts: Parts, abstract: TrainState, *, saved: Checkpoints,
     fall_back: bool = True, reset: Sequence[str] = (),
 ) -> Initial:
     """Another run's checkpoint, or this one's."""

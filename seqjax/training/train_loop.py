@@ -24,8 +24,8 @@ from seqjax import locking
 from seqjax.config import Config, to_plain
 from seqjax.console import compiling
 from seqjax.data.pipeline import Batch, DataState, open_batches
-from seqjax.training import checkpoints as ck
 from seqjax.training import checks, compilation, due, ending, failures, initial_state, sharding
+from seqjax.training.checkpoints import Checkpoints, check_workdir, state_bytes
 from seqjax.training.initial_state import Start
 from seqjax.training.metrics import MAXIMIZE
 from seqjax.training.metrics_log import MetricsLog
@@ -61,7 +61,7 @@ def train(
     """
     checks.check(config)
     initial_state.check(config)
-    ck.check_workdir(workdir)
+    check_workdir(workdir)
     # Of several processes the first writes. Whether there are, JAX knows before it has
     # taken hold of any device.
     first = not jax.distributed.is_initialized() or jax.process_index() == 0
@@ -84,9 +84,9 @@ def _train(
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(compiling.shown(out.compilation()))
-        saved = stack.enter_context(ck.Checkpoints(workdir, config.checkpoint))
+        saved = stack.enter_context(Checkpoints(workdir, config.checkpoint))
         abstract = initial_state.abstract_state(parts)
-        ck.check_workdir(workdir, need_bytes=ck.state_bytes(abstract))
+        check_workdir(workdir, need_bytes=state_bytes(abstract))
         if parts.validator:
             parts.validator.check_metric(abstract.params)
         initial = initial_state.begin(parts, abstract, saved=saved, start=start)
@@ -173,7 +173,7 @@ class Run:
 
     def __init__(
         self, parts: Parts, initial: initial_state.Initial, *, began: float, programs: Programs,
-        batches: Iterator[Batch], saved: ck.Checkpoints, out: Reporter, stop: StopRequest,
+        batches: Iterator[Batch], saved: Checkpoints, out: Reporter, stop: StopRequest,
         lock: locking.Lock | None,
     ) -> None:
         """
