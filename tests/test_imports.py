@@ -35,7 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "generation": {"config", "console", "models.protocol"},
     "tasks": {"config", "data", "losses", "generation", "models.protocol"},
     "training": {
-        "config", "console", "locking", "signals", "checkpoints", "models", "tasks", "losses", "data",
+        "config", "console", "locking", "signals", "checkpoints", "models", "tasks", "losses",
+        "data",
     },
     "interop": {"config", "checkpoints", "models", "data", "losses", "tasks", "training"},
     # A trained model is read and used without what trains.
