@@ -170,7 +170,8 @@ def test_fusion_goes_with_constraints(run):
     found = fused.generate(TEXTS, constraints=PHRASES, beam=4, max_len_b=12, lm_weight=0.5)
     for phrases, hypotheses in zip(PHRASES, found, strict=True):
         ids = [fused.task.encode_target(p)[:-1] for p in phrases]
-        assert reference_constraints.contains(hypotheses[0].tokens, [i.tolist() for i in ids], "ordered")
+        assert reference_constraints.contains(
+            hypotheses[0].tokens, [i.tolist() for i in ids], "ordered")
 
 
 def test_another_vocabulary_is_refused(run, tmp_path):
