@@ -24,7 +24,7 @@ from seqjax import locking
 from seqjax.config import Config, to_plain
 from seqjax.console import compiling
 from seqjax.data.pipeline import Batch, DataState, open_batches
-from seqjax.training import checks, compilation, due, ending, failures, initial_state, sharding
+from seqjax.training import checks, compilation, due, failures, initial_state, run_summary, sharding
 from seqjax.training.checkpoints import Checkpoints, check_workdir, state_bytes
 from seqjax.training.initial_state import Start
 from seqjax.training.metrics import MAXIMIZE
@@ -113,9 +113,9 @@ def _train(
         step = run.progress.step
         out.say(f"stopped at update {step}: {why} ({duration(run.elapsed())} of training, "
                 f"{compiled.count} programs compiled)")
-        out.say(ending.best(parts.config, workdir))
+        out.say(run_summary.summary(parts.config, workdir))
         if stop.number is not None:
-            out.say(ending.go_on(workdir, command=command, step=step))
+            out.say(run_summary.how_to_resume(workdir, command=command, step=step))
         return stop.number
 
 
@@ -139,7 +139,7 @@ def _say_nothing_to_do(
     out.say(f"nothing to do: the run ended at update {progress.step} ({why})"
             + (", before its last validation was done" if missed else "")
             + "; raise that limit to train on")
-    out.say(ending.best(parts.config, workdir))
+    out.say(run_summary.summary(parts.config, workdir))
 
 
 @contextlib.contextmanager
