@@ -2,7 +2,7 @@
 
 Whoever wants to know what a run does reads `train`, `_train` and `Run`. The pieces they call
 know nothing of each other: what is trained (`parts`), what it begins with (`initial_state`),
-compiled programs (`programs`), batches (`data`), what is due when (`due`), what is saved
+compiled programs (`programs`), batches (`data`), what is due when (`triggers`), what is saved
 (`checkpoints`) and what is said (`metrics_log`, `progress`).
 """
 
@@ -24,7 +24,15 @@ from seqjax import locking
 from seqjax.config import Config, to_plain
 from seqjax.console import compiling
 from seqjax.data.pipeline import Batch, DataState, open_batches
-from seqjax.training import checks, compilation, due, failures, initial_state, run_summary, sharding
+from seqjax.training import (
+    checks,
+    compilation,
+    failures,
+    initial_state,
+    run_summary,
+    sharding,
+    triggers,
+)
 from seqjax.training.checkpoints import Checkpoints, check_workdir, state_bytes
 from seqjax.training.initial_state import Start
 from seqjax.training.metrics import MAXIMIZE
@@ -91,7 +99,7 @@ def _train(
             parts.validator.check_metric(abstract.params)
         initial = initial_state.begin(parts, abstract, saved=saved, start=start)
         _introduce(parts, initial, workdir=workdir, out=out)
-        why = due.finished(parts.config, initial.progress, schedule=parts.schedule,
+        why = triggers.finished(parts.config, initial.progress, schedule=parts.schedule,
                            seconds=initial.progress.seconds)
         if why:
             _say_nothing_to_do(parts, initial.progress, why, workdir=workdir, out=out)
@@ -303,7 +311,7 @@ class Run:
 
     def finished(self) -> str:
         """Why no limit allows another update, or nothing."""
-        return due.finished(self._config, self.progress, schedule=self._parts.schedule,
+        return triggers.finished(self._config, self.progress, schedule=self._parts.schedule,
                             seconds=self.elapsed())
 
     def asked_to_stop(self) -> str:
@@ -312,12 +320,12 @@ class Run:
 
     def validation_is_due(self, batch: Batch, *, last: bool) -> bool:
         """Whether to validate after the update of `batch`, with which the run maybe ends."""
-        return self._validator is not None and due.validation(
+        return self._validator is not None and triggers.validation(
             self._config, step=self.progress.step, batch=batch, last=last)
 
     def saving_is_due(self, batch: Batch) -> bool:
         """Whether to save after the update of `batch`, with which the run does not end."""
-        return due.saving(self._config, step=self.progress.step, batch=batch,
+        return triggers.saving(self._config, step=self.progress.step, batch=batch,
                           validated=self.progress.validated)
 
     def elapsed(self) -> float:
