@@ -146,7 +146,7 @@ class Checkpoints:
         from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
         from seqjax.training.checkpoint_files import quiet_orbax
-        from seqjax.training.keeping import NewestOf
+        from seqjax.training.preservation import NewestOf
 
         quiet_orbax()
         self.root = (pathlib.Path(workdir) / FOLDER).resolve()
