@@ -174,8 +174,8 @@ def _average_folders(paths: Sequence[str], output: str, *, verify: bool) -> None
     from seqjax.interop.averaging import Mean
     from seqjax.training import state
     from seqjax.training.checkpoints import Checkpoints
+    from seqjax.training.initial_weights import check_same_dictionaries
     from seqjax.training.optimizers import make_optimizer
-    from seqjax.training.starting_weights import check_same_dictionaries
 
     folders = [checkpoints.find(path) for path in paths]
     if os.path.isfile(output) or output.endswith(".pt"):

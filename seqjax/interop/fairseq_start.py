@@ -20,7 +20,7 @@ from seqjax.models.overrides import kept_layers, resolved
 from seqjax.models.transformer_config import LAYERS_TO_KEEP
 from seqjax.training.checkpoints import check_config
 from seqjax.training.initial_state import Start
-from seqjax.training.starting_weights import dictionary_files
+from seqjax.training.initial_weights import dictionary_files
 
 _FREE = ("max_source_positions", "max_target_positions", *LAYERS_TO_KEEP.values())
 """Keys of the model section that may differ where the weights' shapes agree."""

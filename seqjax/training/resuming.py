@@ -13,7 +13,7 @@ import numpy as np
 from seqjax import checkpoints as ck
 from seqjax.checkpoints.checksums import NotFiniteError
 from seqjax.config import Config, to_plain
-from seqjax.training import starting_weights
+from seqjax.training import initial_weights
 from seqjax.training.checkpoints import Checkpoints, check_config, read_state
 from seqjax.training.state import TrainState
 
@@ -123,9 +123,9 @@ def _read(
         saved = {**saved, "optimizer": plain["optimizer"]}
     notes = check_config(saved, plain, str(folder))
     notes = [f"  changed: {note}" for note in notes]
-    notes += starting_weights.check_same(
-        starting_weights.of_folder(folder), config, task,
-        way_out=starting_weights.BEGIN_ANEW.format(folder))
+    notes += initial_weights.check_same(
+        initial_weights.of_folder(folder), config, task,
+        way_out=initial_weights.BEGIN_ANEW.format(folder))
     if new_state is not None:
         return record, new_state(ck.read_params(folder, verify=verify)), notes
     return record, read_state(folder, abstract, verify=verify), notes
