@@ -17,7 +17,6 @@ import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import finite
-from seqjax.generation.ahead import First, compile_ahead
 from seqjax.generation.allowed import AllowedTokens, Questions, TokenTrie
 from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
@@ -26,6 +25,7 @@ from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_
 from seqjax.generation.errors import InputError
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.output_constraints import OutputConstraint, output_constraint_of
+from seqjax.generation.precompile import First, precompile
 from seqjax.generation.processors import Sentences
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
@@ -241,7 +241,7 @@ class Decoder:
                 source, sentences, _ = self._arrays(job, batch)
                 firsts[shape] = First(source=source, sentences=sentences, capacity=sizes[0])
         if firsts:
-            compile_ahead(job.search, list(firsts.values()), params=job.prepared.params,
+            precompile(job.search, list(firsts.values()), params=job.prepared.params,
                           weights=job.prepared.weights, tables=job.constraint.tables)
 
     def _run(self, job: _Job, batches: list[DecodingBatch]) -> Iterator[Decoded]:
