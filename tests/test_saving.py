@@ -44,7 +44,8 @@ def plan(data, *, per_epoch=4, updates=16, **sections):
     for step in range(1, updates + 1):
         epoch = (step - 1) // per_epoch + 1
         batch: Any = types.SimpleNamespace(last=step % per_epoch == 0, epoch=epoch)
-        valid = config.valid.enabled and triggers.validation(config, step=step, batch=batch, last=False)
+        valid = config.valid.enabled and triggers.validation(
+            config, step=step, batch=batch, last=False)
         validated += [step] * valid
         saved += [step] * triggers.saving(config, step=step, batch=batch, validated=valid)
     return validated, saved
