@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import compiled_checks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 
 from seqjax import models
 from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generation import compiled_checks
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.beam_search import Search, options_of
 from seqjax.generation.decoder import Decoder
