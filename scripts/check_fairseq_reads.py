@@ -190,9 +190,10 @@ def write(folder: pathlib.Path, name: str) -> str:
     import jax.numpy as jnp
 
     import seqjax
-    from seqjax import convert, models, tasks
+    from seqjax import checkpoints, convert, models, tasks
     from seqjax.config import CheckpointConfig, to_plain
-    from seqjax.training import checkpoints, optimizers
+    from seqjax.training import optimizers
+    from seqjax.training.checkpoints import Checkpoints
     from seqjax.training.state import new_state
 
     config = configuration(name, folder)
@@ -210,7 +211,7 @@ def write(folder: pathlib.Path, name: str) -> str:
     run = folder / f"{name}.run"
     for old in (run, folder / f"{name}.again"):
         shutil.rmtree(old, ignore_errors=True)
-    with checkpoints.Checkpoints(run, CheckpointConfig(asynchronous=False)) as store:
+    with Checkpoints(run, CheckpointConfig(asynchronous=False)) as store:
         store.save(state, checkpoints.Record(step=UPDATES, data={"epoch": 1, "batch": UPDATES}),
                    config={**to_plain(config), "task": to_plain(task.config)},
                    assets=task.assets())

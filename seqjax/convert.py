@@ -132,8 +132,8 @@ def _to_folder(args: argparse.Namespace, target: str) -> None:
 
 def _to_pt(args: argparse.Namespace, target: str) -> None:
     """A `.pt` that fairseq loads."""
+    from seqjax import checkpoints
     from seqjax.interop.fairseq import folder as fairseq_folder
-    from seqjax.training import checkpoints
 
     folder = checkpoints.find(args.source, which=args.which)
     fairseq_folder.write_file(

@@ -14,14 +14,14 @@ import pytest
 from user_path import MODEL, data_folder
 
 import seqjax
-from seqjax import convert, hub
+from seqjax import checkpoints, convert, hub
 from seqjax.config import ConfigError, to_plain
 from seqjax.interop.fairseq import config as fairseq_config
 from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq.optimizer_state import read_state
 from seqjax.interop.torch.files import read_pt
 from seqjax.interop.torch.writer import write_pt
-from seqjax.training import checkpoints
+from seqjax.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def trained(folder, tmp_path, data, optimizer="adam"):
     made = state.new_state(start.params, optimizers.make_optimizer(config.optimizer))
     made = made.replace(opt_state=start.opt_state, step=np.int32(start.step))
     record = checkpoints.Record(step=start.step, data=vars(start.data).copy())
-    with checkpoints.Checkpoints(tmp_path / "run", config.checkpoint) as store:
+    with Checkpoints(tmp_path / "run", config.checkpoint) as store:
         store.save(made, record, config=to_plain(config), assets=task.assets())
     return tmp_path / "run"
 

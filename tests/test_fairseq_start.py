@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from seqjax import convert, hub, models
+from seqjax.checkpoints import CheckpointError, Record
 from seqjax.config import CheckpointConfig, ConfigError, OptimizerConfig
 from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq import start as fairseq_start
@@ -25,7 +26,7 @@ from seqjax.interop.torch.writer import write_pt
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.models.overrides import resolved
 from seqjax.models.parts.adaptive import check_softmax_widths
-from seqjax.training.checkpoints import CheckpointError, Checkpoints, Record
+from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.state import new_state
 

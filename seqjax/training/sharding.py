@@ -218,13 +218,6 @@ def rows_multiple(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def local_rows(mesh: Mesh, rows: int) -> slice:
-    """The rows of a batch of `rows` that this process's devices hold, as one slice."""
-    index = batch_sharding(mesh).addressable_devices_indices_map((rows,))
-    slices = [i[0].indices(rows) for i in index.values() if i is not None]
-    return slice(min(s[0] for s in slices), max(s[1] for s in slices))
-
-
 def place(
     arrays: Mapping[str, np.ndarray], mesh: Mesh, *, rows: int | None = None, rows_axis: int = 0
 ) -> dict[str, jax.Array]:

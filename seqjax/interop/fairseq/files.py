@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqjax import losses, tasks
+from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, build, to_plain
 from seqjax.data import folder, tokenizers
 from seqjax.data.dictionaries import first_difference
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, Params, load_fairseq
 from seqjax.tasks import assets
-from seqjax.training.checksums import check_finite
 
 TASKS = ("translation", "language_modeling")
 """fairseq's tasks whose checkpoints can be used."""

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import models, tasks
+from seqjax import checkpoints, models, tasks
 from seqjax.config import CheckpointConfig, Config, ConfigError, to_plain
 from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq.export import save_fairseq
@@ -25,7 +25,7 @@ from seqjax.interop.fairseq.files import Portable, portable
 from seqjax.interop.fairseq.keys import classes, types
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
 from seqjax.models.tables import State
-from seqjax.training import checkpoints
+from seqjax.training.checkpoints import Checkpoints, read_state
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
@@ -67,7 +67,7 @@ def write_folder(
     params = jax.tree.map(jnp.asarray, found.params)
     state = new_state(params, make_optimizer(config.optimizer), step=step)
     record = checkpoints.Record(step=step, data={"epoch": 1, "batch": 0})
-    with checkpoints.Checkpoints(target, CheckpointConfig(asynchronous=False)) as store:
+    with Checkpoints(target, CheckpointConfig(asynchronous=False)) as store:
         store.save(state, record, config=to_plain(config),
                    assets={**found.assets, **_memory(found)})
     return checkpoints.find(target)
@@ -190,7 +190,7 @@ def _optimizer_state(
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
-    state = jax.device_get(checkpoints.read_state(folder, target, verify=verify))
+    state = jax.device_get(read_state(folder, target, verify=verify))
     schedule = make_schedule(config.schedule, lr=config.train.lr,
                              max_update=config.train.max_update)
     epoch = checkpoints.read_record(folder).data["epoch"]

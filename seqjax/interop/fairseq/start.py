@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import DataState
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, from_tree
@@ -18,9 +19,8 @@ from seqjax.interop.torch.files import read_pt
 from seqjax.models.overrides import kept_layers, resolved
 from seqjax.models.parts.configs import LAYERS_TO_KEEP
 from seqjax.training.checkpoints import check_config
-from seqjax.training.checksums import check_finite
 from seqjax.training.initial_state import Start
-from seqjax.training.starting_weights import dictionary_files
+from seqjax.training.initial_weights import dictionary_files
 
 _FREE = ("max_source_positions", "max_target_positions", *LAYERS_TO_KEEP.values())
 """Keys of the model section that may differ where the weights' shapes agree."""

@@ -30,7 +30,7 @@ class First:
     capacity: int
 
 
-def compile_ahead(
+def precompile(
     search: Search, firsts: Sequence[First], *, params: Any, weights: Any, tables: Any
 ) -> None:
     """Compiles `begin` and the first `chunk` for each of the shapes.

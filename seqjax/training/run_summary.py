@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 
+from seqjax import checkpoints as ck
 from seqjax.config import Config
-from seqjax.training import checkpoints as ck
 
 
-def best(config: Config, workdir: str) -> str:
+def summary(config: Config, workdir: str) -> str:
     """`best loss 3.456: runs/demo/checkpoints/1392; next: python -m seqjax.generate ...`.
 
     The checkpoint is the one that is used where the work folder is named.
@@ -41,7 +41,7 @@ def next_command(config: Config, workdir: str) -> str:
     return shlex.join(words)
 
 
-def go_on(workdir: str, *, command: str | None, step: int) -> str:
+def how_to_resume(workdir: str, *, command: str | None, step: int) -> str:
     """How a run that was ended by a signal goes on."""
     again = command or f"train with the same configuration and workdir {shlex.quote(workdir)}"
     return f"to go on from update {step}: {again}"

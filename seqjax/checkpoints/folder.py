@@ -1,6 +1,6 @@
 """The folder of a checkpoint: which one is meant, and the plain files that describe it.
 
-It reads no array and needs no device. `checkpoints` hands these names on.
+A path goes in; a folder, a `Record`, a configuration or assets come out. No array is read.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pathlib
 import warnings
 from typing import Any
 
+from seqjax.checkpoints import checksums
 from seqjax.config import ConfigError
-from seqjax.training import checksums
 
 FOLDER = "checkpoints"
 

@@ -1,5 +1,5 @@
 """fairseq's lexically constrained and prefix-constrained selection, restated slowly with
-objects and lists, for `reference_search.search(guide=...)`. Shares no code with seqjax."""
+objects and lists, for `reference_search.search(constraint=...)`. Shares no code with seqjax."""
 
 from __future__ import annotations
 

@@ -15,14 +15,13 @@ from typing import Any
 
 import jax
 
+from seqjax import checkpoints, losses, models, tasks
 from seqjax import config as configuration
-from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError
 from seqjax.data import folder
 from seqjax.data.dictionaries import Dictionary, first_difference, match
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.models import vocabulary_rows
-from seqjax.training import checkpoints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,13 +14,13 @@ from tiny_checkpoint import write_checkpoint
 from tiny_run import raw_config, resolve, write_data
 
 from seqjax import average, convert, evaluate, hub, models, tasks
+from seqjax import checkpoints as ck
 from seqjax.config import ConfigError
 from seqjax.data import dictionaries
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.models import vocabulary_rows
-from seqjax.training import checkpoints as ck
-from seqjax.training import initial_state, starting_weights, train_loop
+from seqjax.training import initial_state, initial_weights, train_loop
 
 BASE = ["<s>", "<pad>", "</s>", "<unk>"]
 
@@ -200,8 +200,8 @@ def test_matched_weights_say_the_same(data, trained, tmp_path):
     config = resolve(raw_config(other, init_from=str(trained), init_vocabulary="match"))
     task = tasks.setup(config)
     folder = ck.find(trained)
-    params, lines = starting_weights.fitted(
-        initial_state.weights(folder, config), starting_weights.of_folder(folder), config, task)
+    params, lines = initial_weights.fitted(
+        initial_state.weights(folder, config), initial_weights.of_folder(folder), config, task)
     assert lines == [f"16 of 16 rows of dict.{s}.txt copied by symbol, 0 new, 0 of the old ones "
                      "dropped" for s in ("aa", "bb")]
     before = hub.load(trained)
@@ -267,7 +267,7 @@ def start_from(data, **keys):
     config = dataclasses.replace(config, task=task.config)
     found = fairseq_start.start_from(config)
     assert found is not None
-    return starting_weights.of_start(found, config, task)
+    return initial_weights.of_start(found, config, task)
 
 
 @pytest.mark.parametrize("key", ["init_from", "resume_from"])

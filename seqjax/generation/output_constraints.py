@@ -1,6 +1,7 @@
-"""What the outputs of one call must be like, beside options: on the host, by sentence.
+"""Constraints on the outputs of one call, on the host: phrases, tries or a callback go in.
 
-A guide names the search strategy, checks what was asked, and packs it for each batch.
+Out come the search strategy that honours them, errors for what no output can fulfil, and
+arrays for each batch (`Sentences.constraints`, `Sentences.tables`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from seqjax.generation.selection import Strategy
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class Guide(contextlib.AbstractContextManager["Guide"]):
-    """Nothing is asked. Entered while a search runs."""
+class OutputConstraint(contextlib.AbstractContextManager["OutputConstraint"]):
+    """No constraint; the others' base. A context, entered while a search runs."""
 
     strategy: Strategy | None = None
     """None: what the options say."""
@@ -42,8 +43,8 @@ class Guide(contextlib.AbstractContextManager["Guide"]):
           ValueError: naming the sentence, from 0.
         """
 
-    def demands(self, indices: Sequence[int], *, rows: int) -> Any:
-        """`Sentences.demands` of a batch: numpy arrays of leading axis `rows`, or None."""
+    def pack(self, indices: Sequence[int], *, rows: int) -> Any:
+        """`Sentences.constraints` of a batch: numpy arrays of leading axis `rows`, or None."""
         return None
 
     def settle(self) -> None:
@@ -54,7 +55,7 @@ class Guide(contextlib.AbstractContextManager["Guide"]):
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class ConstraintGuide(Guide):
+class PhraseConstraint(OutputConstraint):
     """Outputs contain phrases."""
 
     phrases: Sequence[constraints.Phrases]
@@ -69,13 +70,13 @@ class ConstraintGuide(Guide):
         constraints.check_lengths(self.phrases, limits)
         self._size = self._progress.size(self.phrases)
 
-    def demands(self, indices: Sequence[int], *, rows: int) -> Any:
+    def pack(self, indices: Sequence[int], *, rows: int) -> Any:
         return self._progress.pack(
             [self.phrases[i] for i in indices], size=self._size, rows=rows)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class TrieGuide(Guide):
+class TrieConstraint(OutputConstraint):
     """Outputs are among those of tries."""
 
     tries: Sequence[TokenTrie]
@@ -101,14 +102,14 @@ class TrieGuide(Guide):
                 raise InputError(index, f"a permitted output has the id {trie.tokens.max()}, but "
                                  f"the vocabulary has {vocabulary}", separator=": ")
 
-    def demands(self, indices: Sequence[int], *, rows: int) -> Any:
+    def pack(self, indices: Sequence[int], *, rows: int) -> Any:
         roots = np.zeros(rows, np.int32)
         roots[:len(indices)] = self._roots[list(indices)]
         return roots
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class CallbackGuide(Guide):
+class CallbackConstraint(OutputConstraint):
     """A function says which tokens may come next."""
 
     function: AllowedTokens
@@ -118,7 +119,7 @@ class CallbackGuide(Guide):
         self.strategy = allowed.CallbackSelection(questions=self.questions)
         self._question: Question | None = None
 
-    def __enter__(self) -> CallbackGuide:
+    def __enter__(self) -> CallbackConstraint:
         self._number, self._question = self.questions.add(self.function)
         self.tables = jnp.int32(self._number)
         return self
@@ -131,15 +132,15 @@ class CallbackGuide(Guide):
         self.questions.remove(self._number)
 
 
-def guide_of(
+def output_constraint_of(
     config: GenerationConfig, sentences: int, *, questions: Questions,
     phrases: Sequence[constraints.Phrases] | None = None, order: str = "ordered",
     permitted: TokenTrie | Sequence[TokenTrie] | None = None, function: AllowedTokens | None = None,
-) -> Guide:
-    """The guide of one call.
+) -> OutputConstraint:
+    """The constraint of one call.
 
     Args:
-      config: the options, some of which exclude guides.
+      config: the options, some of which exclude constraints.
       sentences: how many there are.
       questions: those of the caller's searches.
       phrases, order: of constraints.
@@ -158,18 +159,18 @@ def guide_of(
     }
     names = [name for name, on in chosen.items() if on]
     if phrases is None and permitted is None and function is None:
-        return Guide()
+        return OutputConstraint()
     if len(names) > 1:
         raise ConfigError(f"generation: {' and '.join(names)} exclude each other: each is a "
                           "search of its own; keep one")
     if phrases is not None:
         _check_count(len(phrases), sentences, "lists of constraints")
-        return ConstraintGuide(phrases=phrases, order=order)
+        return PhraseConstraint(phrases=phrases, order=order)
     if function is not None:
-        return CallbackGuide(function=function, questions=questions)
+        return CallbackConstraint(function=function, questions=questions)
     tries = [permitted] * sentences if isinstance(permitted, TokenTrie) else list(permitted or ())
     _check_count(len(tries), sentences, "tries of permitted outputs")
-    return TrieGuide(tries=tries)
+    return TrieConstraint(tries=tries)
 
 
 def _check_count(found: int, sentences: int, what: str) -> None:
