@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 from seqjax import models
 from seqjax.config import ConfigError, MeshConfig, OptimizerConfig, ScheduleConfig
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
+from seqjax.models.protocol import token_source
 from seqjax.models.transformer.config import TransformerConfig
 from seqjax.training import sharding
 from seqjax.training.optimizers import make_optimizer
@@ -97,7 +98,7 @@ def tiny_transformer():
 
 def transformer_loss(model):
     def loss_fn(params, batch, rng):
-        encoded = model.encode(params, batch["source"], rng=rng)
+        encoded = model.encode(params, token_source(batch["source"], pad=1), rng=rng)
         target = batch["target"]
         previous = jnp.concatenate([jnp.full_like(target[:, :1], EOS), target[:, :-1]], axis=1)
         features = model.features(params, previous, encoded, rng=rng)
