@@ -15,10 +15,11 @@ from typing import Any
 
 from seqjax import models
 from seqjax.config import to_plain
-from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, to_state
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, plan_of
 from seqjax.interop.fairseq.keys import GROUPS, chosen_types, spelled
 from seqjax.interop.fairseq.optimizer_state import in_module_order
 from seqjax.interop.torch.writer import write_pt
+from seqjax.interop.weights import to_state
 from seqjax.models.overrides import resolved
 from seqjax.models.parts.configs import LAYERS_TO_KEEP, RuntimeConfig
 from seqjax.models.tables import State
@@ -53,10 +54,9 @@ def save_fairseq(
       WeightsError: parameters of another shape than the model's.
     """
     args = namespace(config, facts)
-    state = to_state(
-        params, config, source_vocab_size=source_vocab_size,
-        target_vocab_size=target_vocab_size, kept=kept, dtypes=dtypes)
-    state = in_module_order(state, family=config.name)
+    plan = plan_of(config, source_vocab_size=source_vocab_size,
+                   target_vocab_size=target_vocab_size)
+    state = in_module_order(to_state(params, plan, kept=kept, dtypes=dtypes), plan)
     write_pt(path, {
         "args": argparse.Namespace(**args), "cfg": None,
         "model": collections.OrderedDict(state), "criterion": None,
