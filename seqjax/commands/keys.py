@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqjax import checkpoints, cli, hub, tasks
-from seqjax.checkpoints import CheckpointError
 from seqjax.config import ConfigError
 from seqjax.interop import listing
 from seqjax.interop.fairseq.checkpoint import describe, plan_of
 from seqjax.interop.fairseq.files import is_pt
 from seqjax.interop.fairseq.optimizer_state import in_module_order
 from seqjax.interop.torch.files import read_pt
+from seqjax.interop.torch.pickle_machine import CheckpointError
 from seqjax.interop.weights import to_state
 
 DESCRIPTION = """Every tensor of a checkpoint, its type and shape, the parameter that it becomes
