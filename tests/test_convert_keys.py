@@ -174,6 +174,8 @@ def test_words_that_are_no_checkpoint(tmp_path, capsys):
     with pytest.raises(SystemExit):
         convert.main(["keys"])
     assert "source" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="--which is for a work folder"):
+        convert.main(["keys", str(TRANSFORMER / "old" / "checkpoint.pt"), "--which", "last"])
     write_pt(tmp_path / "other.pt", {"weights": jax.numpy.zeros(3).__array__()})
     with pytest.raises(ValueError, match="it has no `model`"):
         convert.main(["keys", str(tmp_path / "other.pt")])
