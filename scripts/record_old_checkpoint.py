@@ -85,6 +85,8 @@ def main() -> None:
     shutil.rmtree("further")
     for file in ("train.log", "train.lock", "config.json", "metrics.jsonl"):
         (folder / "run" / file).unlink(missing_ok=True)
+    for file in folder.rglob("commit_success.txt"):  # they name the folder on this machine
+        file.write_text(file.read_text().replace(f"{folder}/", ""))
 
 
 if __name__ == "__main__":

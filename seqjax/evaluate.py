@@ -120,7 +120,8 @@ def translation_lines(args: argparse.Namespace, found: Any) -> Iterator[str]:
     skipped = _over_limits(args, task, found.models[0])
     began = _clock()
     values, tokens = held_out(
-        task, found.models[0], found.params[0], args.subset, max_tokens=args.max_tokens,
+        task, found.models[0], found.params[0], args.subset, loss=found.config.loss,
+        max_tokens=args.max_tokens,
         batch_size=args.batch_size, sentence_avg=found.config.train.sentence_avg,
         skip_too_long=args.too_long == "skip")
     values = {k: values[k] for k in sorted(values, key=lambda k: (k not in _FIRST, k))}
@@ -132,8 +133,10 @@ def translation_lines(args: argparse.Namespace, found: Any) -> Iterator[str]:
         yield json.dumps({"subset": args.subset, "tokens": tokens, **values})
     else:
         from seqjax.training.metrics import shown
+        from seqjax.training.objective import loss_of
 
-        yield " | ".join([args.subset, *(f"{k} {v}" for k, v in shown(values).items())])
+        texts = shown(values, loss_of(found.config.loss).metrics)
+        yield " | ".join([args.subset, *(f"{k} {v}" for k, v in texts.items())])
 
 
 def _over_limits(args: argparse.Namespace, task: Any, model: Any) -> list[str]:

@@ -35,6 +35,9 @@ def family_config(name: str, families: Mapping[str, type], path: str) -> type:
         found = import_object(name, path)
         if not dataclasses.is_dataclass(getattr(found, "Config", None)):
             raise ConfigError(f"{path}: {name!r} has no dataclass named Config")
+        if "name" not in {field.name for field in dataclasses.fields(found.Config)}:
+            raise ConfigError(f"{path}: the Config of {name!r} has no field name, a str, which "
+                              "says whose it is")
         return found.Config
     if name not in families:
         raise ConfigError(f"{path}: {name!r} is unknown." + nearest(name, families))
@@ -69,11 +72,8 @@ def resolve(
     ):
         values = dict(raw.pop(section, {}))
         name = values.setdefault("name", default)
-        if name not in families:
-            raise ConfigError(
-                f"config.{section}.name: {name!r} is unknown." + nearest(name, families)
-            )
-        sections[section] = build(families[name], values, f"config.{section}")
+        cls = family_config(name, families, f"config.{section}.name")
+        sections[section] = build(cls, values, f"config.{section}")
     sections["model"] = resolve_model(raw.pop("model", {}), models=models, archs=archs)
     return build(Config, {**raw, **sections})
 

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from seqjax.config import gives
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
@@ -41,7 +43,8 @@ class NormFormerConfig:
 class AdaptiveSoftmaxConfig:
     """An output layer whose rare words are narrow (Grave et al. 2017)."""
 
-    adaptive_softmax_cutoff: tuple[int, ...] | None = None
+    adaptive_softmax_cutoff: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=gives("clusters"))
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_factor: float = 4.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, gives
 from seqjax.data.blocks import BreakMode, ShortenMethod
 
 
@@ -32,7 +32,8 @@ class TranslationConfig:
     """The same for the target."""
     truncate_source: bool = False
     """Cut long sources to `max_source_positions` instead of dropping the sentence."""
-    load_alignments: bool = False
+    load_alignments: bool = dataclasses.field(
+        default=False, metadata=gives("alignments", losses_only=True))
     """Learn from the word alignments of the data folder (`preprocess --align-suffix`), with
     the loss `label_smoothed_cross_entropy_with_alignment`."""
     upsample_primary: int = 1

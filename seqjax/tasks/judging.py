@@ -11,8 +11,12 @@ import numpy as np
 from seqjax.config import GenerationConfig
 from seqjax.generation import options
 from seqjax.generation.decoder import Decoder
+from seqjax.losses import Metric
 from seqjax.models.protocol import EncoderDecoder, Params
 from seqjax.tasks import metrics
+
+METRICS: dict[str, Metric] = {"bleu": Metric(maximize=True, format="{:.2f}")}
+"""What a `Judge` measures."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ class Judge:
       source_text, target_text: ids -> plain text.
       sharding, row_multiple: how rows lie on the devices (see `Decoder`).
     """
+
+    metrics = METRICS
 
     def __init__(
         self, model: EncoderDecoder, generation: GenerationConfig, *,

@@ -1,4 +1,4 @@
-"""Language modelling: blocks of running text, their vocabulary and tokenizer, the loss.
+"""Language modelling: blocks of running text, their vocabulary and tokenizer, the forward pass.
 
 fairseq's task of the same name, for models that predict the next token. It knows models
 by their protocol and search not at all.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +19,9 @@ from seqjax.data import folder, id_ranges, indexed, tokenizers
 from seqjax.data.blocks import TokenBlocks
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.losses.base import LossOutput
-from seqjax.models.protocol import Features, LanguageModel, Params
-from seqjax.tasks import assets, token_loss
+from seqjax.losses.base import Forward
+from seqjax.models.protocol import LanguageModel, Params
+from seqjax.tasks import assets
 from seqjax.tasks.configs import LanguageModelingConfig
 
 
@@ -31,7 +30,6 @@ class LanguageModelingTask:
     """One corpus; made by `setup` from a data folder or by `from_assets`."""
 
     config: LanguageModelingConfig
-    loss_config: Any
     seed: int
     """Of `random_crop`."""
     vocab: Vocabulary
@@ -42,16 +40,15 @@ class LanguageModelingTask:
         """Reads what the data folder says of the vocabulary and the tokenizer.
 
         Raises:
-          ConfigError: there is no such folder, or the loss does not fit the model.
+          ConfigError: there is no such folder.
         """
         cfg: LanguageModelingConfig = config.task
         if not cfg.data:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
-        token_loss.check(config)
         return cls(
-            config=cfg, loss_config=config.loss, seed=config.seed,
+            config=cfg, seed=config.seed,
             vocab=folder.load_dictionary(cfg.data, cfg.lang),
             tokenizer=folder.load_tokenizers(cfg.data).get(cfg.lang or ""),
         )
@@ -70,7 +67,7 @@ class LanguageModelingTask:
         cfg: LanguageModelingConfig = config.task
         lang = cfg.lang or ""
         return cls(
-            config=cfg, loss_config=config.loss, seed=config.seed,
+            config=cfg, seed=config.seed,
             vocab=assets.unpack_vocabulary(lang, files),
             tokenizer=assets.unpack_tokenizer(lang, files),
         )
@@ -171,31 +168,24 @@ class LanguageModelingTask:
         """Blocks to learn from."""
         return self.dataset(self.config.train_subset)
 
-    def loss(
+    def forward(
         self, model: LanguageModel, params: Params, batch: Mapping[str, jax.Array],
-        rng: jax.Array | None,
-    ) -> LossOutput:
-        """The configured loss of a batch of [B, T] arrays `source` (what came before) and
-        `target`; pure.
+        rng: jax.Array | None = None, update: jax.Array | None = None,
+    ) -> Forward:
+        """The pass over a batch of [B, T] arrays `source` (what came before) and `target`; pure.
 
         Args:
           rng: key of dropout, or None for none.
+          update: int32 scalar, updates done before; nothing here depends on it.
         """
+        del update
         segments = batch.get("target_segments")
         sentences = None
         if segments is not None:
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
         features = model.features(params, batch["source"], segments=segments, rng=rng)
-        return self.loss_of(features, batch["target"], pad=model.pad, sentences=sentences)
-
-    def loss_of(
-        self, features: Features, target: jax.Array, *, pad: int,
-        sentences: jax.Array | None = None,
-    ) -> LossOutput:
-        """The configured loss of decoder states."""
-        return token_loss.token_loss(
-            features, target, config=self.loss_config, pad=pad, sentences=sentences
-        )
+        return Forward(features=features, target=batch["target"], pad=model.pad,
+                       sentences=sentences)
 
     def encode_source(self, text: str) -> np.ndarray:
         """Text -> ids with final eos."""

@@ -1,4 +1,4 @@
-"""Translation: sentence pairs, their vocabularies and tokenizers, the loss, ids <-> text.
+"""Translation: sentence pairs, their vocabularies and tokenizers, the forward pass, ids <-> text.
 
 fairseq's task of the same name. It knows models by their protocol and search not at all.
 """
@@ -19,10 +19,9 @@ from seqjax.data import folder, id_ranges, pairs, tokenizers
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.teacher_forcing import previous_tokens
-from seqjax.losses.alignment import AlignmentLossConfig, with_alignment
-from seqjax.losses.base import LossOutput
+from seqjax.losses.base import Forward
 from seqjax.models.protocol import EncoderDecoder, Params, segment_positions, source_attention
-from seqjax.tasks import assets, token_loss
+from seqjax.tasks import assets
 from seqjax.tasks.configs import TranslationConfig
 from seqjax.tasks.judging import Judge
 
@@ -32,7 +31,6 @@ class TranslationTask:
     """One language pair; made by `setup` from a data folder or by `from_assets`."""
 
     config: TranslationConfig
-    loss_config: Any
     source_lang: str
     target_lang: str
     source_vocab: Vocabulary
@@ -45,23 +43,20 @@ class TranslationTask:
         """Reads what the data folder says of vocabularies and tokenizers.
 
         Raises:
-          ConfigError: there is no such folder, or it holds no pair of languages; the loss
-            does not fit the model.
+          ConfigError: there is no such folder, or it holds no pair of languages.
         """
         cfg: TranslationConfig = config.task
         if not cfg.data:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
-        _check_alignments(cfg, config.loss)
-        token_loss.check(config)
         source, target = cfg.source_lang, cfg.target_lang
         if source is None or target is None:
             source, target = folder.find_pair(cfg.data)
         tokenizer = folder.load_tokenizers(cfg.data)
         return cls(
             config=dataclasses.replace(cfg, source_lang=source, target_lang=target),
-            loss_config=config.loss, source_lang=source, target_lang=target,
+            source_lang=source, target_lang=target,
             source_vocab=folder.load_dictionary(cfg.data, source),
             target_vocab=folder.load_dictionary(cfg.data, target),
             source_tokenizer=tokenizer.get(source), target_tokenizer=tokenizer.get(target),
@@ -85,7 +80,7 @@ class TranslationTask:
         cfg: TranslationConfig = config.task
         source, target = cfg.source_lang or "", cfg.target_lang or ""
         return cls(
-            config=cfg, loss_config=config.loss, source_lang=source, target_lang=target,
+            config=cfg, source_lang=source, target_lang=target,
             source_vocab=assets.unpack_vocabulary(source, files),
             target_vocab=assets.unpack_vocabulary(target, files),
             source_tokenizer=assets.unpack_tokenizer(source, files),
@@ -152,8 +147,7 @@ class TranslationTask:
             path=folder.dict_path(self.config.data, lang), entries=len(vocabulary))
 
     def _alignments(self, *, train: bool, wanted: bool) -> Literal["none", "optional", "needed"]:
-        loaded = self.config.load_alignments and isinstance(self.loss_config, AlignmentLossConfig)
-        if not (loaded and wanted):
+        if not (self.config.load_alignments and wanted):
             return "none"
         return "needed" if train else "optional"
 
@@ -161,15 +155,17 @@ class TranslationTask:
         """Sentence pairs to learn from."""
         return self.dataset(self.config.train_subset)
 
-    def loss(
+    def forward(
         self, model: EncoderDecoder, params: Params, batch: Mapping[str, jax.Array],
-        rng: jax.Array | None,
-    ) -> LossOutput:
-        """The configured loss of a batch of [B, ...] arrays; pure.
+        rng: jax.Array | None = None, update: jax.Array | None = None,
+    ) -> Forward:
+        """The teacher-forced pass over a batch of [B, ...] arrays; pure.
 
         Args:
           rng: key of dropout, or None for none.
+          update: int32 scalar, updates done before; nothing here depends on it.
         """
+        del update
         source_segments = batch.get("source_segments")
         segments = batch.get("target_segments")
         target = batch["target"]
@@ -180,16 +176,10 @@ class TranslationTask:
         if segments is not None:
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
             positions = segment_positions(segments)
-        output = token_loss.token_loss(
-            features, target, config=self.loss_config, pad=model.pad, positions=positions,
-            sentences=sentences,
-        )
-        if "aligned_source" not in batch:
-            return output
-        return with_alignment(
-            output, source_attention(features), batch["aligned_source"],
-            batch["aligned_target"], config=self.loss_config,
-        )
+        # What a loss does not look at, the compiled program does not compute.
+        attention = None if features.extra is None else source_attention(features)
+        return Forward(features=features, target=target, pad=model.pad, positions=positions,
+                       sentences=sentences, attention=attention)
 
     def judge_for(
         self, model: EncoderDecoder, dataset: pairs.PairDataset, *,
@@ -234,18 +224,6 @@ class TranslationTask:
         if tokenizer is None:
             return vocab.string(ids, post_process=self.config.post_process)
         return tokenizer.decode(vocab.string(ids))
-
-
-def _check_alignments(cfg: TranslationConfig, loss: Any) -> None:
-    aligning = isinstance(loss, AlignmentLossConfig)
-    if cfg.load_alignments and not aligning:
-        raise ConfigError(
-            "config.task.load_alignments: only the loss "
-            f"{AlignmentLossConfig.name!r} learns from alignments; set config.loss.name to it")
-    if aligning and not cfg.load_alignments:
-        raise ConfigError(
-            f"config.loss.name: {loss.name!r} learns from alignments, which are read with "
-            "config.task.load_alignments=True")
 
 
 def _encode(

@@ -3,6 +3,8 @@
     WORKDIR/checkpoints/1200/       one folder per update, complete or absent
         params/                     parameters (orbax), readable on their own
         state/                      optimizer and counters (orbax)
+        extra/                      of a model that keeps more than parameters only
+                                    (`TrainState.extra`, orbax)
         about/config.json           the resolved configuration
         about/record.json           place in the data, metrics, history (`Record`)
         about/checksums.0.json      of all arrays and files (see `checksums`)
@@ -108,7 +110,12 @@ def read_state(
 
     sums = check_files(folder) if verify else None
 
-    parts = {"params": target.params, "state": _without_params(target)}
+    parts = _parts(target)
+    if ("extra" in parts) != (folder / "extra").is_dir() and folder.is_dir():
+        has, hasnt = ("it", "this model") if "extra" not in parts else ("this model", "it")
+        raise CheckpointError(
+            f"{folder}: {has} has a state beside its parameters (extra/), and {hasnt} has none: "
+            "it is of another model; begin with its weights alone (config.init_from)")
     found = {}
     with _reading(folder), ocp.Checkpointer(handler := ocp.PyTreeCheckpointHandler()) as reader:
         for name, tree in parts.items():
@@ -123,7 +130,7 @@ def read_state(
         for name, tree in found.items():
             _check_arrays(folder, sums, name, tree)
         checksums.check_finite(_addressable(found["params"]), str(folder))
-    return TrainState(params=found["params"], **found["state"])
+    return TrainState(params=found["params"], extra=found.get("extra", {}), **found["state"])
 
 
 def _addressable(tree: Any) -> Any:
@@ -132,8 +139,11 @@ def _addressable(tree: Any) -> Any:
         lambda x: x if x.is_fully_addressable else [s.data for s in x.addressable_shards], tree)
 
 
-def _without_params(state: TrainState) -> dict[str, Any]:
-    return {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
+def _parts(state: TrainState) -> dict[str, Any]:
+    """What is written of a state, folder by folder. What most models have none of is not."""
+    counters = {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
+    parts = {"params": state.params, "state": counters}
+    return parts | ({"extra": state.extra} if jax.tree.leaves(state.extra) else {})
 
 
 def check_shapes(saved: Any, wanted: Any, where: str) -> None:
@@ -364,7 +374,7 @@ class Checkpoints:
         record = dataclasses.replace(record, checksums=jax.process_count())
         files = {"config.json": _json(config), "record.json": _json(dataclasses.asdict(record)),
                  **{f"assets/{name}": content for name, content in assets.items()}}
-        parts = {"params": state.params, "state": _without_params(state)}
+        parts = _parts(state)
         metrics = None
         if record.metric is not None:
             rank = record.metric if record.maximize else -record.metric
@@ -378,8 +388,7 @@ class Checkpoints:
             self._manager.save(
                 record.step, metrics=metrics, force=True,
                 args=ocp.args.Composite(
-                    params=ocp.args.PyTreeSave(parts["params"]),
-                    state=ocp.args.PyTreeSave(parts["state"]),
+                    **{name: ocp.args.PyTreeSave(tree) for name, tree in parts.items()},
                     about=FilesSave(files=_with_checksums(files, parts)),
                 ),
             )

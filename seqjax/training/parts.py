@@ -15,12 +15,13 @@ from seqjax import models, tasks
 from seqjax.config import Config, ConfigError
 from seqjax.data.epoch_plan import TrainPlan
 from seqjax.data.planning import make_plan
-from seqjax.losses.base import LossOutput
-from seqjax.training import sharding, starting_weights
+from seqjax.losses import Loss
+from seqjax.training import objective, sharding, starting_weights
+from seqjax.training.metrics import Declared
 from seqjax.training.optimizers import Optimizer, make_optimizer
 from seqjax.training.schedules import Schedule, make_schedule
 from seqjax.training.state import TrainState, new_state
-from seqjax.training.train_step import LossFn, make_train_step, sentence_average
+from seqjax.training.train_step import make_train_step
 from seqjax.training.validation import Validator
 
 
@@ -33,6 +34,7 @@ class Parts:
     mesh: Mesh
     task: Any
     model: Any
+    loss: Loss
     dataset: Any
     """The training split."""
     plan: TrainPlan
@@ -44,15 +46,26 @@ class Parts:
     validator: Validator | None
     """None without validation."""
 
+    @property
+    def metrics(self) -> Declared:
+        """What is declared of the metrics of the loss and of validations."""
+        return self.loss.metrics if self.validator is None else self.validator.metrics
+
     @functools.cached_property
     def fresh_state(self) -> Callable[[], TrainState]:
         """Makes a state that knows nothing yet. One function, so that it is traced once."""
         key = jax.random.key(self.config.seed, impl="threefry2x32")
 
         def initial_state() -> TrainState:
-            return new_state(self.model.init(key), self.optimizer)
+            return self.state_of(self.model.init(key))
 
         return initial_state
+
+    def state_of(self, params: Any) -> TrainState:
+        """A state of these parameters with a fresh optimizer, and whatever else the model
+        begins with. Works under jit."""
+        return new_state(params, self.optimizer,
+                         extra=objective.initial_extra(self.model, params))
 
     def describe(self, params: Any) -> list[str]:
         """Lines on the model, the devices and the data.
@@ -101,14 +114,17 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
             max_source_positions=limits[0], max_target_positions=limits[1],
             composition_epoch=composition_epoch,
         )
-    loss_fn = _loss_of(config, task, model)
+    loss = objective.loss_of(config.loss)
+    loss_fn = objective.loss_function(task, model, config.loss,
+                                      sentence_avg=config.train.sentence_avg)
     validator = None
     if config.valid.enabled:
-        validator = Validator(config, task, model, mesh, loss_fn, max_positions=limits)
+        validator = Validator(config, task, model, mesh, loss_fn, loss=loss, max_positions=limits)
     step_fn = make_train_step(loss_fn, optimizer, schedule, seed=config.seed,
                               clip_norm=config.train.clip_norm)
-    return Parts(config=config, mesh=mesh, task=task, model=model, dataset=dataset, plan=plan,
-                 optimizer=optimizer, schedule=schedule, step_fn=step_fn, validator=validator)
+    return Parts(config=config, mesh=mesh, task=task, model=model, loss=loss, dataset=dataset,
+                 plan=plan, optimizer=optimizer, schedule=schedule, step_fn=step_fn,
+                 validator=validator)
 
 
 @contextlib.contextmanager
@@ -123,10 +139,3 @@ def _blocks_explained(config: Config, limits: tuple[int, int]) -> Iterator[None]
         raise ConfigError(
             f"{error}. config.task.tokens_per_sample is {length}, but the model takes {limits[1]} "
             "tokens: lower it, or raise config.model.max_target_positions") from None
-
-
-def _loss_of(config: Config, task: Any, model: Any) -> LossFn:
-    def task_loss(params: Any, batch: Any, rng: Any) -> LossOutput:
-        return task.loss(model, params, batch, rng)
-
-    return sentence_average(task_loss) if config.train.sentence_avg else task_loss
