@@ -15,6 +15,7 @@ from typing import Any
 
 from seqjax.config import to_plain
 from seqjax.interop.fairseq_keys import GROUPS, chosen_types, spelled
+from seqjax.interop.fairseq_names import USUAL
 from seqjax.interop.fairseq_weights import FAMILIES, FairseqCheckpoint, State, to_state
 from seqjax.interop.optimizer_state import in_module_order
 from seqjax.interop.torch_writer import write_pt
@@ -25,7 +26,7 @@ _OURS = {"name", "arch", "short_batch_softmax", "time_unroll", "no_encoder_final
          *(f.name for f in dataclasses.fields(RuntimeConfig)), *LAYERS_TO_KEEP.values()}
 """Keys that a file does not get: how it is computed here; what its weights say; layers that
 were left out are in it no more."""
-_ALWAYS = {"task": "translation", "criterion": "cross_entropy", "left_pad_source": True,
+_ALWAYS = {"task": USUAL["task"], "criterion": USUAL["criterion"], "left_pad_source": True,
            "left_pad_target": False, "tokenizer": None, "bpe": None}
 
 

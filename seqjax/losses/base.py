@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 from flax import struct
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric:
+    """How a number is said that training or validation gives."""
+
+    base2: bool = False
+    """It is in natural logarithm, and people read it in base 2."""
+    percent: bool = False
+    """It is a share, and people read it in percent."""
+    maximize: bool = False
+    """More is better."""
+    format: str = "{:.3f}"
+    """As it is printed."""
 
 
 @struct.dataclass

@@ -13,12 +13,13 @@ from collections.abc import Mapping
 class Watch:
     """Looks at the losses of one run, in base 2, as they are reported."""
 
-    def __init__(self, *, vocab_size: int) -> None:
+    def __init__(self, *, vocab_size: int | None) -> None:
         """
         Args:
-          vocab_size: words that the model chooses from.
+          vocab_size: words that the model chooses from (None: it chooses no words, and its loss
+            has nothing to be compared with).
         """
-        self._even = math.log2(max(vocab_size, 2))
+        self._even = math.log2(max(vocab_size or 2, 2))
         self._vocab_size = vocab_size
         self._least = math.inf
         self._said = False
@@ -31,7 +32,7 @@ class Watch:
           values: with `nll_loss` or `loss`, `num_updates` and maybe `lr`.
         """
         loss = values.get("nll_loss", values.get("loss"))
-        if loss is None or self._said:
+        if loss is None or self._said or self._vocab_size is None:
             return None
         far = loss > max(2 * self._even, self._even + 10)
         grown = loss > self._even + 2 and loss > 1.5 * self._least

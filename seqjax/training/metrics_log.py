@@ -17,10 +17,10 @@ from seqjax.training.progress import Reporter, duration
 class MetricsLog:
     """Adds up the metrics of training, and has them reported when it is time to."""
 
-    def __init__(self, config: Config, out: Reporter, *, vocab_size: int) -> None:
+    def __init__(self, config: Config, out: Reporter, *, vocab_size: int | None) -> None:
         """
         Args:
-          vocab_size: words that the model chooses from.
+          vocab_size: words that the model chooses from (None: none).
         """
         self._config, self._out = config, out
         self._interval, self._epoch = Meters(), Meters()

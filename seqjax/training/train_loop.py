@@ -13,7 +13,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -113,7 +113,7 @@ def _train(
         step = run.progress.step
         out.say(f"stopped at update {step}: {why} ({duration(run.elapsed())} of training, "
                 f"{compiled.count} programs compiled)")
-        out.say(ending.best(parts.config, workdir))
+        out.say(ending.best(parts, workdir))
         if stop.number is not None:
             out.say(ending.go_on(workdir, command=command, step=step))
         return stop.number
@@ -139,7 +139,7 @@ def _say_nothing_to_do(
     out.say(f"nothing to do: the run ended at update {progress.step} ({why})"
             + (", before its last validation was done" if missed else "")
             + "; raise that limit to train on")
-    out.say(ending.best(parts.config, workdir))
+    out.say(ending.best(parts, workdir))
 
 
 @contextlib.contextmanager
@@ -188,10 +188,13 @@ class Run:
         self._began, self._programs, self._batches = began, programs, batches
         self._saved, self._out, self._stop, self._lock = saved, out, stop, lock
         self._metrics = MetricsLog(parts.config, out,
-                                   vocab_size=parts.task.vocab_sizes["target_vocab_size"])
+                                   vocab_size=parts.task.vocab_sizes.get("target_vocab_size"))
         self._pending: tuple[Any, Batch] | None = None
         valid = parts.config.valid
-        self._maximize = valid.metric in MAXIMIZE if valid.maximize is None else valid.maximize
+        declared = {} if parts.validator is None else parts.validator.declared
+        maximize = valid.metric in MAXIMIZE or any(
+            name == valid.metric and metric.maximize for name, metric in declared.items())
+        self._maximize = maximize if valid.maximize is None else valid.maximize
 
     def to_the_end(self) -> str:
         """Updates until the run is over, and everything is on disk. Returns why it is over."""
@@ -276,7 +279,7 @@ class Run:
                     self._take_validation(*found, batch=batch)
 
     def _take_validation(
-        self, values: dict[str, float], samples: list[tuple[str, str, str]], *, batch: Batch
+        self, values: dict[str, float], samples: Sequence[tuple[str, str, str]], *, batch: Batch
     ) -> None:
         """Remembers and says the result of a validation."""
         metric, subset = self._config.valid.metric, self._config.valid.subset
