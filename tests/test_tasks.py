@@ -61,7 +61,7 @@ def test_a_task_names_its_facade_and_its_models(name):
 
 def test_every_file_of_a_task_is_registered():
     folder = pathlib.Path(tasks.__file__).parent
-    with_entry = {f"seqjax.tasks.{file.stem}" for file in folder.glob("*.py")
+    with_entry = {file.stem for file in folder.glob("*.py")
                   if re.search(r"^ENTRY = ", file.read_text(), re.MULTILINE)}
     assert with_entry == set(tasks.PLACES)
 

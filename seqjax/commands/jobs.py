@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqjax import cli
+from seqjax import cli, models
 from seqjax.commands.flags import decodes_blank
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation.errors import InputError
@@ -169,7 +169,6 @@ def data_job(args: argparse.Namespace, model: Generative) -> Job:
     """A split of a data folder, printed in the order of fairseq's batches."""
     from seqjax.config import BatchingConfig
     from seqjax.data import planning
-    from seqjax.interop import fairseq_output
 
     split = model.split(args.data, args.subset)
     settings = model.settings(references=True, **cli.given_fields(args, GenerationConfig))
@@ -197,7 +196,7 @@ def data_job(args: argparse.Namespace, model: Generative) -> Job:
         batches = [ids.tolist() for ids in grouped]
     padding, lengths = None, split.lengths.source
     assert lengths is not None
-    turned = model.config.model.name in fairseq_output.TURNED
+    turned = models.family(model.config.model.name).turns_padding
     if turned and args.print_alignment and args.format == "fairseq":
         padding = _left_padding(grouped, lengths)
     name = f"{args.data}, {args.subset}, sentence ".replace("{", "{{").replace("}", "}}") + "{}"

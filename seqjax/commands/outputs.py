@@ -44,7 +44,7 @@ def render(
     Args:
       beam: as it was searched with, which fairseq's last line says.
     """
-    from seqjax.interop import fairseq_output
+    from seqjax.interop.fairseq import output as fairseq_output
 
     if args.format == "text":
         for hypotheses in results:

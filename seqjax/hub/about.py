@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from seqjax import checkpoints
 from seqjax.config import GenerationConfig
-from seqjax.interop.fairseq_weights import FairseqCheckpoint
-from seqjax.training import checkpoints
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint
 
 if TYPE_CHECKING:  # they import this module
     from seqjax.hub.generative import Generative

@@ -13,17 +13,16 @@ from seqjax.config import Config, ConfigError
 from seqjax.tasks.entry import TaskEntry, of_object
 from seqjax.tasks.protocol import Task
 
-PLACES = (
-    "seqjax.tasks.language_modeling",
-    "seqjax.tasks.translation",
-)
-"""The registration: modules with an `ENTRY`. A new task is its file and a line here."""
+PLACES = ("language_modeling", "translation")
+"""Modules of this folder that have an `ENTRY`. The one registration: a new task is its file and
+a name here."""
 
-TASKS: dict[str, TaskEntry] = {
-    found.name: found for found in (importlib.import_module(place).ENTRY for place in PLACES)}
+TASKS: Mapping[str, TaskEntry] = {
+    found.name: found
+    for found in (importlib.import_module(f"seqjax.tasks.{place}").ENTRY for place in PLACES)}
 """`config.task.name` -> what the task says of itself."""
 
-CONFIGS: dict[str, type] = {name: found.config for name, found in TASKS.items()}
+CONFIGS: Mapping[str, type] = {name: found.config for name, found in TASKS.items()}
 """`config.task.name` -> its dataclass."""
 
 
