@@ -23,7 +23,7 @@ from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
 from seqjax.interop.torch.writer import write_pt
 from seqjax.tasks.perplexity import ScoredBlock, WordScores
-from seqjax.training import parts
+from seqjax.training import objective, parts
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
@@ -148,10 +148,12 @@ def test_every_batching_gives_the_same_loss_and_gradient(folder, adaptive):
     params = jax.jit(model.init)(jax.random.key(0))
     data, limits = task.train_dataset(), task.max_positions(model)
 
+    loss_fn = objective.loss_function(task, model, cfg.loss)
+
     @jax.jit
     def run(params, batch):
         def loss(params):
-            output = task.loss(model, params, batch, None)
+            output, _ = loss_fn(params, {}, batch, None, 0)
             return output.sum, output
         return jax.grad(loss, has_aux=True)(params)
 

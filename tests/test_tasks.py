@@ -251,6 +251,6 @@ def test_validation_without_an_evaluator(encoder, data):
     raw = tiny_run.raw_config(data, task={"name": "mypackage.encoding:Encoding"},
                               valid={"decode": True, "metric": "bleu"})
     found = parts.prepare(tiny_run.resolve(raw))
-    assert found.validator.declared == {}
+    assert "bleu" not in found.validator.metrics
     with pytest.raises(ConfigError, match="valid.metric: 'bleu' is not one of loss, nll_loss, ppl"):
-        found.validator.check_metric(initial_state.abstract_state(found).params)
+        found.validator.check_metric(initial_state.abstract_state(found))

@@ -16,7 +16,7 @@ from seqjax.data import pipeline, planning
 from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.models.protocol import segment_positions
 from seqjax.tasks import metrics
-from seqjax.training import sharding, validation
+from seqjax.training import objective, sharding, validation
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +46,11 @@ def test_targets_are_shifted_as_fairseq_does():
     assert segment_positions(segments).tolist() == [[0, 1, 2, 0, 1, 0]]
 
 
-def test_packed_and_bucketed_batches_have_the_same_loss_and_gradients(task, model):
+def test_packed_and_bucketed_batches_have_the_same_loss_and_gradients(config, task, model):
     """Every training sentence once, dropout off."""
     params = jax.jit(model.init)(jax.random.key(0))
     dataset = task.train_dataset()
+    loss_fn = objective.loss_function(task, model, config.loss)
 
     def total(batching):
         plan = planning.make_plan(dataset.lengths, batching, seed=1)
@@ -57,7 +58,7 @@ def test_packed_and_bucketed_batches_have_the_same_loss_and_gradients(task, mode
         @jax.jit
         def gradient(params, batch):
             def loss(params):
-                output = task.loss(model, params, batch, None)
+                output, _ = loss_fn(params, {}, batch, None, 0)
                 return output.sum, output
 
             return jax.grad(loss, has_aux=True)(params)
@@ -95,6 +96,7 @@ def test_the_evaluator_decodes_and_scores(task, model):
                               generation=GenerationConfig(beam=2, max_len_b=10))
     found = evaluate(params)
     assert len(found.samples) == 3 and found.values.keys() == evaluate.metrics.keys() == {"bleu"}
+    assert evaluate.metrics == tasks.TASKS["translation"].metrics
     assert evaluate.metrics["bleu"].maximize
     texts, references = ([sample[i] for sample in found.samples] for i in (1, 2))
     assert found.values["bleu"] == metrics.sacrebleu(texts, references).score

@@ -38,6 +38,9 @@ def family_config(name: str, families: Mapping[str, type], path: str) -> type:
         found = import_object(name, path)
         if not dataclasses.is_dataclass(getattr(found, "Config", None)):
             raise ConfigError(f"{path}: {name!r} has no dataclass named Config")
+        if "name" not in {field.name for field in dataclasses.fields(found.Config)}:
+            raise ConfigError(f"{path}: the Config of {name!r} has no field name, a str, which "
+                              "says whose it is")
         return found.Config
     if name not in families:
         raise ConfigError(f"{path}: {name!r} is unknown." + nearest(name, families))

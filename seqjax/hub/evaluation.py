@@ -19,6 +19,7 @@ from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.tasks.perplexity import BlockScorer, WordScores
 from seqjax.tasks.protocol import Task
 from seqjax.training.metrics import shown
+from seqjax.training.objective import loss_of
 from seqjax.training.validation import held_out
 
 MAX_TOKENS = 36000
@@ -46,11 +47,15 @@ class Evaluated:
 
 
 def loss_of_split(
-    task: Task, models: Sequence[Any], params: Sequence[Any], subset: str, *, data: str | None,
-    max_tokens: int, batch_size: int | None, too_long: str | None, sentence_avg: bool,
+    task: Task, models: Sequence[Any], params: Sequence[Any], subset: str, *, loss: Any,
+    data: str | None, max_tokens: int, batch_size: int | None, too_long: str | None,
+    sentence_avg: bool,
 ) -> Evaluated:
     """The loss that a model was trained with, on a split. Arguments are as `Loaded.evaluate` has
     them.
+
+    Args:
+      loss: section of the configuration.
 
     Raises:
       ConfigError: several models; no such data; a sentence that is too long.
@@ -63,12 +68,13 @@ def loss_of_split(
     notes = _over_limits(task, models[0], subset, skip=too_long == "skip")
     began = _clock()
     values, tokens = held_out(
-        task, models[0], params[0], subset, max_tokens=max_tokens, batch_size=batch_size,
+        task, models[0], params[0], subset, loss=loss, max_tokens=max_tokens, batch_size=batch_size,
         sentence_avg=sentence_avg, skip_too_long=too_long == "skip")
+    texts = shown(values, loss_of(loss).metrics)
     values = {k: values[k] for k in sorted(values, key=lambda k: (k not in _FIRST, k))}
     return Evaluated(
         values=values, tokens=tokens, seconds=_clock() - began, notes=notes,
-        text=" | ".join([subset, *(f"{k} {v}" for k, v in shown(values).items())]))
+        text=" | ".join([subset, *(f"{k} {texts[k]}" for k in values)]))
 
 
 def _over_limits(task: Task, model: Any, subset: str, *, skip: bool) -> list[str]:

@@ -96,5 +96,6 @@ class Loaded:
             models.
         """
         return evaluation.loss_of_split(
-            self.task, self.models, self.params, subset, data=data, max_tokens=max_tokens,
-            batch_size=batch_size, too_long=too_long, sentence_avg=self.config.train.sentence_avg)
+            self.task, self.models, self.params, subset, loss=self.config.loss, data=data,
+            max_tokens=max_tokens, batch_size=batch_size, too_long=too_long,
+            sentence_avg=self.config.train.sentence_avg)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -229,6 +229,26 @@ class LanguageModel(Protocol):
 
     @property
     def max_target_positions(self) -> int: ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A model that keeps something from update to update that is not learned by gradient: an
+    EMA teacher, batch statistics. Training keeps it in `TrainState.extra`.
+
+    Its task hands `extra` to the forward pass and gives the new one in `losses.base.Forward`.
+    In training the pass is called once a micro-batch, each with what the one before left; what
+    is to happen once an update (fairseq's `set_num_updates`) asks whether the update number is
+    another than the one that it has kept. Without `rng` it is an evaluation, and what it gives
+    is not kept.
+    """
+
+    config: Any
+
+    def init_extra(self, params: Params) -> Any:
+        """A pytree of arrays for fresh parameters; its form never changes. Leaves whose names
+        end as parameters' do are split over devices as those are. Works under jit."""
+        ...
 
 
 def position_ids(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:

@@ -7,9 +7,11 @@ task by its name. It imports no JAX.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from seqjax.config import ConfigError, import_object
+from seqjax.losses import Metric
 from seqjax.tasks.protocol import METHODS
 
 
@@ -37,6 +39,8 @@ class TaskEntry:
     facade: str
     """`module:Class` of the `hub.loaded.Loaded` that `seqjax.load` gives: what a trained model
     can do, how a split is decoded and how it is evaluated."""
+    metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
+    """What its `Task.evaluator` measures, where that is known without a model."""
     fairseq: FairseqTask | None = None
     """None: fairseq has no such task, so that no `.pt` is read or written."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from seqjax.config import GenerationConfig
 from seqjax.generation import options
 from seqjax.generation.decoder import Decoder
-from seqjax.losses.base import Metric
+from seqjax.losses import Metric
 from seqjax.models.protocol import EncoderDecoder, Params
 from seqjax.tasks import metrics
 
@@ -53,7 +53,7 @@ class TranslationEvaluator:
       sharding, row_multiple: how rows lie on the devices (see `Decoder`).
     """
 
-    metrics: Mapping[str, Metric] = {"bleu": Metric(maximize=True, format="{:.2f}")}
+    metrics: Mapping[str, Metric] = metrics.BLEU
 
     def __init__(
         self, model: EncoderDecoder, generation: GenerationConfig, *,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.data import folder, id_ranges, indexed, tokenizers
@@ -23,8 +23,8 @@ from seqjax.tasks.text import Text
 if TYPE_CHECKING:  # they import JAX
     import jax
 
-    from seqjax.losses.base import LossOutput
-    from seqjax.models.protocol import Features, LanguageModel, Params
+    from seqjax.losses.base import Forward
+    from seqjax.models.protocol import LanguageModel, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,6 @@ class LanguageModelingTask(Text):
     facade: ClassVar[str] = "seqjax.hub.language_model:LanguageModel"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:LanguageModel"
     config: LanguageModelingConfig
-    loss_config: Any
     seed: int
     """Of `random_crop`."""
     vocab: Vocabulary
@@ -92,18 +91,15 @@ class LanguageModelingTask(Text):
         """Reads what the data folder says of the vocabulary and the tokenizer.
 
         Raises:
-          ConfigError: there is no such folder, or the loss does not fit the model.
+          ConfigError: there is no such folder.
         """
         cfg: LanguageModelingConfig = config.task
         if not cfg.data:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
-        from seqjax.tasks import token_loss
-
-        token_loss.check(config)
         return cls(
-            config=cfg, loss_config=config.loss, seed=config.seed,
+            config=cfg, seed=config.seed,
             vocab=folder.load_dictionary(cfg.data, cfg.lang),
             tokenizer=folder.load_tokenizers(cfg.data).get(cfg.lang or ""),
         )
@@ -122,7 +118,7 @@ class LanguageModelingTask(Text):
         cfg: LanguageModelingConfig = config.task
         lang = cfg.lang or ""
         return cls(
-            config=cfg, loss_config=config.loss, seed=config.seed,
+            config=cfg, seed=config.seed,
             vocab=assets.unpack_vocabulary(lang, files),
             tokenizer=assets.unpack_tokenizer(lang, files),
         )
@@ -240,35 +236,28 @@ class LanguageModelingTask(Text):
         return (f"config.task.tokens_per_sample is {length}, but the model takes {limit} tokens: "
                 "lower it, or raise config.model.max_target_positions")
 
-    def loss(
+    def forward(
         self, model: LanguageModel, params: Params, batch: Mapping[str, jax.Array],
-        rng: jax.Array | None,
-    ) -> LossOutput:
-        """The configured loss of a batch of [B, T] arrays `source` (what came before) and
-        `target`; pure.
+        rng: jax.Array | None = None, update: jax.Array | None = None,
+    ) -> Forward:
+        """The pass over a batch of [B, T] arrays `source` (what came before) and `target`; pure.
 
         Args:
           rng: key of dropout, or None for none.
+          update: int32 scalar, updates done before; nothing here depends on it.
         """
+        del update
         import jax.numpy as jnp
+
+        from seqjax.losses.base import Forward
 
         segments = batch.get("target_segments")
         sentences = None
         if segments is not None:
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
         features = model.features(params, batch["source"], segments=segments, rng=rng)
-        return self.loss_of(features, batch["target"], pad=model.pad, sentences=sentences)
-
-    def loss_of(
-        self, features: Features, target: jax.Array, *, pad: int,
-        sentences: jax.Array | None = None,
-    ) -> LossOutput:
-        """The configured loss of decoder states."""
-        from seqjax.tasks import token_loss
-
-        return token_loss.token_loss(
-            features, target, config=self.loss_config, pad=pad, sentences=sentences
-        )
+        return Forward(features=features, target=batch["target"], pad=model.pad,
+                       sentences=sentences)
 
     def evaluator(
         self, model: LanguageModel, dataset: TokenBlocks, *, generation: GenerationConfig,

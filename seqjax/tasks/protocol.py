@@ -2,8 +2,8 @@
 
 A task joins a data folder, a model and a loss. It is made from a configuration and a data
 folder (`setup`), or from a checkpoint's files (`from_assets`), and never changes. Conversions
-to arrays and their meaning are its own; models are known by `models.protocol` and losses by
-their output. It imports no JAX.
+to arrays and their meaning are its own; models are known by `models.protocol`, and losses by
+what they are given. It imports no JAX.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # they import JAX, or numpy
     from seqjax.data.dictionaries import Dictionary
     from seqjax.data.tokenizers import Tokenizer
     from seqjax.data.vocabulary import Vocabulary
-    from seqjax.losses.base import LossOutput
+    from seqjax.losses.base import Forward
     from seqjax.models.protocol import Params
     from seqjax.tasks.evaluator import Evaluator
 
@@ -47,7 +47,7 @@ class Task(Protocol):
         vocabularies and tokenizers, and none of the sentences.
 
         Raises:
-          ConfigError: there is no such folder; the loss does not fit.
+          ConfigError: there is no such folder, or not what the task needs.
         """
         ...
 
@@ -124,14 +124,19 @@ class Task(Protocol):
         keys. "" where that depends on the sentences."""
         ...
 
-    def loss(
-        self, model: Any, params: Params, batch: Mapping[str, jax.Array], rng: jax.Array | None,
-    ) -> LossOutput:
-        """The configured loss of a batch; pure.
+    def forward(
+        self, model: Any, params: Params, batch: Mapping[str, jax.Array],
+        rng: jax.Array | None = None, update: jax.Array | None = None,
+    ) -> Forward:
+        """The pass over a batch, whose result the configured loss is computed of; pure.
+
+        A task for models with a state beside their parameters (`models.protocol.Stateful`) takes
+        that as `extra` as well, and gives the new one in the result.
 
         Args:
           batch: arrays of leading axis B, as the dataset's `materialise` makes them.
           rng: key of dropout, or None for none.
+          update: int32 scalar, updates done before.
         """
         ...
 

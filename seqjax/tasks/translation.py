@@ -9,21 +9,20 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from seqjax.config import Config, ConfigError, GenerationConfig
+from seqjax.config import Config, ConfigError, GenerationConfig, gives
 from seqjax.data import folder, id_ranges, pairs, tokenizers
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.losses.configs import AlignmentLossConfig
-from seqjax.tasks import assets
+from seqjax.tasks import assets, metrics
 from seqjax.tasks.entry import FairseqTask, TaskEntry
 from seqjax.tasks.text import Text
 
 if TYPE_CHECKING:  # they import JAX
     import jax
 
-    from seqjax.losses.base import LossOutput
+    from seqjax.losses.base import Forward
     from seqjax.models.protocol import EncoderDecoder, Params
     from seqjax.tasks.evaluator import TranslationEvaluator
 
@@ -48,7 +47,8 @@ class TranslationConfig:
     """The same for the target."""
     truncate_source: bool = False
     """Cut long sources to `max_source_positions` instead of dropping the sentence."""
-    load_alignments: bool = False
+    load_alignments: bool = dataclasses.field(
+        default=False, metadata=gives("alignments", losses_only=True))
     """Learn from the word alignments of the data folder (`preprocess --align-suffix`), with
     the loss `label_smoothed_cross_entropy_with_alignment`."""
     upsample_primary: int = 1
@@ -66,7 +66,6 @@ class TranslationTask(Text):
     facade: ClassVar[str] = "seqjax.hub.translator:Translator"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:EncoderDecoder"
     config: TranslationConfig
-    loss_config: Any
     source_lang: str
     target_lang: str
     source_vocab: Vocabulary
@@ -79,25 +78,20 @@ class TranslationTask(Text):
         """Reads what the data folder says of vocabularies and tokenizers.
 
         Raises:
-          ConfigError: there is no such folder, or it holds no pair of languages; the loss
-            does not fit the model.
+          ConfigError: there is no such folder, or it holds no pair of languages.
         """
         cfg: TranslationConfig = config.task
         if not cfg.data:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
-        _check_alignments(cfg, config.loss)
-        from seqjax.tasks import token_loss
-
-        token_loss.check(config)
         source, target = cfg.source_lang, cfg.target_lang
         if source is None or target is None:
             source, target = folder.find_pair(cfg.data)
         tokenizer = folder.load_tokenizers(cfg.data)
         return cls(
             config=dataclasses.replace(cfg, source_lang=source, target_lang=target),
-            loss_config=config.loss, source_lang=source, target_lang=target,
+            source_lang=source, target_lang=target,
             source_vocab=folder.load_dictionary(cfg.data, source),
             target_vocab=folder.load_dictionary(cfg.data, target),
             source_tokenizer=tokenizer.get(source), target_tokenizer=tokenizer.get(target),
@@ -121,7 +115,7 @@ class TranslationTask(Text):
         cfg: TranslationConfig = config.task
         source, target = cfg.source_lang or "", cfg.target_lang or ""
         return cls(
-            config=cfg, loss_config=config.loss, source_lang=source, target_lang=target,
+            config=cfg, source_lang=source, target_lang=target,
             source_vocab=assets.unpack_vocabulary(source, files),
             target_vocab=assets.unpack_vocabulary(target, files),
             source_tokenizer=assets.unpack_tokenizer(source, files),
@@ -193,8 +187,7 @@ class TranslationTask(Text):
             path=folder.dict_path(self.config.data, lang), entries=len(vocabulary))
 
     def _alignments(self, *, train: bool, wanted: bool) -> Literal["none", "optional", "needed"]:
-        loaded = self.config.load_alignments and isinstance(self.loss_config, AlignmentLossConfig)
-        if not (loaded and wanted):
+        if not (self.config.load_alignments and wanted):
             return "none"
         return "needed" if train else "optional"
 
@@ -206,21 +199,22 @@ class TranslationTask(Text):
         """Nothing in general: sentences have their own lengths."""
         return ""
 
-    def loss(
+    def forward(
         self, model: EncoderDecoder, params: Params, batch: Mapping[str, jax.Array],
-        rng: jax.Array | None,
-    ) -> LossOutput:
-        """The configured loss of a batch of [B, ...] arrays; pure.
+        rng: jax.Array | None = None, update: jax.Array | None = None,
+    ) -> Forward:
+        """The teacher-forced pass over a batch of [B, ...] arrays; pure.
 
         Args:
           rng: key of dropout, or None for none.
+          update: int32 scalar, updates done before; nothing here depends on it.
         """
+        del update
         import jax.numpy as jnp
 
         from seqjax.generation.teacher_forcing import previous_tokens
-        from seqjax.losses.alignment import with_alignment
+        from seqjax.losses.base import Forward
         from seqjax.models.protocol import segment_positions, source_attention
-        from seqjax.tasks import token_loss
 
         source_segments = batch.get("source_segments")
         segments = batch.get("target_segments")
@@ -232,16 +226,10 @@ class TranslationTask(Text):
         if segments is not None:
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
             positions = segment_positions(segments)
-        output = token_loss.token_loss(
-            features, target, config=self.loss_config, pad=model.pad, positions=positions,
-            sentences=sentences,
-        )
-        if "aligned_source" not in batch:
-            return output
-        return with_alignment(
-            output, source_attention(features), batch["aligned_source"],
-            batch["aligned_target"], config=self.loss_config,
-        )
+        # What a loss does not look at, the compiled program does not compute.
+        attention = None if features.extra is None else source_attention(features)
+        return Forward(features=features, target=target, pad=model.pad, positions=positions,
+                       sentences=sentences, attention=attention)
 
     def evaluator(
         self, model: EncoderDecoder, dataset: pairs.PairDataset, *,
@@ -273,19 +261,8 @@ class TranslationTask(Text):
                 "--input", f"input.{self.source_lang}", "--output", f"output.{self.target_lang}"]
 
 
-def _check_alignments(cfg: TranslationConfig, loss: Any) -> None:
-    aligning = isinstance(loss, AlignmentLossConfig)
-    if cfg.load_alignments and not aligning:
-        raise ConfigError(
-            "config.task.load_alignments: only the loss "
-            f"{AlignmentLossConfig.name!r} learns from alignments; set config.loss.name to it")
-    if aligning and not cfg.load_alignments:
-        raise ConfigError(
-            f"config.loss.name: {loss.name!r} learns from alignments, which are read with "
-            "config.task.load_alignments=True")
-
-
 ENTRY = TaskEntry(
     name="translation", config=TranslationConfig,
     task="seqjax.tasks.translation:TranslationTask", facade=TranslationTask.facade,
+    metrics=metrics.BLEU,
     fairseq=FairseqTask(name="translation", languages=("source_lang", "target_lang")))

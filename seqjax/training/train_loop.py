@@ -35,7 +35,7 @@ from seqjax.training import (
 )
 from seqjax.training.checkpoints import Checkpoints, check_workdir, state_bytes
 from seqjax.training.initial_state import Start
-from seqjax.training.metrics import MAXIMIZE
+from seqjax.training.metrics import is_maximized
 from seqjax.training.metrics_log import MetricsLog
 from seqjax.training.parts import Parts, prepare
 from seqjax.training.preemption import StopRequest
@@ -96,7 +96,7 @@ def _train(
         abstract = initial_state.abstract_state(parts)
         check_workdir(workdir, need_bytes=state_bytes(abstract))
         if parts.validator:
-            parts.validator.check_metric(abstract.params)
+            parts.validator.check_metric(abstract)
         initial = initial_state.begin(parts, abstract, saved=saved, start=start)
         _introduce(parts, initial, workdir=workdir, out=out)
         why = triggers.finished(parts.config, initial.progress, schedule=parts.schedule,
@@ -195,14 +195,11 @@ class Run:
         self.progress, self._state = initial.progress, initial.state
         self._began, self._programs, self._batches = began, programs, batches
         self._saved, self._out, self._stop, self._lock = saved, out, stop, lock
-        self._metrics = MetricsLog(parts.config, out,
+        self._metrics = MetricsLog(parts.config, out, declared=parts.metrics,
                                    vocab_size=parts.task.vocab_sizes.get("target_vocab_size"))
         self._pending: tuple[Any, Batch] | None = None
         valid = parts.config.valid
-        declared = {} if parts.validator is None else parts.validator.declared
-        maximize = valid.metric in MAXIMIZE or any(
-            name == valid.metric and metric.maximize for name, metric in declared.items())
-        self._maximize = maximize if valid.maximize is None else valid.maximize
+        self._maximize = is_maximized(valid.metric, parts.metrics, chosen=valid.maximize)
 
     def to_the_end(self) -> str:
         """Updates until the run is over, and everything is on disk. Returns why it is over."""
@@ -280,7 +277,7 @@ class Run:
             self.collect()
             with self._metrics.paused():
                 found = self._stop.unless_asked(
-                    functools.partial(self._validator, self._state.params))
+                    functools.partial(self._validator, self._state))
                 if found is None:
                     self._out.say(f"{self._stop.signal} received: the validation is left off")
                 else:
@@ -296,7 +293,8 @@ class Run:
         values["num_updates"] = progress.step
         values[f"best_{metric}"] = math.nan if progress.best is None else progress.best
         progress.history.append({"epoch": batch.epoch, **values})
-        self._out.summary("valid", f"epoch {batch.epoch:03d} | valid on {subset!r}", values)
+        self._out.summary("valid", f"epoch {batch.epoch:03d} | valid on {subset!r}", values,
+                          declared=self._parts.metrics)
         self._metrics.warn_if_diverged("valid", values)
         for source, translation, reference in samples:
             self._out.say(f"  source      {source}\n  translation {translation}\n"

@@ -7,6 +7,8 @@ import dataclasses
 import itertools
 from typing import Any, Literal
 
+from seqjax.config import gives
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
@@ -23,7 +25,8 @@ class RuntimeConfig:
 class AdaptiveSoftmaxConfig:
     """An output layer whose rare words are narrow (Grave et al. 2017)."""
 
-    adaptive_softmax_cutoff: tuple[int, ...] | None = None
+    adaptive_softmax_cutoff: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=gives("clusters"))
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_factor: float = 4.0
