@@ -16,7 +16,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from seqjax import cli, locking, signals
 from seqjax.commands import fairseq, flags
@@ -25,6 +25,10 @@ from seqjax.commands.outputs import check_output, plain_result, render, write
 from seqjax.config import GenerationConfig
 from seqjax.data import sources
 from seqjax.generation.journal import Journal
+
+if TYPE_CHECKING:  # they import JAX
+    from seqjax.hub.generative import Generative
+    from seqjax.hub.translator import Translator
 
 FORMATS = ("text", "jsonl", "fairseq")
 SCORERS = ("bleu", "chrf", "sacrebleu", "ter")
@@ -155,7 +159,7 @@ def _run(args: argparse.Namespace) -> None:
             total=len(job.inputs))
     try:
         if args.score_reference:
-            results = _score(model, job, aligning.get("alignment"), options)
+            results = _score(cast("Translator", model), job, aligning.get("alignment"), options)
         else:
             results = _decode(model, job, {**options, **constraints}, journal, quiet=args.quiet)
     finally:
@@ -172,7 +176,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _decode(
-    model: Any, job: Job, options: dict[str, Any], journal: Journal | None, *, quiet: bool
+    model: Generative, job: Job, options: dict[str, Any], journal: Journal | None, *, quiet: bool
 ) -> list[list[dict[str, Any]]]:
     """Plain results of every input, those of an earlier run included."""
     found = dict(journal.found) if journal else {}
@@ -214,7 +218,7 @@ _SIZES = ("max_tokens", "batch_size")
 
 
 def _score(
-    model: Any, job: Job, alignment: str | None, options: dict[str, Any]
+    model: Translator, job: Job, alignment: str | None, options: dict[str, Any]
 ) -> list[list[dict[str, Any]]]:
     """The references as if they had been found, with their scores."""
     chosen = pairs_to_score(job, model, job.sources)

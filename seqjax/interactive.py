@@ -11,7 +11,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqjax import cli
 from seqjax.commands import fairseq, flags, outputs
@@ -20,6 +20,9 @@ from seqjax.config import ConfigError, GenerationConfig
 from seqjax.console import compiling
 from seqjax.data import compression, sources
 from seqjax.generation.errors import InputError
+
+if TYPE_CHECKING:  # it imports JAX
+    from seqjax.hub.generative import Generative
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -94,7 +97,7 @@ class Session:
     an empty output; the next one is none the worse for it."""
 
     args: argparse.Namespace
-    model: Any
+    model: Generative
     options: dict[str, Any]
     number: int = 0
     """Lines so far."""
