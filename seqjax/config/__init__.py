@@ -17,7 +17,13 @@ from seqjax.config.building import (
 )
 from seqjax.config.files import apply_overrides, load_file
 from seqjax.config.giving import check_needs, gives
-from seqjax.config.resolving import family_config, import_object, resolve, resolve_model
+from seqjax.config.resolving import (
+    family_config,
+    import_object,
+    resolve,
+    resolve_model,
+    with_own,
+)
 from seqjax.config.sections import (
     BatchingConfig,
     CheckpointConfig,
@@ -56,4 +62,5 @@ __all__ = [
     "resolve_model",
     "to_plain",
     "type_name",
+    "with_own",
 ]

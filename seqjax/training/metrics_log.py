@@ -9,7 +9,7 @@ from typing import Any
 
 from seqjax.config import Config
 from seqjax.data.pipeline import Batch
-from seqjax.training import divergence, due
+from seqjax.training import divergence, triggers
 from seqjax.training.metrics import Declared, Meters
 from seqjax.training.progress import Reporter, duration
 
@@ -18,12 +18,12 @@ class MetricsLog:
     """Adds up the metrics of training, and has them reported when it is time to."""
 
     def __init__(
-        self, config: Config, out: Reporter, *, declared: Declared, vocab_size: int
+        self, config: Config, out: Reporter, *, declared: Declared, vocab_size: int | None
     ) -> None:
         """
         Args:
           declared: metrics of the loss.
-          vocab_size: words that the model chooses from.
+          vocab_size: words that the model chooses from (None: none).
         """
         self._config, self._out, self._declared = config, out, declared
         self._interval, self._epoch = Meters(declared), Meters(declared)
@@ -48,7 +48,7 @@ class MetricsLog:
         if not line and not (self._out.live and since > 0.2):
             return
         values = self._interval.results() | {"wall": wall, "epoch": batch.epoch}
-        left = due.updates_left(self._config, done=done, batch=batch)
+        left = triggers.updates_left(self._config, done=done, batch=batch)
         head = (f"epoch {batch.epoch:03d}: {batch.step + 1:6d} / {batch.updates} "
                 f"eta={duration(left / max(values['ups'], 1e-9))}")
         self._out.train(head, values, declared=self._declared, line=line)

@@ -17,6 +17,7 @@ from seqjax.config import Config, ConfigError, check_needs, import_object
 from seqjax.losses import LOSSES, Loss, Metric
 from seqjax.losses.base import LossOutput
 from seqjax.models.protocol import Stateful
+from seqjax.tasks.protocol import Task
 from seqjax.training.train_step import Arrays, LossFn, sentence_average
 
 
@@ -69,7 +70,7 @@ def initial_extra(model: Any, params: Any) -> Any:
     return model.init_extra(params) if isinstance(model, Stateful) else {}
 
 
-def loss_function(task: Any, model: Any, section: Any, *, sentence_avg: bool = False) -> LossFn:
+def loss_function(task: Task, model: Any, section: Any, *, sentence_avg: bool = False) -> LossFn:
     """The loss as a pure function, to be differentiated.
 
     Args:

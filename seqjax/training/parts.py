@@ -13,10 +13,12 @@ from jax.sharding import Mesh
 
 from seqjax import models, tasks
 from seqjax.config import Config, ConfigError
+from seqjax.data.batches import Dataset
 from seqjax.data.epoch_plan import TrainPlan
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss
-from seqjax.training import objective, sharding, starting_weights
+from seqjax.tasks.protocol import Task, check_model
+from seqjax.training import initial_weights, objective, sharding
 from seqjax.training.metrics import Declared
 from seqjax.training.optimizers import Optimizer, make_optimizer
 from seqjax.training.schedules import Schedule, make_schedule
@@ -32,10 +34,10 @@ class Parts:
     config: Config
     """With what the task found in its data: the languages."""
     mesh: Mesh
-    task: Any
+    task: Task
     model: Any
     loss: Loss
-    dataset: Any
+    dataset: Dataset
     """The training split."""
     plan: TrainPlan
     """Its batches, of every epoch."""
@@ -100,14 +102,15 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
     mesh = sharding.make_mesh(config.mesh)
     task = tasks.setup(config)
     config = dataclasses.replace(config, task=task.config)  # languages are known now
-    starting_weights.check_joined(config, task)
+    initial_weights.check_joined(config, task)
     dtype = models.compute_dtype(config.train.compute_dtype)
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=dtype)
+    check_model(task, model)
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, lr=config.train.lr,
                              max_update=config.train.max_update)
     dataset, limits = task.train_dataset(), task.max_positions(model)
-    with _blocks_explained(config, limits):
+    with _advised(task, model):
         plan = make_plan(
             dataset.lengths, config.batching, seed=config.seed,
             update_freq=config.train.update_freq, row_multiple=sharding.rows_multiple(mesh),
@@ -128,14 +131,12 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
 
 
 @contextlib.contextmanager
-def _blocks_explained(config: Config, limits: tuple[int, int]) -> Iterator[None]:
-    """Data that do not fit the model, where the length of a language model's blocks is why."""
+def _advised(task: Task, model: Any) -> Iterator[None]:
+    """Data that do not fit the model, where the task knows why."""
     try:
         yield
     except ValueError as error:
-        length = getattr(config.task, "tokens_per_sample", 0)
-        if length <= limits[1]:
+        advice = task.too_long_advice(model)
+        if not advice:
             raise
-        raise ConfigError(
-            f"{error}. config.task.tokens_per_sample is {length}, but the model takes {limits[1]} "
-            "tokens: lower it, or raise config.model.max_target_positions") from None
+        raise ConfigError(f"{error}. {advice}") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,8 @@ from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss, Metric
 from seqjax.models.protocol import Stateful
+from seqjax.tasks.evaluator import Evaluator
+from seqjax.tasks.protocol import Task
 from seqjax.training import objective, sharding
 from seqjax.training.compilation import Job, compile_all
 from seqjax.training.metrics import add_sums, averages
@@ -48,7 +50,7 @@ class Validator:
     """One split, its plan and its compiled evaluation."""
 
     def __init__(
-        self, config: Config, task: Any, model: Any, mesh: Mesh, loss_fn: LossFn,
+        self, config: Config, task: Task, model: Any, mesh: Mesh, loss_fn: LossFn,
         *, loss: Loss, max_positions: tuple[int | None, int | None],
     ) -> None:
         """
@@ -57,7 +59,7 @@ class Validator:
 
         Raises:
           FileNotFoundError: there is no such split.
-          ConfigError: a sentence over a limit; the metric to watch is not one.
+          ConfigError: a sentence over a limit.
         """
         self._config, self._mesh = config, mesh
         self.dataset = task.dataset(config.valid.subset)
@@ -72,17 +74,15 @@ class Validator:
         self._epoch = self.plan.epoch(1)
         self._step = jax.jit(make_eval_step(loss_fn))
         self._compiled: dict[Hashable, Any] = {}
-        self._judge: Callable[[Any], Any] | None = None
-        if config.valid.decode and hasattr(task, "judge_for"):
-            self._judge = task.judge_for(
+        self._evaluator: Evaluator | None = None
+        if config.valid.decode:
+            self._evaluator = task.evaluator(
                 model, self.dataset, generation=config.generation,
                 limit=config.valid.decode_sentences, **decoding_places(mesh),
             )
-        self.metrics: dict[str, Metric] = {**loss.metrics, **getattr(self._judge, "metrics", {})}
+        beside = {} if self._evaluator is None else self._evaluator.metrics
+        self.metrics: dict[str, Metric] = {**loss.metrics, **beside}
         """What is declared of every metric that a validation may give."""
-        if config.valid.metric == "bleu" and self._judge is None:
-            raise ConfigError("config.valid.metric: 'bleu' needs config.valid.decode=True and a "
-                              "task that generates")
 
     def check_metric(self, state: TrainState) -> None:
         """Raises ConfigError if `valid.metric` is not what a validation gives.
@@ -94,10 +94,12 @@ class Validator:
         spec = batch_spec(self.dataset, shape, self._mesh, packed=self._epoch.packed)
         sums = jax.eval_shape(self._step, state.params, state.extra, spec, state.step)
         names = [*averages({name: (1.0, 1.0) for name in sums}, self.metrics),
-                 *getattr(self._judge, "metrics", ())]
-        if self._config.valid.metric not in names:
-            raise ConfigError(f"config.valid.metric: {self._config.valid.metric!r} is not one of "
-                              + ", ".join(names))
+                 *(self._evaluator.metrics if self._evaluator else ())]
+        valid = self._config.valid
+        if valid.metric not in names:
+            more = "" if valid.decode else "; what outputs are measured by needs valid.decode=True"
+            raise ConfigError(f"config.valid.metric: {valid.metric!r} is not one of "
+                              + ", ".join(names) + more)
 
     def jobs(self, state: TrainState) -> dict[Hashable, Job]:
         """What is to be compiled, for an abstract state."""
@@ -113,8 +115,10 @@ class Validator:
         """The programs that `jobs` asked for."""
         self._compiled = compiled
 
-    def __call__(self, state: TrainState) -> tuple[dict[str, float], list[tuple[str, str, str]]]:
-        """Metrics by name, and samples of (source, translation, reference)."""
+    def __call__(
+        self, state: TrainState
+    ) -> tuple[dict[str, float], Sequence[tuple[str, str, str]]]:
+        """Metrics by name, and samples of (source, output, reference)."""
         shard = (jax.process_index(), jax.process_count())
         batches = epoch_batches(self._epoch, self.dataset, shard=shard)
         limit = self._config.valid.max_batches or None
@@ -126,15 +130,17 @@ class Validator:
         sums: dict[str, tuple[float, float]] = {}
         for metrics in jax.device_get(found):
             add_sums(sums, metrics)
-        values, samples = averages(sums, self.metrics), []
-        if self._judge is not None:
-            judged = self._judge(for_decoding(state.params, self._mesh))
-            values["bleu"], samples = float(judged.score.score), judged.samples
+        values: dict[str, float] = averages(sums, self.metrics)
+        samples: Sequence[tuple[str, str, str]] = ()
+        if self._evaluator is not None:
+            measured = self._evaluator(for_decoding(state.params, self._mesh))
+            values |= {name: float(measured.values[name]) for name in self._evaluator.metrics}
+            samples = measured.samples
         return values, samples[: self._config.valid.samples]
 
 
 def held_out(
-    task: Any, model: Any, params: Any, subset: str, *, loss: Any, max_tokens: int,
+    task: Task, model: Any, params: Any, subset: str, *, loss: Any, max_tokens: int,
     batch_size: int | None = None, sentence_avg: bool = False, skip_too_long: bool = False,
 ) -> tuple[dict[str, float], int]:
     """The loss of a split outside of training, on one device (fairseq-validate).
