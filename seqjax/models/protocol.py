@@ -246,6 +246,26 @@ def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -
     return model.encode(params, token_source(tokens, pad=model.pad))
 
 
+@runtime_checkable
+class Stateful(Protocol):
+    """A model that keeps something from update to update that is not learned by gradient: an
+    EMA teacher, batch statistics. Training keeps it in `TrainState.extra`.
+
+    Its task hands `extra` to the forward pass and gives the new one in `losses.base.Forward`.
+    In training the pass is called once a micro-batch, each with what the one before left; what
+    is to happen once an update (fairseq's `set_num_updates`) asks whether the update number is
+    another than the one that it has kept. Without `rng` it is an evaluation, and what it gives
+    is not kept.
+    """
+
+    config: Any
+
+    def init_extra(self, params: Params) -> Any:
+        """A pytree of arrays for fresh parameters; its form never changes. Leaves whose names
+        end as parameters' do are split over devices as those are. Works under jit."""
+        ...
+
+
 def position_ids(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:
     """fairseq's `make_positions`: rows of a table of positions for `tokens` [B, T].
 
