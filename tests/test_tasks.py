@@ -15,7 +15,7 @@ import tiny_run
 from tiny_checkpoint import write_checkpoint
 
 import seqjax
-from seqjax import evaluate, generate, hub, tasks, train
+from seqjax import checkpoints, evaluate, generate, hub, tasks, train
 from seqjax.config import ConfigError, import_object
 from seqjax.hub.loaded import Loaded
 from seqjax.tasks import protocol
@@ -112,7 +112,8 @@ def mypackage(tmp_path, repository, monkeypatch):
 def test_own_task_and_model_by_the_command_line(mypackage, data, tmp_path, monkeypatch, capsys):
     """Both of the guide's: trained by `python -m`, loaded, decoded and evaluated."""
     config = tiny_run.raw_config(
-        data, train={"max_update": 3}, checkpoint={"asynchronous": False},
+        data, train={"max_update": 3}, batching={"max_tokens": 256},
+        checkpoint={"asynchronous": False},
         valid={"decode": True, "metric": "exact", "every_updates": 2})
     (tmp_path / "config.json").write_text(json.dumps(config))
     monkeypatch.setenv("PYTHONPATH", f"{mypackage.parent}:{tiny_run.__file__.rsplit('/tests/')[0]}")
@@ -130,8 +131,6 @@ def test_own_task_and_model_by_the_command_line(mypackage, data, tmp_path, monke
     saved = json.loads((run / "config.json").read_text())
     assert saved["task"]["name"] == "mypackage.tasks:MyTask" and saved["task"]["ignore_case"]
     assert saved["model"]["name"] == "mypackage.models:MyModel" and saved["model"]["my_switch"]
-    from seqjax.training import checkpoints
-
     assert checkpoints.read_record(checkpoints.find(run)).maximize
 
     model = seqjax.load(run, quiet=True)
@@ -235,9 +234,9 @@ def test_an_encoder_gives_hidden_states(encoder, data):
         model.features(["aa1", "aa1 " * 1100])
 
 
-def test_generate_says_that_there_is_nothing_to_generate(encoder, tmp_path):
+def test_generate_says_that_there_is_nothing_to_generate(encoder, data, tmp_path):
     (tmp_path / "in").write_text("aa1\n")
-    for more in (["--input", str(tmp_path / "in")], ["--data", str(tmp_path)]):
+    for more in (["--input", str(tmp_path / "in")], ["--data", str(data)]):
         with pytest.raises(ConfigError, match="task mypackage.encoding:Encoding, which generates"):
             generate.main(["--checkpoint", str(encoder), *more])
     with pytest.raises(ConfigError, match="takes no lm"):
@@ -249,7 +248,8 @@ def test_validation_without_an_evaluator(encoder, data):
     from seqjax.training import initial_state, parts
 
     raw = tiny_run.raw_config(data, task={"name": "mypackage.encoding:Encoding"},
-                              valid={"decode": True, "metric": "bleu"})
+                              valid={"decode": True, "metric": "bleu"},
+                              batching={"max_tokens": 256})
     found = parts.prepare(tiny_run.resolve(raw))
     assert "bleu" not in found.validator.metrics
     with pytest.raises(ConfigError, match="valid.metric: 'bleu' is not one of loss, nll_loss, ppl"):
