@@ -66,6 +66,26 @@ def test_every_file_of_a_task_is_registered():
     assert with_entry == set(tasks.PLACES)
 
 
+# The usual task of a configuration, and fairseq's.
+MAY_NAME = {"config/resolving.py", "interop/fairseq/names.py", "tasks/__init__.py"}
+
+
+def test_nobody_asks_which_task_it_is():
+    """A task's name stands in its own file; tasks and facades are asked, not recognised."""
+    root = pathlib.Path(seqjax.__file__).parent
+    asked = re.compile(r"isinstance\([^()]*(Translator|LanguageModel\b|LanguageModelingTask|"
+                       r"TranslationTask|Encoder\b)|hasattr\((\w+\.)*(task|model), |"
+                       r"getattr\((\w+\.)*task, \"")
+    for file in root.rglob("*.py"):
+        place, text = str(file.relative_to(root)), file.read_text(encoding="utf-8")
+        for name in tasks.TASKS:
+            if f'"{name}"' in text and place != f"tasks/{name}.py":
+                assert place in MAY_NAME, f"{place} knows the task {name}"
+        if place != "tasks/protocol.py":  # whose checks are what the others rely on
+            found = [m[0] for m in asked.finditer(text)]
+            assert place == "tasks/__init__.py" or not found, f"{place}: {found}"
+
+
 def test_fairseq_names_lead_to_tasks():
     assert tasks.of_fairseq("translation").name == "translation"
     assert tasks.of_fairseq("speech_recognition") is None
@@ -162,7 +182,18 @@ def test_own_keys_are_described_and_checked(mypackage, data, tmp_path, capsys):
 
 BAD = '''
 import dataclasses
+from seqjax.models.transformer.config import TransformerConfig
 from seqjax.tasks.translation import TranslationConfig
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HalfConfig(TransformerConfig):
+    name: str = "mypackage.bad:Half"
+
+class Half:
+    Config = HalfConfig
+    pad, eos, max_source_positions, max_target_positions = 1, 2, 9, 9
+    def __init__(self, *, config, **sizes):
+        self.config = config
 
 class NoConfig: ...
 
@@ -173,6 +204,19 @@ class NoMethods(NoFacade):
     facade = "seqjax.hub.translator:Translator"
     def setup(self, config): ...
 '''
+
+
+def test_what_is_no_model_is_refused_by_its_key(mypackage, data):
+    from seqjax.training import parts
+
+    (mypackage / "bad.py").write_text(BAD)
+    raw = tiny_run.raw_config(data, batching={"max_tokens": 256})
+    for name, message in (("nowhere:X", "cannot import 'nowhere:X'"),
+                          ("mypackage.bad:NoConfig", "has no dataclass named Config"),
+                          ("mypackage.bad:Half", "has no .*init, encode, features, prepare")):
+        changed = {**raw, "model": {**raw["model"], "name": name}}
+        with pytest.raises(ConfigError, match=r"config\.model\.name: .*" + message):
+            parts.prepare(tiny_run.resolve(changed))
 
 
 @pytest.mark.parametrize(("name", "message"), [
