@@ -53,6 +53,9 @@ def main() -> None:
     folder = parser.parse_args().folder.resolve()
     if (folder / "expected.json").exists():
         sys.exit(f"{folder}: there is a checkpoint of before; give another folder")
+    # As tests do: what is compiled decides about the last bits.
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
     from tiny_run import raw_config, resolve, write_data
 

@@ -23,7 +23,7 @@ from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
 from seqjax.interop.torch.writer import write_pt
 from seqjax.tasks.perplexity import ScoredBlock, WordScores
-from seqjax.training import objective, parts
+from seqjax.training import checks, objective, parts
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
@@ -202,7 +202,9 @@ def test_a_task_is_made_again_from_its_assets(folder):
 )
 def test_wrong_configurations_are_refused(folder, sections, message):
     with pytest.raises(ConfigError, match=message):
-        tasks.setup(resolved(folder, **sections))
+        config = resolved(folder, **sections)
+        checks.check(config)
+        tasks.setup(config)
 
 
 def test_blocks_longer_than_the_model_are_named(folder):

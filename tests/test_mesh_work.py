@@ -95,7 +95,7 @@ def validation(loss, sizes):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     params = placed(shapes, sharding.shardings(shapes, mesh))
     step = make_eval_step(loss_of(loss, model))
-    return jax.jit(step).lower(params, batch_of(mesh, loss)).compile(QUICK)
+    return jax.jit(step).lower(params, {}, batch_of(mesh, loss), 0).compile(QUICK)
 
 
 def parameter_shapes(loss):
