@@ -58,6 +58,10 @@ class Generative(Loaded):
     """What `stream` calls them."""
     _decoders: dict[GenerationConfig, Decoder] = dataclasses.field(default_factory=dict, repr=False)
 
+    def generate(self, inputs: Sequence[Input], **options: Any) -> list[list[Hypothesis]]:
+        """Hypotheses of each input, best first; options are those of `stream`."""
+        return self._all(inputs, options)
+
     def stream(
         self, inputs: Sequence[Input], **options: Any
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
