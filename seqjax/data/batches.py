@@ -1,6 +1,7 @@
 """Batches in the order of a plan, one after the other, resumable from two integers.
 
-It knows no tokens, no model and no thread: `pipeline` makes the same batches ahead of time.
+A plan and a dataset go in; `Batch`es of NumPy arrays come out. `pipeline` makes the same
+batches ahead of time.
 """
 
 from __future__ import annotations

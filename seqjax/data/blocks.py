@@ -1,8 +1,8 @@
 """Blocks of tokens for language models, planned from sentence lengths.
 
 A corpus is one stream of tokens, its sentences one after the other, that is cut into
-blocks: fairseq's `TokenBlockDataset` and `MonolingualDataset`, block for block. It knows
-no plan, no text and no device.
+blocks: fairseq's `TokenBlockDataset` and `MonolingualDataset`, block for block. Lengths go
+in, spans of the stream come out; `TokenBlocks` makes arrays of them.
 """
 
 from __future__ import annotations

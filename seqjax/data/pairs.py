@@ -1,8 +1,8 @@
 """Sentence pairs over token stores, and rows of a plan as padded arrays.
 
 `materialise` turns sentence numbers into the arrays of a batch with one ragged gather per
-side: no loop over sentences. It knows no plan, no text and no device. Sources and targets
-are always padded on the right (fairseq pads sources on the left: no number depends on it).
+side: no loop over sentences. Sources and targets are always padded on the right (fairseq
+pads sources on the left: no number depends on it).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A line is what Python's text mode says it is, as in fairseq: `\\n`, `\\r` and `\\r\\n` end one,
 U+2028 and the like do not. Compressed files are unpacked as they are read. Files are read in
-pieces: memory does not grow with them. This module knows no tokenizer and no vocabulary.
+pieces: memory does not grow with them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 fairseq's `PrefixConstrainedBeamSearch` (De Cao et al. 2021), in two ways: `TokenTrie` holds
 the permitted outputs and is followed on the device; any other rule is a Python function
-that the search calls at every step. It knows token ids, neither models nor texts.
+that the search calls at every step.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ sentences are done or the cache is full. Between chunks the cache grows to the n
 few capacities, so that attention pays for real lengths and few programs are compiled.
 The cache is never copied inside a chunk: hypotheses find their past through `ancestors`.
 
-It knows models by their protocol. It knows neither files nor tokenization nor batching.
+A model of `models.protocol`, its weights and one batch of ids go in, a `SearchState` comes out.
 """
 
 from __future__ import annotations

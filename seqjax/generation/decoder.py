@@ -1,7 +1,7 @@
 """From sources of any number and length to hypotheses: plan, run, restore the order.
 
-It knows models by their protocol and speaks token ids; files, tokenization and vocabularies
-are its callers' business.
+Models of `models.protocol` and arrays of token ids go in, `Hypothesis` lists come out, in the
+order of the sources; text becomes ids, and ids text, in `seqjax.hub`.
 """
 
 from __future__ import annotations

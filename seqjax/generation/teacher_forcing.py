@@ -1,6 +1,6 @@
 """Pairs of sources and targets in batches of few static shapes, to be run teacher-forced.
 
-Plain numpy on ids, but for `previous_tokens`; it knows models by their protocol.
+Plain NumPy on ids, but for `previous_tokens`.
 """
 
 from __future__ import annotations

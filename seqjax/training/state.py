@@ -1,4 +1,4 @@
-"""What training carries from update to update, as one pytree. It knows no arithmetic."""
+"""What training carries from update to update, as one pytree."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One update: gradients over micro-batches, clipping, the optimizer; and one evaluation.
 
 Pure functions of (state, batch), to be jitted by the caller over whatever mesh it has.
-Sums are divided once, over the global batch, as fairseq does. It knows no model or task
-beyond a loss function, and no files.
+Sums are divided once, over the global batch, as fairseq does. A model and a task are a loss
+function here.
 """
 
 from __future__ import annotations
