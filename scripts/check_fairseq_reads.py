@@ -177,7 +177,7 @@ def make_data(folder: pathlib.Path) -> None:
 def configuration(name: str, folder: pathlib.Path) -> Any:
     """What `convert args` makes of a case."""
     from seqjax import hub
-    from seqjax.interop import fairseq_recipe
+    from seqjax.interop.fairseq import recipe as fairseq_recipe
 
     raw = fairseq_recipe.from_command(command(name, folder)).raw
     raw["model"] = raw["model"] | ONLY_READ.get(name, {})
@@ -295,7 +295,7 @@ def back(folder: pathlib.Path, name: str) -> str:
     """Weights and optimizer of fairseq's file, under the configuration of the command."""
     import seqjax
     from seqjax import convert
-    from seqjax.interop import fairseq_start
+    from seqjax.interop.fairseq import start as fairseq_start
 
     if name in ONLY_READ:
         return "not trained by fairseq"

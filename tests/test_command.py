@@ -18,7 +18,7 @@ import seqjax
 from seqjax import __main__ as command
 from seqjax import cli, config, hub, train
 from seqjax.config import ConfigError, yaml_text
-from seqjax.interop import fairseq_flags
+from seqjax.interop.fairseq import flags as fairseq_flags
 
 RAW = {"task": {"data": "data-bin", "source_lang": "no", "target_lang": "de"},
        "model": {"arch": "transformer_iwslt_de_en", "dropout": 0.25},

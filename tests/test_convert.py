@@ -16,10 +16,11 @@ from user_path import MODEL, data_folder
 import seqjax
 from seqjax import checkpoints, convert, hub
 from seqjax.config import ConfigError, to_plain
-from seqjax.interop import fairseq_config, fairseq_recipe
-from seqjax.interop.optimizer_state import read_state
-from seqjax.interop.torch_pickle import read_pt
-from seqjax.interop.torch_writer import write_pt
+from seqjax.interop.fairseq import config as fairseq_config
+from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq.optimizer_state import read_state
+from seqjax.interop.torch.files import read_pt
+from seqjax.interop.torch.writer import write_pt
 from seqjax.training.checkpoints import Checkpoints
 
 
@@ -65,7 +66,7 @@ def test_round_trip_keeps_every_bit(folder, tmp_path):
 
 def trained(folder, tmp_path, data, optimizer="adam"):
     """A run that goes on from the golden with our optimizer for no update at all."""
-    from seqjax.interop import fairseq_start
+    from seqjax.interop.fairseq import start as fairseq_start
     from seqjax.training import optimizers, state
 
     raw = fairseq_recipe.from_fairseq(fairseq_config.from_checkpoint(read_pt(MODEL))).raw

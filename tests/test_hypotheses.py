@@ -14,8 +14,8 @@ from seqjax import models
 from seqjax.config import GenerationConfig
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder
-from seqjax.interop.fairseq_weights import load_fairseq
-from seqjax.interop.torch_writer import write_pt
+from seqjax.interop.fairseq.checkpoint import load_fairseq
+from seqjax.interop.torch.writer import write_pt
 
 SETS = ("greedy", "beam", "lenpen", "lenpen_unkpen", "max_len", "min_len", "unnormalized",
         "temperature", "hot", "match_source_len", "diverse", "siblings", "prefix")

@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "__main__": {"config", "cli", *VERBS},
     "locking": {"config"},
     "signals": set(),
-    "cli": {"config", "console", "signals", "models", "tasks", "losses", "interop.fairseq_flags"},
+    "cli": {"config", "console", "signals", "models", "tasks", "losses", "interop.fairseq.flags"},
     "commands": {"config", "console", "cli", "hub", *NOUNS},
     **{verb: {"config", "console", "cli", "commands", "locking", "signals", "hub", *NOUNS, *VERBS}
        for verb in VERBS},

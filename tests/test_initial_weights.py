@@ -18,7 +18,7 @@ from seqjax import checkpoints as ck
 from seqjax.config import ConfigError
 from seqjax.data import dictionaries
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.interop import fairseq_start
+from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.models import vocabulary_rows
 from seqjax.training import initial_state, initial_weights, train_loop
 

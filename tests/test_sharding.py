@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from seqjax import models
 from seqjax.config import ConfigError, MeshConfig, OptimizerConfig, ScheduleConfig
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
-from seqjax.models.transformer_config import TransformerConfig
+from seqjax.models.transformer.config import TransformerConfig
 from seqjax.training import sharding
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule

@@ -18,7 +18,7 @@ from seqjax.generation.decoder import Decoder
 from seqjax.generation.output_constraints import PhraseConstraint, TrieConstraint
 from seqjax.generation.processors import Sentences
 from seqjax.generation.scoring import Scorer
-from seqjax.models.transformer_config import TransformerConfig
+from seqjax.models.transformer.config import TransformerConfig
 
 V = 331
 CONFIG = TransformerConfig(

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterator, Sequence
 from seqjax import losses, models, tasks
 from seqjax.config import nearest
 from seqjax.config.describing import keys
-from seqjax.interop import fairseq_flags
-from seqjax.interop.fairseq_flags import Flag
+from seqjax.interop.fairseq import flags as fairseq_flags
+from seqjax.interop.fairseq.flags import Flag
 
 _LETTERS = {"train": "T", "preprocess": "P", "generate": "G", "interactive": "I",
             "evaluate": "VE"}

@@ -16,7 +16,7 @@ import numpy as np
 
 from seqjax import checkpoints
 from seqjax.config import GenerationConfig
-from seqjax.interop.fairseq_weights import FairseqCheckpoint
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

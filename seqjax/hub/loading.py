@@ -20,7 +20,7 @@ from seqjax.data.dictionaries import first_difference
 from seqjax.hub import about, arguments
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.translator import Translator
-from seqjax.interop import fairseq_files
+from seqjax.interop.fairseq import files as fairseq_files
 from seqjax.models import overrides
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.training import compilation

@@ -18,7 +18,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from seqjax.config import ConfigError, MeshConfig
 from seqjax.losses.rows import RowSplit
-from seqjax.models.positions import PositionSplit
+from seqjax.models.parts.position_split import PositionSplit
 
 AXES = ("data", "fsdp", "tensor")
 ROW_AXES = ("data", "fsdp")
