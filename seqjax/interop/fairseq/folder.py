@@ -21,7 +21,7 @@ from seqjax import checkpoints, models, tasks
 from seqjax.config import CheckpointConfig, Config, ConfigError, to_plain
 from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq.export import save_fairseq
-from seqjax.interop.fairseq.files import Portable, portable
+from seqjax.interop.fairseq.files import FairseqModel, read_model
 from seqjax.interop.fairseq.keys import classes, types
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
 from seqjax.models.tables import State
@@ -46,19 +46,19 @@ def write_folder(
 
     Args:
       resolve: `hub.resolve`.
-      data, bpe, tokenizer, verify: see `portable`.
+      data, bpe, tokenizer, verify: see `read_model`.
 
     Returns:
       The checkpoint's folder.
 
     Raises:
-      ConfigError: see `portable`; or `target` holds checkpoints already.
+      ConfigError: see `read_model`; or `target` holds checkpoints already.
     """
     if checkpoints.steps_in(pathlib.Path(target) / checkpoints.FOLDER):
         raise ConfigError(f"{target}: holds checkpoints already; name another folder")
     if os.path.isfile(target):
         raise ConfigError(f"{target}: is a file; name a folder")
-    found = portable(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
+    found = read_model(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
     step = updates(found.checkpoint.extra)
     raw = _training(found)
     if "train" in found.config:
@@ -73,7 +73,7 @@ def write_folder(
     return checkpoints.find(target)
 
 
-def _training(found: Portable) -> dict[str, Any]:
+def _training(found: FairseqModel) -> dict[str, Any]:
     """How it was trained, as far as a configuration of ours can say it."""
     try:
         return fairseq_recipe.from_fairseq(
@@ -82,7 +82,7 @@ def _training(found: Portable) -> dict[str, Any]:
         return {}  # an optimizer or criterion that is not here: the model is usable all the same
 
 
-def _memory(found: Portable) -> dict[str, bytes]:
+def _memory(found: FairseqModel) -> dict[str, bytes]:
     """fairseq's keys, precisions and further entries, as files."""
     fairseq = found.checkpoint.fairseq
     facts: dict[str, Any] = {}
