@@ -22,10 +22,10 @@ from seqjax import models
 from seqjax.config import ConfigError
 from seqjax.interop.fairseq.config import (
     FairseqConfig,
-    TaskFacts,
+    TaskArgs,
     from_checkpoint,
     model_config,
-    task_facts,
+    task_args,
 )
 from seqjax.interop.torch.files import drop_pages, read_pt
 from seqjax.interop.torch.pickle_machine import CheckpointError
@@ -50,7 +50,7 @@ class FairseqCheckpoint:
     """float32 numpy arrays as the model's `init` makes them."""
     source_vocab_size: int
     target_vocab_size: int
-    task: TaskFacts
+    task: TaskArgs
     fairseq: FairseqConfig
     """Everything that the file says about how it was trained, in fairseq's keys."""
     dtypes: dict[str, str]
@@ -101,7 +101,7 @@ def from_tree(
         config=with_layers(config, {k: len(v) for k, v in kept.items()}),
         params=prune(params, kept),
         source_vocab_size=source, target_vocab_size=target,
-        task=task_facts(fairseq), fairseq=_without_pruning(fairseq),
+        task=task_args(fairseq), fairseq=_without_pruning(fairseq),
         dtypes={k: v.dtype.name for k, v in state.items() if v.dtype != np.float32},
         kept={k: np.array(v) for k, v in state.items() if ignored.fullmatch(k)},
         extra={k: v for k, v in tree.items() if k not in ("model", "cfg", "args")},

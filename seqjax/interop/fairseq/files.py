@@ -211,12 +211,12 @@ def _dictionaries(
     else:
         trained_on = str(checkpoint.fairseq.get("task", "data") or "").split(os.pathsep)[0]
         candidates = [home, *([trained_on] if os.path.isdir(trained_on) else [])]
-    facts = checkpoint.task
+    args = checkpoint.task
     missing = ""
     for place in candidates:
         langs: Sequence[str | None] = ("",)
         if pair:
-            langs = (facts.source_lang, facts.target_lang)
+            langs = (args.source_lang, args.target_lang)
             if None in langs:
                 try:
                     langs = folder.find_pair(place)

@@ -31,6 +31,8 @@ from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
 
 MEMORY, ARRAYS = "fairseq.json", "fairseq.bin"
+_ARGS = "facts"
+"""In `MEMORY`: fairseq's own arguments. A name on disk, in checkpoints that exist."""
 """Assets with fairseq's own keys, and with the entries of its file that hold no parameter."""
 
 
@@ -85,13 +87,8 @@ def _training(found: FairseqModel) -> dict[str, Any]:
 def _memory(found: FairseqModel) -> dict[str, bytes]:
     """fairseq's keys, precisions and further entries, as files."""
     fairseq = found.checkpoint.fairseq
-    facts: dict[str, Any] = {}
-    for group in ("tokenizer", "bpe", "criterion", "task"):
-        values = dict(fairseq.groups.get(group, {}))
-        facts[group] = values.pop("_name", None)
-        facts |= {k: v for k, v in values.items() if k not in facts}
     kept = found.checkpoint.kept
-    about = {"facts": {**fairseq.model, **facts}, "dtypes": found.checkpoint.dtypes,
+    about = {_ARGS: fairseq.flat(), "dtypes": found.checkpoint.dtypes,
              "kept": {k: [v.dtype.name, *v.shape] for k, v in kept.items()}}
     return {MEMORY: json.dumps(about, default=str).encode(),
             ARRAYS: b"".join(np.ascontiguousarray(v).tobytes() for v in kept.values())}
@@ -150,16 +147,16 @@ def write_file(
         extra["last_optimizer_state"] = _optimizer_state(folder, config, task, verify=verify)
     save_fairseq(
         target, params, config.model, **task.vocab_sizes,
-        facts={**_facts(config, task), **memory.get("facts", {})},
+        extra_args={**_extra_args(config, task), **memory.get(_ARGS, {})},
         kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
 
 
-def _facts(config: Config, task: Any) -> dict[str, Any]:
+def _extra_args(config: Config, task: Any) -> dict[str, Any]:
     """What fairseq wants to know beside the model, in its own keys."""
     schedule = to_plain(config.schedule)
     schedule["warmup_steps"] = schedule["warmup_updates"]  # as tri_stage calls them
     schedule["total_num_update"] = schedule["total_num_update"] or config.train.max_update
-    facts = {
+    extra_args = {
         **_of("lr_scheduler", config.schedule.name, schedule),
         **_of("optimizer", config.optimizer.name, to_plain(config.optimizer)),
         **_of("criterion", config.loss.name, to_plain(config.loss)),
@@ -171,8 +168,8 @@ def _facts(config: Config, task: Any) -> dict[str, Any]:
         "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
         "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences}
     if config.task.name == "translation":
-        facts |= {"source_lang": task.source_lang, "target_lang": task.target_lang}
-    return facts
+        extra_args |= {"source_lang": task.source_lang, "target_lang": task.target_lang}
+    return extra_args
 
 
 def _of(group: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
