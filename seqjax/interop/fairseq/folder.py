@@ -31,9 +31,9 @@ from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
 
 MEMORY, ARRAYS = "fairseq.json", "fairseq.bin"
+"""Assets with fairseq's own keys, and with the entries of its file that hold no parameter."""
 _ARGS = "facts"
 """In `MEMORY`: fairseq's own arguments. A name on disk, in checkpoints that exist."""
-"""Assets with fairseq's own keys, and with the entries of its file that hold no parameter."""
 
 
 def write_folder(

@@ -1,6 +1,6 @@
 """fairseq's transformer language model: the decoder of `transformer.py` without a source.
 
-`TransformerLMModel` is what the rest of the project sees (`protocol.LanguageModel`).
+`TransformerLanguageModel` is what the rest of the project sees (`protocol.LanguageModel`).
 Nothing here knows losses or search.
 """
 
@@ -18,7 +18,7 @@ from seqjax.models.parts import adaptive
 from seqjax.models.parts.module_model import ModuleLanguageModel, adaptive_input
 from seqjax.models.protocol import Cache, Features, Params, Weights
 from seqjax.models.transformer import decoding
-from seqjax.models.transformer.lm_config import TransformerLMConfig
+from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 from seqjax.models.transformer.modules import Decoder
 
 
@@ -39,7 +39,7 @@ class _LMDecoder(Decoder):
 class _TransformerLM(nn.Module):
     """Parameters and forward pass."""
 
-    config: TransformerLMConfig
+    config: TransformerLanguageModelConfig
     input_size: int | None
     output_size: int | None
     input_ends: tuple[int, ...] | None
@@ -62,10 +62,10 @@ class _TransformerLM(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerLMModel(ModuleLanguageModel):
+class TransformerLanguageModel(ModuleLanguageModel):
     """`protocol.LanguageModel` for fairseq's transformer language model."""
 
-    config: TransformerLMConfig
+    config: TransformerLanguageModelConfig
 
     @functools.cached_property
     def _module(self) -> _TransformerLM:  # type: ignore[override]

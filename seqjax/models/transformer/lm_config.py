@@ -21,7 +21,7 @@ from seqjax.models.transformer.config import NormFormerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerLMConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
+class TransformerLanguageModelConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """fairseq's `transformer_lm`: a decoder without a source."""
 
     name: Literal["transformer_lm"] = "transformer_lm"
