@@ -179,7 +179,7 @@ def places(plan: TrainPlan, state: DataState) -> Iterator[tuple[EpochPlan, int]]
 def describe_batch(
     epoch_plan: EpochPlan, index: int, update: Update, arrays: dict[str, Any], ids: np.ndarray,
 ) -> Batch:
-    """A `Batch` with the host-side facts of an update."""
+    """A `Batch` with what the host knows of an update."""
     last = index == len(epoch_plan) - 1
     return Batch(
         arrays=arrays, ids=ids, epoch=update.epoch, step=update.index,

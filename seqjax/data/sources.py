@@ -114,7 +114,7 @@ def split_spans(path: str | os.PathLike[str], *, max_bytes: int, at_least: int) 
       max_bytes: how long a span may be (a longer line makes a longer span).
       at_least: how many spans to aim for, however short the file.
 
-    A compressed file is one span: it can be read from its beginning only.
+    A compressed file is one span: it can be read from its start only.
     """
     size = os.path.getsize(path)
     if compression.kind_of(path) is not None:

@@ -39,7 +39,7 @@ far, the leading bos included) -> tokens that may come next."""
 
 
 class TokenTrie:
-    """Permitted outputs, their common beginnings shared.
+    """Permitted outputs, their common prefixes shared.
 
     Nodes are numbered level by level, so that the children of a node are neighbours; node 0
     is the root.

@@ -95,7 +95,7 @@ def check(
     Raises:
       ValueError: naming sentence and phrase, from 0.
     """
-    names = {bos: "the sentence's beginning", eos: "the end of the sentence", pad: "padding"}
+    names = {bos: "the start of the sentence", eos: "the end of the sentence", pad: "padding"}
     for index, phrases in enumerate(constraints):
         for number, phrase in enumerate(phrases):
             where = f"constraint {number}"

@@ -116,7 +116,7 @@ def make_train_step(
                 gradient = jax.tree.map(lambda g: g * factor, gradient)
             return optimizer.update(gradient, opt_state, params, rate)
 
-        # A branch: what it copies of the state is copied then, not kept from the beginning.
+        # A branch: what it copies of the state is copied then, not kept from the start.
         finite = jnp.isfinite(norm)
         params, opt_state = jax.lax.cond(
             finite, update, lambda gradient, opt_state, params: (params, opt_state),

@@ -194,7 +194,7 @@ def _only_longer(name: str, flags: Mapping[str, Flag], allowed: frozenset[str]) 
 def _find(
     name: str, flags: Mapping[str, Flag], allowed: frozenset[str], program: str
 ) -> Flag:
-    """By its name or an unambiguous beginning of it."""
+    """By its name or an unambiguous prefix of it."""
     name = name if name in flags or not name.startswith("--") else name.replace("_", "-")
     found = (flags.get(name) or _only_longer(name, flags, allowed)
              or _only_longer(name, flags, frozenset(f.names[0] for f in flags.values())))

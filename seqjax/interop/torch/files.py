@@ -286,7 +286,7 @@ class _MappedFile:
 
 
 def _load_stream(mapped: mmap.mmap, *, names: Names, limits: Limits) -> Any:
-    """Magic number, version, system facts, the object, storage keys, then per storage an
+    """Magic number, version, system information, the object, storage keys, then per storage an
     int64 count and its values. Always little-endian."""
     data = memoryview(mapped)
     roots: dict[str, Storage] = {}
