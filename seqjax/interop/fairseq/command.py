@@ -1,8 +1,8 @@
 """A command line of fairseq's, as it stands in a script, read into names and values.
 
 It may begin with an environment or a launcher, be cut over lines, end in a pipe or a
-redirection, and have flags in any form that argparse takes. What the flags mean is the
-business of `fairseq_flags` and `fairseq_recipe`.
+redirection, and have flags in any form that argparse takes. What the flags mean is said by
+`flags` and `recipe`.
 """
 
 from __future__ import annotations

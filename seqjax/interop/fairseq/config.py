@@ -1,8 +1,8 @@
 """What a fairseq checkpoint says about itself: old `args` and new `cfg` as one plain form.
 
 fairseq up to 0.10 stored one flat Namespace, later ones a tree of groups whose `model` group
-may itself be such a Namespace. Both become a `FairseqConfig`. This file knows fairseq's key
-names and none of its weights; which model keys exist is asked of the family's dataclass.
+may itself be such a Namespace. Both become a `FairseqConfig`; which model keys exist is asked
+of the family's dataclass.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Both formats: the zip archive (torch since 1.6) and the older stream of pickles followed by
 raw storages. Tensors are read-only numpy views of the memory-mapped file, so that nothing
 is read from disk before it is used. Nothing in the file is ever executed: see
-`pickle_machine` and `torch_globals`. It knows nothing of fairseq's checkpoints.
+`pickle_machine` and `names`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The table below is the whole of it; any other name is refused. Tensors become `Tensor`
 (a storage and a layout, checked against the storage's size), config objects become inert
-records, which `plain` turns into dicts, lists and scalars at the end.
-It knows nothing of files: `torch_pickle` finds the storages.
+records, which `plain` turns into dicts, lists and scalars at the end. Storages are found by
+`files`.
 """
 
 from __future__ import annotations

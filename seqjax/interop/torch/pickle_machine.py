@@ -3,8 +3,8 @@
 Python's own `pickle` imports whatever a file names and calls it. This machine builds only
 plain containers, scalars and the inert records below; a name in the file is looked up in a
 table of *our* functions (`resolve`) and never imported, so that a hostile file can at worst
-be refused. It reads what pickle protocols 2 to 5 write and knows nothing of torch: tensors
-come in through `resolve` and `persistent`.
+be refused. Bytes of pickle protocols 2 to 5 go in, objects come out; torch's tensors come in
+through `resolve` and `persistent`.
 """
 
 from __future__ import annotations

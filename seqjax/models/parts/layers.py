@@ -1,7 +1,7 @@
 """The small parts that every model is made of: linear, embedding, norm, dropout.
 
 Linen modules here only own parameters and their initialisation (fairseq's); the
-arithmetic is in plain functions. Nothing here knows a whole model.
+arithmetic is in plain functions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """fairseq's transformer language model: the decoder of `transformer.py` without a source.
 
 `TransformerLanguageModel` is what the rest of the project sees (`protocol.LanguageModel`).
-Nothing here knows losses or search.
 """
 
 from __future__ import annotations

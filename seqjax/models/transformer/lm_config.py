@@ -1,7 +1,7 @@
 """Configuration of the transformer language model and fairseq's named architectures.
 
-Field names and defaults are fairseq's. It knows no data: how text becomes blocks of
-tokens is the task's business.
+Field names and defaults are fairseq's. How text becomes blocks of tokens is in the task's
+configuration.
 """
 
 from __future__ import annotations
