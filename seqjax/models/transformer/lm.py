@@ -1,4 +1,4 @@
-"""fairseq's transformer language model: the decoder of `transformer.py` without a source.
+"""fairseq's transformer language model: the decoder of `modules.py` without a source.
 
 `TransformerLanguageModel` is what the rest of the project sees (`protocol.LanguageModel`).
 """
