@@ -1,6 +1,6 @@
 """Flags that several verbs share: which model, how it searches, what is asked of outputs.
 
-It knows no verb, and imports JAX only once flags have been checked.
+JAX is imported only once flags have been checked.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ class TokenBlocks:
         """
         source, target, lengths = self.gather(ids)
         fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
-        check_fit("target", ids, rows, fill, shape, shape.target)
+        check_fit(ids, rows, fill, shape, name="target", width=shape.target)
         batch = {
             "source": pad_rows(source, fill, shape.target),
             "target": pad_rows(target, fill, shape.target),

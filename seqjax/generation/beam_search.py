@@ -219,7 +219,7 @@ class Search:
 
     def _chunk(
         self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],
-        state: SearchState, stop: jax.Array, tables: Any = None,
+        state: SearchState, stop: jax.Array, *, tables: Any = None,
     ) -> tuple[tuple[Any, ...], SearchState]:
         """Steps up to `stop` (at most the capacity), or until all is done; `tables` are what
         the strategy knows of all sentences alike."""

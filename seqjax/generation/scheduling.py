@@ -73,7 +73,7 @@ class Run:
         self.position = next_stop(self.position, self.capacities[0])
         self.caches, self.state = self.search.chunk(
             self.weights, self.sentences, self.caches, self.state, np.int32(self.position),
-            self.tables)
+            tables=self.tables)
 
     def settle(self, *, nbest: int) -> list[tuple[int, list[Hypothesis]]]:
         """Waits; the sentences that are done leave their rows and are returned."""

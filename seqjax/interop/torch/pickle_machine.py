@@ -75,7 +75,7 @@ class Global:
     """Whether `getattr(this, 'NAME')` is an enum member (how some Pythons pickle enums)."""
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class Record:
     """An instance of a class that we do not have: its name and what it was given."""
 
@@ -88,7 +88,6 @@ class Record:
     """What BUILD does instead of keeping `state`."""
 
 
-_MARK = object()
 _KEY_TYPES = (str, int, float, bool, bytes, type(None))
 
 
