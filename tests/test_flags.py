@@ -18,11 +18,11 @@ FAMILIES = {"task": ("task", tasks.CONFIGS), "model": ("model", models.CONFIGS),
             "loss": ("criterion", losses.CONFIGS)}
 """Section of the configuration -> fairseq's word for it, and its dataclasses."""
 WITHOUT = {
-    # fairseq's flag is there and changes nothing, or not what its name says.
+    # fairseq's flag changes nothing there, or the key is another (lightconv's `relu_dropout`).
     ("lstm_lm", "decoder_attention"), ("fconv_lm", "decoder_attention"),
     ("fconv_lm", "decoder_out_embed_dim"), ("lightconv_lm", "decoder_normalize_before"),
     ("lightconv", "activation_dropout"), ("lightconv_lm", "activation_dropout"),
-    # Refused where a checkpoint asks for it.
+    # Refused, where a checkpoint or a command asks for it.
     ("transformer", "adaptive_input"), ("transformer_align", "adaptive_input"),
     ("transformer", "tie_adaptive_proj"), ("transformer_align", "tie_adaptive_proj"),
     ("transformer", "tie_adaptive_weights"), ("transformer_align", "tie_adaptive_weights"),
