@@ -1,5 +1,8 @@
 """Language models."""
 
+# What is given to a language model are prompts, which constrain nothing.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import dataclasses
