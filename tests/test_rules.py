@@ -16,6 +16,9 @@ FILES = {str(p.relative_to(ROOT)): p.read_text(encoding="utf-8")
 TREES = {name: ast.parse(text) for name, text in FILES.items()}
 CALLED_BY_OTHERS = {"showwarning": "warnings", "tensor_of_dtype": "torch's files, by position"}
 """Functions whose arguments another library decides."""
+CALLS_OURS = {"should_preserve": "orbax", "FilesRestore": "orbax, which wants a pair",
+              "seekable": "zipfile", "readable": "io", "emit": "logging"}
+"""What another library calls."""
 
 
 def number(pattern: str) -> int:
@@ -78,6 +81,44 @@ def test_configuration_is_frozen() -> None:
     assert len(found) > 20
     assert not [name for name, decorator in found
                 if not {"frozen=True", "kw_only=True"} <= set(re.findall(r"\w+=\w+", decorator))]
+
+
+def mentioned(tree: ast.AST) -> Iterator[str]:
+    """Names that code refers to: loaded, imported, or in a short string (`module:Object`)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.name.rpartition(".")[2]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if len(node.value) < 80 and " " not in node.value:
+                yield from re.findall(r"\w+", node.value)
+
+
+def defined(tree: ast.Module) -> Iterator[str]:
+    """Public functions, classes and methods."""
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        if isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}.{x.name}" for x in node.body
+                        if isinstance(x, ast.FunctionDef))
+
+
+def test_nothing_is_there_for_tests_alone() -> None:
+    """Whatever is public is used by the project itself, or shown to users in the guides."""
+    others = [p for top in ("configs", "launch", "benchmarks") for p in (ROOT / top).rglob("*.py")]
+    used = {name for tree in TREES.values() for name in mentioned(tree)}
+    used |= {x for p in others for x in mentioned(ast.parse(p.read_text(encoding="utf-8")))}
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        used |= set(re.findall(r"\w+", page.read_text(encoding="utf-8")))
+    found = {(name, whole) for name, tree in TREES.items() for whole in defined(tree)}
+    idle = [f"{name}: {whole}" for name, whole in sorted(found)
+            if (last := whole.rpartition(".")[2]) not in used | CALLS_OURS.keys()
+            and not last.startswith("_")]
+    assert not idle
 
 
 def axis_letters() -> set[str]:
