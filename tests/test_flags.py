@@ -91,6 +91,26 @@ def test_every_flag_leads_somewhere_or_says_why_not(repository):
     assert not wrong, "\n".join(wrong)
 
 
+RENAMED = {
+    "--checkpoint-activations": "model.remat", "--criterion": "loss.name",
+    "--eval-bleu-remove-bpe": "task.post_process", "--lr-scheduler": "schedule.name",
+    "--optimizer": "optimizer.name", "--optimizer-overrides": "optimizer.*",
+    "--relu-dropout": "model.activation_dropout", "--task": "task.name",
+    "--warmup-steps": "schedule.warmup_updates",
+}
+
+
+def test_what_is_learned_and_how_is_called_as_fairseq_calls_it():
+    """A key of the model, task, loss, optimizer or schedule has its flag's name, these apart."""
+    found = {}
+    for flag in fairseq_flags.table():
+        section, _, key = flag.key.partition(".")
+        names = {name.lstrip("-").replace("-", "_") for name in flag.names}
+        if section in (*FAMILIES, "optimizer", "schedule") and key and key not in names:
+            found[flag.names[0]] = flag.key
+    assert found == RENAMED
+
+
 @pytest.mark.parametrize("command", sorted(fairseq_flags.COMMANDS.values()))
 def test_the_table_has_every_flag_of_fairseqs_own_parsers(command, repository):
     """Recorded by scripts/record_flags.py: names, and how they take a value."""
