@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,40 +17,11 @@ from flax import struct
 
 from seqjax.models.lightconv.layers import block, normalise, taps
 from seqjax.models.lightconv.modules import decoder_form
-from seqjax.models.parts import decoder_layer, stack_ends
-from seqjax.models.parts.cached_attention import (
-    SourceCache,
-    SourceProjection,
-    project_source,
-    read_source,
-    source_projection,
-)
-from seqjax.models.parts.layers import embed
-from seqjax.models.parts.positions import step_positions
+from seqjax.models.parts import decoder_layer
+from seqjax.models.parts.cached_attention import SourceCache, project_source
+from seqjax.models.parts.step_weights import StepWeights, separated, surroundings
 from seqjax.models.parts.windows import empty_ring, push
 from seqjax.models.protocol import Encoded, Features, Params
-
-
-def look_up_rows(table: jax.Array, ids: jax.Array, *, dtype: Any = jnp.float32) -> jax.Array:
-    """Rows of an ordinary embedding."""
-    return embed(table, ids, pad=None).astype(dtype)
-
-
-@struct.dataclass
-class DecoderWeights:
-    """A decoder's parameters, one entry a layer."""
-
-    table: Any
-    positions: jax.Array | None
-    """[max_target_positions, D]; None without positions."""
-    layers: tuple[dict[str, Any], ...]
-    memory: SourceProjection | None
-    """For attention to the source; None for a language model."""
-    rest: dict[str, Any]
-    """Those of `stack_ends.NAMES` that there are."""
-    projection: Any
-    project: Any = struct.field(pytree_node=False)
-    look_up: Any = struct.field(pytree_node=False)
 
 
 @struct.dataclass
@@ -65,25 +35,17 @@ class DecoderCache:
 
 
 def prepare(
-    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any,
-    look_up: Callable[..., jax.Array] = look_up_rows,
-) -> DecoderWeights:
+    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any
+) -> StepWeights:
     """Unstacks the decoder's layers and normalises lightweight convolutions.
 
     Args:
-      table, look_up: embedding of target tokens and how it is read.
+      table: embedding of target tokens: rows, or an adaptive input's bands.
       projection: (arrays, function) of the output layer.
     """
-    stacked, layers, memory = decoder["layers"], [], None
-    if "encoder_attn" in stacked:
-        memory = source_projection(stacked["encoder_attn"], dtype=dtype)
+    layers = []
     for i, width in enumerate(cfg.decoder_kernels):
-        layer = jax.tree.map(lambda a, i=i: a[i], stacked)
-        attention = layer.pop("encoder_attn", {})
-        norms = {name: value for name, value in layer.items() if name.endswith("norm")}
-        for name in sorted({"q_proj", "out_proj"} & attention.keys()):
-            layer[f"encoder_attn_{name}"] = attention[name]
-        layer = {**_cast(layer, dtype), **norms}
+        layer = separated(decoder["layers"], i, dtype=dtype)
         conv = decoder[f"convs_{i}"]
         if cfg.decoder_conv_type == "dynamic":
             kernel = conv["weight_linear"]["kernel"].astype(dtype)
@@ -91,25 +53,16 @@ def prepare(
         else:
             layer["conv"] = normalise(conv["weight"], None, softmax=cfg.weight_softmax)
         layers.append(layer)
-    arrays, project = projection
-    return DecoderWeights(
-        table=table, positions=step_positions(cfg, decoder, dim=cfg.decoder_width),
-        layers=tuple(layers), memory=memory,
-        rest={n: decoder[n] for n in stack_ends.NAMES if n in decoder}, look_up=look_up,
-        projection=_cast(arrays, dtype), project=project,
-    )
-
-
-def _cast(tree: Params, dtype: Any) -> Params:
-    return jax.tree.map(lambda a: a.astype(dtype), tree)
+    return StepWeights(layers=tuple(layers), **surroundings(
+        cfg, decoder, width=cfg.decoder_width, table=table, projection=projection, dtype=dtype,
+    ))
 
 
 def start(
-    cfg: Any, weights: DecoderWeights, encoded: Encoded | None, *, beam: int,
+    cfg: Any, weights: StepWeights, encoded: Encoded | None, *, beam: int,
     batch: int | None = None,
 ) -> DecoderCache:
     """Empty rings; for a language model `encoded` is None and `batch` is given."""
-    dtype = weights.layers[0]["fc1"]["kernel"].dtype
     memory = None
     if encoded is not None:
         batch = encoded.out.shape[0]
@@ -120,7 +73,7 @@ def start(
     return DecoderCache(
         rings=tuple(
             empty_ring(batch=batch, width=width, beam=beam, channels=cfg.decoder_channels,
-                       dtype=dtype)
+                       dtype=weights.dtype)
             for width in cfg.decoder_kernels
         ),
         memory=memory,
@@ -128,7 +81,7 @@ def start(
 
 
 def step(
-    cfg: Any, weights: DecoderWeights, tokens: jax.Array, cache: DecoderCache, *,
+    cfg: Any, weights: StepWeights, tokens: jax.Array, cache: DecoderCache, *,
     position: jax.Array, ancestors: jax.Array,
 ) -> tuple[Features, DecoderCache]:
     """One position for all hypotheses; see `protocol.EncoderDecoder.step`."""
@@ -148,33 +101,10 @@ def step(
         w = weights.layers[layer]
         return block(w, y, functools.partial(convolution, layer), glu=cfg.decoder_glu)
 
-    def read(layer: int, y: jax.Array) -> tuple[jax.Array, None]:
-        assert cache.memory is not None
-        w, source = weights.layers[layer], cache.memory.seen(layer)
-        return read_source(
-            w["encoder_attn_q_proj"], w["encoder_attn_out_proj"], y, source, heads=heads)
-
-    x = _embed(cfg, weights, tokens, position)
+    x = weights.enter(tokens, position, scale=cfg.decoder_width**0.5)
     for i, w in enumerate(weights.layers):
         x, _ = decoder_layer.layer(
             w, x, form=form, mix=functools.partial(mix, i),
-            read=None if cache.memory is None else functools.partial(read, i),
+            read=weights.reading(cache.memory, i, heads=heads),
         )
-    features = Features(
-        hidden=stack_ends.leave(weights.rest, x), projection=weights.projection,
-        project=weights.project,
-    )
-    return features, dataclasses.replace(cache, rings=tuple(rings))
-
-
-def _embed(
-    cfg: Any, weights: DecoderWeights, tokens: jax.Array, position: jax.Array
-) -> jax.Array:
-    """[B, W, D]: the first layer's input."""
-    rows = weights.positions
-    if rows is not None:
-        rows = jax.lax.dynamic_index_in_dim(rows, position, keepdims=False)
-    return stack_ends.enter(
-        weights.rest, weights.look_up(weights.table, tokens), rows,
-        scale=cfg.decoder_width**0.5, dtype=weights.layers[0]["fc1"]["kernel"].dtype,
-    )
+    return weights.features(x), dataclasses.replace(cache, rings=tuple(rings))

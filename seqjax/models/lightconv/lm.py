@@ -16,7 +16,6 @@ from flax import linen as nn
 from seqjax.models.lightconv import decoding as decoding
 from seqjax.models.lightconv.config import LightConvLanguageModelConfig
 from seqjax.models.lightconv.modules import Decoder
-from seqjax.models.parts import adaptive
 from seqjax.models.parts.module_model import ModuleLanguageModel, adaptive_input, adaptive_softmax
 from seqjax.models.protocol import Cache, Features, Params, Weights
 
@@ -84,11 +83,9 @@ class LightConvLanguageModel(ModuleLanguageModel):
         )
 
     def prepare(self, params: Params) -> Weights:
-        wide = self._input_ends is None
         return decoding.prepare(
-            self.config, params["decoder"], table=self._table(params), dtype=self.compute_dtype,
+            self.config, params["decoder"], dtype=self.compute_dtype, table=self._table(params),
             projection=self._projection(params),
-            look_up=decoding.look_up_rows if wide else adaptive.look_up,
         )
 
     def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:

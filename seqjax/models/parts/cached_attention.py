@@ -17,7 +17,6 @@ import numpy as np
 from flax import struct
 
 from seqjax.models.parts.attention import MASKED
-from seqjax.models.parts.layers import project
 from seqjax.models.protocol import Params
 
 Seen = tuple[Any, Any, Any]
@@ -71,18 +70,6 @@ def project_source(
         keys=tuple(both[i, 0] for i in layers), values=tuple(both[i, 1] for i in layers),
         bias=jnp.where(mask, 0.0, MASKED)[:, None, None, :],
     )
-
-
-def read_source(
-    query: Params, out: Params, y: jax.Array, seen: Seen, *, heads: int
-) -> tuple[jax.Array, None]:
-    """A layer's attention to the source: y [B, W, D] to [B, W, D]. The probabilities, which
-    nobody reads while decoding, are not told.
-
-    Args:
-      query, out: its projections.
-    """
-    return project(out, attend(split_heads(project(query, y), heads), [seen])), None
 
 
 def split_heads(y: jax.Array, heads: int) -> jax.Array:

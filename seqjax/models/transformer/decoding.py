@@ -15,42 +15,28 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from seqjax.models.parts import decoder_layer, normformer, stack_ends
+from seqjax.models.parts import decoder_layer
 from seqjax.models.parts.attention import MASKED
 from seqjax.models.parts.cached_attention import (
     SourceCache,
     SourceProjection,
     attend,
     project_source,
-    read_source,
     source_projection,
     split_heads,
 )
-from seqjax.models.parts.layers import embed, project
-from seqjax.models.parts.positions import step_positions
+from seqjax.models.parts.layers import project
+from seqjax.models.parts.step_weights import StepWeights, separated, surroundings
 from seqjax.models.protocol import Encoded, Features, Params
 from seqjax.models.transformer.modules import decoder_form, embedding_scale
 
 
 @struct.dataclass
-class DecoderWeights:
-    """A decoder's parameters, one entry a layer, projections fused."""
+class DecoderWeights(StepWeights):
+    """A transformer decoder's parameters, q, k and v of self-attention fused."""
 
-    table: Any
-    """[V, input_dim], or whatever `look_up` reads."""
-    positions: jax.Array | None
-    """[max_target_positions, D]; None without positions."""
-    layers: tuple[dict[str, Any], ...]
-    memory: SourceProjection | None
-    """For attention to the source; None without."""
-    joint: SourceProjection | None
+    joint: SourceProjection | None = None
     """For self-attention that sees the source too; None where it does not."""
-    rest: dict[str, Any]
-    """Those of `stack_ends.NAMES` that there are."""
-    projection: Any
-    project: Any = struct.field(pytree_node=False)
-    look_up: Any = struct.field(pytree_node=False, default=None)
-    """(table, ids) -> rows; None: `table` is an array."""
 
 
 @struct.dataclass
@@ -74,57 +60,31 @@ class DecoderCache:
 
 
 def prepare(
-    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any,
-    look_up: Any = None,
+    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any
 ) -> DecoderWeights:
     """Unstacks layers and fuses projections of the decoder's parameters.
 
     Args:
       cfg: configuration with fairseq's `decoder_*` keys.
       decoder: parameters with `layers` stacked.
-      table: embedding of target tokens.
+      table: embedding of target tokens: rows, or an adaptive input's bands.
       projection: (arrays, function) of the output layer.
       dtype: type of matrix products.
-      look_up: (table, ids) -> rows, where `table` is not an array.
     """
     stacked = decoder["layers"]
-    layers = tuple(
-        _layer_weights(jax.tree.map(lambda a, i=i: a[i], stacked), dtype)
-        for i in range(cfg.decoder_layers)
-    )
-    memory = joint = None
-    if "encoder_attn" in stacked:
-        memory = source_projection(stacked["encoder_attn"], dtype=dtype)
+    layers = [separated(stacked, i, dtype=dtype) for i in range(cfg.decoder_layers)]
+    for layer in layers:
+        own = layer.pop("self_attn")
+        parts = [own[name] for name in ("q_proj", "k_proj", "v_proj")]
+        layer["qkv"] = jax.tree.map(lambda *arrays: jnp.concatenate(arrays, axis=-1), *parts)
+        layer["out"] = own["out_proj"]
+    joint = None
     if getattr(cfg, "cross_self_attention", False):
         joint = source_projection(stacked["self_attn"], dtype=dtype)
-    return DecoderWeights(
-        table=table, positions=step_positions(cfg, decoder, dim=cfg.decoder_embed_dim),
-        layers=layers, memory=memory, joint=joint,
-        rest={n: decoder[n] for n in stack_ends.NAMES if n in decoder},
-        projection=_cast(projection[0], dtype), project=projection[1], look_up=look_up,
-    )
-
-
-def _layer_weights(layer: Params, dtype: Any) -> dict[str, Any]:
-    parts = [layer["self_attn"][n] for n in ("q_proj", "k_proj", "v_proj")]
-    weights = {
-        "qkv": {
-            "kernel": jnp.concatenate([p["kernel"] for p in parts], axis=1).astype(dtype),
-            "bias": jnp.concatenate([p["bias"] for p in parts]).astype(dtype),
-        },
-        "out": _cast(layer["self_attn"]["out_proj"], dtype),
-        "fc1": _cast(layer["fc1"], dtype),
-        "fc2": _cast(layer["fc2"], dtype),
-    }
-    if "encoder_attn" in layer:
-        weights["memory_q"] = _cast(layer["encoder_attn"]["q_proj"], dtype)
-        weights["memory_out"] = _cast(layer["encoder_attn"]["out_proj"], dtype)
-    kept = {n: w for n, w in layer.items() if n.endswith("layer_norm") or n in normformer.NAMES}
-    return {**weights, **kept}
-
-
-def _cast(tree: Params, dtype: Any) -> Params:
-    return jax.tree.map(lambda a: a.astype(dtype), tree)
+    return DecoderWeights(layers=tuple(layers), joint=joint, **surroundings(
+        cfg, decoder, width=cfg.decoder_embed_dim, table=table, projection=projection,
+        dtype=dtype,
+    ))
 
 
 def start(
@@ -142,7 +102,7 @@ def start(
         )
     assert batch is not None
     shape = (batch, heads, capacity * beam, cfg.decoder_embed_dim // heads)
-    empty = (jnp.zeros(shape, weights.layers[0]["fc1"]["kernel"].dtype),) * cfg.decoder_layers
+    empty = (jnp.zeros(shape, weights.dtype),) * cfg.decoder_layers
     return DecoderCache(keys=empty, values=empty, memory=memory, joint=joint, beam=beam)
 
 
@@ -178,36 +138,11 @@ def step(
         source = [] if cache.joint is None else [cache.joint.seen(layer)]
         return project(w["out"], attend(q, [*source, (keys[layer], values[layer], bias)]))
 
-    def read(layer: int, y: jax.Array) -> tuple[jax.Array, None]:
-        assert cache.memory is not None
-        w, source = weights.layers[layer], cache.memory.seen(layer)
-        return read_source(w["memory_q"], w["memory_out"], y, source, heads=heads)
-
-    x = _embed(cfg, weights, tokens, position)
+    x = weights.enter(tokens, position, scale=embedding_scale(cfg, cfg.decoder_embed_dim))
     for i, w in enumerate(weights.layers):
         x, _ = decoder_layer.layer(
             w, x, form=form, mix=functools.partial(mix, i),
-            read=None if cache.memory is None else functools.partial(read, i),
+            read=weights.reading(cache.memory, i, heads=heads),
         )
-    features = Features(
-        hidden=stack_ends.leave(weights.rest, x), projection=weights.projection,
-        project=weights.project,
-    )
-    return features, dataclasses.replace(cache, keys=tuple(keys), values=tuple(values))
-
-
-def _embed(
-    cfg: Any, weights: DecoderWeights, tokens: jax.Array, position: jax.Array
-) -> jax.Array:
-    """[B, W, D]: the first layer's input."""
-    if weights.look_up is None:
-        x = embed(weights.table, tokens, pad=None)
-    else:
-        x = weights.look_up(weights.table, tokens)
-    rows = weights.positions
-    if rows is not None:
-        rows = jax.lax.dynamic_index_in_dim(rows, position, keepdims=False)
-    return stack_ends.enter(
-        weights.rest, x, rows, scale=embedding_scale(cfg, cfg.decoder_embed_dim),
-        dtype=weights.layers[0]["fc1"]["kernel"].dtype,
-    )
+    cache = dataclasses.replace(cache, keys=tuple(keys), values=tuple(values))
+    return weights.features(x), cache

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.parts import adaptive
 from seqjax.models.parts.module_model import ModuleLanguageModel, adaptive_input
 from seqjax.models.protocol import Cache, Features, Params, Weights
 from seqjax.models.transformer import decoding
@@ -89,11 +88,9 @@ class TransformerLMModel(ModuleLanguageModel):
         return super().features(params, prev_output_tokens, segments=segments, rng=rng)
 
     def prepare(self, params: Params) -> Weights:
-        table = self._table(params)
-        look_up = adaptive.look_up if isinstance(table, adaptive.AdaptiveTable) else None
         return decoding.prepare(
-            self.config, params["decoder"], table=table, dtype=self.compute_dtype,
-            projection=self._projection(params), look_up=look_up,
+            self.config, params["decoder"], dtype=self.compute_dtype, table=self._table(params),
+            projection=self._projection(params),
         )
 
     def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:

@@ -263,4 +263,3 @@ class Transformer(nn.Module):
         """Touches every parameter (for initialisation)."""
         hidden, _ = self.decode(tokens, self.encode(source, None), None)
         return self.decoder.own_output(hidden)
-
