@@ -40,7 +40,7 @@ CASES = {
                     adaptive_softmax_cutoff=(14,)),
     "fconv": dict(encoder_embed_dim=8, decoder_embed_dim=8, decoder_out_embed_dim=6,
                   encoder_layers="[(8, 3), (10, 2)]", decoder_layers="[(8, 3)]"),
-    "fconv_lm": dict(decoder_embed_dim=8, decoder_layers="[(16, 3)]", decoder_attention="False",
+    "fconv_lm": dict(decoder_embed_dim=8, decoder_layers="[(16, 3)]",
                      adaptive_softmax_cutoff=(8, 14)),
 }
 

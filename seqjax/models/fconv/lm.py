@@ -11,13 +11,13 @@ from typing import Any
 
 import jax
 
-from seqjax.models.fconv import layers as layers
+from seqjax.models.fconv import layers
 from seqjax.models.fconv.config import FConvLanguageModelConfig
 from seqjax.models.fconv.model import Cache, ConvolutionalModel, Weights, empty_rings
 from seqjax.models.parts.adaptive import AdaptiveSoftmax, log_probs, output_projection
 from seqjax.models.parts.layers import dropout
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR, project_biased
-from seqjax.models.protocol import Features, Params
+from seqjax.models.protocol import Encoded, Features, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,11 @@ class FConvLanguageModel(ConvolutionalModel):
         return {"decoder": decoder}
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
         """See `protocol`."""
+        del encoded  # there is no source
         keys = (None,) * 3 if rng is None else jax.random.split(rng, 3)
         weights = self._prepared(params, keys[0])
         hidden, _ = self._hidden(
@@ -66,10 +67,12 @@ class FConvLanguageModel(ConvolutionalModel):
     def prepare(self, params: Params) -> Weights:
         return self._prepared(params, None)
 
-    def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
         del weights, capacity
         rings = empty_rings(
-            self.config.decoder_convolutions, batch=batch, beam=beam, dtype=self.compute_dtype
+            self.config.decoder_convolutions, batch=rows, beam=beam, dtype=self.compute_dtype
         )
         return Cache(rings=rings, memory=None)
 

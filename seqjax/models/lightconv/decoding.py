@@ -59,25 +59,30 @@ def prepare(
 
 
 def start(
-    cfg: Any, weights: StepWeights, encoded: Encoded | None, *, beam: int,
-    batch: int | None = None,
+    cfg: Any, weights: StepWeights, encoded: Encoded | None, *, rows: int, beam: int,
+    capacity: int,
 ) -> DecoderCache:
-    """Empty rings; for a language model `encoded` is None and `batch` is given."""
+    """Empty rings, which have one size; for a language model `encoded` is None."""
+    del capacity
     memory = None
     if encoded is not None:
-        batch = encoded.out.shape[0]
         assert weights.memory is not None
         memory = project_source(
             weights.memory, encoded.out, encoded.mask, heads=cfg.decoder_attention_heads)
-    assert batch is not None
     return DecoderCache(
         rings=tuple(
-            empty_ring(batch=batch, width=width, beam=beam, channels=cfg.decoder_channels,
+            empty_ring(batch=rows, width=width, beam=beam, channels=cfg.decoder_channels,
                        dtype=weights.dtype)
             for width in cfg.decoder_kernels
         ),
         memory=memory,
     )
+
+
+def grow(cache: DecoderCache, *, capacity: int) -> DecoderCache:
+    """The same: rings have one size."""
+    del capacity
+    return cache
 
 
 def step(

@@ -41,7 +41,7 @@ from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack import stack
 from seqjax.models.parts.stack_ends import Ends
-from seqjax.models.protocol import Encoded, Params
+from seqjax.models.protocol import Encoded, Params, Source
 
 
 def _kernel_init() -> Initializer:
@@ -230,12 +230,11 @@ class Encoder(_Side):
         if cfg.encoder_normalize_before:
             self.layer_norm = LayerNorm(dim)
 
-    def __call__(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
-        cfg = self.config
-        x = self.enter(self.embed_tokens(source), source, segments, scale=cfg.encoder_width**0.5)
-        real = source != PAD
-        if segments is not None:
-            segments = jnp.where(real, segments, 0)  # nobody sees padding, wherever it stands
+    def __call__(self, source: Source) -> Encoded:
+        cfg, tokens, segments = self.config, source.values, source.visible_segments
+        x = self.enter(
+            self.embed_tokens(tokens), tokens, source.segments, scale=cfg.encoder_width**0.5)
+        real = source.mask
         weights = self.frame.place([conv() for conv in self.convs])
         valid = jnp.asarray(self.frame.valid())
         x, _ = self.layers(x, weights, valid, real, self._seen(segments, self.frame))

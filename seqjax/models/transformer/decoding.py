@@ -88,20 +88,18 @@ def prepare(
 
 
 def start(
-    cfg: Any, weights: DecoderWeights, encoded: Encoded | None, *, beam: int, capacity: int,
-    batch: int | None = None,
+    cfg: Any, weights: DecoderWeights, encoded: Encoded | None, *, rows: int, beam: int,
+    capacity: int,
 ) -> DecoderCache:
-    """An empty cache; for a language model `encoded` is None and `batch` is given."""
+    """An empty cache; for a language model `encoded` is None."""
     heads = cfg.decoder_attention_heads
     memory = joint = None
     if encoded is not None:
-        batch = encoded.out.shape[0]
         memory, joint = (
             None if p is None else project_source(p, encoded.out, encoded.mask, heads=heads)
             for p in (weights.memory, weights.joint)
         )
-    assert batch is not None
-    shape = (batch, heads, capacity * beam, cfg.decoder_embed_dim // heads)
+    shape = (rows, heads, capacity * beam, cfg.decoder_embed_dim // heads)
     empty = (jnp.zeros(shape, weights.dtype),) * cfg.decoder_layers
     return DecoderCache(keys=empty, values=empty, memory=memory, joint=joint, beam=beam)
 

@@ -28,7 +28,7 @@ from seqjax.models.parts.module_model import PAD, adaptive_softmax
 from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack import stack
 from seqjax.models.parts.stack_ends import Ends
-from seqjax.models.protocol import Encoded
+from seqjax.models.protocol import Encoded, Source
 from seqjax.models.transformer.config import TransformerConfig
 
 
@@ -135,14 +135,12 @@ class Encoder(Ends):
         if cfg.encoder_normalize_before and not cfg.no_encoder_final_norm:
             self.layer_norm = LayerNorm(dim)
 
-    def __call__(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
-        cfg = self.config
+    def __call__(self, source: Source) -> Encoded:
+        cfg, tokens, segments = self.config, source.values, source.visible_segments
         x = self.enter(
-            self.embed_tokens(source), source, segments,
+            self.embed_tokens(tokens), tokens, source.segments,
             scale=embedding_scale(cfg, cfg.encoder_embed_dim))
-        real = source != PAD
-        if segments is not None:
-            segments = jnp.where(real, segments, 0)  # nobody sees padding, wherever it stands
+        real = source.mask
         x = x * real[..., None]
         mask = real[:, None, None, :] if segments is None else segment_mask(segments, segments)
         x, _ = self.layers(x, mask)
@@ -249,8 +247,8 @@ class Transformer(nn.Module):
             cfg, self.dtype, rows, cfg.encoder_embed_dim, self.output_size, self.output_ends
         )
 
-    def encode(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
-        return self.encoder(source, segments)
+    def encode(self, source: Source) -> Encoded:
+        return self.encoder(source)
 
     def decode(
         self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None,
@@ -259,7 +257,7 @@ class Transformer(nn.Module):
         side = self.encoder if self.config.shares_input else self.decoder
         return self.decoder(tokens, side.embed_tokens(tokens), encoded, segments, full_context)
 
-    def __call__(self, source: jax.Array, tokens: jax.Array) -> jax.Array:
+    def __call__(self, source: Source, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
-        hidden, _ = self.decode(tokens, self.encode(source, None), None)
+        hidden, _ = self.decode(tokens, self.encode(source), None)
         return self.decoder.own_output(hidden)
