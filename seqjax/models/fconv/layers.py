@@ -17,7 +17,7 @@ from flax import struct
 
 from seqjax.models.fconv.config import ConvSpec
 from seqjax.models.parts.attention import MASKED
-from seqjax.models.parts.layers import dropout, linear
+from seqjax.models.parts.layers import dropout, gated, linear
 from seqjax.models.parts.parameters import Param, constant, initialise, normal, zero_row
 from seqjax.models.parts.windows import windows
 from seqjax.models.protocol import Params, position_ids
@@ -82,12 +82,6 @@ def folded(params: Params, dtype: Any) -> dict[str, jax.Array]:
 def apply(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     """A linear map of `folded` parameters in the type of `x`."""
     return linear(x, weights["kernel"], weights["bias"], dtype=x.dtype)
-
-
-def gated(x: jax.Array) -> jax.Array:
-    """Half of the channels, each times the sigmoid of its partner in the other half."""
-    value, gate = jnp.split(x, 2, axis=-1)
-    return value * jax.nn.sigmoid(gate)
 
 
 def stack_parameters(

@@ -28,7 +28,7 @@ class TransformerModel(ModuleEncoderDecoder):
                 "config.model: a shared output projection needs decoder_output_dim "
                 f"({cfg.output_dim}) equal to the embedding's width ({cfg.input_dim})"
             )
-        self._check_softmax()
+        self._check_softmax(cfg.output_dim, cfg.adaptive_softmax_factor)
 
     @functools.cached_property
     def _module(self) -> Transformer:  # type: ignore[override]
