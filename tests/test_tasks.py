@@ -18,6 +18,7 @@ import seqjax
 from seqjax import checkpoints, evaluate, generate, hub, tasks, train
 from seqjax.config import ConfigError, import_object
 from seqjax.hub.loaded import Loaded
+from seqjax.models.protocol import token_source
 from seqjax.tasks import protocol
 
 # ---- the contract ----
@@ -269,7 +270,7 @@ def test_an_encoder_gives_hidden_states(encoder, data):
     texts = ["aa1 aa2 aa3", "aa4", *("aa5 aa6" for _ in range(20))]
     found = model.features(texts)
     assert [f.shape for f in found] == [(len(t.split()) + 1, 8) for t in texts]
-    source = np.array([model.encode("aa4")])
+    source = token_source(np.array([model.encode("aa4")]), pad=1)
     wanted = model.models[0].encode(model.params[0], source).out[0]
     np.testing.assert_allclose(found[1], wanted, atol=1e-5)
     assert "at most 1024 tokens" in repr(model) and "beam" not in repr(model)

@@ -40,6 +40,7 @@ from seqjax.hub.inputs import (
     select_sources,
 )
 from seqjax.hub.loaded import Loaded
+from seqjax.models.protocol import encode_tokens
 from seqjax.tasks import inputs as task_inputs
 from seqjax.tasks import output_constraints
 from seqjax.tasks import replace_unk as unknown_words
@@ -342,7 +343,7 @@ class Translator(Generative):
         def log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
             each = []
             for model, p in zip(self.models, params, strict=True):
-                logits = model.features(p, prev, model.encode(p, source)).logits()
+                logits = model.features(p, prev, encode_tokens(model, p, source)).logits()
                 each.append(jax.nn.log_softmax(logits, axis=-1))
             return mean_log_probs(each)  # fairseq's ensembles average probabilities
 
