@@ -216,7 +216,7 @@ def test_what_is_no_model_is_refused_by_its_key(mypackage, data):
     raw = tiny_run.raw_config(data, batching={"max_tokens": 256})
     for name, message in (("nowhere:X", "cannot import 'nowhere:X'"),
                           ("mypackage.bad:NoConfig", "has no dataclass named Config"),
-                          ("mypackage.bad:Half", "has no init, features, prepare, start, .*encode")):
+                          ("mypackage.bad:Half", "has no init, features, prepare, .*encode")):
         changed = {**raw, "model": {**raw["model"], "name": name}}
         with pytest.raises(ConfigError, match=r"config\.model\.name: .*" + message):
             parts.prepare(tiny_run.resolve(changed))
