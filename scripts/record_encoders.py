@@ -9,6 +9,10 @@ Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither
 sentences, `target` what stood at the masked places and padding elsewhere; `lprobs` are the
 log-probabilities of every position, `loss` and `sample_size` what fairseq's `masked_lm` says,
 `features` [B, S, D] the states in front of its head.
+
+And `FOLDER/FAMILY/archs.json`, what fairseq's named architectures make of no keys at all:
+
+    python scripts/record_encoders.py tests/goldens bart/archs roberta/archs
 """
 
 from __future__ import annotations
@@ -40,6 +44,12 @@ CASES: dict[str, tuple[str, dict]] = {
         _SIZES, encoder_learned_pos=False, encoder_normalize_before=True)),
 }
 ENTRIES = 18
+
+
+ARCHS = {
+    "bart": ("bart_base", "bart_large"),
+    "roberta": ("roberta", "roberta_base", "roberta_large", "roberta_prenorm", "xlm"),
+}
 
 
 def build(arch: str, given: dict) -> Any:
@@ -98,15 +108,29 @@ def record(arch: str, given: dict) -> dict[str, Any]:
     }
 
 
+def archs(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Architecture -> its keys."""
+    found = {}
+    for arch in names:
+        args = types.SimpleNamespace()
+        ARCH_CONFIG_REGISTRY[arch](args)
+        found[arch] = {k: v for k, v in vars(args).items() if v is not None}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record what fairseq computes for encoders.")
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("names", nargs="*", help="only these cases")
     args = parser.parse_args()
-    for name in args.names or CASES:
-        arch, given = CASES[name]
+    for name in args.names or [*CASES, *(f"{family}/archs" for family in ARCHS)]:
         path = args.folder / f"{name}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("/archs"):
+            found = archs(ARCHS[name.removesuffix("/archs")])
+            path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+            continue
+        arch, given = CASES[name]
         np.savez_compressed(path, allow_pickle=False, **record(arch, given))
         print(path, path.stat().st_size)
 

@@ -79,3 +79,13 @@ class AlignmentLossConfig(LabelSmoothedCrossEntropyConfig):
     """Chooses the loss."""
     alignment_lambda: float = 0.05
     """What the alignment loss is multiplied by."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedLMConfig:
+    """fairseq's `masked_lm`."""
+
+    name: Literal["masked_lm"] = "masked_lm"
+    """Chooses the loss."""
+    logits_budget: int = 64 * 2**20
+    """Elements of logits that may exist at once; more are computed in chunks."""

@@ -8,6 +8,7 @@ import functools
 
 import jax
 
+from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.parts.module_model import ModuleEncoderDecoder
 from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights
 from seqjax.models.transformer import decoding
@@ -60,3 +61,12 @@ class TransformerModel(ModuleEncoderDecoder):
 
     def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
         return cache
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertBegunTransformerModel(TransformerModel):
+    """The same, begun as BERT is: fairseq's models that are made for pretraining."""
+
+    def init(self, rng: jax.Array) -> Params:
+        """See `protocol`."""
+        return bert_init(super().init(rng), jax.random.fold_in(rng, 1), pad=self.pad)

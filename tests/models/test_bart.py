@@ -1,0 +1,134 @@
+"""BART: recorded numbers (scripts/record_families.py), its defaults, how it begins, and what its
+files hold besides the transformer's weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import family_goldens
+import jax
+import numpy as np
+import pytest
+
+from seqjax import models
+from seqjax.config import ConfigError
+from seqjax.interop.fairseq.checkpoint import from_tree, to_state
+from seqjax.models.overrides import resolved
+
+GOLDENS = family_goldens.FOLDER / "bart"
+CASES = ["bart/shared", "bart/prenorm_untied"]
+
+
+@pytest.fixture(params=CASES)
+def golden(request):
+    return family_goldens.load(request.param)
+
+
+def test_forward_loss_and_gradients(golden):
+    family_goldens.check_numbers(golden)
+
+
+def test_round_trip(golden):
+    family_goldens.check_round_trip(golden)
+
+
+def test_decoding_is_the_full_forward_pass(golden):
+    family_goldens.check_decoding(golden, capacity=4)
+
+
+def test_packed_rows_are_what_they_are_alone(golden):
+    family_goldens.check_packing(golden)
+
+
+def test_padding_changes_nothing(golden):
+    family_goldens.check_padding(golden)
+
+
+def test_mesh(golden):
+    family_goldens.check_mesh(golden)
+
+
+def test_dropout(golden):
+    family_goldens.check_dropout(golden)
+
+
+def test_begins_as_bert_does(golden):
+    """Kernels and embeddings N(0, 0.02), biases and padding's rows zero, norms one."""
+    params = family_goldens.check_init(golden)
+    drawn = []
+    for path, value in jax.tree_util.tree_leaves_with_path(params):
+        name = path[-1].key
+        if name == "bias":
+            assert not np.any(value), path
+        elif name == "scale":
+            assert np.all(value == 1), path
+        else:
+            drawn.append(np.asarray(value).ravel())
+            assert name != "embedding" or not np.any(value[1]), path
+    drawn = np.concatenate(drawn)
+    assert 0.019 < drawn[drawn != 0].std() < 0.021
+    assert all(abs(one.std() - 0.02) < 0.01 for one in np.array_split(drawn, 8))
+
+
+def test_defaults_are_fairseqs():
+    recorded = json.loads((GOLDENS / "archs.json").read_text(encoding="utf-8"))
+    cls = models.CONFIGS["bart"]
+    known = {f.name for f in dataclasses.fields(cls)}
+    for arch, values in recorded.items():
+        family, given = models.ARCHS[arch]
+        given = {"arch": arch, **given}
+        cls.follow(given)
+        cfg = resolved(cls(**given))
+        for key, value in values.items():
+            if key in known:
+                assert family == "bart" and getattr(cfg, key) == value, (arch, key)
+    assert recorded.keys() == {arch for arch, (family, _) in models.ARCHS.items() if family == "bart"}
+    assert {key for values in recorded.values() for key in values} - known == {
+        "relu_dropout", "pooler_activation_fn", "pooler_dropout"}
+
+
+def checkpoint(case="bart/shared", **args):
+    """The recorded file, with other keys."""
+    golden = family_goldens.load(case)
+    with np.load(family_goldens.FOLDER / f"{case}.npz") as file:
+        about = json.loads(str(file["about"]))
+    return {"args": {"arch": about["arch"], "task": "denoising", "max_source_positions": 20,
+                     "max_target_positions": 20, **about["args"], **args},
+            "model": dict(golden.state)}
+
+
+def test_files_without_the_tied_copies_are_read():
+    """The first ones had no output_projection."""
+    tree = checkpoint()
+    del tree["model"]["decoder.output_projection.weight"]
+    found = from_tree(tree)
+    jax.tree.map(np.testing.assert_array_equal, found.params,
+                 family_goldens.load("bart/shared").checkpoint.params)
+
+
+def test_heads_are_carried_along():
+    tree = checkpoint()
+    heads = {f"classification_heads.{name}.{part}": np.ones(3, np.float32)
+             for name in ("mnli", "rte") for part in ("dense.weight", "out_proj.bias")}
+    tree["model"] |= heads
+    with pytest.warns(UserWarning, match=r"classification heads \(mnli, rte\)"):
+        found = from_tree(tree)
+    written = to_state(found.params, found.config, kept=found.kept, source_vocab_size=18,
+                       target_vocab_size=18)
+    assert written.keys() == tree["model"].keys()
+    assert all(np.array_equal(written[name], heads[name]) for name in heads)
+
+
+@pytest.mark.parametrize("key, value", [("pooler_dropout", 0.1), ("pooler_activation_fn", "relu"),
+                                        ("quant_noise_pq", 0.1)])
+def test_what_only_training_saw_is_said_to_be_left_out(key, value):
+    with pytest.warns(UserWarning, match=f"{key}={value!r}"):
+        from_tree(checkpoint(**{key: value}))
+
+
+@pytest.mark.parametrize("key, value", [("spectral_norm_classification_head", True),
+                                        ("base_layers", 1)])
+def test_what_is_not_here_is_refused_by_name(key, value):
+    with pytest.raises(ConfigError, match=f"{key}={value}"):
+        from_tree(checkpoint(**{key: value}))
