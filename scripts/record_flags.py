@@ -114,7 +114,7 @@ def main() -> None:
         for name in sorted(found):
             rows.append([kind, name, "", " ".join(sorted(flags.get((kind, name), {})))])
     rows += [["arch", name, model, ""] for name, model in sorted(ARCH_MODEL_NAME_REGISTRY.items())]
-    _write(ROOT / "seqjax" / "interop" / "fairseq_names.tsv",
+    _write(ROOT / "seqjax" / "interop" / "fairseq" / "names.tsv",
            ["kind\tname\tmodel\tflags", *("\t".join(row) for row in rows)], in_order=True)
 
 
