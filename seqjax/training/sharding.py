@@ -1,13 +1,11 @@
 """Where arrays live: the device mesh, and one table of parameter path -> partition.
 
-Models never name a mesh axis; this file never imports a model. Families say of projections
-whose names are not in the table how they are split (`Family.partition`). Batches are split by rows
+Models never name a mesh axis; this file never imports a model. Batches are split by rows
 over ('data', 'fsdp'); parameters and optimizer state by the table below.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import re
@@ -20,7 +18,6 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from seqjax.config import ConfigError, MeshConfig
 from seqjax.losses.rows import RowSplit
-from seqjax.models import FAMILIES
 from seqjax.models.parts.position_split import PositionSplit
 
 AXES = ("data", "fsdp", "tensor")
@@ -82,12 +79,6 @@ def path_name(path: tuple[Any, ...]) -> str:
     )
 
 
-@functools.cache
-def rules() -> tuple[tuple[str, tuple[str | None, ...]], ...]:
-    """`RULES` behind those of the families."""
-    return (*(rule for family in FAMILIES.values() for rule in family.partition), *RULES)
-
-
 def spec_for(
     name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh
 ) -> tuple[PartitionSpec, bool]:
@@ -96,7 +87,7 @@ def spec_for(
     Returns:
       The spec, and whether an axis of it was dropped because the size does not divide.
     """
-    rule = next(spec for pattern, spec in rules() if re.search(pattern, name))
+    rule = next(spec for pattern, spec in RULES if re.search(pattern, name))
     if len(rule) > len(shape):
         return PartitionSpec(), False
     axes: list[str | None] = [None] * (len(shape) - len(rule)) + list(rule)
