@@ -9,7 +9,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from seqjax.models.parts.configs import RuntimeConfig, check_layers, check_rates, follow_kept
+from seqjax.models.parts.configs import (
+    ORIGIN,
+    TRAINING_ONLY,
+    RuntimeConfig,
+    check_layers,
+    check_rates,
+    follow_kept,
+    limit,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,17 +26,17 @@ class RobertaConfig(RuntimeConfig):
 
     name: Literal["roberta"] = "roberta"
     """Chooses the family of models."""
-    arch: str | None = None
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name; sets defaults of the other keys."""
     activation_fn: Literal[
         "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
     ] = "gelu"
     """Of the feed-forward network and of the head."""
-    dropout: float = 0.1
+    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On the embeddings and on the output of every sublayer."""
-    attention_dropout: float = 0.1
+    attention_dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On the weights of the attention."""
-    activation_dropout: float = 0.0
+    activation_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """After the activation of the feed-forward network."""
     encoder_embed_dim: int = 768
     """Width of the encoder."""
@@ -36,7 +44,8 @@ class RobertaConfig(RuntimeConfig):
     """Inner width of the feed-forward network."""
     encoder_layers: int = 12
     """Layers of the encoder."""
-    encoder_layers_to_keep: tuple[int, ...] | None = None
+    encoder_layers_to_keep: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=ORIGIN)
     """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
     their number is `encoder_layers`, whatever that says."""
     encoder_attention_heads: int = 12
@@ -45,7 +54,7 @@ class RobertaConfig(RuntimeConfig):
     """Norms in front of each sublayer (pre-norm) instead of behind it."""
     encoder_learned_pos: bool = True
     """Learned positions instead of sinusoids."""
-    encoder_layerdrop: float = 0.0
+    encoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
     layernorm_embedding: bool = True
     """A norm behind the embeddings."""
@@ -58,7 +67,8 @@ class RobertaConfig(RuntimeConfig):
     that do not tell their version."""
     untie_weights_roberta: bool = False
     """The head has an output layer of its own instead of the embedding."""
-    max_positions: int = 512
+    max_positions: int = dataclasses.field(
+        default=512, metadata=limit(table="encoder_learned_pos"))
     """Longest sentence, special symbols included (with learned positions: rows of their
     table)."""
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from seqjax.models.parts import heads
+from seqjax.models.parts import module_order as order
 from seqjax.models.roberta.config import RobertaConfig
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.transformer.fairseq import check_attention, drop_empty, split_in_proj, version
@@ -57,6 +58,12 @@ def derive(values: dict, explicit: set[str]) -> None:
     RobertaConfig.follow(values)
 
 
+ORDER = (
+    "encoder", "sentence_encoder", "lm_head", *order.EMBEDDING, "layers", "self_attn",
+    "self_attn_layer_norm", "fc1", "fc2", "final_layer_norm", *order.ATTENTION, *order.ARRAYS,
+    "dense", "layer_norm", "classification_heads")
+"""As in fairseq's `RobertaEncoder` and `RobertaLMHead`, whose own arrays are in front."""
+
 TABLE = FairseqTable(
     keys=ConfigKeys(
         refused={**heads.REFUSED, "mha_heads_to_keep": (-1,), "ffn_blocks_to_remove": (-1,)},
@@ -77,5 +84,7 @@ TABLE = FairseqTable(
         ),
         copies=copies,
         constants=constants,
+        order=ORDER,
     ),
+    unsaid=("no_encoder_final_norm",),
 )
