@@ -83,7 +83,7 @@ def test_defaults_are_fairseqs():
         for key, value in values.items():
             if key in known:
                 assert family == "bart" and getattr(cfg, key) == value, (arch, key)
-    assert recorded.keys() == {arch for arch, (family, _) in models.ARCHS.items() if family == "bart"}
+    assert recorded.keys() == models.FAMILIES["bart"].archs.keys()
     assert {key for values in recorded.values() for key in values} - known == {
         "relu_dropout", "pooler_activation_fn", "pooler_dropout"}
 

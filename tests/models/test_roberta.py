@@ -18,6 +18,8 @@ import pytest
 from seqjax import models
 from seqjax.config import ConfigError, MeshConfig
 from seqjax.interop.fairseq import checkpoint as fairseq
+from seqjax.interop.fairseq.export import resave_fairseq
+from seqjax.interop.torch.files import read_pt
 from seqjax.interop.weights import WeightsError
 from seqjax.losses.configs import MaskedLMConfig
 from seqjax.losses.masked_lm import masked_lm
@@ -142,6 +144,17 @@ def test_round_trip(golden):
             np.testing.assert_array_equal(state[name], value, err_msg=name)
 
 
+def test_a_written_file_has_the_names_in_fairseqs_order(golden, tmp_path):
+    """Its optimizer counts parameters by it."""
+    path = tmp_path / "model.pt"
+    resave_fairseq(path, golden.checkpoint)
+    written = read_pt(path)["model"]
+    assert list(written) == list(golden.state)
+    for name, value in golden.state.items():
+        np.testing.assert_array_equal(written[name], value, err_msg=name)
+        assert written[name].dtype == value.dtype
+
+
 def test_a_sentence_is_what_it_is_alone(usual):
     """Neither other rows nor padding, to the right or where a word was, change a state."""
     source, _ = usual.batch
@@ -237,7 +250,7 @@ def test_defaults_are_fairseqs():
         for key, value in values.items():
             if key in known:
                 assert getattr(cfg, key) == value, (arch, key)
-    assert recorded.keys() == {a for a, (family, _) in models.ARCHS.items() if family == "roberta"}
+    assert recorded.keys() == models.FAMILIES["roberta"].archs.keys()
     assert {key for values in recorded.values() for key in values} - known == {
         "max_source_positions", "pooler_activation_fn", "pooler_dropout", "adaptive_input",
         "quant_noise_pq", "quant_noise_pq_block_size", "quant_noise_scalar",
@@ -284,6 +297,19 @@ def test_tokens_per_sample_is_the_length_where_there_is_no_other():
     args = {k: v for k, v in about["args"].items() if k != "max_positions"}
     found = read({**about, "args": args}, state, tokens_per_sample=20)
     assert found.config.max_positions == 20
+
+
+def test_layers_can_be_left_out():
+    about, _, state = contents("base")
+    found = read(about, state, encoder_layers_to_keep="1")
+    assert found.config.encoder_layers == 1 and found.config.encoder_layers_to_keep is None
+    whole = load("base").checkpoint.params["encoder"]
+    kept = found.params["encoder"]
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[1:]),
+                 kept["sentence_encoder"]["layers"], whole["sentence_encoder"]["layers"])
+    jax.tree.map(np.testing.assert_array_equal, kept["lm_head"], whole["lm_head"])
+    with pytest.raises(ConfigError, match="encoder_layers_to_keep: 2: the model has 2 layers"):
+        read(about, state, encoder_layers_to_keep="0,2")
 
 
 def test_an_untied_copy_is_refused():

@@ -3,6 +3,7 @@ nothing computed. They are carried from file to file; no model here has any yet.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable
 
@@ -17,7 +18,7 @@ DROPPED = {"pooler_dropout": (0, 0.0), "pooler_activation_fn": ("tanh",)}
 def warn(names: Iterable[str]) -> None:
     """Says which heads a file has, if any: fairseq leaves them out, too, unless it is asked to
     load them."""
-    found = sorted({name.split(".")[1] for name in names if name.startswith("classification_heads.")})
+    found = sorted({name.split(".")[1] for name in names if re.fullmatch(NAMES, name)})
     if found:
         warnings.warn(
             f"the checkpoint has classification heads ({', '.join(found)}), which are written "

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.models.parts.bert_init import bert_init
+from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
 from seqjax.models.parts.module_model import EOS, PAD, ModuleModel
 from seqjax.models.parts.outputs import project_tied
-from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
 from seqjax.models.protocol import Encoded, Features, Params
 from seqjax.models.roberta.config import RobertaConfig
 from seqjax.models.transformer.modules import Encoder
