@@ -3,6 +3,7 @@ files hold besides the transformer's weights."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 
@@ -11,10 +12,13 @@ import jax
 import numpy as np
 import pytest
 
-from seqjax import models
+from seqjax import hub, models, tasks
 from seqjax.config import ConfigError
+from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.interop.fairseq.checkpoint import from_tree, to_state
+from seqjax.interop.torch.writer import write_pt
 from seqjax.models.overrides import resolved
+from seqjax.training import initial_weights
 
 GOLDENS = family_goldens.FOLDER / "bart"
 CASES = ["bart/shared", "bart/prenorm_untied"]
@@ -132,3 +136,55 @@ def test_what_only_training_saw_is_said_to_be_left_out(key, value):
 def test_what_is_not_here_is_refused_by_name(key, value):
     with pytest.raises(ConfigError, match=f"{key}={value}"):
         from_tree(checkpoint(**{key: value}))
+
+
+def fine_tuning(folder, words, **more):
+    """A translation run that begins with a BART of the words of `dict.txt` and `<mask>`."""
+    for place in ("bart", "data"):
+        (folder / place).mkdir()
+    known = [f"w{i}" for i in range(13)]
+    (folder / "bart" / "dict.txt").write_text("".join(f"{word} 1\n" for word in known))
+    for lang in ("de", "en"):
+        (folder / "data" / f"dict.{lang}.txt").write_text("".join(f"{w} 1\n" for w in words(known)))
+    tree = checkpoint()
+    path = str(folder / "bart" / "model.pt")
+    write_pt(path, {**tree, "args": argparse.Namespace(**tree["args"])})
+    given = json.loads(json.dumps(tree["args"]))
+    keys = {f.name for f in dataclasses.fields(models.CONFIGS["bart"])}
+    config = hub.resolve({
+        "task": {"name": "translation", "data": str(folder / "data"), "source_lang": "de",
+                 "target_lang": "en"},
+        "model": {"name": "bart", **{k: v for k, v in given.items() if k in keys}},
+        "init_from": path, **more})
+    return initial_weights.of_start(
+        fairseq_start.start_from(config), config, tasks.setup(config))
+
+
+def test_fine_tuning_leaves_out_the_row_of_mask(tmp_path):
+    """As fairseq does where the dictionary of the new data is that of the old one."""
+    params, lines = fine_tuning(tmp_path, lambda known: known)
+    before = family_goldens.load("bart/shared").checkpoint.params
+    table = before["encoder"]["embed_tokens"]["embedding"]
+    ours = params["encoder"].pop("embed_tokens")["embedding"]
+    np.testing.assert_array_equal(ours, table[:-1])
+    jax.tree.map(np.testing.assert_array_equal, params,
+                 {**before, "encoder": {k: v for k, v in before["encoder"].items()
+                                        if k != "embed_tokens"}})
+    assert lines and "17" in lines[0]
+
+
+def test_fine_tuning_keeps_mask_where_the_data_have_it(tmp_path):
+    params, _ = fine_tuning(tmp_path, lambda known: [*known, "<mask>"])
+    jax.tree.map(np.testing.assert_array_equal, params,
+                 family_goldens.load("bart/shared").checkpoint.params)
+
+
+def test_fine_tuning_on_other_words_is_refused_or_moves_rows(tmp_path):
+    with pytest.raises(ConfigError, match="is not the source dictionary"):
+        fine_tuning(tmp_path, lambda known: ["new", *known])
+    other = tmp_path / "matched"
+    other.mkdir()
+    params, _ = fine_tuning(other, lambda known: ["new", *known], init_vocabulary="match")
+    table = family_goldens.load("bart/shared").checkpoint.params["encoder"]["embed_tokens"]
+    np.testing.assert_array_equal(
+        params["encoder"]["embed_tokens"]["embedding"][5:], table["embedding"][4:17])

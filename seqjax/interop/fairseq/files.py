@@ -25,6 +25,8 @@ from seqjax.tasks import assets
 
 TASKS = ("translation", "language_modeling")
 """fairseq's tasks whose checkpoints can be used."""
+MASKED = ("denoising", "masked_lm", "multilingual_masked_lm", "sentence_prediction")
+"""fairseq's tasks that put the word `<mask>` behind those of `dict.txt`, their only dictionary."""
 POST_PROCESS = {"subword_nmt": "subword_nmt", "fastbpe": "subword_nmt",
                 "sentencepiece": "sentencepiece"}
 """fairseq's `--bpe` -> how pieces become words again."""
@@ -176,18 +178,26 @@ def dictionaries_of(
     path: str | os.PathLike[str], checkpoint: FairseqCheckpoint
 ) -> tuple[str, tuple[str, ...]] | None:
     """The folder with a checkpoint's dictionaries and their languages: beside it, or where it
-    was trained; None where there are none of the model's sizes."""
+    was trained; None where there are none of the model's sizes (`<mask>` is in no file, see
+    `added_words`)."""
     home = os.path.dirname(os.path.abspath(path))
-    pair = checkpoint.task.task != "language_modeling"
+    added = added_words(checkpoint)
+    pair = not added and checkpoint.task.task != "language_modeling"
     try:
         place, langs = _dictionaries(checkpoint, home=home, data=None, pair=pair)
     except ConfigError:
         return None
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
     for lang, size in zip(langs, sizes, strict=False):
-        if len(Vocabulary.load(folder.dict_path(place, lang))) != size:
+        vocabulary = Vocabulary.load(folder.dict_path(place, lang))
+        if len(vocabulary) + sum(word not in vocabulary for word in added) != size:
             return None
     return place, langs
+
+
+def added_words(checkpoint: FairseqCheckpoint) -> tuple[str, ...]:
+    """Words that its task put behind those of the dictionary's file, if they were not there."""
+    return ("<mask>",) if checkpoint.task.task in MASKED else ()
 
 
 def _given(checkpoint: FairseqCheckpoint, cls: type) -> dict[str, Any]:
