@@ -26,7 +26,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="python -m seqjax.convert", description=__doc__,
                         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", 
+    parser.add_argument("source",
                         help="model.pt, a work folder or checkpoint, or the word args or keys")
     parser.add_argument("target", nargs="+",
                         help="what to write; after args: fairseq's command, or a .pt; after "

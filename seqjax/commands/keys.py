@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqjax import checkpoints, cli, hub, tasks
-from seqjax.checkpoints import CheckpointError
 from seqjax.config import ConfigError
 from seqjax.interop import listing
 from seqjax.interop.fairseq.checkpoint import describe, plan_of
 from seqjax.interop.fairseq.files import is_pt
 from seqjax.interop.fairseq.optimizer_state import in_module_order
 from seqjax.interop.torch.files import read_pt
+from seqjax.interop.torch.pickle_machine import CheckpointError
 from seqjax.interop.weights import to_state
 
 DESCRIPTION = """Every tensor of a checkpoint, its type and shape, the parameter that it becomes
@@ -30,16 +30,18 @@ def main(words: Sequence[str]) -> int:
     parser = cli.Parser(prog="python -m seqjax.convert keys", description=DESCRIPTION,
                         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="model.pt, or a work folder or checkpoint of ours")
-    parser.add_argument("--which", choices=("best", "last"), default="best",
+    parser.add_argument("--which", choices=("best", "last"),
                         help="of a work folder, which checkpoint (default best)")
     parser.add_argument("--json", action="store_true",
                         help="a JSON object a line, with the table's columns as keys")
     args = parser.parse_args(list(words))
     error = None
     if is_pt(args.source):
+        if args.which:
+            raise ConfigError(f"--which is for a work folder; {args.source} is one checkpoint")
         found, error = _of_file(args.source)
     else:
-        found = _of_folder(args.source, which=args.which)
+        found = _of_folder(args.source, which=args.which or "best")
     if args.json:
         for row in listing.plain(found):
             print(json.dumps(row))

@@ -163,7 +163,7 @@ class ValidConfig:
     metric: str = "loss"
     """Metric of the best checkpoint and of patience: loss, nll_loss, ppl, bleu, ..."""
     maximize: bool | None = None
-    """Whether a higher metric is better (None: as the metric is, of bleu, chrf and accuracy)."""
+    """Whether a higher metric is better (None: as it is declared: of bleu and accuracy)."""
     patience: int = 0
     """Stop after so many validations without improvement (0: off)."""
     enabled: bool = True

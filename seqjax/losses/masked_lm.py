@@ -10,18 +10,37 @@ would add up the gradient of the whole output layer once a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from seqjax.losses.base import LossOutput
+from seqjax.losses.base import Forward, LossOutput
 from seqjax.losses.configs import MaskedLMConfig
 from seqjax.losses.cross_entropy import chunked_sums
 
 _SHARES = (8, 4, 2, 1)
 """Of a row's positions, one in so many is projected."""
+
+
+def compute(
+    forward: Forward, batch: Mapping[str, jax.Array], config: MaskedLMConfig, *,
+    update: jax.Array,
+) -> LossOutput:
+    """The loss of a forward pass over masked sentences (see `declarations.Loss.compute`).
+
+    Raises:
+      ValueError: the task gives no states, no target or not what was read.
+    """
+    del batch, update
+    features, target = forward.tokens()
+    if forward.encoded is None:
+        raise ValueError("masked_lm counts the tokens that were read, and the task's forward pass "
+                         "does not give what the encoder said")
+    return masked_lm(
+        features.hidden, features.projection, features.project, target, config=config,
+        pad=forward.pad, read=forward.encoded.mask, sentences=forward.sentences)
 
 
 def masked_lm(

@@ -23,6 +23,7 @@ from seqjax.interop.torch.files import read_pt
 from seqjax.interop.weights import WeightsError
 from seqjax.losses.configs import MaskedLMConfig
 from seqjax.losses.masked_lm import masked_lm
+from seqjax.models.protocol import token_source
 from seqjax.training import sharding
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "roberta"
@@ -59,7 +60,8 @@ class Golden:
         return self.model.features(params, self.encode(params, source, **options))
 
     def encode(self, params: Any, source: jax.Array, segments: Any = None, **options: Any) -> Any:
-        return self.model.encode(params, source, segments=segments, **options)
+        return self.model.encode(
+            params, token_source(source, pad=PAD, segments=segments), **options)
 
     def loss(self, params: Any, source: jax.Array, target: jax.Array) -> Any:
         features = self.features(params, source)

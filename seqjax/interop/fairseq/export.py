@@ -16,6 +16,7 @@ from seqjax import models
 from seqjax.config import to_plain
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, plan_of
 from seqjax.interop.fairseq.keys import GROUPS, chosen_types, spelled
+from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.fairseq.optimizer_state import in_module_order
 from seqjax.interop.torch.writer import write_pt
 from seqjax.interop.weights import to_state
@@ -23,7 +24,7 @@ from seqjax.models.overrides import resolved
 from seqjax.models.parts.configs import ORIGIN, RUNTIME, kind
 from seqjax.models.tables import State
 
-_ALWAYS = {"task": "translation", "criterion": "cross_entropy", "left_pad_source": True,
+_ALWAYS = {"task": USUAL["task"], "criterion": USUAL["criterion"], "left_pad_source": True,
            "left_pad_target": False, "tokenizer": None, "bpe": None}
 
 

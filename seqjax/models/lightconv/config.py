@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from seqjax.config import gives
 from seqjax.models.parts.configs import (
     ORIGIN,
     TRAINING_ONLY,
@@ -254,7 +255,8 @@ class LightConvLanguageModelConfig(_CommonConfig):
     """Ids at which a new band of the embedding begins."""
     adaptive_input_factor: float = 4.0
     """Each band has this many times fewer dimensions than the one before."""
-    adaptive_softmax_cutoff: tuple[int, ...] | None = None
+    adaptive_softmax_cutoff: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=gives("clusters"))
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_factor: float = 4.0

@@ -16,9 +16,9 @@ from flax import linen as nn
 
 from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
-from seqjax.models.parts.module_model import EOS, PAD, ModuleModel
+from seqjax.models.parts.module_model import EOS, SizedModel
 from seqjax.models.parts.outputs import project_tied
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import Encoded, Features, Params, Source, token_source
 from seqjax.models.roberta.config import RobertaConfig
 from seqjax.models.transformer.modules import Encoder
 
@@ -71,25 +71,25 @@ class Roberta(nn.Module):
     def setup(self) -> None:
         self.encoder = RobertaEncoder(self.config, self.vocab_size, self.dtype)
 
-    def encode(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
-        return self.encoder.sentence_encoder(source, segments)
+    def encode(self, source: Source) -> Encoded:
+        return self.encoder.sentence_encoder(source)
 
     def head(self, states: jax.Array) -> jax.Array:
         return self.encoder.lm_head(states)
 
-    def __call__(self, source: jax.Array) -> jax.Array:
+    def __call__(self, source: Source) -> jax.Array:
         """Touches every parameter (for initialisation)."""
-        return self.head(self.encode(source, None).out)
+        return self.head(self.encode(source).out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RobertaModel(ModuleModel):
-    """`protocol.Encoder` for fairseq's RoBERTa, with its head for masked tokens."""
+class RobertaModel(SizedModel):
+    """`protocol.MaskedLanguageModel` for fairseq's RoBERTa."""
 
     config: RobertaConfig
 
     @functools.cached_property
-    def _module(self) -> Roberta:  # type: ignore[override]
+    def _module(self) -> Roberta:
         return Roberta(self.config, self.source_vocab_size, self.compute_dtype)
 
     @property
@@ -98,19 +98,21 @@ class RobertaModel(ModuleModel):
 
     def init(self, rng: jax.Array) -> Params:
         """Begun as BERT is, but for an output layer of its own, which torch begins."""
-        params = self._module.init({"params": rng}, jnp.full((1, 1), EOS, jnp.int32))["params"]
-        return bert_init(params, jax.random.fold_in(rng, 1), pad=PAD)
+        source = token_source(jnp.full((1, 1), EOS, jnp.int32), pad=self.pad)
+        params = self._module.init({"params": rng}, source)["params"]
+        return bert_init(params, jax.random.fold_in(rng, 1), pad=self.pad)
 
     def encode(
-        self, params: Params, source: jax.Array, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
+        self, params: Params, source: Source, *, rng: jax.Array | None = None,
     ) -> Encoded:
         """See `protocol`."""
-        return self._apply(params, rng, 0, source, segments, method="encode")
+        rngs = None if rng is None else {"dropout": rng}
+        found: Any = self._module.apply({"params": params}, source, rngs=rngs, method="encode")
+        return found
 
     def features(self, params: Params, encoded: Encoded) -> Features:
-        """The head's states at every position of what was encoded, with its output layer."""
-        hidden = self._apply(params, None, 1, encoded.out, method="head")
+        """See `protocol`."""
+        hidden: Any = self._module.apply({"params": params}, encoded.out, method="head")
         encoder = params["encoder"]
         own = self.config.untie_weights_roberta
         table = encoder["lm_head"]["weight"] if own else (
