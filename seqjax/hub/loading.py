@@ -169,7 +169,7 @@ def _load_one(
     tokenizer_options: Mapping[str, Any], changes: Mapping[str, Any], verify: bool,
 ) -> tuple[Task, Config, Any, Any, about.Origin]:
     if fairseq_files.is_pt(path):
-        found = fairseq_files.portable(
+        found = fairseq_files.read_model(
             path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
             tokenizer_options=tokenizer_options, verify=verify)
         config, assets, params = resolve(found.config), found.assets, found.params

@@ -49,7 +49,7 @@ from seqjax.tasks.protocol import TextTask
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Translator(Generative):
+class Translator(Generative[TextTask]):
     """A translation model, or an ensemble of several, with its vocabularies."""
 
     aligns: ClassVar[bool] = True
@@ -88,7 +88,7 @@ class Translator(Generative):
         rows = [dataset.sentence(i) for i in range(len(dataset))]
         return Split(
             inputs=[row[0] for row in rows], lengths=dataset.lengths,
-            references=None if dataset.target is None else [row[1] for row in rows],
+            references=None if dataset.target is None else [t for _, t in rows if t is not None],
             limits=task.max_positions(self.models[0]))
 
     def translate(self, texts: str | Sequence[str], **options: Any) -> Any:

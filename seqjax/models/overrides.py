@@ -2,7 +2,7 @@
 
 fairseq's `--model-overrides`, and `encoder_layers_to_keep` and `decoder_layers_to_keep` ("Reducing
 Transformer Depth on Demand with Structured Dropout", Fan et al. 2019). Parameters have like
-layers stacked on axis 0 under `layers`; nothing here knows a family.
+layers stacked on axis 0 under `layers`; what each key does is asked of the family.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What every model offers, and the containers that cross its border.
 
-Search, losses, tasks and training know models by this file alone. It knows no layer.
+Search, losses, tasks and training know models by this file alone.
 
 Axis letters, here and everywhere: B batch, S source, T target, V vocabulary, D model,
 F feed-forward, H heads, K head size, L layers, W beam width, C cache capacity.

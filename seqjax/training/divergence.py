@@ -14,7 +14,7 @@ class Watch:
     """Looks at the losses of one run, in base 2, as they are reported."""
 
     def __init__(
-        self, *, vocab_size: int | None, metrics: Sequence[str] = ("nll_loss",)
+        self, *, vocab_size: int | None, metrics: Sequence[str]
     ) -> None:
         """
         Args:

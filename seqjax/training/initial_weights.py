@@ -1,6 +1,6 @@
 """Weights of one run for the data of another: their dictionaries compared, or rows moved.
 
-Every way of beginning with weights that exist passes through here: a work folder that is
+Every way of starting from weights that exist passes through here: a work folder that is
 continued, `resume_from`, `init_from`, and fairseq's files where their dictionaries are found.
 """
 

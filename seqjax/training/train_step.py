@@ -108,11 +108,7 @@ def loss_and_gradient(
 
 
 def make_train_step(
-    loss_fn: LossFn,
-    optimizer: Optimizer,
-    schedule: Schedule,
-    *,
-    seed: int,
+    loss_fn: LossFn, optimizer: Optimizer, schedule: Schedule, *, seed: int,
     clip_norm: float = 0.0,
 ) -> Callable[[TrainState, Arrays, Any], tuple[TrainState, Metrics]]:
     """The function (state, batch of [G, B, ...] arrays, epoch) -> (new state, metrics).
@@ -141,7 +137,7 @@ def make_train_step(
                 gradient = jax.tree.map(lambda g: g * factor, gradient)
             return *optimizer.update(gradient, opt_state, params, rate), extras[1]
 
-        # A branch: what it copies of the state is copied then, not kept from the beginning.
+        # A branch: what it copies of the state is copied then, not kept from the start.
         finite = jnp.isfinite(norm)
         params, opt_state, extra = jax.lax.cond(
             finite, update, lambda gradient, opt_state, params, *extras: (

@@ -1,7 +1,7 @@
 """A fairseq `.pt` with the files around it, as what our own checkpoint folders hold.
 
 A `.pt` has weights and options, but no dictionaries: those come from a data folder, or lie
-beside it. `portable` brings everything together: a configuration, named files
+beside it. `read_model` brings everything together: a configuration, named files
 (vocabularies, tokenizer models) and parameters, from which `tasks.from_assets` and
 `models.build` make a model as from a folder of ours.
 """
@@ -38,7 +38,7 @@ _CODES, _PIECES = ("code", "bpecodes"), ("sentencepiece.bpe.model",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Portable:
+class FairseqModel:
     """What a folder of ours holds, made from a fairseq checkpoint."""
 
     config: dict[str, Any]
@@ -56,12 +56,12 @@ def is_pt(path: str | os.PathLike[str]) -> bool:
         os.fspath(path).endswith(".pt") and not os.path.isdir(path))
 
 
-def portable(
+def read_model(
     path: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None,
     bpe: str | None = None, tokenizer: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
-) -> Portable:
+) -> FairseqModel:
     """A fairseq checkpoint and all that is needed to use it.
 
     Args:
@@ -95,7 +95,7 @@ def portable(
             sections["train"] = {"sentence_avg": True}
     except ConfigError as error:
         raise type(error)(f"{path}: {error}") from None
-    return Portable(config=sections, assets=files, params=checkpoint.params,
+    return FairseqModel(config=sections, assets=files, params=checkpoint.params,
                     checkpoint=checkpoint)
 
 

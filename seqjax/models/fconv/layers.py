@@ -2,7 +2,7 @@
 
 Weight normalisation keeps fairseq's two parameters, a direction `weight_v` and a length
 `weight_g` per output. The decoder's `decode` is given the window that each convolution
-sees, so that whole sequences and single positions share it. Nothing here knows a whole model.
+sees, so that whole sequences and single positions share it.
 """
 
 from __future__ import annotations

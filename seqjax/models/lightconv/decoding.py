@@ -156,7 +156,8 @@ def step(
         x = x + jax.lax.dynamic_index_in_dim(weights.positions, position, keepdims=False)
     x, rings, attention = x.astype(dtype), [], []
     for i, w in enumerate(weights.layers):
-        x, ring = _convolution(cfg, w, x, cache.rings[i], position, ancestors)
+        x, ring = _convolution(
+            cfg, w, x, cache.rings[i], position=position, ancestors=ancestors)
         rings.append(ring)
         if cache.memory_bias is not None:
             x, probs = _memory(cfg, w, x, cache, i)
@@ -177,7 +178,7 @@ def step(
 
 
 def _convolution(
-    cfg: Any, w: Params, x: jax.Array, ring: jax.Array, position: jax.Array,
+    cfg: Any, w: Params, x: jax.Array, ring: jax.Array, *, position: jax.Array,
     ancestors: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """A layer's convolution block: x [B, W, D] and the layer's ring."""

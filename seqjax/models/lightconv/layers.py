@@ -1,7 +1,7 @@
 """Arithmetic of lightweight and dynamic convolutions: weights shared by groups of channels.
 
 A convolution is a product with a band matrix, which is how accelerators do it fast; long
-rows are cut into blocks, so that cost stays linear. Nothing here knows a whole model.
+rows are cut into blocks, so that cost stays linear.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The small parts that every model is made of: linear, embedding, norm, dropout.
 
 Linen modules here only own parameters and their initialisation (fairseq's); the
-arithmetic is in plain functions. Nothing here knows a whole model.
+arithmetic is in plain functions.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _rows_forward(table, ids, shape):
 
 def _rows_backward(shape, ids, dy):
     # Zeros that are not known before `dy` is: a constant's copy, as large as the table, would
-    # be made at the beginning of the step and kept.
+    # be made at the start of the step and kept.
     zeros = jnp.broadcast_to(dy.reshape(-1)[0] * 0, shape)
     return zeros.at[ids].add(dy, mode="clip"), None
 

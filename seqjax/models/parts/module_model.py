@@ -1,7 +1,7 @@
 """What models share on the way from parameters and layers to `protocol`'s models.
 
 A family made of a Linen module says which one, and how it decodes step by step; the output layer,
-adaptive or not, is here. It knows nothing of any family's layers.
+adaptive or not, is here.
 """
 
 from __future__ import annotations

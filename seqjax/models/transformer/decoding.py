@@ -207,7 +207,7 @@ def step(
     bias = jnp.where(seen, 0.0, MASKED).reshape(*seen.shape[:3], capacity * beam)
     keys, values = [], []
     for layer, w in enumerate(weights.layers):
-        x, k, v = _layer_step(cfg, w, x, cache, layer, position, bias)
+        x, k, v = _layer_step(cfg, w, x, cache, layer, position=position, bias=bias)
         keys.append(k)
         values.append(v)
     if "layer_norm" in weights.rest:
@@ -243,7 +243,7 @@ def _norm(weights: Params, x: jax.Array) -> jax.Array:
 
 
 def _layer_step(
-    cfg: Any, w: Params, x: jax.Array, cache: DecoderCache, layer: int, position: jax.Array,
+    cfg: Any, w: Params, x: jax.Array, cache: DecoderCache, layer: int, *, position: jax.Array,
     bias: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """One layer: new hidden states [B, W, D] and the layer's updated keys and values."""

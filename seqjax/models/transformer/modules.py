@@ -1,7 +1,7 @@
 """fairseq's encoder-decoder transformer, whole sequences at a time.
 
 `TransformerModel` is what the rest of the project sees (`protocol.EncoderDecoder`);
-position-by-position decoding is in `decoding.py`. Nothing here knows losses or search.
+position-by-position decoding is in `decoding.py`.
 """
 
 from __future__ import annotations

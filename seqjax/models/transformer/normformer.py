@@ -3,7 +3,7 @@
 "NormFormer: Improved Transformer Pretraining with Extra Normalization" (Shleifer, Weston and
 Ott 2021); fairseq's `scale_attn`, `scale_fc`, `scale_heads` and `scale_resids`. The functions
 take a layer's parameters by fairseq's names and do nothing for those that are not there, so
-that whole sequences and single positions share them. Nothing here knows a whole layer.
+that whole sequences and single positions share them.
 """
 
 from __future__ import annotations
