@@ -9,6 +9,7 @@ import json
 
 import family_goldens
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.interop.fairseq.checkpoint import from_tree, to_state
 from seqjax.interop.torch.writer import write_pt
 from seqjax.models.overrides import resolved
+from seqjax.models.protocol import token_source
 from seqjax.training import initial_weights
 
 GOLDENS = family_goldens.FOLDER / "bart"
@@ -188,3 +190,28 @@ def test_fine_tuning_on_other_words_is_refused_or_moves_rows(tmp_path):
     table = family_goldens.load("bart/shared").checkpoint.params["encoder"]["embed_tokens"]
     np.testing.assert_array_equal(
         params["encoder"]["embed_tokens"]["embedding"][5:], table["embedding"][4:17])
+
+
+def test_a_pretrained_one_is_refused_by_its_task_with_what_can_be_done(tmp_path):
+    tree = checkpoint()
+    write_pt(tmp_path / "model.pt", {**tree, "args": argparse.Namespace(**tree["args"])})
+    with pytest.raises(ConfigError, match="its task is 'denoising'.*config.init_from"):
+        hub.load(str(tmp_path / "model.pt"), data=str(tmp_path))
+
+
+def test_one_that_translates_is_used_as_any_other(tmp_path):
+    tree = checkpoint(task="translation", source_lang="de", target_lang="en")
+    write_pt(tmp_path / "model.pt", {**tree, "args": argparse.Namespace(**tree["args"])})
+    for lang in ("de", "en"):
+        (tmp_path / f"dict.{lang}.txt").write_text("".join(f"w{i} 1\n" for i in range(14)))
+    model = hub.load(str(tmp_path / "model.pt"))
+    (best, other), = model.generate(["w3 w1 w4"], beam=2, nbest=2, max_len_b=6)
+    golden = family_goldens.load("bart/shared")
+    source = jnp.asarray([[7, 5, 8, 2]])
+    tokens = jnp.asarray(best.tokens)[None]
+    prev = jnp.concatenate([jnp.asarray([[2]]), tokens[:, :-1]], axis=1)
+    encoded = golden.model.encode(golden.params, token_source(source, pad=1))
+    lprobs = jax.nn.log_softmax(golden.model.features(golden.params, prev, encoded).logits())
+    picked = np.take_along_axis(np.asarray(lprobs)[0], np.asarray(best.tokens)[:, None], 1)
+    np.testing.assert_allclose(best.score, picked.mean(), atol=1e-4)
+    assert best.score >= other.score

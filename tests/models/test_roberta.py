@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import types
 import warnings
 from typing import Any
 
@@ -23,8 +24,10 @@ from seqjax.interop.torch.files import read_pt
 from seqjax.interop.weights import WeightsError
 from seqjax.losses.configs import MaskedLMConfig
 from seqjax.losses.masked_lm import masked_lm
-from seqjax.models.protocol import token_source
-from seqjax.training import sharding
+from seqjax.models.protocol import MaskedLanguageModel, token_source
+from seqjax.tasks.protocol import check_model, members
+from seqjax.tasks.translation import TranslationConfig
+from seqjax.training import objective, sharding
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens" / "roberta"
 CASES = sorted(path.stem for path in GOLDENS.glob("*.npz"))
@@ -364,3 +367,22 @@ def test_nothing_is_said_of_a_file_without_any_of_these():
 def test_configurations_that_cannot_be(given, says):
     with pytest.raises(ValueError, match=says):
         models.CONFIGS["roberta"](**given)
+
+
+def test_a_task_that_generates_has_no_use_for_it():
+    with pytest.raises(ConfigError, match="'roberta' has no .*step.* the task 'translation'"):
+        check_model(
+            types.SimpleNamespace(
+                model_protocol="seqjax.models.protocol:EncoderDecoder",
+                config=types.SimpleNamespace(name="translation")), load("base").model)
+
+
+def test_it_is_what_its_protocol_says():
+    assert all(hasattr(load("base").model, name) for name in members(MaskedLanguageModel))
+
+
+def test_the_loss_needs_a_task_that_masks():
+    config = types.SimpleNamespace(
+        model=load("base").checkpoint.config, task=TranslationConfig(), loss=MaskedLMConfig())
+    with pytest.raises(ConfigError, match="masked_lm needs masks, which neither the model roberta"):
+        objective.check(config)

@@ -125,7 +125,9 @@ def task_entry(checkpoint: FairseqCheckpoint) -> TaskEntry:
     found = tasks.of_fairseq(name)
     if found is None:
         raise ConfigError(f"its task is {name!r}; seqjax can use checkpoints of "
-                          + " and ".join(tasks.fairseq_names()))
+                          + " and ".join(tasks.fairseq_names())
+                          + ". Training of these can begin with its weights (config.init_from), "
+                          "and python -m seqjax.convert keys lists them")
     return found
 
 
