@@ -1,5 +1,5 @@
-"""Heads for classification in fairseq's files of BART and RoBERTa: entries of a table of names in,
-nothing computed. They are carried from file to file; no model here has any yet."""
+"""Heads for classification, which fairseq's pretrained models carry when they were fine-tuned:
+names of weights in, a warning out. They go from file to file; no model here has any yet."""
 
 from __future__ import annotations
 
