@@ -19,6 +19,8 @@ from seqjax.models.transformer_config import ARCHS as TRANSFORMER_ARCHS
 from seqjax.models.transformer_config import TransformerAlignConfig, TransformerConfig
 from seqjax.models.transformer_lm_config import ARCHS as TRANSFORMER_LM_ARCHS
 from seqjax.models.transformer_lm_config import TransformerLMConfig
+from seqjax.models.wav2vec2.archs import ARCHS as WAV2VEC2_ARCHS
+from seqjax.models.wav2vec2.config import Wav2Vec2Config
 
 CONFIGS: dict[str, type] = {
     "transformer": TransformerConfig,
@@ -30,6 +32,7 @@ CONFIGS: dict[str, type] = {
     "fconv_lm": FConvLanguageModelConfig,
     "lightconv": LightConvConfig,
     "lightconv_lm": LightConvLanguageModelConfig,
+    "wav2vec2": Wav2Vec2Config,
 }
 """`config.model.name` -> its dataclass."""
 
@@ -43,6 +46,7 @@ ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
     **{arch: ("fconv_lm", values) for arch, values in FCONV_LM_ARCHS.items()},
     **{arch: ("lightconv", values) for arch, values in LIGHTCONV_ARCHS.items()},
     **{arch: ("lightconv_lm", values) for arch, values in LIGHTCONV_LM_ARCHS.items()},
+    **{arch: ("wav2vec2", values) for arch, values in WAV2VEC2_ARCHS.items()},
 }
 """`config.model.arch`, fairseq's architecture name -> (family, defaults it changes)."""
 
@@ -56,6 +60,7 @@ _MODELS: dict[str, str] = {
     "fconv_lm": "seqjax.models.fconv_lm:FConvLanguageModel",
     "lightconv": "seqjax.models.lightconv:LightConvModel",
     "lightconv_lm": "seqjax.models.lightconv_lm:LightConvLanguageModel",
+    "wav2vec2": "seqjax.models.wav2vec2.model:Wav2Vec2Model",
 }
 """`config.model.name` -> where its model is; imported when it is built. A name that is not
 here is `package.module:Object` itself."""

@@ -25,6 +25,18 @@ Cache = Any
 
 
 @struct.dataclass
+class Source:
+    """What an encoder reads."""
+
+    values: jax.Array
+    """[B, S] int32 ids, or float [B, N] samples or [B, S, F] features."""
+    mask: jax.Array
+    """[B, S] (or [B, N]) bool: true on what is no padding."""
+    segments: jax.Array | None = None
+    """[B, S] int32, 0 on padding, when several sources share a row (packing)."""
+
+
+@struct.dataclass
 class Encoded:
     """What the encoder says of a batch of sources."""
 

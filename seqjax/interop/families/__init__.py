@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from seqjax.interop.families import fconv, lightconv, lstm, transformer, transformer_lm
 from seqjax.interop.families.base import Family
+from seqjax.models.wav2vec2 import fairseq as wav2vec2
 
 FAMILIES: dict[str, Family] = {
     "transformer": transformer.FAMILY,
@@ -18,5 +19,6 @@ FAMILIES: dict[str, Family] = {
     "lightconv": lightconv.FAMILY,
     "lightconv_lm": lightconv.LM_FAMILY,
     "transformer_lm": transformer_lm.FAMILY,
+    "wav2vec2": wav2vec2.FAMILY,
 }
 """`config.model.name` -> its table."""
