@@ -204,12 +204,16 @@ class Wav2Vec2(nn.Module):
             codes = pool
         pool = self._target(pool)
         target, own = (pick(pool), pick(codes)) if everywhere else (pool, codes)
-        shape = (rows, count, cfg.negatives, -1)
+        place = jnp.arange(rows)[:, None] * pool.shape[1] + (
+            at if everywhere else jnp.arange(count))
+        numbers = drawn.negatives.reshape(rows, count, cfg.negatives)
 
         def others(a: jax.Array) -> jax.Array:
-            return a.reshape(-1, a.shape[-1])[drawn.negatives].reshape(shape)
+            return a.reshape(-1, a.shape[-1])[numbers]
 
-        negatives, same = others(pool), (others(codes) == own[:, :, None]).all(-1)
+        # A frame is the same as itself, however its values are rounded in two places.
+        same = (others(codes) == own[:, :, None]).all(-1) | (numbers == place[..., None])
+        negatives = others(pool)
         if cfg.codebook_negatives:
             more, codes = self._from_codebook(drawn)
             negatives = jnp.concatenate([negatives, more], axis=2)
