@@ -19,7 +19,7 @@ def write(path: pathlib.Path, size: str) -> int:
     import argparse
     import collections
 
-    from seqjax.interop.torch_writer import write_pt
+    from seqjax.interop.torch.writer import write_pt
 
     shape = SIZES[size]
     args = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.interop.fairseq_weights import load_fairseq
-from seqjax.interop.torch_pickle import drop_pages, read_pt
+from seqjax.interop.fairseq.checkpoint import load_fairseq
+from seqjax.interop.torch.files import drop_pages, read_pt
 
 MIB = 2**20
 

@@ -23,7 +23,7 @@ from seqjax.data.pairs import PairDataset
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
-from seqjax.models.transformer_config import TransformerConfig
+from seqjax.models.transformer.config import TransformerConfig
 from seqjax.training import optimizers, schedules, state, train_step
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from seqjax.training import checkpoints
+from seqjax import checkpoints
 
 
 def main() -> None:

@@ -23,9 +23,9 @@ import check_resume
 import check_traces
 
 from seqjax.config import ConfigError
-from seqjax.interop.fairseq_export import resave_fairseq
-from seqjax.interop.fairseq_weights import load_fairseq
-from seqjax.interop.torch_pickle import read_pt
+from seqjax.interop.fairseq.checkpoint import load_fairseq
+from seqjax.interop.fairseq.export import resave_fairseq
+from seqjax.interop.torch.files import read_pt
 
 
 def check_round_trip(folder: pathlib.Path) -> bool:

@@ -177,7 +177,7 @@ def make_data(folder: pathlib.Path) -> None:
 def configuration(name: str, folder: pathlib.Path) -> Any:
     """What `convert args` makes of a case."""
     from seqjax import hub
-    from seqjax.interop import fairseq_recipe
+    from seqjax.interop.fairseq import recipe as fairseq_recipe
 
     raw = fairseq_recipe.from_command(command(name, folder)).raw
     raw["model"] = raw["model"] | ONLY_READ.get(name, {})
@@ -190,9 +190,10 @@ def write(folder: pathlib.Path, name: str) -> str:
     import jax.numpy as jnp
 
     import seqjax
-    from seqjax import convert, models, tasks
+    from seqjax import checkpoints, convert, models, tasks
     from seqjax.config import CheckpointConfig, to_plain
-    from seqjax.training import checkpoints, optimizers
+    from seqjax.training import optimizers
+    from seqjax.training.checkpoints import Checkpoints
     from seqjax.training.state import new_state
 
     config = configuration(name, folder)
@@ -210,7 +211,7 @@ def write(folder: pathlib.Path, name: str) -> str:
     run = folder / f"{name}.run"
     for old in (run, folder / f"{name}.again"):
         shutil.rmtree(old, ignore_errors=True)
-    with checkpoints.Checkpoints(run, CheckpointConfig(asynchronous=False)) as store:
+    with Checkpoints(run, CheckpointConfig(asynchronous=False)) as store:
         store.save(state, checkpoints.Record(step=UPDATES, data={"epoch": 1, "batch": UPDATES}),
                    config={**to_plain(config), "task": to_plain(task.config)},
                    assets=task.assets())
@@ -294,7 +295,7 @@ def back(folder: pathlib.Path, name: str) -> str:
     """Weights and optimizer of fairseq's file, under the configuration of the command."""
     import seqjax
     from seqjax import convert
-    from seqjax.interop import fairseq_start
+    from seqjax.interop.fairseq import start as fairseq_start
 
     if name in ONLY_READ:
         return "not trained by fairseq"

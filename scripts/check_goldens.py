@@ -23,7 +23,7 @@ import numpy as np
 
 from seqjax import losses, models
 from seqjax.config import ConfigError
-from seqjax.interop.fairseq_weights import FairseqCheckpoint, load_fairseq, to_state
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, load_fairseq, to_state
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import cross_entropy
 from seqjax.models.protocol import Features, Params, source_attention

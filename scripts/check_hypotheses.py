@@ -23,7 +23,7 @@ from seqjax.config import GenerationConfig
 from seqjax.data.indexed import IndexedDataset
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.hypothesis import Hypothesis
-from seqjax.interop.fairseq_weights import load_fairseq
+from seqjax.interop.fairseq.checkpoint import load_fairseq
 
 TOLERANCE = 1e-4
 LEFT_OUT = ("beam4_ngram2",)

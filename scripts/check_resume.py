@@ -22,9 +22,8 @@ import tempfile
 import jax
 import numpy as np
 
-from seqjax import convert, train
-from seqjax.interop.fairseq_weights import load_fairseq
-from seqjax.training import checkpoints
+from seqjax import checkpoints, convert, train
+from seqjax.interop.fairseq.checkpoint import load_fairseq
 from seqjax.training.sharding import path_name
 
 DIGITS = {"loss": 3, "nll_loss": 3, "gnorm": 3, "wpb": 1, "bsz": 1}

@@ -39,8 +39,9 @@ from seqjax.config import Config
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import DataState, places
 from seqjax.data.planning import make_plan
-from seqjax.interop.fairseq_weights import load_fairseq
-from seqjax.models import layers, transformer
+from seqjax.interop.fairseq.checkpoint import load_fairseq
+from seqjax.models.parts import layers
+from seqjax.models.transformer import modules as transformer
 from seqjax.training.metrics import averages
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule

@@ -1,4 +1,4 @@
-"""Asks a real torch whether it reads what `seqjax.interop.torch_writer` writes.
+"""Asks a real torch whether it reads what `seqjax.interop.torch.writer` writes.
 
 Two environments: seqjax writes, torch (which seqjax never imports) reads.
 
@@ -18,8 +18,8 @@ def write(stem: str) -> None:
     """A file with tensors of every dtype and layout, and what they hold."""
     import ml_dtypes
 
-    from seqjax.interop.torch_globals import DTYPES
-    from seqjax.interop.torch_writer import write_pt
+    from seqjax.interop.torch.names import DTYPES
+    from seqjax.interop.torch.writer import write_pt
 
     tensors = {name: np.arange(6).reshape(2, 3).astype(dtype) for name, dtype in DTYPES.items()}
     base = np.arange(24, dtype=np.float32).reshape(2, 3, 4)

@@ -1,10 +1,10 @@
 """Records fairseq's own names and types of everything that a `.pt` of ours says to it.
 
 Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither. Writes the
-table that `seqjax.interop.fairseq_keys` reads:
+table that `seqjax.interop.fairseq.keys` reads:
 
-    python scripts/record_fairseq_keys.py seqjax/interop/fairseq_keys.tsv
-    python scripts/record_fairseq_keys.py seqjax/interop/fairseq_keys.tsv --check
+    python scripts/record_fairseq_keys.py seqjax/interop/fairseq/keys.tsv
+    python scripts/record_fairseq_keys.py seqjax/interop/fairseq/keys.tsv --check
 
 One row for every class (`kind` is `class`, `type` its name) and for every key of every
 component. `type` is what a value must be: `bool`, `int`, `float`, `str`, `any`, `enum`, or

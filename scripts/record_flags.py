@@ -3,8 +3,8 @@
     PYTHONPATH=FAIRSEQ python scripts/record_flags.py
 
 writes `tests/goldens/flags/COMMAND.txt`, every flag of each command with the tasks and models
-that are here, against which the table `seqjax/interop/fairseq_flags.tsv` is tested; and
-`seqjax/interop/fairseq_names.tsv`, every task, architecture, criterion, ... that fairseq
+that are here, against which the table `seqjax/interop/fairseq/flags.tsv` is tested; and
+`seqjax/interop/fairseq/names.tsv`, every task, architecture, criterion, ... that fairseq
 registers, with the flags that those which are here add to a command line.
 """
 

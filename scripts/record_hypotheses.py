@@ -7,7 +7,7 @@ Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither
 For each model of CASES writes NAME.json: the sources, and per option set its arguments and,
 for each sentence, hypotheses with tokens (eos included), score and positional scores
 (natural logarithm). The batch holds all sentences, longest first, as fairseq collates them.
-NAME_guided.json has the same, sentence by sentence, with lexical constraints, permitted
+NAME_constrained.json has the same, sentence by sentence, with lexical constraints, permitted
 outputs and a language model, NAME_lm.npz, whose weights are drawn at random. For each model
 of SWITCHES it writes NAME.json with the option set `beam` alone.
 """
@@ -46,7 +46,7 @@ OPTIONS = {
     "siblings": {"beam": 4, "nbest": 2, "diversity_rate": 0.5},
     "prefix": {"beam": 4, "nbest": 2, "prefix_size": 2},
 }
-GUIDED = {
+CONSTRAINED = {
     "ordered": {"beam": 5, "constraints": "ordered"},
     "unordered": {"beam": 5, "constraints": "unordered"},
     "ordered_narrow": {"beam": 1, "constraints": "ordered"},
@@ -158,7 +158,7 @@ def language_model(target: Dictionary) -> torch.nn.Module:
     return model.eval()
 
 
-def demands(rng: np.random.Generator, words: int) -> tuple[list, list]:
+def make_constraints(rng: np.random.Generator, words: int) -> tuple[list, list]:
     """Phrases for each sentence (none, one, several, repeated, with common beginnings, with
     the unknown word), and permitted outputs."""
     a, b, c, d, e = (int(i) for i in rng.choice(np.arange(4, words), 5, replace=False))
@@ -178,8 +178,8 @@ def follower(outputs: list[list[int]]) -> Callable[[int, torch.Tensor], list[int
     return lambda _, tokens: sorted(table.get(tuple(tokens[1:].tolist()), ()))
 
 
-def guided_hypotheses(model: torch.nn.Module, target: Dictionary, args: dict, source: np.ndarray,
-                      phrases: list) -> list[dict]:
+def constrained_hypotheses(model: torch.nn.Module, target: Dictionary, args: dict,
+                           source: np.ndarray, phrases: list) -> list[dict]:
     """Of one sentence; none where fairseq stops because constraints are not met."""
     try:
         with torch.no_grad():
@@ -204,21 +204,21 @@ def record(name: str, models: pathlib.Path, out: pathlib.Path) -> None:
     print(out / f"{name}.json", len(text))
     if name not in CASES:
         return
-    phrases, outputs = demands(rng, len(target))
-    guided, lm = {}, language_model(target)
+    phrases, outputs = make_constraints(rng, len(target))
+    constrained, lm = {}, language_model(target)
     np.savez(out / f"{name}_lm.npz", about=json.dumps(LANGUAGE_MODEL),
              **{k: v.numpy() for k, v in lm.state_dict().items()})
-    for key, args in GUIDED.items():
+    for key, args in CONSTRAINED.items():
         used = {**args, "permitted": follower(outputs)} if "permitted" in args else args
         used = {**used, "lm_model": lm} if "lm_weight" in args else used
         used = {"max_len_b": 4 * MAX_LEN_B, **used}
-        hypos = {str(i): guided_hypotheses(model, target, used, sources[i], phrases[i])
+        hypos = {str(i): constrained_hypotheses(model, target, used, sources[i], phrases[i])
                  for i in range(len(sources))}
-        guided[key] = {"args": args, "hypos": hypos}
+        constrained[key] = {"args": args, "hypos": hypos}
     text = json.dumps({"sources": [s.tolist() for s in sources], "phrases": phrases,
-                       "outputs": outputs, "max_len_b": 4 * MAX_LEN_B, "sets": guided})
-    (out / f"{name}_guided.json").write_text(text.replace('}, {', '},\n{') + "\n")
-    print(out / f"{name}_guided.json", len(text))
+                       "outputs": outputs, "max_len_b": 4 * MAX_LEN_B, "sets": constrained})
+    (out / f"{name}_constrained.json").write_text(text.replace('}, {', '},\n{') + "\n")
+    print(out / f"{name}_constrained.json", len(text))
 
 
 def main() -> None:

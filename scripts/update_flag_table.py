@@ -8,7 +8,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from seqjax.interop import fairseq_flags  # noqa: E402
+from seqjax.interop.fairseq import flags as fairseq_flags  # noqa: E402
 
 BEGIN, END = "<!-- flags: made by scripts/update_flag_table.py -->", "<!-- end of flags -->"
 

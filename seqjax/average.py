@@ -102,7 +102,7 @@ def select(args: argparse.Namespace) -> list[str]:
 
 def _steps(folder: str) -> dict[int, pathlib.Path]:
     """Checkpoints of a work folder of ours, by update."""
-    from seqjax.training import checkpoints
+    from seqjax import checkpoints
 
     root = pathlib.Path(folder)
     inner = root / checkpoints.FOLDER
@@ -131,7 +131,7 @@ def _last(folder: str, count: int, *, by_update: bool, bound: int | None) -> lis
 
 def _best(inputs: Sequence[str], count: int) -> list[str]:
     if len(inputs) == 1 and os.path.isdir(inputs[0]):
-        from seqjax.training import checkpoints
+        from seqjax import checkpoints
 
         scored = []
         for step, path in _steps(inputs[0]).items():
@@ -169,11 +169,13 @@ def _average_folders(paths: Sequence[str], output: str, *, verify: bool) -> None
     import jax
     import numpy as np
 
+    from seqjax import checkpoints
     from seqjax.config import CheckpointConfig, OptimizerConfig, build
     from seqjax.interop.averaging import Mean
-    from seqjax.training import checkpoints, state
+    from seqjax.training import state
+    from seqjax.training.checkpoints import Checkpoints
+    from seqjax.training.initial_weights import check_same_dictionaries
     from seqjax.training.optimizers import make_optimizer
-    from seqjax.training.starting_weights import check_same_dictionaries
 
     folders = [checkpoints.find(path) for path in paths]
     if os.path.isfile(output) or output.endswith(".pt"):
@@ -200,7 +202,7 @@ def _average_folders(paths: Sequence[str], output: str, *, verify: bool) -> None
     settings = build(OptimizerConfig, config.get("optimizer", {}), "config.optimizer")
     # Moments have no average: the optimizer is fresh.
     averaged = state.new_state(averaged, make_optimizer(settings), step=record.step)
-    with checkpoints.Checkpoints(output, CheckpointConfig(asynchronous=False)) as store:
+    with Checkpoints(output, CheckpointConfig(asynchronous=False)) as store:
         store.save(averaged, record, config=config, assets=checkpoints.read_assets(folders[0]))
 
 

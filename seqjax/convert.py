@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ConfigError("give one thing to read and one to write: model.pt DIR or DIR model.pt")
     target = args.target[0]
 
-    from seqjax.interop.fairseq_files import is_pt
+    from seqjax.interop.fairseq.files import is_pt
 
     if is_pt(args.source):
         if target.endswith(".pt"):
@@ -80,9 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _configuration(words: Sequence[str]) -> str:
     """The text of a configuration file."""
     from seqjax import hub
-    from seqjax.interop import fairseq_config, fairseq_files, fairseq_recipe, fairseq_weights
-    from seqjax.interop.recipe_sections import COMPOUNDING
-    from seqjax.interop.torch_pickle import read_pt
+    from seqjax.interop.fairseq import checkpoint as fairseq_weights
+    from seqjax.interop.fairseq import config as fairseq_config
+    from seqjax.interop.fairseq import files as fairseq_files
+    from seqjax.interop.fairseq import recipe as fairseq_recipe
+    from seqjax.interop.fairseq.recipe_sections import COMPOUNDING
+    from seqjax.interop.torch.files import read_pt
 
     # One word is a whole quoted command; several are a command that the shell has split.
     command = words[0] if len(words) == 1 else _quoted(words)
@@ -119,7 +122,7 @@ def _quoted(words: Sequence[str]) -> str:
 
 def _to_folder(args: argparse.Namespace, target: str) -> None:
     """A checkpoint folder of ours, to be used and to be fine-tuned from."""
-    from seqjax.interop import fairseq_folder
+    from seqjax.interop.fairseq import folder as fairseq_folder
 
     folder = fairseq_folder.write_folder(
         args.source, target, resolve=_resolve(), data=args.data, bpe=args.bpe,
@@ -129,8 +132,8 @@ def _to_folder(args: argparse.Namespace, target: str) -> None:
 
 def _to_pt(args: argparse.Namespace, target: str) -> None:
     """A `.pt` that fairseq loads."""
-    from seqjax.interop import fairseq_folder
-    from seqjax.training import checkpoints
+    from seqjax import checkpoints
+    from seqjax.interop.fairseq import folder as fairseq_folder
 
     folder = checkpoints.find(args.source, which=args.which)
     fairseq_folder.write_file(

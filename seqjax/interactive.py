@@ -199,7 +199,7 @@ class Session:
     def _print_fairseq(
         self, source: Any, hypotheses: list[Any], seconds: float, phrases: list[Any] | None
     ) -> None:
-        from seqjax.interop import fairseq_output
+        from seqjax.interop.fairseq import output as fairseq_output
 
         plain = [outputs.plain_result(h) for h in hypotheses]
         for text in fairseq_output.sentence_lines(

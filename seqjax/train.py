@@ -35,7 +35,7 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, d
     parser.add_argument("--workdir", help="folder for checkpoints, logs and curves")
     parser.add_argument("--help-config", nargs="*", metavar="WORD",
                         help="list every key with its default and meaning; or those of a section "
-                             "(train), a family (lstm), or that have a word (warmup)")
+                             "(train), a family (transformer), or that have a word (warmup)")
     parser.add_argument("--print-config", nargs="?", const="json", choices=("json", "yaml"),
                         help="print the whole configuration, which --config takes again, and stop")
     if cli.COMPLETING in os.environ:
@@ -94,7 +94,7 @@ def _train(raw: Mapping[str, Any], workdir: str, command: str) -> int | None:
 
     resolved = hub.resolve(raw)
 
-    from seqjax.interop import fairseq_start
+    from seqjax.interop.fairseq import start as fairseq_start
     from seqjax.training import checks, train_loop
 
     checks.check(resolved)  # before a checkpoint is read

@@ -17,7 +17,7 @@ import numpy as np
 
 from seqjax import models
 from seqjax.config import MeshConfig
-from seqjax.interop import fairseq_weights
+from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
 from seqjax.training import sharding

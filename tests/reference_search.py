@@ -70,9 +70,9 @@ def diverse_select(lp, totals, step, groups, strength, overlap):
 def search(next_logits, *, beam, vocabulary, max_len, source_len, pad=1, eos=2, unk=3, min_len=1,
            unkpen=0.0, temperature=1.0, lenpen=1.0, unnormalized=False, match_source_len=False,
            ngram=0, suppress=(), prefix=(), groups=0, strength=0.5, rate=0.0, lm=None,
-           lm_weight=0.0, guide=None, exempt=0):
-    """`next_logits(tokens)` -> list of arrays [V], one per model of the ensemble; `guide`: of
-    `reference_guides`; `exempt`: first steps in which `min_len` and `suppress` do not hold.
+           lm_weight=0.0, constraint=None, exempt=0):
+    """`next_logits(tokens)` -> list of arrays [V], one per model of the ensemble; `constraint`: of
+    `reference_constraints`; `exempt`: first steps in which `min_len` and `suppress` do not hold.
 
     Returns a list of (tokens, score, positional scores), best first.
     """
@@ -115,8 +115,8 @@ def search(next_logits, *, beam, vocabulary, max_len, source_len, pad=1, eos=2, 
             if match_source_len and (forced is None or forced == eos):
                 row[eos] = NEG if step < source_len else 0.0
         before = [t[-1] if t else 0.0 for t in totals]
-        if guide is not None:
-            candidates = guide.select(lp, before, step, tokens)
+        if constraint is not None:
+            candidates = constraint.select(lp, before, step, tokens)
         elif groups:
             candidates = diverse_select(lp, before, step, groups, strength, overlap)
         elif rate:
@@ -139,8 +139,8 @@ def search(next_logits, *, beam, vocabulary, max_len, source_len, pad=1, eos=2, 
         excluded = [e or (rank < w and ignore[rank]) for rank, e in enumerate(ends)]
         order = sorted(range(len(candidates)), key=lambda r: (excluded[r], r))[:w]
         ignore = [excluded[r] for r in order]
-        if guide is not None:
-            guide.keep(order)
+        if constraint is not None:
+            constraint.keep(order)
         tokens, totals = (
             [tokens[candidates[r][2]] + [candidates[r][1]] for r in order],
             [totals[candidates[r][2]] + [candidates[r][0]] for r in order])

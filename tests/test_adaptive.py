@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
-from seqjax.models import adaptive
+from seqjax.models.parts import adaptive
 
 ENDS, D, FACTOR = (7, 12, 20), 8, 2.0
 

@@ -10,10 +10,12 @@ from test_hub_fairseq import check_lines, printed
 from user_path import GOLDENS, aligned_data_folder
 
 from seqjax import generate, hub
-from seqjax.interop import fairseq_config, fairseq_recipe, fairseq_start
-from seqjax.interop.fairseq_export import resave_fairseq
-from seqjax.interop.fairseq_weights import load_fairseq
-from seqjax.interop.torch_pickle import read_pt
+from seqjax.interop.fairseq import config as fairseq_config
+from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq import start as fairseq_start
+from seqjax.interop.fairseq.checkpoint import load_fairseq
+from seqjax.interop.fairseq.export import resave_fairseq
+from seqjax.interop.torch.files import read_pt
 from seqjax.training import train_loop, validation
 
 FOLDER = GOLDENS / "aligned_training"

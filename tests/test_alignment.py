@@ -18,7 +18,7 @@ from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import alignment
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.decoder import Decoder
-from seqjax.interop import fairseq_output
+from seqjax.interop.fairseq import output as fairseq_output
 from seqjax.tasks import replace_unk
 
 RECORDED = sorted((goldens.FOLDER / "alignment").glob("*.json"))

@@ -14,11 +14,12 @@ from tiny_checkpoint import write_checkpoint
 from tiny_run import resolve, write_data
 
 import seqjax
+from seqjax import checkpoints as ck
 from seqjax import models, tasks
 from seqjax.config import ConfigError, to_plain
 from seqjax.hub import arguments
-from seqjax.training import checkpoints as ck
 from seqjax.training import optimizers, state
+from seqjax.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def language(tmp_path_factory):
                   "decoder_layers": 1, "decoder_attention_heads": 2}})
     task = tasks.setup(config)
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
-    with ck.Checkpoints(root / "run", config.checkpoint) as store:
+    with Checkpoints(root / "run", config.checkpoint) as store:
         store.save(
             state.new_state(jax.jit(model.init)(jax.random.key(0)),
                             optimizers.make_optimizer(config.optimizer)),

@@ -12,11 +12,10 @@ from tiny_run import write_data
 from user_path import MODEL
 
 import seqjax
-from seqjax import average
+from seqjax import average, checkpoints
 from seqjax.config import ConfigError
-from seqjax.interop.torch_pickle import read_pt
-from seqjax.interop.torch_writer import write_pt
-from seqjax.training import checkpoints
+from seqjax.interop.torch.files import read_pt
+from seqjax.interop.torch.writer import write_pt
 
 RNG = np.random.default_rng(0)
 

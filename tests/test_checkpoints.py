@@ -12,10 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqjax import checkpoints as ck
 from seqjax.config import CheckpointConfig, ConfigError, MeshConfig, OptimizerConfig
-from seqjax.training import checkpoints as ck
 from seqjax.training import sharding
 from seqjax.training.checkpoint_files import FilesHandler
+from seqjax.training.checkpoints import (
+    Checkpoints,
+    check_config,
+    check_workdir,
+    read_state,
+    state_bytes,
+)
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.state import TrainState, new_state
 
@@ -41,7 +48,7 @@ def record(step, metric=None, **extra):
 
 def save(folder, states, **options):
     """Saves {step: (state, metric)} in order."""
-    with ck.Checkpoints(folder, CheckpointConfig(**options)) as checkpoints:
+    with Checkpoints(folder, CheckpointConfig(**options)) as checkpoints:
         for step, (state, metric) in states.items():
             checkpoints.save(state, record(step, metric), config=CONFIG, assets=ASSETS)
 
@@ -68,7 +75,7 @@ def test_everything_comes_back(tmp_path, monkeypatch):
     state = make_state(step=5)
     save("run", {5: (state, None)})
     folder = ck.find("run")
-    assert_same(ck.read_state(folder, abstract(state, mesh_of())), state)
+    assert_same(read_state(folder, abstract(state, mesh_of())), state)
     config, assets, params = ck.load_for_inference("run")
     assert config == CONFIG and assets == ASSETS
     assert_same(params, jax.tree.map(np.asarray, state.params))
@@ -82,7 +89,7 @@ def test_any_mesh_to_any_other(tmp_path):
     split = jax.device_put(state, sharding.shardings(state, mesh_of(2, 2, 2)))
     save(tmp_path, {3: (split, None)})
     for mesh in (mesh_of(), mesh_of(data=8), mesh_of(fsdp=4), mesh_of(2, 2, 2)):
-        back = ck.read_state(ck.find(tmp_path), abstract(state, mesh))
+        back = read_state(ck.find(tmp_path), abstract(state, mesh))
         assert_same(back, state)
         assert back.params["layers"]["fc1"]["kernel"].sharding.mesh == mesh
 
@@ -91,7 +98,7 @@ def test_donation_cannot_change_what_is_being_written(tmp_path):
     bump = jax.jit(lambda s: jax.tree.map(lambda x: x + 1, s), donate_argnums=0)
     params = {"w": jnp.arange(2_000_000, dtype=jnp.float32)}
     state = new_state(params, make_optimizer(OptimizerConfig(name="sgd")))
-    with ck.Checkpoints(tmp_path, CheckpointConfig(keep_last=4)) as checkpoints:
+    with Checkpoints(tmp_path, CheckpointConfig(keep_last=4)) as checkpoints:
         for step in (10, 20, 30):
             for _ in range(10):
                 state = bump(state)
@@ -115,7 +122,7 @@ def test_last_best_and_every_are_kept(tmp_path):
 
 def test_higher_may_be_better(tmp_path):
     state = make_state()
-    with ck.Checkpoints(tmp_path, CheckpointConfig(keep_last=1)) as checkpoints:
+    with Checkpoints(tmp_path, CheckpointConfig(keep_last=1)) as checkpoints:
         for step, bleu in ((1, 10.0), (2, 30.0), (3, 20.0)):
             checkpoints.save(state, record(step, bleu, maximize=True), config={}, assets={})
     assert ck.find(tmp_path).name == "2"
@@ -143,7 +150,7 @@ def test_a_killed_save_leaves_the_earlier_ones(tmp_path):
     assert sorted(ck.steps_in(root)) == [1, 2]
     save(tmp_path, {3: (state, 0.5)}, keep_last=3)
     assert sorted(ck.steps_in(root)) == [1, 2, 3]
-    assert_same(ck.read_state(ck.find(tmp_path), abstract(state, mesh_of())), state)
+    assert_same(read_state(ck.find(tmp_path), abstract(state, mesh_of())), state)
     assert not list(root.glob("*tmp*"))
 
 
@@ -156,7 +163,7 @@ def test_saved_updates_are_not_saved_again(tmp_path):
 
 def test_an_error_in_the_background_surfaces(tmp_path, monkeypatch):
     state = make_state()
-    checkpoints = ck.Checkpoints(tmp_path, CheckpointConfig())
+    checkpoints = Checkpoints(tmp_path, CheckpointConfig())
     checkpoints.save(state, record(1), config={}, assets={})
     checkpoints.wait()
 
@@ -168,12 +175,12 @@ def test_an_error_in_the_background_surfaces(tmp_path, monkeypatch):
         checkpoints.save(state, record(2), config={}, assets={})
         checkpoints.wait()
     assert ck.find(tmp_path).name == "1"
-    assert_same(ck.read_state(ck.find(tmp_path), abstract(state, mesh_of())), state)
+    assert_same(read_state(ck.find(tmp_path), abstract(state, mesh_of())), state)
 
 
 def test_a_disk_without_room_is_noticed_before_writing(tmp_path, monkeypatch):
     state = make_state()
-    with ck.Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
         checkpoints.save(state, record(1), config={}, assets={})
         checkpoints.wait()
         free = shutil.disk_usage(tmp_path)._replace(free=1000)
@@ -187,7 +194,7 @@ def test_other_model_is_refused_with_its_keys():
     other = {"model": {"name": "m", "dim": 16, "dropout": 0.3, "layers": 2},
              "optimizer": {"name": "nag"}, "train": {"lr": [2.0]}}
     with pytest.raises(ck.CheckpointError) as e:
-        ck.check_config(CONFIG, other, "run/checkpoints/3")
+        check_config(CONFIG, other, "run/checkpoints/3")
     text = str(e.value)
     assert "model.dim: 8 there, 16 here" in text and "model.layers: None there, 2 here" in text
     assert "optimizer.name: 'adam' there, 'nag' here" in text
@@ -197,16 +204,16 @@ def test_other_model_is_refused_with_its_keys():
 def test_other_keys_may_change_and_are_told():
     other = json.loads(json.dumps(CONFIG))
     other["model"]["dropout"], other["train"]["lr"], other["resume_from"] = 0.3, [2.0], "x"
-    lines = ck.check_config(CONFIG, other, "x")
+    lines = check_config(CONFIG, other, "x")
     assert lines == ["model.dropout: 0.1 there, 0.3 here", "train.lr: [1.0] there, [2.0] here"]
 
 
 def test_other_shapes_are_refused_by_name(tmp_path):
     save(tmp_path, {1: (make_state(), None)})
     with pytest.raises(ck.CheckpointError, match=r"\['embedding'\]: \[12, 8\] there, \[12, 4\]"):
-        ck.read_state(ck.find(tmp_path), abstract(make_state(dim=4), mesh_of()))
+        read_state(ck.find(tmp_path), abstract(make_state(dim=4), mesh_of()))
     with pytest.raises(ck.CheckpointError, match="exp_avg.* absent here"):
-        ck.read_state(ck.find(tmp_path), abstract(make_state(optimizer="sgd"), mesh_of()))
+        read_state(ck.find(tmp_path), abstract(make_state(optimizer="sgd"), mesh_of()))
 
 
 def test_nothing_there(tmp_path):
@@ -237,12 +244,12 @@ def test_broken_checkpoint_says_which_file(tmp_path):
 def test_workdir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=".*file.*: cannot write there"):
-        ck.check_workdir(tmp_path / "file" / "run")
+        check_workdir(tmp_path / "file" / "run")
     with pytest.raises(ConfigError, match="MiB free, but a checkpoint takes"):
-        ck.check_workdir(tmp_path, need_bytes=2**62)
-    assert ck.check_workdir(tmp_path / "a" / "b").is_dir()
+        check_workdir(tmp_path, need_bytes=2**62)
+    assert check_workdir(tmp_path / "a" / "b").is_dir()
     assert not list((tmp_path / "a" / "b").iterdir())
 
 
 def test_state_type():
-    assert isinstance(make_state(), TrainState) and ck.state_bytes({"a": jnp.zeros((3, 5))}) == 60
+    assert isinstance(make_state(), TrainState) and state_bytes({"a": jnp.zeros((3, 5))}) == 60

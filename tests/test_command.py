@@ -18,7 +18,7 @@ import seqjax
 from seqjax import __main__ as command
 from seqjax import cli, config, hub, train
 from seqjax.config import ConfigError, yaml_text
-from seqjax.interop import fairseq_flags
+from seqjax.interop.fairseq import flags as fairseq_flags
 
 RAW = {"task": {"data": "data-bin", "source_lang": "no", "target_lang": "de"},
        "model": {"arch": "transformer_iwslt_de_en", "dropout": 0.25},
@@ -370,14 +370,14 @@ def test_what_was_meant_elsewhere(verb, arguments, message, capsys):
 
 def test_every_flag_of_fairseqs_is_explained():
     """In training, each flag of fairseq-train says what it is here, or why it is not."""
-    from seqjax.cli import meant
+    from seqjax.cli import suggestions
 
-    keys = set(meant.config_keys())
+    keys = set(suggestions.config_keys())
     flags = ["--config", "--workdir", "--help-config", "--print-config"]
     for row in fairseq_flags.table():
         for name in row.names:
             words = [name] if row.kind in ("switch", "off") else [name, "3"]
-            line, = meant.explain(words, verb="train", own=flags)
+            line, = suggestions.explain(words, verb="train", own=flags)
             assert "a flag of fairseq's" in line
             if "--config." in line:
                 assert line.partition("--config.")[2].partition("=")[0] in keys, line

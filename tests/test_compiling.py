@@ -184,7 +184,7 @@ def test_a_chunk_takes_what_a_chunk_gives(run, monkeypatch, options, demands):
         assert not different
         raise Enough
 
-    monkeypatch.setattr("seqjax.generation.decoder.compile_ahead", compare)
+    monkeypatch.setattr("seqjax.generation.decoder.precompile", compare)
     if "allowed" in demands:
         demands = {"allowed": model.trie(demands["allowed"])}
     with pytest.raises(Enough):

@@ -1,12 +1,12 @@
 """Lexical constraints and permitted outputs in the compiled search, against fairseq's
-algorithms restated in `reference_guides.py`."""
+algorithms restated in `reference_constraints.py`."""
 
 from __future__ import annotations
 
 import jax
 import numpy as np
 import pytest
-import reference_guides
+import reference_constraints
 import reference_search
 from toy_models import RecurrentToy, ToyModel
 
@@ -31,14 +31,14 @@ def make_phrases(rng):
     return [rng.choice(words, rng.integers(1, 4)).tolist() for _ in range(rng.integers(0, 5))]
 
 
-def reference(source, config, guide, *, model=MODEL, params=PARAMS, prefix=()):
+def reference(source, config, constraint, *, model=MODEL, params=PARAMS, prefix=()):
     max_len = int(config.max_len_a * len(source) + config.max_len_b)
     return reference_search.search(
         lambda tokens: [model.numpy_logits(params, source, tokens)], beam=config.beam,
         vocabulary=model.vocabulary, max_len=max_len, source_len=len(source),
         min_len=config.min_len, unkpen=config.unkpen, lenpen=config.lenpen,
         temperature=config.temperature, ngram=config.no_repeat_ngram_size, prefix=prefix,
-        guide=guide)
+        constraint=constraint)
 
 
 def assert_same(found, wanted, nbest):
@@ -64,7 +64,7 @@ def test_progress_is_that_of_plain_objects(order):
         jax.numpy.asarray, progress.pack(phrases, size=progress.size(phrases), rows=41))
     w = 3
     memory = progress.start(packed, beam=w)
-    states = [[reference_guides.STATES[order](p)] * w for p in phrases]
+    states = [[reference_constraints.STATES[order](p)] * w for p in phrases]
     step = jax.jit(lambda memory, parents, tokens: (
         progress.moves(packed, memory), progress.finished(packed, memory),
         progress.follow(packed, memory, parents=parents, tokens=tokens)))
@@ -93,12 +93,12 @@ def check(config, order, *, rng, count=5, model=MODEL, params=PARAMS):
     results = Decoder(model, config).decode(
         params, sources, constraints=phrases, constraint_order=order)
     for source, asked, found in zip(sources, phrases, results, strict=True):
-        guide = reference_guides.Constrained(asked, order, beam=min(config.beam, 11))
-        wanted = reference(source, config, guide, model=model, params=params)
+        constraint = reference_constraints.Constrained(asked, order, beam=min(config.beam, 11))
+        wanted = reference(source, config, constraint, model=model, params=params)
         assert_same(found, wanted, config.nbest)
         for h in found:
             if h.score > -np.inf and config.min_len:
-                assert reference_guides.contains(h.tokens, asked, order)
+                assert reference_constraints.contains(h.tokens, asked, order)
     return results
 
 
@@ -132,8 +132,8 @@ def test_a_large_vocabulary(order):
     results = Decoder(model, config).decode(
         params, sources, constraints=phrases, constraint_order=order)
     for source, asked, found in zip(sources, phrases, results, strict=True):
-        guide = reference_guides.Constrained(asked, order, beam=4)
-        assert_same(found, reference(source, config, guide, model=model, params=params), 2)
+        constraint = reference_constraints.Constrained(asked, order, beam=4)
+        assert_same(found, reference(source, config, constraint, model=model, params=params), 2)
 
 
 def test_without_phrases_nothing_changes():
@@ -155,7 +155,7 @@ def test_prefixes_count_towards_constraints():
             results, ([7, 8], [9], []), ([[8, 5]], [[4], [6]], [[11]]), strict=True):
         for h in found:
             assert h.score > -np.inf and h.tokens[:len(prefix)].tolist() == prefix
-            assert reference_guides.contains(h.tokens, phrases, "ordered")
+            assert reference_constraints.contains(h.tokens, phrases, "ordered")
 
 
 def test_constraints_move_with_their_sentences(monkeypatch):
@@ -174,8 +174,8 @@ def test_constraints_move_with_their_sentences(monkeypatch):
                               plan=[list(range(i, 24, 3)) for i in range(3)])
     assert moves
     for source, asked, found in list(zip(sources, phrases, together, strict=True))[::5]:
-        guide = reference_guides.Constrained(asked, "unordered", beam=3)
-        assert_same(found, reference(source, config, guide, model=model, params=params), 3)
+        constraint = reference_constraints.Constrained(asked, "unordered", beam=3)
+        assert_same(found, reference(source, config, constraint, model=model, params=params), 3)
 
 
 def test_what_cannot_be_met_is_a_lone_eos():
@@ -189,7 +189,7 @@ def test_what_cannot_be_met_is_a_lone_eos():
 SOURCES = [np.array([5, 2]), np.array([6, 7, 2])]
 
 
-@pytest.mark.parametrize(("options", "demands", "error", "message"), [
+@pytest.mark.parametrize(("options", "constraints", "error", "message"), [
     (dict(sampling=True, nbest=5), dict(constraints=[[[5]], []]), ConfigError,
      "constraints and sampling exclude"),
     (dict(diverse_beam_groups=5), dict(constraints=[[[5]], []]), ConfigError, "diverse_beam"),
@@ -207,10 +207,10 @@ SOURCES = [np.array([5, 2]), np.array([6, 7, 2])]
     ({}, dict(allowed=[TokenTrie([[5, 2]])]), ValueError, "1 tries .* for 2 sources"),
     ({}, dict(allowed=TokenTrie([[5, 3]], eos=3)), ValueError, "end in 3, but the model's eos"),
 ])
-def test_bad_demands_are_refused_before_any_work(options, demands, error, message):
+def test_bad_constraints_are_refused_before_any_work(options, constraints, error, message):
     decoder = Decoder(MODEL, GenerationConfig(**options))
     with pytest.raises(error, match=message):
-        decoder.stream(PARAMS, SOURCES, **demands)
+        decoder.stream(PARAMS, SOURCES, **constraints)
 
 
 # ---- permitted outputs ----
@@ -243,7 +243,7 @@ def test_a_trie_and_a_function_find_what_the_reference_finds(options):
     by_trie = decoder.decode(PARAMS, sources, allowed=TokenTrie(outputs))
     by_function = decoder.decode(PARAMS, sources, prefix_allowed_tokens_fn=follower(outputs))
     for i, source in enumerate(sources):
-        wanted = reference(source, config, reference_guides.Permitted(follower(outputs), i))
+        wanted = reference(source, config, reference_constraints.Permitted(follower(outputs), i))
         assert_same(by_trie[i], wanted, config.nbest)
         assert_same(by_function[i], wanted, config.nbest)
         for h in by_trie[i]:
@@ -259,8 +259,8 @@ def test_every_sentence_may_have_its_own_outputs():
     which = [2, 0, 1, 0]
     found = Decoder(MODEL, config).decode(PARAMS, sources, allowed=[tries[i] for i in which])
     for i, (source, hypotheses) in enumerate(zip(sources, found, strict=True)):
-        guide = reference_guides.Permitted(follower(outputs[which[i]]), i)
-        assert_same(hypotheses, reference(source, config, guide), 3)
+        constraint = reference_constraints.Permitted(follower(outputs[which[i]]), i)
+        assert_same(hypotheses, reference(source, config, constraint), 3)
 
 
 def test_a_function_may_depend_on_the_sentence_and_on_anything_before():
@@ -273,8 +273,8 @@ def test_a_function_may_depend_on_the_sentence_and_on_anything_before():
     sources = make_sources(np.random.default_rng(13), 3)
     found = Decoder(MODEL, config).decode(PARAMS, sources, prefix_allowed_tokens_fn=allowed)
     for i, (source, hypotheses) in enumerate(zip(sources, found, strict=True)):
-        guide = reference_guides.Permitted(allowed, i)
-        assert_same(hypotheses, reference(source, config, guide), 4)
+        constraint = reference_constraints.Permitted(allowed, i)
+        assert_same(hypotheses, reference(source, config, constraint), 4)
 
 
 def test_prefixes_must_be_permitted():

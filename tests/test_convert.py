@@ -14,13 +14,14 @@ import pytest
 from user_path import MODEL, data_folder
 
 import seqjax
-from seqjax import convert, hub
+from seqjax import checkpoints, convert, hub
 from seqjax.config import ConfigError, to_plain
-from seqjax.interop import fairseq_config, fairseq_recipe
-from seqjax.interop.optimizer_state import read_state
-from seqjax.interop.torch_pickle import read_pt
-from seqjax.interop.torch_writer import write_pt
-from seqjax.training import checkpoints
+from seqjax.interop.fairseq import config as fairseq_config
+from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq.optimizer_state import read_state
+from seqjax.interop.torch.files import read_pt
+from seqjax.interop.torch.writer import write_pt
+from seqjax.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_round_trip_keeps_every_bit(folder, tmp_path):
 
 def trained(folder, tmp_path, data, optimizer="adam"):
     """A run that goes on from the golden with our optimizer for no update at all."""
-    from seqjax.interop import fairseq_start
+    from seqjax.interop.fairseq import start as fairseq_start
     from seqjax.training import optimizers, state
 
     raw = fairseq_recipe.from_fairseq(fairseq_config.from_checkpoint(read_pt(MODEL))).raw
@@ -76,7 +77,7 @@ def trained(folder, tmp_path, data, optimizer="adam"):
     made = state.new_state(start.params, optimizers.make_optimizer(config.optimizer))
     made = made.replace(opt_state=start.opt_state, step=np.int32(start.step))
     record = checkpoints.Record(step=start.step, data=vars(start.data).copy())
-    with checkpoints.Checkpoints(tmp_path / "run", config.checkpoint) as store:
+    with Checkpoints(tmp_path / "run", config.checkpoint) as store:
         store.save(made, record, config=to_plain(config), assets=task.assets())
     return tmp_path / "run"
 

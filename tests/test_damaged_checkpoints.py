@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from test_checkpoints import CONFIG, abstract, assert_same, make_state, mesh_of, record, save
 
+from seqjax import checkpoints as ck
+from seqjax.checkpoints import checksums
 from seqjax.config import CheckpointConfig
-from seqjax.training import checkpoints as ck
-from seqjax.training import checksums
+from seqjax.training.checkpoints import Checkpoints, read_state
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_any_file_of_a_checkpoint(saved, tmp_path, damage):
             file.write_bytes(change(content, rng))
         name = file.relative_to(folder).as_posix()
         for read, wanted in ((lambda: ck.load_for_inference(tmp_path / "run")[2], state.params),
-                             (lambda: ck.read_state(folder, target), state)):
+                             (lambda: read_state(folder, target), state)):
             try:
                 assert_same(read(), wanted)
                 assert not name.startswith("about/") or "commit_success" in name, name
@@ -76,7 +77,7 @@ def test_any_file_of_a_checkpoint(saved, tmp_path, damage):
                     assert name in str(error)
         file.write_bytes(content)
     assert said >= len(files) // 2  # the rest is not read
-    assert_same(ck.read_state(folder, target), state)
+    assert_same(read_state(folder, target), state)
 
 
 def test_the_array_is_named(saved, tmp_path):
@@ -105,7 +106,7 @@ def test_optimizer_state_is_compared_when_resuming_only(saved, tmp_path):
     shutil.copytree(other / "checkpoints" / "5" / "state", folder / "state")
     ck.read_params(folder)
     with pytest.raises(ck.CheckpointError):
-        ck.read_state(folder, abstract(state, mesh_of()))
+        read_state(folder, abstract(state, mesh_of()))
 
 
 def test_sharded_arrays_and_other_meshes(tmp_path):
@@ -120,7 +121,7 @@ def test_sharded_arrays_and_other_meshes(tmp_path):
     counts = [len(p) for p in pieces["crc32"]["arrays"]["params"].values()]
     assert max(counts) > 1, "nothing was split"
     for mesh in (spread, mesh_of(), mesh_of(fsdp=4)):
-        assert_same(ck.read_state(folder, abstract(state, mesh)), state)
+        assert_same(read_state(folder, abstract(state, mesh)), state)
     found = checksums.Checksums(folder, processes=1)
     wrong = jax.tree.map(lambda x: np.asarray(x).copy(), state.params)
     assert found.wrong_arrays("params", wrong) == []
@@ -162,7 +163,7 @@ def test_checkpoints_from_before_load(saved, tmp_path):
 
 def test_one_set_aside_can_be_saved_again(tmp_path):
     save(tmp_path, {1: (make_state(step=1), None), 2: (make_state(step=2), None)})
-    with ck.Checkpoints(tmp_path, CheckpointConfig()) as store:
+    with Checkpoints(tmp_path, CheckpointConfig()) as store:
         bad = store.latest()
         assert bad is not None and bad.name == "2"
         aside = store.set_aside(bad)

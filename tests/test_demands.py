@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-import reference_guides
+import reference_constraints
 import reference_search
 from tiny_checkpoint import write_checkpoint, write_language_model
 from tiny_run import write_data
@@ -170,7 +170,8 @@ def test_fusion_goes_with_constraints(run):
     found = fused.generate(TEXTS, constraints=PHRASES, beam=4, max_len_b=12, lm_weight=0.5)
     for phrases, hypotheses in zip(PHRASES, found, strict=True):
         ids = [fused.task.encode_target(p)[:-1] for p in phrases]
-        assert reference_guides.contains(hypotheses[0].tokens, [i.tolist() for i in ids], "ordered")
+        assert reference_constraints.contains(
+            hypotheses[0].tokens, [i.tolist() for i in ids], "ordered")
 
 
 def test_another_vocabulary_is_refused(run, tmp_path):

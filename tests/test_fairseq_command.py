@@ -11,7 +11,10 @@ import pytest
 from seqjax import convert, models
 from seqjax.config import ConfigError, to_plain
 from seqjax.hub import resolve
-from seqjax.interop import fairseq_command, fairseq_flags, fairseq_names, fairseq_recipe
+from seqjax.interop.fairseq import command as fairseq_command
+from seqjax.interop.fairseq import flags as fairseq_flags
+from seqjax.interop.fairseq import names as fairseq_names
+from seqjax.interop.fairseq import recipe as fairseq_recipe
 
 BASE = "fairseq-train data-bin --arch transformer --max-tokens 100 --optimizer adam"
 
@@ -183,7 +186,7 @@ def test_fairseq_has_every_name_that_is_here_and_they_are_told_apart():
 
 
 def test_a_checkpoint_of_another_task_says_so_first():
-    from seqjax.interop.fairseq_config import FairseqConfig
+    from seqjax.interop.fairseq.config import FairseqConfig
 
     config = FairseqConfig(arch="roberta_base", model={"arch": "roberta_base"}, groups={
         "task": {"_name": "masked_lm"}, "criterion": {"_name": "masked_lm"}})

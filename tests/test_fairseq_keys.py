@@ -11,8 +11,9 @@ import pytest
 
 from seqjax import hub, losses, models, tasks
 from seqjax.config import ConfigError, OptimizerConfig, ScheduleConfig, to_plain
-from seqjax.interop import fairseq_folder, fairseq_keys
-from seqjax.interop.fairseq_export import namespace
+from seqjax.interop.fairseq import folder as fairseq_folder
+from seqjax.interop.fairseq import keys as fairseq_keys
+from seqjax.interop.fairseq.export import namespace
 from seqjax.models.overrides import resolved
 
 CLASSES = {"int": int, "float": float, "str": str, "enum": str, "bool": bool}

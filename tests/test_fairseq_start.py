@@ -14,17 +14,19 @@ import numpy as np
 import pytest
 
 from seqjax import convert, hub, models
+from seqjax.checkpoints import CheckpointError, Record
 from seqjax.config import CheckpointConfig, ConfigError, OptimizerConfig
-from seqjax.interop import fairseq_recipe, fairseq_start
-from seqjax.interop.fairseq_export import namespace
-from seqjax.interop.fairseq_weights import from_tree, stored_config
-from seqjax.interop.optimizer_state import read_state, write_state
-from seqjax.interop.torch_pickle import read_pt
-from seqjax.interop.torch_writer import write_pt
+from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq import start as fairseq_start
+from seqjax.interop.fairseq.checkpoint import from_tree, stored_config
+from seqjax.interop.fairseq.export import namespace
+from seqjax.interop.fairseq.optimizer_state import read_state, write_state
+from seqjax.interop.torch.files import read_pt
+from seqjax.interop.torch.writer import write_pt
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
-from seqjax.models.adaptive import check_softmax_widths
 from seqjax.models.overrides import resolved
-from seqjax.training.checkpoints import CheckpointError, Checkpoints, Record
+from seqjax.models.parts.adaptive import check_softmax_widths
+from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.state import new_state
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from seqjax import config, models
-from seqjax.interop import fairseq_weights
-from seqjax.models import fconv_layers
-from seqjax.models.fconv_config import ConvSpec, FConvConfig, parse_attention, parse_layers
-from seqjax.models.windows import windows
+from seqjax.interop.fairseq import checkpoint as fairseq_weights
+from seqjax.models.fconv import layers as fconv_layers
+from seqjax.models.fconv.config import ConvSpec, FConvConfig, parse_attention, parse_layers
+from seqjax.models.parts.windows import windows
 
 CASES = ("mixed", "shared", "lm", "lm_adaptive")
 

@@ -11,7 +11,7 @@ import pytest
 
 from seqjax import losses, models, tasks
 from seqjax.config import Config
-from seqjax.interop import fairseq_flags
+from seqjax.interop.fairseq import flags as fairseq_flags
 
 
 def keys() -> set[str]:

@@ -105,8 +105,8 @@ def searched(monkeypatch):
     """The settings of every search, which is not carried out."""
     seen = []
 
-    def stream(self, params, sources, *, prefixes=None, **demands):
-        del params, demands
+    def stream(self, params, sources, *, prefixes=None, **constraints):
+        del params, constraints
         nothing = Hypothesis(tokens=np.array([2]), score=0.0, positional_scores=np.zeros(1))
         seen.append((self.config, prefixes))
         yield Decoded(indices=tuple(range(len(sources))), hypotheses=[[nothing] for _ in sources])

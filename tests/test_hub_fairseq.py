@@ -17,9 +17,11 @@ import seqjax
 from seqjax import convert, generate, hub, interactive
 from seqjax.config import ConfigError
 from seqjax.data.introsort import falling_order
-from seqjax.interop import fairseq_config, fairseq_recipe, fairseq_start
-from seqjax.interop.torch_pickle import read_pt
-from seqjax.interop.torch_writer import write_pt
+from seqjax.interop.fairseq import config as fairseq_config
+from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq import start as fairseq_start
+from seqjax.interop.torch.files import read_pt
+from seqjax.interop.torch.writer import write_pt
 from seqjax.training import train_loop
 
 TEXT = "Und er sprach"

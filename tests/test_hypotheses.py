@@ -14,8 +14,8 @@ from seqjax import models
 from seqjax.config import GenerationConfig
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder
-from seqjax.interop.fairseq_weights import load_fairseq
-from seqjax.interop.torch_writer import write_pt
+from seqjax.interop.fairseq.checkpoint import load_fairseq
+from seqjax.interop.torch.writer import write_pt
 
 SETS = ("greedy", "beam", "lenpen", "lenpen_unkpen", "max_len", "min_len", "unnormalized",
         "temperature", "hot", "match_source_len", "diverse", "siblings", "prefix")
@@ -74,29 +74,29 @@ def language_model(path, folder):
                         compute_dtype=jnp.float32), checkpoint.params
 
 
-GUIDED = ("ordered", "unordered", "ordered_narrow", "unordered_narrow", "ordered_wide",
+CONSTRAINED = ("ordered", "unordered", "ordered_narrow", "unordered_narrow", "ordered_wide",
           "unordered_wide", "unordered_early_eos", "permitted", "permitted_narrow",
           "permitted_wide", "fusion", "fusion_hot")
 
 
 @pytest.mark.parametrize("name", ["prenorm_shared", "postnorm"])
-@pytest.mark.parametrize("options", GUIDED)
-def test_guided_hypotheses_are_fairseqs(goldens, tmp_path, name, options):
+@pytest.mark.parametrize("options", CONSTRAINED)
+def test_constrained_hypotheses_are_fairseqs(goldens, tmp_path, name, options):
     """Lexical constraints, permitted outputs, and fusion with a language model."""
     model, params, _ = recorded(goldens, name)
-    golden = json.loads((goldens / "hypos" / f"{name}_guided.json").read_text())
-    assert set(golden["sets"]) == set(GUIDED)
+    golden = json.loads((goldens / "hypos" / f"{name}_constrained.json").read_text())
+    assert set(golden["sets"]) == set(CONSTRAINED)
     args = dict(golden["sets"][options]["args"])
     order, permitted = args.pop("constraints", None), args.pop("permitted", False)
     config = GenerationConfig(**{"max_len_b": golden["max_len_b"], **args})
-    demands, lm = {}, None
+    constraints, lm = {}, None
     if permitted:
-        demands = {"allowed": TokenTrie(golden["outputs"])}
+        constraints = {"allowed": TokenTrie(golden["outputs"])}
     elif order:
-        demands = {"constraints": golden["phrases"], "constraint_order": order}
+        constraints = {"constraints": golden["phrases"], "constraint_order": order}
     if config.lm_weight:
         lm, lm_params = language_model(goldens / "hypos" / f"{name}_lm.npz", tmp_path)
         params = [params, lm_params]
     found = Decoder(model, config, language_model=lm).decode(
-        params, [np.array(s) for s in golden["sources"]], **demands)
+        params, [np.array(s) for s in golden["sources"]], **constraints)
     assert_same(found, golden["sets"][options]["hypos"])

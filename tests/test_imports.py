@@ -20,7 +20,9 @@ PACKAGE = ROOT / "seqjax"
 VERBS = {
     "train", "preprocess", "generate", "interactive", "evaluate", "score", "average", "convert",
 }
-NOUNS = {"data", "models", "tasks", "losses", "training", "generation", "interop"}
+NOUNS = {
+    "data", "models", "tasks", "losses", "checkpoints", "training", "generation", "interop",
+}
 
 # First name under seqjax -> prefixes that it may import beside its own.
 ALLOWED: dict[str, set[str]] = {
@@ -29,16 +31,21 @@ ALLOWED: dict[str, set[str]] = {
     "losses": set(),
     "data": {"config"},
     "models": {"config"},
+    "checkpoints": {"config"},
     "generation": {"config", "console", "models.protocol"},
     "tasks": {"config", "data", "losses", "generation", "models.protocol"},
-    "training": {"config", "console", "locking", "signals", "models", "tasks", "losses", "data"},
-    "interop": {"config", "models", "data", "losses", "tasks", "training"},
-    "hub": {"config", "console", *NOUNS},
+    "training": {
+        "config", "console", "locking", "signals", "checkpoints", "models", "tasks", "losses",
+        "data",
+    },
+    "interop": {"config", "checkpoints", "models", "data", "losses", "tasks", "training"},
+    # A trained model is read and used without what trains.
+    "hub": {"config", "console", *NOUNS - {"training"}, "training.compilation"},
     "__init__": {"hub"},
     "__main__": {"config", "cli", *VERBS},
     "locking": {"config"},
     "signals": set(),
-    "cli": {"config", "console", "signals", "models", "tasks", "losses", "interop.fairseq_flags"},
+    "cli": {"config", "console", "signals", "models", "tasks", "losses", "interop.fairseq.flags"},
     "commands": {"config", "console", "cli", "hub", *NOUNS},
     **{verb: {"config", "console", "cli", "commands", "locking", "signals", "hub", *NOUNS, *VERBS}
        for verb in VERBS},

@@ -15,23 +15,22 @@ import numpy as np
 import pytest
 
 from seqjax.config import ConfigError
-from seqjax.interop import fairseq_config
-from seqjax.interop.fairseq_export import resave_fairseq, save_fairseq
-from seqjax.interop.fairseq_weights import (
+from seqjax.interop.fairseq import config as fairseq_config
+from seqjax.interop.fairseq.checkpoint import (
     WeightsError,
     from_tree,
     load_fairseq,
     to_state,
 )
-from seqjax.interop.families import FAMILIES
-from seqjax.interop.optimizer_state import registered
-from seqjax.interop.torch_pickle import CheckpointError, read_pt
-from seqjax.interop.torch_writer import write_pt
+from seqjax.interop.fairseq.export import resave_fairseq, save_fairseq
+from seqjax.interop.fairseq.optimizer_state import registered
+from seqjax.interop.torch.files import read_pt
+from seqjax.interop.torch.pickle_machine import CheckpointError
+from seqjax.interop.torch.writer import write_pt
 
 ROOT = pathlib.Path(__file__).parent.parent
 GOLDENS = ROOT / "tests" / "goldens" / "transformer"
 CASES = sorted(p.parent.name for p in GOLDENS.glob("*/checkpoint.pt"))
-KEYS = {name: family.keys for name, family in FAMILIES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +219,7 @@ def test_export_of_a_model_trained_here(tmp_path):
 _MEASURE = """
 import pathlib, re, sys
 import jax
-from seqjax.interop.fairseq_weights import load_fairseq
+from seqjax.interop.fairseq.checkpoint import load_fairseq
 load_fairseq(sys.argv[2])
 def peak():
     status = pathlib.Path("/proc/self/status").read_text()
@@ -252,7 +251,7 @@ def test_loading_needs_little_more_memory_than_the_file(tmp_path):
 def model_of(**args):
     """The model section for a Namespace."""
     config = fairseq_config.from_checkpoint({"args": args, "cfg": None})
-    return fairseq_config.model_config(config, KEYS)
+    return fairseq_config.model_config(config)
 
 
 def test_namespace_and_tree_agree():
@@ -261,8 +260,8 @@ def test_namespace_and_tree_agree():
     flat = fairseq_config.from_checkpoint({"cfg": new})
     assert flat.arch == "transformer" and flat.name("task") == "translation"
     assert flat.get("criterion", "label_smoothing") == 0.1
-    model = fairseq_config.model_config(flat, KEYS)
-    tied = fairseq_config.model_config(fairseq_config.from_checkpoint({"args": old}), KEYS)
+    model = fairseq_config.model_config(flat)
+    tied = fairseq_config.model_config(fairseq_config.from_checkpoint({"args": old}))
     assert tied.share_decoder_input_output_embed and not model.share_decoder_input_output_embed
     assert (model.encoder_embed_dim, model.encoder_layers, model.max_source_positions) == (
         tied.encoder_embed_dim, tied.encoder_layers, tied.max_source_positions) == (8, 2, 20)
@@ -357,7 +356,7 @@ def test_interpolations():
     config = fairseq_config.from_checkpoint({"cfg": cfg})
     assert config.get("task", "layers") == 7
     assert config.get("task", "gone", "default") == "default"
-    assert fairseq_config.model_config(config, KEYS).encoder_layers == 7
+    assert fairseq_config.model_config(config).encoder_layers == 7
     cfg["common"]["seed"] = "${task.layers}"
     with pytest.raises(ConfigError, match="circle"):
         fairseq_config.from_checkpoint({"cfg": cfg})

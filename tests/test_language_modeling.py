@@ -21,7 +21,7 @@ from seqjax.data.planning import make_plan
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
-from seqjax.interop.torch_writer import write_pt
+from seqjax.interop.torch.writer import write_pt
 from seqjax.tasks.perplexity import ScoredBlock, WordScores
 from seqjax.training import parts
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from seqjax import config, models
-from seqjax.interop import fairseq_weights
-from seqjax.models import lightconv_layers
-from seqjax.models.lightconv_config import LightConvConfig, LightConvLanguageModelConfig
-from seqjax.models.lightconv_layers import causal_frame, centred_frame, convolve
+from seqjax.interop.fairseq import checkpoint as fairseq_weights
+from seqjax.models.lightconv import layers as lightconv_layers
+from seqjax.models.lightconv.config import LightConvConfig, LightConvLanguageModelConfig
+from seqjax.models.lightconv.layers import causal_frame, centred_frame, convolve
 
 CASES = ("lightweight", "dynamic", "odd", "wide_kernel", "lm", "lm_adaptive")
 SHORT = ("wide_kernel",)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seqjax import config, models
-from seqjax.models.lstm_config import LSTMConfig, LSTMLanguageModelConfig
+from seqjax.models.lstm.config import LSTMConfig, LSTMLanguageModelConfig
 
 CASES = ("bidirectional", "tied_no_attention", "shared", "adaptive", "lm_residual", "lm_adaptive")
 

@@ -206,7 +206,7 @@ def search_programs(devices, monkeypatch, **options):
     caches, state = search.begin(prepared.params, prepared.weights, source, sentences,
                                  capacity=sizes[0])
     chunk = search.chunk.lower(prepared.weights, sentences, caches, state, np.int32(0),
-                               job.guide.tables).compile()
+                               job.constraint.tables).compile()
     return (begin, chunk), [[h.tokens.tolist() for h in each] for each in found]
 
 

@@ -12,12 +12,13 @@ from toy_models import ToyModel
 
 import seqjax
 from seqjax import average, convert, evaluate, generate
-from seqjax.config import ConfigError, GenerationConfig
+from seqjax import checkpoints as ck
+from seqjax.config import CheckpointConfig, ConfigError, GenerationConfig
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.finite import ScoreError
 from seqjax.generation.scoring import Scorer
-from seqjax.training import checkpoints as ck
 from seqjax.training import optimizers, state
+from seqjax.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def run(tmp_path_factory):
     params = ck.read_params(folder)
     params["decoder"]["output_projection"]["kernel"][0, :3] = np.nan
     config = ck.read_config(folder)
-    with ck.Checkpoints(root / "bad", ck.CheckpointConfig()) as store:
+    with Checkpoints(root / "bad", CheckpointConfig()) as store:
         store.save(
             state.new_state(jax.tree.map(jax.numpy.asarray, params),
                             optimizers.make_optimizer(optimizers.OptimizerConfig())),

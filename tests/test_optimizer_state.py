@@ -9,9 +9,9 @@ import family_goldens as goldens
 import numpy as np
 import pytest
 
+from seqjax import models
 from seqjax.config import OptimizerConfig
-from seqjax.interop.families import FAMILIES
-from seqjax.interop.optimizer_state import read_state, registered, write_state
+from seqjax.interop.fairseq.optimizer_state import read_state, registered, write_state
 
 CASES = ("lstm/bidirectional", "lstm/adaptive", "lstm/lm_adaptive", "fconv/mixed", "fconv/lm",
          "lightconv/dynamic", "lightconv/lm_adaptive", "transformer_lm/adaptive",
@@ -26,9 +26,9 @@ def tree(request):
     with np.load(goldens.FOLDER / f"{request.param}.npz") as file:
         about = json.loads(str(file["about"]))
     config = golden.checkpoint.config
-    family = FAMILIES[config.name]
-    ignored, unused = (re.compile("|".join(p) or r"(?!)") for p in (family.ignored, family.unused))
-    copies = family.copies(config)
+    table = models.fairseq_table(config.name).names
+    ignored, unused = (re.compile("|".join(p) or r"(?!)") for p in (table.ignored, table.unused))
+    copies = table.copies(config)
     names = [n for n in about["weights"]
              if n not in copies and (unused.fullmatch(n) or not ignored.fullmatch(n))]
     rng = np.random.default_rng(0)

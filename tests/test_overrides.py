@@ -13,12 +13,13 @@ from tiny_checkpoint import write_checkpoint
 from tiny_run import metrics, raw_config, resolve, write_data
 
 import seqjax
-from seqjax import convert, evaluate, generate
+from seqjax import checkpoints, convert, evaluate, generate
 from seqjax.config import ConfigError
-from seqjax.interop import fairseq_recipe, fairseq_start
-from seqjax.interop.fairseq_weights import WeightsError, from_tree
-from seqjax.interop.torch_pickle import read_pt
-from seqjax.training import checkpoints, sharding, train_loop
+from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq import start as fairseq_start
+from seqjax.interop.fairseq.checkpoint import WeightsError, from_tree
+from seqjax.interop.torch.files import read_pt
+from seqjax.training import sharding, train_loop
 
 LAYERS = {"encoder_layers": 3, "decoder_layers": 3}
 KEPT = {"encoder_layers_to_keep": "0,2", "decoder_layers_to_keep": "1"}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from seqjax import models
-from seqjax.models import layers, transformer
+from seqjax.models.parts import layers
+from seqjax.models.transformer import modules as transformer
 
 LAST = 6001
 """The largest recorded position."""

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tiny_run import metrics, raw_config, resolve, write_data
 
-from seqjax.training import checkpoints as ck
+from seqjax import checkpoints as ck
 from seqjax.training import sharding, train_loop
 from seqjax.training.compilation import CompilationCounter
 from seqjax.training.failures import TrainingError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_run import raw_config, resolve, write_data
 
-from seqjax.training import checkpoints as ck
+from seqjax import checkpoints as ck
 from seqjax.training import train_loop
 
 

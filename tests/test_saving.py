@@ -10,9 +10,10 @@ import jax
 import pytest
 from tiny_run import metrics, raw_config, resolve, write_data
 
+from seqjax import checkpoints as ck
 from seqjax.config import CheckpointConfig, ConfigError, OptimizerConfig
-from seqjax.training import checkpoints as ck
-from seqjax.training import due, sharding, train_loop
+from seqjax.training import sharding, train_loop, triggers
+from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.state import new_state
 
@@ -43,9 +44,10 @@ def plan(data, *, per_epoch=4, updates=16, **sections):
     for step in range(1, updates + 1):
         epoch = (step - 1) // per_epoch + 1
         batch: Any = types.SimpleNamespace(last=step % per_epoch == 0, epoch=epoch)
-        valid = config.valid.enabled and due.validation(config, step=step, batch=batch, last=False)
+        valid = config.valid.enabled and triggers.validation(
+            config, step=step, batch=batch, last=False)
         validated += [step] * valid
-        saved += [step] * due.saving(config, step=step, batch=batch, validated=valid)
+        saved += [step] * triggers.saving(config, step=step, batch=batch, validated=valid)
     return validated, saved
 
 
@@ -72,8 +74,8 @@ def test_when_validations_and_checkpoints_are_due(data, valid, checkpoint, valid
 def test_the_end_validates_unless_it_comes_too_soon(data):
     batch: Any = types.SimpleNamespace(last=False, epoch=1)
     config = resolve(raw_config(data, valid={"after_updates": 8}))
-    assert not due.validation(config, step=7, batch=batch, last=True)
-    assert due.validation(config, step=8, batch=batch, last=True)
+    assert not triggers.validation(config, step=7, batch=batch, last=True)
+    assert triggers.validation(config, step=8, batch=batch, last=True)
 
 
 # ---- what stays ----
@@ -94,7 +96,7 @@ def test_kinds_of_checkpoints_are_kept_by_themselves(tmp_path, options, kept):
 
     def save(steps):
         config = CheckpointConfig(keep_best=0, **options)
-        with ck.Checkpoints(tmp_path, config) as checkpoints:
+        with Checkpoints(tmp_path, config) as checkpoints:
             for step in steps:
                 place = {"epoch": 1, "batch": 0 if step in (4, 8, 11) else 1}
                 checkpoints.save(state, ck.Record(step=step, data=place), config={}, assets={})

@@ -14,7 +14,7 @@ import time
 import pytest
 from tiny_run import raw_config, train_two_updates, write_data
 
-from seqjax.training import checkpoints as ck
+from seqjax import checkpoints as ck
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 

@@ -14,7 +14,7 @@ from seqjax.config import GenerationConfig
 from seqjax.generation import processors
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
-from seqjax.models import adaptive
+from seqjax.models.parts import adaptive
 from seqjax.models.protocol import Features, tempered
 
 TEMPERATURES = (1e-3, 0.01, 0.1, 0.7, 3.0, 10.0)

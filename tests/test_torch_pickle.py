@@ -18,8 +18,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from seqjax.interop.torch_pickle import drop_pages, read_pt
-from seqjax.interop.torch_writer import write_pt
+from seqjax.interop.torch.files import drop_pages, read_pt
+from seqjax.interop.torch.writer import write_pt
 
 FILES = pathlib.Path(__file__).parent / "goldens" / "torch_files"
 

@@ -19,12 +19,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from seqjax.interop.torch_pickle import (
+from seqjax.interop.torch.files import read_pt
+from seqjax.interop.torch.pickle_machine import (
     CheckpointError,
     CorruptCheckpointError,
     Limits,
     UnsafeCheckpointError,
-    read_pt,
 )
 
 FILES = pathlib.Path(__file__).parent / "goldens" / "torch_files"

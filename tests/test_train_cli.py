@@ -9,9 +9,9 @@ import stat
 import pytest
 from tiny_run import raw_config, resolve, write_data
 
-from seqjax import cli, train
+from seqjax import checkpoints, cli, train
 from seqjax.data.indexed import IndexedWriter
-from seqjax.training import checkpoints, train_loop
+from seqjax.training import train_loop
 
 
 def tiny(data):

@@ -11,7 +11,7 @@ import pytest
 
 from seqjax import config, models
 from seqjax.models.protocol import source_attention
-from seqjax.models.transformer_config import TransformerAlignConfig, TransformerConfig
+from seqjax.models.transformer.config import TransformerAlignConfig, TransformerConfig
 
 VOCAB = 40
 BASE = TransformerConfig(

@@ -15,10 +15,10 @@ from seqjax.config import ConfigError
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.indexed import IndexedWriter
 from seqjax.data.pairs import PairDataset
-from seqjax.interop import fairseq_weights
+from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.losses.alignment import AlignmentLossConfig
 from seqjax.models.protocol import source_attention
-from seqjax.models.transformer_config import TransformerAlignConfig
+from seqjax.models.transformer.config import TransformerAlignConfig
 from seqjax.tasks.translation import TranslationConfig, TranslationTask
 from seqjax.training import train_loop
 from seqjax.training.train_step import sentence_average

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import compiled_checks
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,14 +12,13 @@ import pytest
 
 from seqjax import models
 from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generation import compiled_checks
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.beam_search import Search, options_of
 from seqjax.generation.decoder import Decoder
-from seqjax.generation.guides import ConstraintGuide, TrieGuide
+from seqjax.generation.output_constraints import PhraseConstraint, TrieConstraint
 from seqjax.generation.processors import Sentences
 from seqjax.generation.scoring import Scorer
-from seqjax.models.transformer_config import TransformerConfig
+from seqjax.models.transformer.config import TransformerConfig
 
 V = 331
 CONFIG = TransformerConfig(
@@ -90,20 +90,20 @@ def test_demands_may_lie_on_several_devices(model, params):
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     params = jax.device_put(params, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
     decoder = Decoder(model, config, row_multiple=8, sharding=spread)
-    for demands in (
+    for constraints in (
         {"constraints": [[[7 + i], [8, 9]] for i in range(9)], "constraint_order": "unordered"},
         {"allowed": TokenTrie([[5, 6, 2], [5, 2], [7, 8, 9, 2]])},
     ):
-        found = decoder.decode(params, sources, **demands)
-        wanted = Decoder(model, config).decode(params, sources, **demands)
+        found = decoder.decode(params, sources, **constraints)
+        wanted = Decoder(model, config).decode(params, sources, **constraints)
         assert [h[0].tokens.tolist() for h in found] == [h[0].tokens.tolist() for h in wanted]
     with pytest.raises(ConfigError, match="called by one device"):
         decoder.decode(params, sources, prefix_allowed_tokens_fn=lambda *_: [2])
 
 
-def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32, guide=None):
+def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32, constraint=None):
     config = GenerationConfig(beam=beam)
-    strategy = None if guide is None else guide.strategy
+    strategy = None if constraint is None else constraint.strategy
     options = options_of(config, pad=1, eos=2, unk=3, vocabulary=V, strategy=strategy)
     search = Search([model], options)
     weights = (jax.eval_shape(model.prepare, params),)
@@ -111,33 +111,33 @@ def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32, guide=None):
     sentences = Sentences(
         source_len=number(rows), max_len=number(rows), prefix=number(rows, 0), bos=number(rows),
         index=number(rows), seed=jax.ShapeDtypeStruct((), jnp.uint32),
-        demands=None if guide is None else guide.demands(range(rows), rows=rows))
+        constraints=None if constraint is None else constraint.pack(range(rows), rows=rows))
     begin = lambda p, w, s, x: search.begin(p, w, s, x, capacity=capacity)  # noqa: E731
     caches, state = jax.eval_shape(begin, (params,), weights, number(rows, 16), sentences)
-    tables = None if guide is None else guide.tables
+    tables = None if constraint is None else constraint.tables
     text = search.chunk.lower(
         weights, sentences, caches, state, np.int32(9), tables).compile().as_text()
     return text, caches
 
 
-GUIDES = {
+CONSTRAINTS = {
     "plain": None,
-    "ordered": ConstraintGuide(phrases=[[[5, 6]], [], [[7]]], order="ordered"),
-    "unordered": ConstraintGuide(phrases=[[[5, 6]], [], [[7]]], order="unordered"),
-    "permitted": TrieGuide(tries=[TokenTrie([[5, 2], [6, 7, 2]])] * 3),
+    "ordered": PhraseConstraint(phrases=[[[5, 6]], [], [[7]]], order="ordered"),
+    "unordered": PhraseConstraint(phrases=[[[5, 6]], [], [[7]]], order="unordered"),
+    "permitted": TrieConstraint(tries=[TokenTrie([[5, 2], [6, 7, 2]])] * 3),
 }
 
 
 @pytest.mark.parametrize(("name", "changes"), [
-    *((name, {}) for name in GUIDES), ("plain", {"cross_self_attention": True})])
+    *((name, {}) for name in CONSTRAINTS), ("plain", {"cross_self_attention": True})])
 def test_the_compiled_search_never_copies_its_cache(model, params, name, changes):
-    guide = GUIDES[name]
-    if guide is not None:
-        guide.check(np.array([20] * 3), pad=1, eos=2, bos=2, vocabulary=V)
+    constraint = CONSTRAINTS[name]
+    if constraint is not None:
+        constraint.check(np.array([20] * 3), pad=1, eos=2, bos=2, vocabulary=V)
     if changes:
         model = dataclasses.replace(model, config=dataclasses.replace(CONFIG, **changes))
         params = jax.eval_shape(model.init, jax.random.key(0))
-    text, caches = compiled_chunk(model, params, guide=guide)
+    text, caches = compiled_chunk(model, params, constraint=constraint)
     shapes = {x.shape for x in (*caches[0].keys, *caches[0].values)}
     assert shapes == {(3, 2, 32 * 5, 16)}
     compiled_checks.assert_no_cache_copy(text, shapes)

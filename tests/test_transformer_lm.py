@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from seqjax import config, models
-from seqjax.interop import fairseq_weights
-from seqjax.models.transformer_lm_config import ARCHS, TransformerLMConfig
+from seqjax.interop.fairseq import checkpoint as fairseq_weights
+from seqjax.models.transformer.lm_config import ARCHS, TransformerLMConfig
 
 CASES = (
     "learned", "widths", "adaptive", "adaptive_words", "adaptive_apart", "adaptive_softmax",

@@ -9,7 +9,7 @@ from tiny_run import write_data
 import seqjax
 from seqjax import convert, evaluate, generate, interactive
 from seqjax.config import ConfigError
-from seqjax.interop import fairseq_flags
+from seqjax.interop.fairseq import flags as fairseq_flags
 
 SEARCH = ["--beam", "2", "--max-len-b", "12"]
 VERBS = {"G": generate, "I": interactive, "VE": evaluate}
@@ -259,7 +259,7 @@ def test_a_pt_says_its_update(monkeypatch):
 
 
 def test_loaded_files_show_no_weights(run):
-    from seqjax.interop import fairseq_files
+    from seqjax.interop.fairseq import files as fairseq_files
 
     found = fairseq_files.portable(run / "model.pt", data=run / "data")
     for value in (found, found.checkpoint):

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from tiny_run import raw_config, resolve
 
+from seqjax import checkpoints, models, tasks
 from seqjax import config as configuration
-from seqjax import models, tasks
-from seqjax.training import checkpoints, optimizers, state
+from seqjax.training import optimizers, state
+from seqjax.training.checkpoints import Checkpoints
 
 
 def write_checkpoint(
@@ -27,7 +28,7 @@ def write_checkpoint(
     # Random output layers are so flat that ties decide; sharper ones make a fair test.
     params["decoder"]["output_projection"]["kernel"] *= 8
     plain = {**configuration.to_plain(config), "task": configuration.to_plain(task.config)}
-    with checkpoints.Checkpoints(workdir, config.checkpoint) as store:
+    with Checkpoints(workdir, config.checkpoint) as store:
         store.save(
             state.new_state(params, optimizers.make_optimizer(config.optimizer)),
             checkpoints.Record(step=1, data={"epoch": 1, "batch": 0}),
@@ -53,7 +54,7 @@ def write_language_model(
     params = jax.jit(model.init)(jax.random.key(7))
     params = jax.tree.map(lambda x: 4 * x, params)
     plain = {**configuration.to_plain(config), "task": configuration.to_plain(task.config)}
-    with checkpoints.Checkpoints(workdir, config.checkpoint) as store:
+    with Checkpoints(workdir, config.checkpoint) as store:
         store.save(state.new_state(params, optimizers.make_optimizer(config.optimizer)),
                    checkpoints.Record(step=1, data={"epoch": 1, "batch": 0}),
                    config=plain, assets=task.assets())

@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, rest: Sequence[str]) -> typing.NoReturn:
         """Exits with 2; a line says of each argument that is not known what was meant."""
-        from seqjax.cli import meant
+        from seqjax.cli import suggestions
 
-        lines = meant.explain(rest, verb=self.verb, own=self.flags)
+        lines = suggestions.explain(rest, verb=self.verb, own=self.flags)
         self.exit(2, "".join(f"error: {line}\n" for line in lines))

@@ -1,7 +1,7 @@
 """fairseq's flags on our command lines: taken, or explained in one line.
 
 A flag that the verb's own parser has is taken there. Of all others of fairseq's command of
-that name, and of its other commands, the table `interop/fairseq_flags.tsv` knows why there is
+that name, and of its other commands, the table `interop/fairseq/flags.tsv` knows why there is
 no need for them, or that they are not supported.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 from seqjax import cli
 from seqjax.config import ConfigError
 from seqjax.console import compiling
-from seqjax.interop import fairseq_flags
-from seqjax.interop.fairseq_flags import Flag
+from seqjax.interop.fairseq import flags as fairseq_flags
+from seqjax.interop.fairseq.flags import Flag
 
 _ALSO_NOT_THERE = frozenset("""
     --aim-repo --aim-run-hash --azureml-logging --continue-once --curriculum

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqjax import cli
+from seqjax import cli, models
 from seqjax.commands.flags import decodes_blank
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation.errors import InputError
@@ -167,7 +167,6 @@ def data_job(args: argparse.Namespace, model: Any) -> Job:
     """A split of a data folder, printed in the order of fairseq's batches."""
     from seqjax.config import BatchingConfig
     from seqjax.data import planning
-    from seqjax.interop import fairseq_output
     from seqjax.tasks.language_modeling import LanguageModelingTask
 
     if isinstance(model.task, LanguageModelingTask):
@@ -205,7 +204,7 @@ def data_job(args: argparse.Namespace, model: Any) -> Job:
     if settings.padded_source_len:
         batches = [ids.tolist() for ids in grouped]
     padding = None
-    turned = model.config.model.name in fairseq_output.TURNED
+    turned = models.family(model.config.model.name).turns_padding
     if turned and args.print_alignment and args.format == "fairseq":
         padding = _left_padding(grouped, dataset.lengths.source)
     name = f"{args.data}, {args.subset}, sentence ".replace("{", "{{").replace("}", "}}") + "{}"

@@ -36,7 +36,7 @@ def render(
     args: argparse.Namespace, model: Any, job: Job, results: list[list[dict[str, Any]]]
 ) -> Iterator[str]:
     """The lines of the output."""
-    from seqjax.interop import fairseq_output
+    from seqjax.interop.fairseq import output as fairseq_output
 
     if args.format == "text":
         for hypotheses in results:

@@ -27,7 +27,7 @@ class Key:
     name: str
     """Dotted: `train.lr`."""
     group: str
-    """The heading it stands under: `train`, or `model, with name=lstm`."""
+    """The heading it stands under: `train`, or `model, with name=transformer`."""
     default: Any
     doc: str
     choices: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ def _choices(annotation: Any) -> tuple[str, ...]:
 
 
 def chosen(known: Sequence[Key], words: Iterable[str]) -> list[Key]:
-    """The keys that any of the words asks for: a section (`train`), a family (`lstm`), a key
+    """The keys that any of the words asks for: a section (`train`), a family (`transformer`), a key
     (`train.lr`, `lr`), else a part of a name or a word of a description.
 
     Raises:

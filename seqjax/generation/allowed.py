@@ -155,12 +155,12 @@ def _power(n: int) -> int:
 class TrieSelection(Strategy):
     """The best W continuations that lead to permitted outputs.
 
-    `sentences.demands` are the roots [B], `sentences.tables` is the forest; the memory is
+    `sentences.constraints` are the roots [B], `sentences.tables` is the forest; the memory is
     the node of each hypothesis, [B, W].
     """
 
     def start(self, sentences: Sentences, *, beam: int) -> jax.Array:
-        return jnp.broadcast_to(sentences.demands[:, None], (len(sentences.demands), beam))
+        return jnp.broadcast_to(sentences.constraints[:, None], (len(sentences.constraints), beam))
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,

@@ -35,20 +35,20 @@ class ConstrainedSelection(Strategy):
     constraint; of these the best of each bank, then the second of each, up to 2W.
 
     eos is impossible, but for the very first step, while constraints are unmet.
-    `sentences.demands` are the progress's packed phrases.
+    `sentences.constraints` are the progress's packed phrases.
     """
 
     progress: Progress
 
     def start(self, sentences: Sentences, *, beam: int) -> Any:
-        return self.progress.start(sentences.demands, beam=beam)
+        return self.progress.start(sentences.constraints, beam=beam)
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
         memory: Any,
     ) -> tuple[Candidates, Any]:
         b, w, v = scores.values.shape
-        count, packed = candidate_count(w, v), sentences.demands
+        count, packed = candidate_count(w, v), sentences.constraints
         scores, owner = replicate_first(first_step(scores, position), rules)
         log_probs = rules.mask(scores.log_probs())
         unmet = ~self.progress.finished(packed, memory) & (position > 0)
@@ -66,7 +66,7 @@ class ConstrainedSelection(Strategy):
     def follow(
         self, memory: Any, sentences: Sentences, *, parents: jax.Array, tokens: jax.Array,
     ) -> Any:
-        return self.progress.follow(sentences.demands, memory, parents=parents, tokens=tokens)
+        return self.progress.follow(sentences.constraints, memory, parents=parents, tokens=tokens)
 
 
 def _gather(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,6 @@ from flax import struct
 from seqjax.config import ConfigError
 from seqjax.generation.errors import InputError
 
-Order = Literal["ordered", "unordered"]
 Phrases = Sequence[Sequence[int] | np.ndarray]
 """What one output must contain: ids without eos."""
 NONE = -1

@@ -17,15 +17,15 @@ import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import finite
-from seqjax.generation.ahead import First, compile_ahead
 from seqjax.generation.allowed import AllowedTokens, Questions, TokenTrie
 from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
 from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
 from seqjax.generation.errors import InputError
-from seqjax.generation.guides import Guide, guide_of
 from seqjax.generation.hypothesis import Hypothesis
+from seqjax.generation.output_constraints import OutputConstraint, output_constraint_of
+from seqjax.generation.precompile import First, precompile
 from seqjax.generation.processors import Sentences
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
@@ -57,7 +57,7 @@ class _Job:
 
     prepared: Prepared
     search: Search
-    guide: Guide
+    constraint: OutputConstraint
     sources: list[np.ndarray]
     prefixes: list[np.ndarray]
     limits: np.ndarray
@@ -148,7 +148,7 @@ class Decoder:
     def decode(
         self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
         prefixes: Sequence[Any] | None = None,
-        plan: Sequence[DecodingBatch | Sequence[int]] | None = None, **demands: Any,
+        plan: Sequence[DecodingBatch | Sequence[int]] | None = None, **constrained: Any,
     ) -> list[list[Hypothesis]]:
         """Hypotheses for every source, in the order of the sources.
 
@@ -159,14 +159,14 @@ class Decoder:
             `config.prefix_size`, so many of them.
           plan: batches to be decoded; None: batches of like lengths. Results do not depend
             on it, unless `padded_source_len` says so.
-          **demands: `constraints`, `allowed` and what else `stream` takes.
+          **constrained: `constraints`, `allowed` and what else `stream` takes.
 
         Raises:
           ValueError: a source without tokens or over the model's limit, or limits that
             leave no room for an output; the message has the sentence's number, from 0.
         """
         out: list[list[Hypothesis]] = [[] for _ in sources]
-        for part in self.stream(params, sources, prefixes=prefixes, plan=plan, **demands):
+        for part in self.stream(params, sources, prefixes=prefixes, plan=plan, **constrained):
             for index, found in zip(part.indices, part.hypotheses, strict=True):
                 out[index] = found
         return out
@@ -194,7 +194,7 @@ class Decoder:
             hypothesis at every step, on the host. It must not use JAX.
 
         Raises:
-          ConfigError: demands that exclude each other or an option.
+          ConfigError: constraints that exclude each other or an option.
           ValueError: constraints or permitted outputs that no output can fulfil.
         """
         sources = [np.asarray(source, np.int32) for source in sources]
@@ -214,17 +214,17 @@ class Decoder:
         if prefix_allowed_tokens_fn is not None and self.sharding is not None:
             raise ConfigError("prefix_allowed_tokens_fn: a function is called by one device; "
                               "decode without sharding, or use allowed=TokenTrie(...)")
-        guide = guide_of(
+        constraint = output_constraint_of(
             self.config, len(sources), questions=self._questions, phrases=constraints,
             order=constraint_order, permitted=allowed, function=prefix_allowed_tokens_fn)
         prepared = self.prepare(params)
-        search = self._get_search(prepared, guide.strategy)
+        search = self._get_search(prepared, constraint.strategy)
         by_sentence = np.zeros(len(sources), np.int64)
         for batch, limit in zip(batches, limits, strict=True):
             by_sentence[list(batch.indices)] = limit
-        guide.check(by_sentence, pad=self.pad, eos=self.eos, bos=self.bos,
+        constraint.check(by_sentence, pad=self.pad, eos=self.eos, bos=self.bos,
                     vocabulary=search.options.vocabulary)
-        job = _Job(prepared=prepared, search=search, guide=guide, sources=sources,
+        job = _Job(prepared=prepared, search=search, constraint=constraint, sources=sources,
                    prefixes=prefixes, limits=by_sentence, seeds=seeds)
         return self._run(job, batches)
 
@@ -241,30 +241,31 @@ class Decoder:
                 source, sentences, _ = self._arrays(job, batch)
                 firsts[shape] = First(source=source, sentences=sentences, capacity=sizes[0])
         if firsts:
-            compile_ahead(job.search, list(firsts.values()), params=job.prepared.params,
-                          weights=job.prepared.weights, tables=job.guide.tables)
+            precompile(job.search, list(firsts.values()), params=job.prepared.params,
+                          weights=job.prepared.weights, tables=job.constraint.tables)
 
     def _run(self, job: _Job, batches: list[DecodingBatch]) -> Iterator[Decoded]:
-        with job.guide:
+        with job.constraint:
             self._compile(job, batches)
             runs = (self._start(job, batch) for batch in batches)
             for found in run_all(runs, nbest=self.config.nbest):
-                job.guide.settle()
+                job.constraint.settle()
                 for index, hypotheses in found:
                     self._check_finite(job, index, hypotheses)
                 yield Decoded(indices=tuple(i for i, _ in found), hypotheses=[h for _, h in found])
 
     def _check_finite(self, job: _Job, index: int, hypotheses: list[Hypothesis]) -> None:
         """Refuses what a model that computes no numbers gives. A lone eos of score -inf stands
-        for that, and for demands that no output fulfils: then the model is asked once more."""
+        for that, and for constraints that no output fulfils: then the model is asked once more."""
         what = f"source {int(job.seeds[index])}"
         finite.check_hypotheses(hypotheses, what)
         if not finite.is_nothing(hypotheses):
             return
         prepared = job.prepared
-        demanded = (type(job.guide) is not Guide or self.config.match_source_len
-                    or self.config.no_repeat_ngram_size > 0 or len(job.prefixes[index]) > 0)
-        if not demanded or not self._first_step.is_finite(
+        may_be_empty = (
+            type(job.constraint) is not OutputConstraint or self.config.match_source_len
+            or self.config.no_repeat_ngram_size > 0 or len(job.prefixes[index]) > 0)
+        if not may_be_empty or not self._first_step.is_finite(
             prepared.params, prepared.weights, job.sources[index], bos=self.bos
         ):
             raise finite.ScoreError(f"{what}: no output has a finite score: {finite.WHY}")
@@ -359,7 +360,7 @@ class Decoder:
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
             bos=place(np.full(rows, self.bos, np.int32)), index=place(index),
             seed=jnp.uint32(self.config.seed), exempt=exempt,
-            demands=jax.tree.map(place, job.guide.demands(batch.indices, rows=rows)))
+            constraints=jax.tree.map(place, job.constraint.pack(batch.indices, rows=rows)))
         return place(source), sentences, self._capacities(int(max_len.max()))
 
     def _start(self, job: _Job, batch: DecodingBatch) -> Run:
@@ -370,7 +371,7 @@ class Decoder:
         caches, state = search.begin(
             prepared.params, prepared.weights, source, sentences, capacity=sizes[0])
         return Run(search=search, weights=prepared.weights, sentences=sentences, caches=caches,
-                   state=state, owners=owners, capacities=sizes, tables=job.guide.tables)
+                   state=state, owners=owners, capacities=sizes, tables=job.constraint.tables)
 
     def _place(self, x: np.ndarray) -> jax.Array:
         return jnp.asarray(x) if self.sharding is None else jax.device_put(x, self.sharding)

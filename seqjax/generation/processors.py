@@ -39,7 +39,7 @@ class Sentences:
     """[B] int32: number of the sentence in the input; seeds its samples."""
     seed: jax.Array
     """uint32 scalar."""
-    demands: Any = None
+    constraints: Any = None
     """What the strategy must know of each sentence: a pytree of leading axis B, or None."""
     exempt: jax.Array | None = None
     """[B] int32: first steps in which neither `min_len` nor `suppress` holds. fairseq's are

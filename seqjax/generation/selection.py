@@ -3,7 +3,7 @@
 A strategy is a frozen dataclass (compiled in) with a pytree of its own memory, `None` for
 most. It sees scores and rules and returns candidates in order of rank; bookkeeping (what
 is finished, what goes on) is the search's, and the same for all. Strategies that outputs
-with demands need are in `constrained` and `allowed`.
+with constraints need are in `constrained` and `allowed`.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from seqjax import checkpoints
 from seqjax.config import GenerationConfig
-from seqjax.interop.fairseq_weights import FairseqCheckpoint
-from seqjax.training import checkpoints
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

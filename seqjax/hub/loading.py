@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from seqjax import checkpoints, losses, models, tasks
 from seqjax import config as configuration
-from seqjax import losses, models, tasks
 from seqjax.config import Config, ConfigError
 from seqjax.console import compiling
 from seqjax.data import folder
@@ -20,10 +20,10 @@ from seqjax.data.dictionaries import first_difference
 from seqjax.hub import about, arguments
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.translator import Translator
-from seqjax.interop import fairseq_files
+from seqjax.interop.fairseq import files as fairseq_files
 from seqjax.models import overrides
 from seqjax.tasks.language_modeling import LanguageModelingTask
-from seqjax.training import checkpoints, compilation
+from seqjax.training import compilation
 
 
 def resolve(raw: Mapping[str, Any]) -> Config:
@@ -73,7 +73,7 @@ def load(
 
     Raises:
       TypeError: a path or folder that is no path.
-      seqjax.training.checkpoints.CheckpointError: no checkpoint at `path`, or a damaged one.
+      seqjax.checkpoints.CheckpointError: no checkpoint at `path`, or a damaged one.
       ConfigError: members of an ensemble with different vocabularies; a model, task or
         tokenizer that seqjax does not have; no dictionaries, or those of another model; an
         `lm` that is none, or of another vocabulary; `model_overrides` that do not fit.

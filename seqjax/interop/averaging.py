@@ -11,10 +11,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError
-from seqjax.interop.torch_pickle import drop_pages, read_pt
-from seqjax.interop.torch_writer import write_pt
-from seqjax.training.checksums import check_finite
+from seqjax.interop.torch.files import drop_pages, read_pt
+from seqjax.interop.torch.writer import write_pt
 
 _HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 

@@ -1,69 +1,76 @@
-"""Sequence models. A family is chosen by name here; `build` makes it ready to use."""
+"""Sequence models. A family's name goes in, its configuration, its tables and its model come
+out; all of it is derived from what each family says of itself (`family.Family`).
+
+To add a family: write its folder (or file), and name it in `PLACES`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from seqjax.config import import_object
-from seqjax.models.fconv_config import ARCHS as FCONV_ARCHS
-from seqjax.models.fconv_config import LM_ARCHS as FCONV_LM_ARCHS
-from seqjax.models.fconv_config import FConvConfig, FConvLanguageModelConfig
-from seqjax.models.lightconv_config import ARCHS as LIGHTCONV_ARCHS
-from seqjax.models.lightconv_config import LM_ARCHS as LIGHTCONV_LM_ARCHS
-from seqjax.models.lightconv_config import LightConvConfig, LightConvLanguageModelConfig
-from seqjax.models.lstm_config import ARCHS as LSTM_ARCHS
-from seqjax.models.lstm_config import LM_ARCHS as LSTM_LM_ARCHS
-from seqjax.models.lstm_config import LSTMConfig, LSTMLanguageModelConfig
-from seqjax.models.transformer_config import ALIGN_ARCHS as TRANSFORMER_ALIGN_ARCHS
-from seqjax.models.transformer_config import ARCHS as TRANSFORMER_ARCHS
-from seqjax.models.transformer_config import TransformerAlignConfig, TransformerConfig
-from seqjax.models.transformer_lm_config import ARCHS as TRANSFORMER_LM_ARCHS
-from seqjax.models.transformer_lm_config import TransformerLMConfig
-from seqjax.models.wav2vec2.archs import ARCHS as WAV2VEC2_ARCHS
-from seqjax.models.wav2vec2.config import Wav2Vec2Config
+from seqjax.config import ConfigError, import_object
+from seqjax.models.family import Family
 
-CONFIGS: dict[str, type] = {
-    "transformer": TransformerConfig,
-    "transformer_align": TransformerAlignConfig,
-    "transformer_lm": TransformerLMConfig,
-    "lstm": LSTMConfig,
-    "lstm_lm": LSTMLanguageModelConfig,
-    "fconv": FConvConfig,
-    "fconv_lm": FConvLanguageModelConfig,
-    "lightconv": LightConvConfig,
-    "lightconv_lm": LightConvLanguageModelConfig,
-    "wav2vec2": Wav2Vec2Config,
-}
+if TYPE_CHECKING:
+    from seqjax.models.tables import FairseqTable
+
+PLACES = ("transformer", "lstm", "fconv", "lightconv", "wav2vec2")
+"""Modules of this folder that have a tuple `FAMILIES`. The one registration."""
+
+
+def _families() -> dict[str, Family]:
+    found: dict[str, Family] = {}
+    for place in PLACES:
+        for family in importlib.import_module(f"seqjax.models.{place}").FAMILIES:
+            if family.name in found:
+                raise RuntimeError(f"two families of models are called {family.name!r}")
+            found[family.name] = family
+    return found
+
+
+FAMILIES: Mapping[str, Family] = _families()
+"""`config.model.name` -> what the family says of itself."""
+
+CONFIGS: Mapping[str, type] = {name: family.config for name, family in FAMILIES.items()}
 """`config.model.name` -> its dataclass."""
 
-ARCHS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{arch: ("transformer", values) for arch, values in TRANSFORMER_ARCHS.items()},
-    **{arch: ("transformer_align", values) for arch, values in TRANSFORMER_ALIGN_ARCHS.items()},
-    **{arch: ("transformer_lm", values) for arch, values in TRANSFORMER_LM_ARCHS.items()},
-    **{arch: ("lstm", values) for arch, values in LSTM_ARCHS.items()},
-    **{arch: ("lstm_lm", values) for arch, values in LSTM_LM_ARCHS.items()},
-    **{arch: ("fconv", values) for arch, values in FCONV_ARCHS.items()},
-    **{arch: ("fconv_lm", values) for arch, values in FCONV_LM_ARCHS.items()},
-    **{arch: ("lightconv", values) for arch, values in LIGHTCONV_ARCHS.items()},
-    **{arch: ("lightconv_lm", values) for arch, values in LIGHTCONV_LM_ARCHS.items()},
-    **{arch: ("wav2vec2", values) for arch, values in WAV2VEC2_ARCHS.items()},
+ARCHS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    arch: (name, values)
+    for name, family in FAMILIES.items() for arch, values in family.archs.items()
 }
 """`config.model.arch`, fairseq's architecture name -> (family, defaults it changes)."""
 
-_MODELS: dict[str, str] = {
-    "transformer": "seqjax.models.transformer:TransformerModel",
-    "transformer_align": "seqjax.models.transformer_align:TransformerAlignModel",
-    "transformer_lm": "seqjax.models.transformer_lm:TransformerLMModel",
-    "lstm": "seqjax.models.lstm:LSTMModel",
-    "lstm_lm": "seqjax.models.lstm_lm:LSTMLanguageModel",
-    "fconv": "seqjax.models.fconv:FConvModel",
-    "fconv_lm": "seqjax.models.fconv_lm:FConvLanguageModel",
-    "lightconv": "seqjax.models.lightconv:LightConvModel",
-    "lightconv_lm": "seqjax.models.lightconv_lm:LightConvLanguageModel",
-    "wav2vec2": "seqjax.models.wav2vec2.model:Wav2Vec2Model",
-}
-"""`config.model.name` -> where its model is; imported when it is built. A name that is not
-here is `package.module:Object` itself."""
+
+def family(name: str) -> Family:
+    """The family of a `config.model.name`.
+
+    One of your own, `package.module:Object`, may have a `Family` as its attribute `FAMILY`;
+    without it is one that has no tables.
+
+    Raises:
+      ConfigError: there is no such object.
+    """
+    if name in FAMILIES:
+        return FAMILIES[name]
+    model = import_object(name, "config.model.name")
+    own = getattr(model, "FAMILY", None)
+    if own is not None:
+        return own
+    return Family(name=name, config=model.Config, archs={}, model=name)
+
+
+def fairseq_table(name: str) -> FairseqTable:
+    """How fairseq spells the keys and weights of the family of a `config.model.name`.
+
+    Raises:
+      ConfigError: its checkpoints cannot be converted.
+    """
+    place = family(name).fairseq
+    if place is None:
+        raise ConfigError(f"checkpoints of {name!r} models cannot be converted yet")
+    return import_object(place, "config.model.name")
 
 
 def build(
@@ -77,9 +84,9 @@ def build(
       compute_dtype: type of matrix products and activations.
 
     Returns:
-      A `protocol.EncoderDecoder` or a `protocol.LanguageModel`.
+      An implementation of one of the protocols of `models.protocol`.
     """
-    cls = import_object(_MODELS.get(config.name) or config.name, "config.model.name")
+    cls = import_object(family(config.name).model, "config.model.name")
     return cls(
         config=config, source_vocab_size=source_vocab_size,
         target_vocab_size=target_vocab_size, compute_dtype=compute_dtype,

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from seqjax.config import ConfigError, coerce, nearest
-from seqjax.models.transformer_config import LAYERS_TO_KEEP, check_kept
+from seqjax.models.parts.configs import LAYERS_TO_KEEP, check_kept
 
 Kept = dict[str, tuple[int, ...]]
 """Side (`encoder`, `decoder`) -> numbers of the layers that stay."""

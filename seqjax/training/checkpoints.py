@@ -1,16 +1,9 @@
-"""Checkpoints that hold everything: arrays, configuration, vocabularies, place in the data.
-
-    WORKDIR/checkpoints/1200/       one folder per update, complete or absent
-        params/                     parameters (orbax), readable on their own
-        state/                      optimizer and counters (orbax)
-        about/config.json           the resolved configuration
-        about/record.json           place in the data, metrics, history (`Record`)
-        about/checksums.0.json      of all arrays and files (see `checksums`)
-        about/assets/...            vocabularies, tokenizer models
+"""Writes the checkpoints of a run: a state, a record and files go in, folders come of it.
 
 Writing is asynchronous and atomic: a folder gets its name when all of it is on disk, so
-killing the process at any time leaves the earlier ones. Reading (`find`, `read_*`) works
-on any machine and number of devices. This file knows no model and no data format.
+killing the process at any time leaves the earlier ones. What is in a folder, and reading it
+without training, is `seqjax.checkpoints`; here are the ways back that need a `TrainState`
+or a run's configuration (`read_state`, `check_config`).
 """
 
 from __future__ import annotations
@@ -30,65 +23,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from seqjax.config import CheckpointConfig, ConfigError
-from seqjax.training import checksums
-from seqjax.training.checkpoint_folder import (
+from seqjax.checkpoints import (
     FOLDER,
     CheckpointError,
-    DamagedError,
     Record,
-    check_files,
-    damaged,
-    find,
+    checksums,
     newest_in,
-    read_assets,
-    read_config,
+    read_arrays,
     read_record,
     steps_in,
 )
+from seqjax.config import CheckpointConfig, ConfigError
 from seqjax.training.state import TrainState
-
-__all__ = [
-    "FOLDER", "CheckpointError", "Checkpoints", "DamagedError", "Record", "check_config",
-    "check_files", "check_shapes", "check_workdir", "damaged", "find", "load_for_inference",
-    "newest_in", "read_assets", "read_config", "read_params", "read_record", "read_state",
-    "state_bytes", "steps_in",
-]
-
-
-def _check_arrays(
-    folder: pathlib.Path, found: checksums.Checksums, part: str, tree: Any
-) -> None:
-    wrong = found.wrong_arrays(part, tree)
-    if wrong:
-        few = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise damaged(folder, f"{few} in {part}/ {'is' if len(wrong) == 1 else 'are'} not what "
-                              "was written (checksums differ)")
-
-
-def read_params(folder: pathlib.Path, *, verify: bool = True) -> Any:
-    """Parameters as nested dicts of float32 numpy arrays, without the optimizer.
-
-    Args:
-      verify: refuse what is not what was written, and weights that are not finite.
-
-    Raises:
-      DamagedError, checksums.NotFiniteError: naming what is wrong.
-    """
-    import orbax.checkpoint as ocp
-
-    sums = check_files(folder) if verify else None
-
-    handler = ocp.PyTreeCheckpointHandler()
-    with _reading(folder), ocp.Checkpointer(handler) as checkpointer:
-        item: Any = (folder / "params").resolve()
-        tree = handler.metadata(item).tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        params = checkpointer.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    if sums is not None:
-        _check_arrays(folder, sums, "params", params)
-        checksums.check_finite(params, str(folder))
-    return params
 
 
 def read_state(
@@ -98,99 +44,19 @@ def read_state(
 
     Args:
       target: shapes with shardings (`jax.ShapeDtypeStruct`), of any mesh.
-      verify: as for `read_params`; the optimizer's arrays are compared too.
+      verify: as for `checkpoints.read_params`; the optimizer's arrays are compared too.
 
     Raises:
       CheckpointError: the checkpoint has other parameters or another optimizer.
       DamagedError, checksums.NotFiniteError: naming what is wrong.
     """
-    import orbax.checkpoint as ocp
-
-    sums = check_files(folder) if verify else None
-
-    parts = {"params": target.params, "state": _without_params(target)}
-    found = {}
-    with _reading(folder), ocp.Checkpointer(handler := ocp.PyTreeCheckpointHandler()) as reader:
-        for name, tree in parts.items():
-            item: Any = (folder / name).resolve()
-            check_shapes(handler.metadata(item).tree, tree, str(folder / name))
-            args = jax.tree.map(
-                lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding, global_shape=x.shape,
-                                               dtype=x.dtype), tree)
-            found[name] = reader.restore(
-                item, args=ocp.args.PyTreeRestore(item=tree, restore_args=args))
-    if sums is not None:
-        for name, tree in found.items():
-            _check_arrays(folder, sums, name, tree)
-        checksums.check_finite(_addressable(found["params"]), str(folder))
+    found = read_arrays(
+        folder, {"params": target.params, "state": _without_params(target)}, verify=verify)
     return TrainState(params=found["params"], **found["state"])
-
-
-def _addressable(tree: Any) -> Any:
-    """What this process can look at of arrays on the devices of several."""
-    return jax.tree.map(
-        lambda x: x if x.is_fully_addressable else [s.data for s in x.addressable_shards], tree)
 
 
 def _without_params(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
-
-
-def check_shapes(saved: Any, wanted: Any, where: str) -> None:
-    """Raises CheckpointError if two trees have other leaves or shapes; lists them."""
-
-    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {jax.tree_util.keystr(path): tuple(x.shape) for path, x in leaves}
-
-    a, b = shapes(saved), shapes(wanted)
-    lines = [f"{k}: {list(a[k]) if k in a else 'absent'} there, "
-             f"{list(b[k]) if k in b else 'absent'} here"
-             for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
-    if lines:
-        more = f"\n  ... and {len(lines) - 8} more" if len(lines) > 8 else ""
-        raise CheckpointError(f"{where} does not fit this configuration:\n  "
-                              + "\n  ".join(lines[:8]) + more)
-
-
-@contextlib.contextmanager
-def _reading(folder: pathlib.Path) -> Iterator[None]:
-    import warnings
-
-    from seqjax.training import checkpoint_files
-
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: no such checkpoint")
-    for part in ("params", "state"):
-        if not (folder / part).is_dir():
-            raise damaged(folder, f"{part}/ is missing", force=False)
-    try:
-        with warnings.catch_warnings(), checkpoint_files.quiet_readers():
-            warnings.filterwarnings("ignore", message="Sharding info not provided")
-            yield
-    except ConfigError:
-        raise
-    except (PermissionError, MemoryError):
-        raise
-    except Exception as e:
-        if "RESOURCE_EXHAUSTED" in str(e):  # memory, not the checkpoint
-            raise
-        raise damaged(folder, checkpoint_files.reason(e), force=False) from e
-
-
-def load_for_inference(
-    path: str | os.PathLike[str], *, which: str = "best", verify: bool = True
-) -> tuple[dict[str, Any], dict[str, bytes], Any]:
-    """What a trained model is: (resolved config as plain data, assets, parameters).
-
-    Args:
-      path: a work folder or one checkpoint (see `find`).
-      verify: see `read_params`.
-    """
-    folder = find(path, which=which)
-    if verify:
-        check_files(folder)
-    return read_config(folder), read_assets(folder), read_params(folder, verify=verify)
 
 
 MAY_CHANGE = ("drop", "remat", "unroll", "arch")
@@ -280,7 +146,7 @@ class Checkpoints:
         from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
         from seqjax.training.checkpoint_files import quiet_orbax
-        from seqjax.training.keeping import NewestOf
+        from seqjax.training.preservation import NewestOf
 
         quiet_orbax()
         self.root = (pathlib.Path(workdir) / FOLDER).resolve()
@@ -422,6 +288,8 @@ def _with_checksums(files: dict[str, bytes], parts: Mapping[str, Any]) -> dict[s
     mine = files if first else {}
     own = checksums.to_json(checksums.of_arrays(parts), mine)
     return {**mine, checksums.file_name(jax.process_index()): own}
+
+
 def _ends_epoch(record: Record) -> bool:
     return record.data.get("batch") == 0
 

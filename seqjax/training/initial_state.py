@@ -15,11 +15,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from seqjax import checkpoints as ck
 from seqjax.config import Config, ConfigError
 from seqjax.data.pipeline import DataState
 from seqjax.models import overrides
-from seqjax.training import checkpoints as ck
-from seqjax.training import resuming, sharding, starting_weights
+from seqjax.training import initial_weights, resuming, sharding
+from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.parts import Parts
 from seqjax.training.run_progress import Progress
 from seqjax.training.state import TrainState, new_state
@@ -37,7 +38,7 @@ class Start:
     data: DataState = DataState()
     composition_epoch: int = 1
     """See `planning.make_plan`."""
-    trained: starting_weights.Trained | None = None
+    trained: initial_weights.Trained | None = None
     """Its dictionaries, where they are known."""
     seconds: float = 0.0
     """Training time before."""
@@ -83,7 +84,7 @@ def abstract_state(parts: Parts) -> TrainState:
 
 
 def begin(
-    parts: Parts, abstract: TrainState, *, saved: ck.Checkpoints, start: Start | None
+    parts: Parts, abstract: TrainState, *, saved: Checkpoints, start: Start | None
 ) -> Initial:
     """The first state, placed as `abstract` is, and the progress that belongs to it.
 
@@ -111,7 +112,7 @@ def begin(
 
 
 def _continued(
-    folder: pathlib.Path, parts: Parts, abstract: TrainState, *, saved: ck.Checkpoints,
+    folder: pathlib.Path, parts: Parts, abstract: TrainState, *, saved: Checkpoints,
     fall_back: bool = True, reset: Sequence[str] = (),
 ) -> Initial:
     """Another run's checkpoint, or this one's."""
@@ -134,7 +135,7 @@ def _continued(
 
 def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
     config = parts.config
-    params, lines = starting_weights.of_start(start, config, parts.task)
+    params, lines = initial_weights.of_start(start, config, parts.task)
     state = _with_params(params, parts, abstract)
     if start.opt_state is not None:
         opt_state = _placed(start.opt_state, abstract.opt_state)
@@ -147,8 +148,8 @@ def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
 
 
 def _from_weights(folder: pathlib.Path, parts: Parts, abstract: TrainState) -> Initial:
-    params, lines = starting_weights.fitted(
-        weights(folder, parts.config), starting_weights.of_folder(folder), parts.config,
+    params, lines = initial_weights.fitted(
+        weights(folder, parts.config), initial_weights.of_folder(folder), parts.config,
         parts.task)
     return Initial(progress=Progress(), state=_with_params(params, parts, abstract),
                    origin="\n".join([f"starting from weights of {folder}", *lines]))

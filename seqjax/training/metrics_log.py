@@ -9,7 +9,7 @@ from typing import Any
 
 from seqjax.config import Config
 from seqjax.data.pipeline import Batch
-from seqjax.training import divergence, due
+from seqjax.training import divergence, triggers
 from seqjax.training.metrics import Meters
 from seqjax.training.progress import Reporter, duration
 
@@ -43,7 +43,7 @@ class MetricsLog:
         if not line and not (self._out.live and since > 0.2):
             return
         values = self._interval.results() | {"wall": wall, "epoch": batch.epoch}
-        left = due.updates_left(self._config, done=done, batch=batch)
+        left = triggers.updates_left(self._config, done=done, batch=batch)
         head = (f"epoch {batch.epoch:03d}: {batch.step + 1:6d} / {batch.updates} "
                 f"eta={duration(left / max(values['ups'], 1e-9))}")
         self._out.train(head, values, line=line)

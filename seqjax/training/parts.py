@@ -16,7 +16,7 @@ from seqjax.config import Config, ConfigError
 from seqjax.data.epoch_plan import TrainPlan
 from seqjax.data.planning import make_plan
 from seqjax.losses.base import LossOutput
-from seqjax.training import sharding, starting_weights
+from seqjax.training import initial_weights, sharding
 from seqjax.training.optimizers import Optimizer, make_optimizer
 from seqjax.training.schedules import Schedule, make_schedule
 from seqjax.training.state import TrainState, new_state
@@ -87,7 +87,7 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
     mesh = sharding.make_mesh(config.mesh)
     task = tasks.setup(config)
     config = dataclasses.replace(config, task=task.config)  # languages are known now
-    starting_weights.check_joined(config, task)
+    initial_weights.check_joined(config, task)
     dtype = models.compute_dtype(config.train.compute_dtype)
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=dtype)
     optimizer = make_optimizer(config.optimizer)

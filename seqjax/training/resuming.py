@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from seqjax import checkpoints as ck
+from seqjax.checkpoints.checksums import NotFiniteError
 from seqjax.config import Config, to_plain
-from seqjax.training import checkpoints as ck
-from seqjax.training import starting_weights
-from seqjax.training.checksums import NotFiniteError
+from seqjax.training import initial_weights
+from seqjax.training.checkpoints import Checkpoints, check_config, read_state
 from seqjax.training.state import TrainState
 
 
@@ -45,7 +46,7 @@ def named(path: str) -> tuple[pathlib.Path, bool]:
 
 def read(
     folder: pathlib.Path, config: Config, abstract: TrainState, task: Any, *,
-    store: ck.Checkpoints, fall_back: bool = True,
+    store: Checkpoints, fall_back: bool = True,
     new_state: Callable[[Any], TrainState] | None = None,
 ) -> Resumed:
     """A checkpoint, or the newest before it that is whole.
@@ -120,14 +121,14 @@ def _read(
     saved, plain = _saved_config(folder, config), to_plain(config)
     if new_state is not None:
         saved = {**saved, "optimizer": plain["optimizer"]}
-    notes = ck.check_config(saved, plain, str(folder))
+    notes = check_config(saved, plain, str(folder))
     notes = [f"  changed: {note}" for note in notes]
-    notes += starting_weights.check_same(
-        starting_weights.of_folder(folder), config, task,
-        way_out=starting_weights.BEGIN_ANEW.format(folder))
+    notes += initial_weights.check_same(
+        initial_weights.of_folder(folder), config, task,
+        way_out=initial_weights.BEGIN_ANEW.format(folder))
     if new_state is not None:
         return record, new_state(ck.read_params(folder, verify=verify)), notes
-    return record, ck.read_state(folder, abstract, verify=verify), notes
+    return record, read_state(folder, abstract, verify=verify), notes
 
 
 def _saved_config(folder: pathlib.Path, config: Config) -> dict[str, Any]:

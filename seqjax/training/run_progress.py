@@ -11,8 +11,8 @@ from typing import Any
 
 import jax
 
+from seqjax.checkpoints import Record
 from seqjax.data.pipeline import DataState
-from seqjax.training.checkpoint_folder import Record
 
 
 @dataclasses.dataclass(kw_only=True)

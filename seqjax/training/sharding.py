@@ -18,7 +18,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from seqjax.config import ConfigError, MeshConfig
 from seqjax.losses.rows import RowSplit
-from seqjax.models.positions import PositionSplit
+from seqjax.models.parts.position_split import PositionSplit
 
 AXES = ("data", "fsdp", "tensor")
 ROW_AXES = ("data", "fsdp")
@@ -216,13 +216,6 @@ def position_split(mesh: AbstractMesh | None) -> PositionSplit | None:
 def rows_multiple(mesh: Mesh) -> int:
     """What the number of rows of a batch must be a multiple of."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
-
-
-def local_rows(mesh: Mesh, rows: int) -> slice:
-    """The rows of a batch of `rows` that this process's devices hold, as one slice."""
-    index = batch_sharding(mesh).addressable_devices_indices_map((rows,))
-    slices = [i[0].indices(rows) for i in index.values() if i is not None]
-    return slice(min(s[0] for s in slices), max(s[1] for s in slices))
 
 
 def place(

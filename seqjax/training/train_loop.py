@@ -2,7 +2,7 @@
 
 Whoever wants to know what a run does reads `train`, `_train` and `Run`. The pieces they call
 know nothing of each other: what is trained (`parts`), what it begins with (`initial_state`),
-compiled programs (`programs`), batches (`data`), what is due when (`due`), what is saved
+compiled programs (`programs`), batches (`data`), what is due when (`triggers`), what is saved
 (`checkpoints`) and what is said (`metrics_log`, `progress`).
 """
 
@@ -24,8 +24,16 @@ from seqjax import locking
 from seqjax.config import Config, to_plain
 from seqjax.console import compiling
 from seqjax.data.pipeline import Batch, DataState, open_batches
-from seqjax.training import checkpoints as ck
-from seqjax.training import checks, compilation, due, ending, failures, initial_state, sharding
+from seqjax.training import (
+    checks,
+    compilation,
+    failures,
+    initial_state,
+    run_summary,
+    sharding,
+    triggers,
+)
+from seqjax.training.checkpoints import Checkpoints, check_workdir, state_bytes
 from seqjax.training.initial_state import Start
 from seqjax.training.metrics import MAXIMIZE
 from seqjax.training.metrics_log import MetricsLog
@@ -61,7 +69,7 @@ def train(
     """
     checks.check(config)
     initial_state.check(config)
-    ck.check_workdir(workdir)
+    check_workdir(workdir)
     # Of several processes the first writes. Whether there are, JAX knows before it has
     # taken hold of any device.
     first = not jax.distributed.is_initialized() or jax.process_index() == 0
@@ -84,14 +92,14 @@ def _train(
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(compiling.shown(out.compilation()))
-        saved = stack.enter_context(ck.Checkpoints(workdir, config.checkpoint))
+        saved = stack.enter_context(Checkpoints(workdir, config.checkpoint))
         abstract = initial_state.abstract_state(parts)
-        ck.check_workdir(workdir, need_bytes=ck.state_bytes(abstract))
+        check_workdir(workdir, need_bytes=state_bytes(abstract))
         if parts.validator:
             parts.validator.check_metric(abstract.params)
         initial = initial_state.begin(parts, abstract, saved=saved, start=start)
         _introduce(parts, initial, workdir=workdir, out=out)
-        why = due.finished(parts.config, initial.progress, schedule=parts.schedule,
+        why = triggers.finished(parts.config, initial.progress, schedule=parts.schedule,
                            seconds=initial.progress.seconds)
         if why:
             _say_nothing_to_do(parts, initial.progress, why, workdir=workdir, out=out)
@@ -113,9 +121,9 @@ def _train(
         step = run.progress.step
         out.say(f"stopped at update {step}: {why} ({duration(run.elapsed())} of training, "
                 f"{compiled.count} programs compiled)")
-        out.say(ending.best(parts.config, workdir))
+        out.say(run_summary.summary(parts.config, workdir))
         if stop.number is not None:
-            out.say(ending.go_on(workdir, command=command, step=step))
+            out.say(run_summary.how_to_resume(workdir, command=command, step=step))
         return stop.number
 
 
@@ -139,7 +147,7 @@ def _say_nothing_to_do(
     out.say(f"nothing to do: the run ended at update {progress.step} ({why})"
             + (", before its last validation was done" if missed else "")
             + "; raise that limit to train on")
-    out.say(ending.best(parts.config, workdir))
+    out.say(run_summary.summary(parts.config, workdir))
 
 
 @contextlib.contextmanager
@@ -173,7 +181,7 @@ class Run:
 
     def __init__(
         self, parts: Parts, initial: initial_state.Initial, *, began: float, programs: Programs,
-        batches: Iterator[Batch], saved: ck.Checkpoints, out: Reporter, stop: StopRequest,
+        batches: Iterator[Batch], saved: Checkpoints, out: Reporter, stop: StopRequest,
         lock: locking.Lock | None,
     ) -> None:
         """
@@ -303,7 +311,7 @@ class Run:
 
     def finished(self) -> str:
         """Why no limit allows another update, or nothing."""
-        return due.finished(self._config, self.progress, schedule=self._parts.schedule,
+        return triggers.finished(self._config, self.progress, schedule=self._parts.schedule,
                             seconds=self.elapsed())
 
     def asked_to_stop(self) -> str:
@@ -312,12 +320,12 @@ class Run:
 
     def validation_is_due(self, batch: Batch, *, last: bool) -> bool:
         """Whether to validate after the update of `batch`, with which the run maybe ends."""
-        return self._validator is not None and due.validation(
+        return self._validator is not None and triggers.validation(
             self._config, step=self.progress.step, batch=batch, last=last)
 
     def saving_is_due(self, batch: Batch) -> bool:
         """Whether to save after the update of `batch`, with which the run does not end."""
-        return due.saving(self._config, step=self.progress.step, batch=batch,
+        return triggers.saving(self._config, step=self.progress.step, batch=batch,
                           validated=self.progress.validated)
 
     def elapsed(self) -> float:

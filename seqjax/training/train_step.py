@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from seqjax.losses.base import LossOutput, add
 from seqjax.losses.rows import split_rows
-from seqjax.models.positions import positions_split
+from seqjax.models.parts.position_split import positions_split
 from seqjax.training import sharding
 from seqjax.training.optimizers import Optimizer
 from seqjax.training.schedules import Schedule

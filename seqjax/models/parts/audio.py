@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from seqjax.models.layers import Initializer, LayerNorm, Linear
-from seqjax.models.parameters import normal, uniform
 from seqjax.models.parts.audio_config import ConvLayer, frame_count
+from seqjax.models.parts.layers import Initializer, LayerNorm, Linear
+from seqjax.models.parts.parameters import normal, uniform
 
 CHANNELS_LAST = ("NWC", "WIO", "NWC")
 EPS = 1e-5

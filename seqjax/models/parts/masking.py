@@ -80,6 +80,15 @@ def draw_mask(
     return mask
 
 
+def thin_out(mask: np.ndarray, count: int, rng: np.random.Generator) -> None:
+    """Unmasks some of the positions of rows [rows, width] that have more than `count`, in
+    place."""
+    for row in mask:
+        at = np.flatnonzero(row)
+        if len(at) > count:
+            row[rng.choice(at, len(at) - count, replace=False)] = False
+
+
 def _draw_row(spans: Spans, size: int, rng: np.random.Generator) -> np.ndarray:
     """Masked positions of one row of `size`, in order."""
     count = max(spans.least, int(spans.prob * size / spans.length + rng.random()))

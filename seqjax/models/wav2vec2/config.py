@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from seqjax.models.lstm_config import check_positive, check_rates
 from seqjax.models.parts.audio_config import ConvLayer, MaskConfig, conv_layers
-from seqjax.models.transformer_config import RuntimeConfig
+from seqjax.models.parts.configs import RuntimeConfig, check_positive, check_rates
 
 Activation = Literal[
     "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"]

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax.config import ConfigError
-from seqjax.interop.fairseq_config import ModelKeys
-from seqjax.interop.families.base import TRANSPOSED, Family, State
+from seqjax.models.tables import TRANSPOSED, ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
 
 
@@ -49,14 +48,7 @@ def derive(values: dict[str, Any], explicit: set[str]) -> None:
                               ) from None
 
 
-FAMILY = Family(
-    keys=ModelKeys(
-        refused={
-            "layer_type": ("transformer",),
-            "conv_pos_batch_norm": (False,),
-        },
-        derive=derive,
-    ),
+NAMES = WeightNames(
     vocabulary=lambda state: (0, 0),
     upgrade=upgrade,
     copies=copies,
@@ -71,4 +63,10 @@ FAMILY = Family(
         (r"^target_glu\.", "target_glu.0."),
     ),
     transforms=((r".*\.weight_[gv]", TRANSPOSED),),
+)
+
+TABLE = FairseqTable(
+    keys=ConfigKeys(
+        refused={"layer_type": ("transformer",), "conv_pos_batch_norm": (False,)}, derive=derive),
+    names=NAMES,
 )

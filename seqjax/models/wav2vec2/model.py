@@ -10,7 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from seqjax.models.parts import masking
 from seqjax.models.parts.audio_config import frame_count, receptive_field
 from seqjax.models.protocol import Encoded, Params, Source
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
@@ -93,6 +95,51 @@ class Wav2Vec2Model:
         self._check(source, drawn)
         self._check_negatives(drawn)
         return self._apply(params, source, drawn, rng, update, method="pretrain")
+
+    def draw(
+        self, lengths: np.ndarray, rng: np.random.Generator, *, samples: int,
+        count: int | None = None,
+    ) -> Drawn:
+        """What pretraining needs for a batch, by the configuration's keys; on the host.
+
+        Args:
+          lengths: [B] samples of each row; a row without a frame has no mask.
+          samples: N, of the batch.
+          count: M, masked frames that are compared (None: as many as a row has that has most).
+            In a row that has more, some are left as they are.
+
+        Returns:
+          numpy arrays.
+
+        Raises:
+          ValueError: a row so short that nothing would be left of it.
+        """
+        cfg, frames = self.config, int(self.frames(samples))
+        sizes = np.asarray(self.frames(np.asarray(lengths)))
+        mask = masking.draw_mask(
+            masking.frame_spans(cfg), sizes, frames, rng, same=cfg.require_same_masks,
+            share_kept=cfg.mask_dropout)
+        count = int(mask.sum(axis=1).max()) if count is None else count
+        masking.thin_out(mask, count, rng)
+        at = [np.flatnonzero(row) for row in mask]
+        if cfg.negatives_from_everywhere:
+            own = [row * frames + found for row, found in enumerate(at)]
+            candidates = [row * frames + np.arange(size) for row, size in enumerate(sizes)]
+        else:
+            own = [row * count + np.arange(len(found)) for row, found in enumerate(at)]
+            candidates = own
+        negatives = masking.draw_negatives(
+            candidates, own, count, rng, same_row=cfg.num_negatives,
+            any_row=cfg.cross_sample_negatives)
+        channels, codes, width = None, None, cfg.encoder_embed_dim
+        if cfg.mask_channel_prob > 0:
+            channels = masking.draw_mask(
+                masking.channel_spans(cfg), [width] * len(sizes), width, rng)
+        if cfg.codebook_negatives:
+            entries = cfg.latent_vars**cfg.latent_groups
+            codes = rng.integers(
+                0, entries, (len(sizes), count, cfg.codebook_negatives), np.int32)
+        return Drawn(mask=mask, negatives=negatives, channels=channels, codebook_negatives=codes)
 
     def _apply(
         self, params: Params, source: Source, drawn: Drawn, rng: jax.Array | None,

@@ -7,32 +7,34 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
-from seqjax.models.attention import MultiheadAttention
-from seqjax.models.layers import LayerNorm, Linear, activation, dropout
-from seqjax.models.parameters import uniform
 from seqjax.models.parts import audio
-from seqjax.models.positions import inside_layer, into_products
-from seqjax.models.transformer import stack
+from seqjax.models.parts.attention import MultiheadAttention
+from seqjax.models.parts.layers import LayerNorm, Linear, activation, dropout
+from seqjax.models.parts.position_split import inside_layer, into_products
+from seqjax.models.parts.stack import stack
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
+
+Array = jax.Array | np.ndarray
 
 
 @struct.dataclass
 class Drawn:
-    """What is drawn for a batch, and given to the model."""
+    """What is drawn for a batch (`Wav2Vec2Model.draw`), and given to the model."""
 
-    mask: jax.Array | None = None
+    mask: Array | None = None
     """[B, T] bool: the masked frames. At least as many are in a row as are compared (M); where
     a row has fewer, the rest of its negatives count for nothing."""
-    negatives: jax.Array | None = None
+    negatives: Array | None = None
     """[B, M * K] int32, M major: rows of the flat list of targets, B * M masked frames (all B * T
     frames with `negatives_from_everywhere`), K for each masked frame in its row's order: those
     of the same row and those of any row together, as fairseq's `neg_idxs`."""
-    channels: jax.Array | None = None
+    channels: Array | None = None
     """[B, D] bool: channels that are 0 in a row."""
-    codebook_negatives: jax.Array | None = None
+    codebook_negatives: Array | None = None
     """[B, M, codebook_negatives] int32: numbers of combinations of entries."""
 
 

@@ -1,0 +1,1 @@
+"""fairseq's files: checkpoints, configurations, command lines, output."""

@@ -1,0 +1,112 @@
+"""Our models as checkpoints that fairseq itself loads, written without torch.
+
+fairseq gets the older form of its configuration, one flat Namespace: every fairseq since
+2018 reads it, and it needs none of fairseq's classes. Optimizer state is not written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from seqjax import models
+from seqjax.config import to_plain
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, to_state
+from seqjax.interop.fairseq.keys import GROUPS, chosen_types, spelled
+from seqjax.interop.fairseq.optimizer_state import in_module_order
+from seqjax.interop.torch.writer import write_pt
+from seqjax.models.overrides import resolved
+from seqjax.models.parts.configs import LAYERS_TO_KEEP, RuntimeConfig
+from seqjax.models.tables import State
+
+_OURS = {"name", "arch", "short_batch_softmax", "time_unroll", "no_encoder_final_norm",
+         *(f.name for f in dataclasses.fields(RuntimeConfig)), *LAYERS_TO_KEEP.values()}
+"""Keys that a file does not get: how it is computed here; what its weights say; layers that
+were left out are in it no more."""
+_ALWAYS = {"task": "translation", "criterion": "cross_entropy", "left_pad_source": True,
+           "left_pad_target": False, "tokenizer": None, "bpe": None}
+
+
+def save_fairseq(
+    path: str | os.PathLike[str], params: Mapping[str, Any], config: Any, *,
+    source_vocab_size: int, target_vocab_size: int, facts: Mapping[str, Any],
+    kept: State | None = None, dtypes: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes a `.pt` for fairseq, whole or not at all.
+
+    Args:
+      path: an existing file is replaced.
+      params, config: of the model.
+      facts: fairseq's own keys for the rest: `source_lang`, `target_lang`, `bpe`, `criterion`
+        with its options, ...; they may also hold keys of the model, which `config` overrides.
+        Values are spelled as fairseq wants them (`fairseq_keys`).
+      kept, dtypes: of the checkpoint that the parameters came from, if they did (`to_state`).
+      extra: `extra_state` and the like.
+
+    Raises:
+      ConfigError: a model that fairseq cannot build.
+      WeightsError: parameters of another shape than the model's.
+    """
+    args = namespace(config, facts)
+    state = to_state(
+        params, config, source_vocab_size=source_vocab_size,
+        target_vocab_size=target_vocab_size, kept=kept, dtypes=dtypes)
+    state = in_module_order(state, family=config.name)
+    write_pt(path, {
+        "args": argparse.Namespace(**args), "cfg": None,
+        "model": collections.OrderedDict(state), "criterion": None,
+        "optimizer_history": [{
+            "criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {},
+            "num_updates": 0}],
+        "task_state": {}, "extra_state": {}, "last_optimizer_state": None, **(extra or {}),
+    })
+
+
+def namespace(config: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The flat Namespace that a file says to fairseq.
+
+    Nothing is left to its architecture functions, which run for some models and not for
+    others: keys that follow others are written with the value that they come to.
+
+    Raises:
+      ConfigError: a model that fairseq cannot build.
+    """
+    models.fairseq_table(config.name).check_export(config)
+    ours = {k: v for k, v in to_plain(resolved(config)).items() if k not in _OURS}
+    args = {**_ALWAYS, **facts, **ours, "arch": _arch(config)}
+    for key, value in ours.items():
+        if value is None:  # its own default holds
+            del args[key]
+    if ours.get("adaptive_softmax_cutoff") is not None:
+        args["criterion"] = "adaptive_loss"  # by which some models know that they have it
+    chosen = {group: args.get(group) for group in GROUPS if group != "model"}
+    return spelled(args, chosen_types({**chosen, "model": config.name}))
+
+
+def _arch(config: Any) -> str:
+    """The architecture, unless fairseq's function of that name would change the model: all of
+    its language models but the one without defaults are made pre-norm."""
+    forced = config.name == "transformer_lm" and not config.decoder_normalize_before
+    return config.name if forced or not config.arch else config.arch
+
+
+def resave_fairseq(path: str | os.PathLike[str], checkpoint: FairseqCheckpoint) -> None:
+    """Writes what `load_fairseq` read, parameters possibly changed since; every tensor that
+    was not changed keeps its bits."""
+    fairseq = checkpoint.fairseq
+    facts: dict[str, Any] = {}
+    for group in ("tokenizer", "bpe", "criterion", "task"):
+        values = dict(fairseq.groups.get(group, {}))
+        facts[group] = values.pop("_name", None)
+        facts |= {k: v for k, v in values.items() if k not in facts}
+    save_fairseq(
+        path, checkpoint.params, checkpoint.config,
+        source_vocab_size=checkpoint.source_vocab_size,
+        target_vocab_size=checkpoint.target_vocab_size,
+        facts={**fairseq.model, **facts}, kept=checkpoint.kept, dtypes=checkpoint.dtypes,
+        extra={**checkpoint.extra, "last_optimizer_state": None})

@@ -1,0 +1,336 @@
+"""A fairseq `.pt` with the files around it, as what our own checkpoint folders hold.
+
+A `.pt` has weights and options, but no dictionaries: those come from a data folder, or lie
+beside it. `portable` brings everything together: a configuration, named files
+(vocabularies, tokenizer models) and parameters, from which `tasks.from_assets` and
+`models.build` make a model as from a folder of ours.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seqjax import losses, tasks
+from seqjax.checkpoints.checksums import check_finite
+from seqjax.config import ConfigError, build, to_plain
+from seqjax.data import folder, tokenizers
+from seqjax.data.dictionaries import first_difference
+from seqjax.data.vocabulary import Vocabulary
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, Params, load_fairseq
+from seqjax.tasks import assets
+
+TASKS = ("translation", "language_modeling")
+"""fairseq's tasks whose checkpoints can be used."""
+POST_PROCESS = {"subword_nmt": "subword_nmt", "fastbpe": "subword_nmt",
+                "sentencepiece": "sentencepiece"}
+"""fairseq's `--bpe` -> how pieces become words again."""
+BPE_OPTIONS = ("bpe_codes", "sentencepiece_model")
+"""Files of fairseq's subword models."""
+MOSES_OPTIONS = ("moses_no_dash_splits", "moses_no_escape")
+_CODES, _PIECES = ("code", "bpecodes"), ("sentencepiece.bpe.model",)
+"""Names under which fairseq's published models keep their tokenizer."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Portable:
+    """What a folder of ours holds, made from a fairseq checkpoint."""
+
+    config: dict[str, Any]
+    """Sections task, model, loss (and train, if it averages by sentences); plain data."""
+    assets: dict[str, bytes] = dataclasses.field(repr=False)
+    """Files for `tasks.from_assets`."""
+    params: Params = dataclasses.field(repr=False)
+    """float32 numpy arrays."""
+    checkpoint: FairseqCheckpoint
+
+
+def is_pt(path: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint is fairseq's: one file, where ours are folders."""
+    return os.path.isfile(path) or (
+        os.fspath(path).endswith(".pt") and not os.path.isdir(path))
+
+
+def portable(
+    path: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None,
+    bpe: str | None = None, tokenizer: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
+) -> Portable:
+    """A fairseq checkpoint and all that is needed to use it.
+
+    Args:
+      path: the `.pt`.
+      data: folder with its dictionaries (default: the `.pt`'s own folder, else the data
+        folder that it was trained on).
+      bpe, tokenizer: fairseq's names of the subword model and the tokenizer before it, where
+        the checkpoint does not say (published models do not). The files that they need lie
+        beside the checkpoint or where it says.
+      overrides: keys of the model that are to be others (see `load_fairseq`).
+      tokenizer_options: fairseq's options of the subword model and the tokenizer, files among
+        them, that are over the checkpoint's.
+      verify: refuse weights that are not finite.
+
+    Raises:
+      FileNotFoundError: no such file or folder.
+      ConfigError: a model or task that we do not have, no dictionaries, or others than the
+        model's.
+    """
+    checkpoint = load_fairseq(path, overrides=overrides)
+    if verify:
+        check_finite(checkpoint.params, os.fspath(path))
+    try:
+        chosen = _components(checkpoint, bpe=bpe, tokenizer=tokenizer,
+                             options=tokenizer_options or {})
+        task, files = _task(path, checkpoint, data=data, chosen=chosen,
+                            asked=bool(bpe or tokenizer or tokenizer_options))
+        sections = {"task": task, "model": to_plain(checkpoint.config),
+                    "loss": loss_section(checkpoint)}
+        if checkpoint.fairseq.get("criterion", "sentence_avg"):
+            sections["train"] = {"sentence_avg": True}
+    except ConfigError as error:
+        raise type(error)(f"{path}: {error}") from None
+    return Portable(config=sections, assets=files, params=checkpoint.params,
+                    checkpoint=checkpoint)
+
+
+def loss_section(checkpoint: FairseqCheckpoint) -> dict[str, Any]:
+    """The criterion; plain cross entropy, with a warning, where it is not one of ours."""
+    values = dict(checkpoint.task.criterion)
+    name = values.pop("_name", "cross_entropy")
+    if name not in losses.CONFIGS:
+        warnings.warn(
+            f"the checkpoint was trained with the criterion {name!r}, which seqjax does not "
+            "have: losses are reported as cross_entropy", stacklevel=2)
+        name, values = "cross_entropy", {}
+    known = {f.name for f in dataclasses.fields(losses.CONFIGS[name])}
+    return {"name": name, **{k: v for k, v in values.items() if k in known}}
+
+
+# ---- the task ----
+
+
+def task_name(checkpoint: FairseqCheckpoint) -> str:
+    """The checkpoint's task.
+
+    Raises:
+      ConfigError: it is not one of `TASKS`.
+    """
+    name = checkpoint.task.task or "translation"
+    if name not in TASKS:
+        raise ConfigError(f"its task is {name!r}; seqjax can use checkpoints of "
+                          + " and ".join(TASKS))
+    return name
+
+
+def _task(
+    path: str | os.PathLike[str], checkpoint: FairseqCheckpoint, *,
+    data: str | os.PathLike[str] | None, chosen: Mapping[str, Mapping[str, Any]], asked: bool,
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The task's section, and its files. The tokenizer that was `asked` for is over that of
+    the data folder."""
+    name = task_name(checkpoint)
+    home = os.path.dirname(os.path.abspath(path))
+    place, langs = _dictionaries(checkpoint, home=home, data=data, pair=name == "translation")
+    sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
+    section = {**_given(checkpoint, tasks.CONFIGS[name]), "name": name, "data": place}
+    if name == "translation":
+        section |= {"source_lang": langs[0], "target_lang": langs[1]}
+    files: dict[str, bytes] = {}
+    text = folder.load_tokenizers(place)
+    for lang, size, side in zip(langs, sizes, ("source", "target"), strict=False):
+        where = folder.dict_path(place, lang)
+        vocabulary = folder.load_dictionary(place, lang)
+        if len(vocabulary) != size:
+            raise ConfigError(
+                f"its model has {size} {side} words, but {where} has {len(vocabulary)}: "
+                "this is the data folder of another model")
+        _check_beside(vocabulary, where, home, lang)
+        files |= assets.pack_vocabulary(lang, vocabulary)
+        found = _tokenizer(chosen, home, lang=lang or "en") if asked else None
+        found = found or text.get(lang) or _tokenizer(chosen, home, lang=lang or "en")
+        if found is not None:
+            files |= assets.pack_tokenizer(lang, found)
+    section.setdefault("post_process", _post_process(checkpoint, chosen))
+    return section, files
+
+
+def _check_beside(vocabulary: Vocabulary, where: str, home: str, lang: str) -> None:
+    """Refuses a dictionary of the right length that is not the one beside the checkpoint."""
+    beside = folder.dict_path(home, lang)
+    if not os.path.isfile(beside) or os.path.realpath(beside) == os.path.realpath(where):
+        return
+    other = Vocabulary.load(beside)
+    difference = first_difference(other.symbols, vocabulary.symbols)
+    if difference is not None and len(other) == len(vocabulary):
+        raise ConfigError(
+            f"{where} is not {beside}, the dictionary beside the checkpoint: {difference}; "
+            "preprocess with that one (--srcdict, --tgtdict), or, if it is not the model's, "
+            "move it away")
+
+
+def dictionaries_of(
+    path: str | os.PathLike[str], checkpoint: FairseqCheckpoint
+) -> tuple[str, tuple[str, ...]] | None:
+    """The folder with a checkpoint's dictionaries and their languages: beside it, or where it
+    was trained; None where there are none of the model's sizes."""
+    home = os.path.dirname(os.path.abspath(path))
+    pair = checkpoint.task.task != "language_modeling"
+    try:
+        place, langs = _dictionaries(checkpoint, home=home, data=None, pair=pair)
+    except ConfigError:
+        return None
+    sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
+    for lang, size in zip(langs, sizes, strict=False):
+        if len(Vocabulary.load(folder.dict_path(place, lang))) != size:
+            return None
+    return place, langs
+
+
+def _given(checkpoint: FairseqCheckpoint, cls: type) -> dict[str, Any]:
+    """The task's keys that fairseq has under the same names."""
+    group = checkpoint.fairseq.groups.get("task", {})
+    names = {f.name for f in dataclasses.fields(cls)} - {"name", "data", "post_process", "lang"}
+    found = {k: group[k] for k in names if group.get(k) not in (None, "???")}
+    if found.get("upsample_primary", 1) < 1:
+        del found["upsample_primary"]  # -1: off
+    return to_plain(build(cls, found, "task")) if found else {}
+
+
+def _dictionaries(
+    checkpoint: FairseqCheckpoint, *, home: str, data: str | os.PathLike[str] | None, pair: bool
+) -> tuple[str, tuple[str, ...]]:
+    """The folder with the dictionaries, and their languages ("" for none)."""
+    if data is not None:
+        if not os.path.isdir(data):
+            raise FileNotFoundError(f"{data}: no such data folder")
+        candidates = [os.fspath(data)]
+    else:
+        trained_on = str(checkpoint.fairseq.get("task", "data") or "").split(os.pathsep)[0]
+        candidates = [home, *([trained_on] if os.path.isdir(trained_on) else [])]
+    facts = checkpoint.task
+    missing = ""
+    for place in candidates:
+        langs: Sequence[str | None] = ("",)
+        if pair:
+            langs = (facts.source_lang, facts.target_lang)
+            if None in langs:
+                try:
+                    langs = folder.find_pair(place)
+                except ValueError:
+                    missing = "dict.LANG.txt (it does not say which languages)"
+                    continue
+        wanted = [folder.dict_path(place, lang) for lang in langs]
+        if all(map(os.path.isfile, wanted)):
+            return place, tuple(lang or "" for lang in langs)
+        missing = " and ".join(os.path.basename(p) for p in wanted if not os.path.isfile(p))
+    raise ConfigError(
+        f"fairseq checkpoints hold no dictionaries; looked for {missing} in "
+        + " and ".join(candidates) + ". Name the folder that it was trained on: "
+        "data='data-bin' in Python, --data data-bin on the command line")
+
+
+# ---- tokenizers ----
+
+
+def _components(
+    checkpoint: FairseqCheckpoint, *, bpe: str | None, tokenizer: str | None,
+    options: Mapping[str, Any],
+) -> dict[str, Mapping[str, Any]]:
+    """`bpe` and `tokenizer`: what was asked for, else what the checkpoint says."""
+    chosen = {}
+    for group, asked, said, names in (
+        ("bpe", bpe, checkpoint.task.bpe, BPE_OPTIONS),
+        ("tokenizer", tokenizer, checkpoint.task.tokenizer, MOSES_OPTIONS),
+    ):
+        given = {k: v for k, v in options.items() if k in names}
+        if asked or said or given:
+            name = asked or (said or {}).get("_name") or _named_by(given)
+            chosen[group] = {**(said or {}), "_name": name, **given}
+    for key, value in options.items():
+        if key not in (*BPE_OPTIONS, *MOSES_OPTIONS):
+            raise ConfigError(f"tokenizer_options: {key!r} is not one of "
+                              + ", ".join((*BPE_OPTIONS, *MOSES_OPTIONS)))
+        if key in BPE_OPTIONS and not os.path.isfile(value):
+            raise ConfigError(f"{key}: {value}: no such file")
+    return chosen
+
+
+def _named_by(options: Mapping[str, Any]) -> str:
+    """The component whose options these are."""
+    names = {"bpe_codes": "subword_nmt", "sentencepiece_model": "sentencepiece"}
+    return next((names[key] for key in options if key in names), "moses")
+
+
+def _tokenizer(
+    chosen: Mapping[str, Mapping[str, Any]], home: str, *, lang: str
+) -> tokenizers.Tokenizer | None:
+    """Text to pieces of one language, if everything that it needs is there."""
+    parts: list[tokenizers.Tokenizer] = []
+    before = chosen.get("tokenizer")
+    if before is not None:
+        if before["_name"] not in ("moses", "space"):
+            raise ConfigError(f"its tokenizer {before['_name']!r} is not one that seqjax has "
+                              "(moses, space)")
+        if before["_name"] == "moses":
+            parts.append(tokenizers.MosesTokenizer(
+                lang=lang, dash_splits=not before.get("moses_no_dash_splits", False),
+                escape=not before.get("moses_no_escape", False)))
+    bpe = chosen.get("bpe")
+    pieces = _subwords(bpe, home)
+    if pieces is None and bpe is not None and bpe["_name"] not in ("characters", "bytes"):
+        return None  # text is expected in pieces, as fairseq-generate's is
+    if bpe is not None and bpe["_name"] in ("characters", "bytes"):
+        pieces = tokenizers.TOKENIZERS[bpe["_name"]]()
+    parts += [pieces] if pieces is not None else []
+    return tokenizers.chain(parts) if parts else None
+
+
+def _subwords(bpe: Mapping[str, Any] | None, home: str) -> tokenizers.Tokenizer | None:
+    """The subword model whose file is beside the checkpoint or where it says."""
+    name = None if bpe is None else bpe["_name"]
+    if name not in (None, "characters", "bytes", *POST_PROCESS):
+        raise ConfigError(f"its subwords {name!r} are not what seqjax has "
+                          f"({', '.join(POST_PROCESS)}, characters, bytes)")
+    options = bpe or {}
+    beside = {kind: [os.path.join(home, n) for n in names]
+              for kind, names in (("codes", _CODES), ("model", _PIECES))}
+    if name in (None, "subword_nmt", "fastbpe"):
+        content = _read([options.get("bpe_codes"), *beside["codes"]])
+        if content is not None:
+            return tokenizers.SubwordNMTTokenizer(
+                codes=_without_counts(content) if name == "fastbpe" else content)
+    if name in (None, "sentencepiece"):
+        content = _read([options.get("sentencepiece_model"), *beside["model"]])
+        if content is not None:
+            return tokenizers.SentencePieceTokenizer(model=content)
+    return None
+
+
+def _read(paths: Sequence[str | None]) -> bytes | None:
+    for path in paths:
+        if path and os.path.isfile(path):
+            with open(path, "rb") as file:
+                return file.read()
+    return None
+
+
+def _without_counts(codes: bytes) -> bytes:
+    """fastBPE's codes (`a b 123` a line) as subword-nmt's."""
+    lines = codes.decode("utf-8").split("\n")
+    kept = [" ".join(line.split(" ")[:2]) for line in lines]
+    first = [] if kept[0].startswith("#version") else ["#version: 0.2"]
+    return "\n".join([*first, *kept]).encode("utf-8")
+
+
+def _post_process(
+    checkpoint: FairseqCheckpoint, chosen: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """How pieces become words where there is no tokenizer."""
+    said = checkpoint.fairseq.get("task", "eval_bleu_remove_bpe")
+    if said:
+        return "subword_nmt" if str(said).strip() == "@@" else str(said)
+    return POST_PROCESS.get(chosen.get("bpe", {}).get("_name", ""))

@@ -1,0 +1,199 @@
+"""Whole conversions: a `.pt` as a checkpoint folder of ours, and such a folder as a `.pt`.
+
+A folder made from a `.pt` remembers what the file said beyond the model
+(`about/assets/fairseq.json`), so that the way back gives fairseq its own keys again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqjax import checkpoints, models, tasks
+from seqjax.config import CheckpointConfig, Config, ConfigError, to_plain
+from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq.export import save_fairseq
+from seqjax.interop.fairseq.files import Portable, portable
+from seqjax.interop.fairseq.keys import classes, types
+from seqjax.interop.fairseq.optimizer_state import updates, write_state
+from seqjax.models.tables import State
+from seqjax.training.checkpoints import Checkpoints, read_state
+from seqjax.training.optimizers import make_optimizer
+from seqjax.training.schedules import make_schedule
+from seqjax.training.state import new_state
+
+MEMORY, ARRAYS = "fairseq.json", "fairseq.bin"
+"""Assets with fairseq's own keys, and with the entries of its file that hold no parameter."""
+
+
+def write_folder(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *,
+    resolve: Callable[[Mapping[str, Any]], Config],
+    data: str | None = None, bpe: str | None = None, tokenizer: str | None = None,
+    verify: bool = True,
+) -> pathlib.Path:
+    """A work folder with one checkpoint, from a `.pt`: weights, dictionaries, tokenizers.
+
+    The optimizer is fresh; `train --config.resume_from=model.pt` carries it over.
+
+    Args:
+      resolve: `hub.resolve`.
+      data, bpe, tokenizer, verify: see `portable`.
+
+    Returns:
+      The checkpoint's folder.
+
+    Raises:
+      ConfigError: see `portable`; or `target` holds checkpoints already.
+    """
+    if checkpoints.steps_in(pathlib.Path(target) / checkpoints.FOLDER):
+        raise ConfigError(f"{target}: holds checkpoints already; name another folder")
+    if os.path.isfile(target):
+        raise ConfigError(f"{target}: is a file; name a folder")
+    found = portable(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
+    step = updates(found.checkpoint.extra)
+    raw = _training(found)
+    if "train" in found.config:
+        raw["train"] = raw.get("train", {}) | found.config["train"]
+    config = resolve(found.config | raw | {k: found.config[k] for k in ("task", "model", "loss")})
+    params = jax.tree.map(jnp.asarray, found.params)
+    state = new_state(params, make_optimizer(config.optimizer), step=step)
+    record = checkpoints.Record(step=step, data={"epoch": 1, "batch": 0})
+    with Checkpoints(target, CheckpointConfig(asynchronous=False)) as store:
+        store.save(state, record, config=to_plain(config),
+                   assets={**found.assets, **_memory(found)})
+    return checkpoints.find(target)
+
+
+def _training(found: Portable) -> dict[str, Any]:
+    """How it was trained, as far as a configuration of ours can say it."""
+    try:
+        return fairseq_recipe.from_fairseq(
+            found.checkpoint.fairseq, stored=found.checkpoint.config).raw
+    except (ConfigError, ValueError, TypeError):
+        return {}  # an optimizer or criterion that is not here: the model is usable all the same
+
+
+def _memory(found: Portable) -> dict[str, bytes]:
+    """fairseq's keys, precisions and further entries, as files."""
+    fairseq = found.checkpoint.fairseq
+    facts: dict[str, Any] = {}
+    for group in ("tokenizer", "bpe", "criterion", "task"):
+        values = dict(fairseq.groups.get(group, {}))
+        facts[group] = values.pop("_name", None)
+        facts |= {k: v for k, v in values.items() if k not in facts}
+    kept = found.checkpoint.kept
+    about = {"facts": {**fairseq.model, **facts}, "dtypes": found.checkpoint.dtypes,
+             "kept": {k: [v.dtype.name, *v.shape] for k, v in kept.items()}}
+    return {MEMORY: json.dumps(about, default=str).encode(),
+            ARRAYS: b"".join(np.ascontiguousarray(v).tobytes() for v in kept.values())}
+
+
+def _kept(memory: Mapping[str, Any], content: bytes) -> State | None:
+    """The entries that `_memory` wrote; None for a model that is not from a `.pt`."""
+    found: State = {}
+    at = 0
+    for name, (dtype, *shape) in memory.get("kept", {}).items():
+        array = np.frombuffer(
+            content, jnp.dtype(dtype), count=math.prod(shape), offset=at).reshape(shape)
+        found[name], at = array, at + array.nbytes
+    return found or None
+
+
+# ---- to fairseq ----
+
+
+def write_file(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *,
+    resolve: Callable[[Mapping[str, Any]], Config], which: str = "best",
+    optimizer_state: bool = False, verify: bool = True,
+) -> None:
+    """A `.pt` for fairseq from a checkpoint of ours.
+
+    Args:
+      resolve: `hub.resolve`.
+      which: of a work folder, its `best` or `last` checkpoint.
+      optimizer_state: also the moments, the update count and the place in the data.
+      verify: see `checkpoints.read_params`.
+
+    Raises:
+      ConfigError: a model or an optimizer that fairseq has not.
+    """
+    folder = checkpoints.find(source, which=which)
+    params = checkpoints.read_params(folder, verify=verify)
+    assets = checkpoints.read_assets(folder)
+    config = resolve(checkpoints.read_config(folder))
+    task = tasks.from_assets(config, assets)
+    if models.family(config.model.name).fairseq is None:
+        raise ConfigError(f"{folder}: fairseq has no model {config.model.name!r}")
+    memory = json.loads(assets[MEMORY]) if MEMORY in assets else {}
+    record = checkpoints.read_record(folder)
+    extra: dict[str, Any] = {
+        "extra_state": {
+            "train_iterator": {"version": 2, "epoch": record.data["epoch"], "shuffle": True,
+                               "iterations_in_epoch": record.data["batch"]},
+            "val_loss": record.metric},
+        "optimizer_history": [{
+            "criterion_name": classes("criterion").get(config.loss.name, ""),
+            "optimizer_name": classes("optimizer").get(config.optimizer.name, ""),
+            "lr_scheduler_state": {"best": None}, "num_updates": record.step}],
+    }
+    if optimizer_state:
+        extra["last_optimizer_state"] = _optimizer_state(folder, config, task, verify=verify)
+    save_fairseq(
+        target, params, config.model, **task.vocab_sizes,
+        facts={**_facts(config, task), **memory.get("facts", {})},
+        kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
+
+
+def _facts(config: Config, task: Any) -> dict[str, Any]:
+    """What fairseq wants to know beside the model, in its own keys."""
+    schedule = to_plain(config.schedule)
+    schedule["warmup_steps"] = schedule["warmup_updates"]  # as tri_stage calls them
+    schedule["total_num_update"] = schedule["total_num_update"] or config.train.max_update
+    facts = {
+        **_of("lr_scheduler", config.schedule.name, schedule),
+        **_of("optimizer", config.optimizer.name, to_plain(config.optimizer)),
+        **_of("criterion", config.loss.name, to_plain(config.loss)),
+        **_of("task", config.task.name, to_plain(config.task)),
+        "task": config.task.name, "criterion": config.loss.name,
+        "optimizer": config.optimizer.name, "lr_scheduler": config.schedule.name,
+        "seed": config.seed, "lr": config.train.lr, "update_freq": config.train.update_freq,
+        "clip_norm": config.train.clip_norm, "sentence_avg": config.train.sentence_avg,
+        "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
+        "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences}
+    if config.task.name == "translation":
+        facts |= {"source_lang": task.source_lang, "target_lang": task.target_lang}
+    return facts
+
+
+def _of(group: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of our keys that fairseq's component has too; None where it goes by its default."""
+    known = types(group, name)
+    return {k: v for k, v in values.items() if k in known and v is not None}
+
+
+def _optimizer_state(
+    folder: pathlib.Path, config: Config, task: Any, *, verify: bool
+) -> dict[str, Any]:
+    model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
+    optimizer = make_optimizer(config.optimizer)
+    shapes = jax.eval_shape(lambda: new_state(model.init(jax.random.key(0)), optimizer))
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), shapes)
+    state = jax.device_get(read_state(folder, target, verify=verify))
+    schedule = make_schedule(config.schedule, lr=config.train.lr,
+                             max_update=config.train.max_update)
+    epoch = checkpoints.read_record(folder).data["epoch"]
+    return write_state(
+        state.opt_state, config.model, optimizer=config.optimizer, **task.vocab_sizes,
+        lr=float(schedule(int(state.step), epoch)))

@@ -1,0 +1,95 @@
+"""Training that begins with a fairseq checkpoint: fine-tuning, or going on where it stopped.
+
+    --config.init_from=model.pt       its weights, everything else fresh
+    --config.resume_from=model.pt     weights, moments, update count, place in the data
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from seqjax.checkpoints.checksums import check_finite
+from seqjax.config import Config, ConfigError, to_plain
+from seqjax.data.pipeline import DataState
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, from_tree
+from seqjax.interop.fairseq.files import dictionaries_of, is_pt
+from seqjax.interop.fairseq.optimizer_state import read_state, updates
+from seqjax.interop.torch.files import read_pt
+from seqjax.models.overrides import kept_layers, resolved
+from seqjax.models.parts.configs import LAYERS_TO_KEEP
+from seqjax.training.checkpoints import check_config
+from seqjax.training.initial_state import Start
+from seqjax.training.initial_weights import dictionary_files
+
+_FREE = ("max_source_positions", "max_target_positions", *LAYERS_TO_KEEP.values())
+"""Keys of the model section that may differ where the weights' shapes agree."""
+
+
+def start_from(config: Config) -> Start | None:
+    """Where the run begins, if the configuration names a fairseq checkpoint.
+
+    The place in the data is exact under `batching.mode=fairseq`; under other modes it is
+    the same number of batches.
+
+    Raises:
+      FileNotFoundError, ConfigError: the file cannot be used; the model, or the optimizer
+        to be continued, is another than the configuration's.
+    """
+    key = "resume_from" if config.resume_from else "init_from"
+    path = getattr(config, key)
+    if not path or not is_pt(path):
+        return None
+    if config.resume_from and config.init_from:
+        raise ConfigError("config.init_from, config.resume_from: give one of them")
+    tree = read_pt(path)
+    if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
+        raise ConfigError(f"config.{key}: {path} is not a fairseq checkpoint: it has no `model`")
+    try:
+        kept = {LAYERS_TO_KEEP[k]: v for k, v in kept_layers(config.model).items()}
+        checkpoint = from_tree(tree, overrides=kept)
+        _check_model(checkpoint, config, path)
+        if config.checkpoint.verify:
+            check_finite(checkpoint.params, "its weights")
+        found = dictionaries_of(path, checkpoint)
+        trained = None if found is None else dictionary_files(
+            path, *found, predicted=checkpoint.target_vocab_size)
+        if key == "init_from":
+            return Start(params=checkpoint.params, trained=trained)
+        fresh = "optimizer" in config.resume_reset
+        opt_state = None if fresh else read_state(
+            tree, name=config.optimizer.name, momentum=config.optimizer.momentum)
+    except ConfigError as error:
+        raise type(error)(f"config.{key}: {path}: {error}") from None
+    data = DataState() if "dataloader" in config.resume_reset else place_in_data(tree)
+    before = (tree.get("extra_state") or {}).get("previous_training_time") or 0.0
+    return Start(params=checkpoint.params, opt_state=opt_state, step=0 if fresh else updates(tree),
+                 data=data, composition_epoch=data.epoch, seconds=float(before), trained=trained)
+
+
+def _check_model(checkpoint: FairseqCheckpoint, config: Config, path: str) -> None:
+    """Compares what the keys come to: a width that follows another is the same whether it is
+    said or not, and so is a last cutoff that is the vocabulary's size."""
+    sizes = {"adaptive_input_cutoff": checkpoint.source_vocab_size,
+             "adaptive_softmax_cutoff": checkpoint.target_vocab_size}
+
+    def compared(section: Any) -> dict[str, Any]:
+        plain = {k: v for k, v in to_plain(resolved(section)).items() if k not in _FREE}
+        if plain.get("share_all_embeddings"):  # which fairseq saves as both, and so is the same
+            plain["share_decoder_input_output_embed"] = True
+        for key, size in sizes.items():
+            cutoffs = plain.get(key)
+            if cutoffs and len(cutoffs) > 1 and cutoffs[-1] == size:
+                plain[key] = cutoffs[:-1]
+        return plain
+
+    check_config({"model": compared(checkpoint.config)}, {"model": compared(config.model)}, path)
+
+
+def place_in_data(tree: Mapping[str, Any]) -> DataState:
+    """Epoch and batches of it that were consumed, as fairseq's iterator says."""
+    extra = tree.get("extra_state") or tree  # the first versions had no `extra_state`
+    iterator = extra.get("train_iterator") or {
+        "epoch": extra.get("epoch", 1), "iterations_in_epoch": extra.get("batch_offset", 0)}
+    return DataState(epoch=max(int(iterator.get("epoch", 1)), 1),
+                     batch=int(iterator.get("iterations_in_epoch", 0)))

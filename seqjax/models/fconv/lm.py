@@ -1,0 +1,104 @@
+"""fairseq's `fconv_lm`: gated convolutional language models (Dauphin et al. 2017).
+
+`FConvLanguageModel` is a `protocol.LanguageModel`: the decoder of `fconv.py` without
+positions and without a source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from seqjax.models.fconv import layers as layers
+from seqjax.models.fconv.config import FConvLanguageModelConfig
+from seqjax.models.fconv.model import Cache, ConvolutionalModel, Weights, empty_rings
+from seqjax.models.parts.adaptive import (
+    AdaptiveSoftmax,
+    band_ends,
+    check_softmax_widths,
+    log_probs,
+    output_projection,
+)
+from seqjax.models.parts.layers import dropout
+from seqjax.models.parts.outputs import ADAPTIVE_FACTOR, project_biased
+from seqjax.models.protocol import Features, Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FConvLanguageModel(ConvolutionalModel):
+    """`protocol.LanguageModel` for fairseq's `fconv_lm`."""
+
+    config: FConvLanguageModelConfig
+
+    def __post_init__(self) -> None:
+        if self._ends is not None:
+            check_softmax_widths(self._width, ADAPTIVE_FACTOR, len(self._ends))
+
+    @property
+    def _width(self) -> int:
+        return self.config.decoder_convolutions[-1].channels
+
+    @property
+    def _ends(self) -> tuple[int, ...] | None:
+        """Ends of the clusters of the adaptive softmax."""
+        cutoffs = self.config.adaptive_softmax_cutoff
+        if cutoffs is None:
+            return None
+        return band_ends(cutoffs, self.target_vocab_size, key="adaptive_softmax_cutoff")
+
+    def init(self, rng: jax.Array) -> Params:
+        cfg, dim = self.config, self.config.decoder_embed_dim
+        first, second = jax.random.split(rng)
+        decoder: dict[str, Any] = {
+            "embed_tokens": layers.embedding(self.source_vocab_size, dim),
+            **layers.stack_parameters(cfg.decoder_convolutions, dim, dropout=cfg.dropout),
+        }
+        if self._ends is None:
+            decoder["fc2"] = layers.dense(self._width, dim)
+            decoder["fc3"] = layers.dense(dim, self.target_vocab_size, dropout=cfg.dropout)
+        decoder = layers.start(first, decoder)
+        if self._ends is not None:
+            softmax = AdaptiveSoftmax(self._width, self._ends, ADAPTIVE_FACTOR, False, False)
+            decoder["adaptive_softmax"] = softmax.init(second)["params"]
+        return {"decoder": decoder}
+
+    def features(
+        self, params: Params, prev_output_tokens: jax.Array, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Features:
+        """See `protocol`."""
+        keys = (None,) * 3 if rng is None else jax.random.split(rng, 3)
+        weights = self._prepared(params, keys[0])
+        hidden, _ = self._hidden(
+            weights, prev_output_tokens, None, segments=segments, rng=keys[1]
+        )
+        if self._ends is not None:
+            hidden = dropout(hidden, self.config.adaptive_softmax_dropout, keys[2])
+        return self._features(weights, hidden, None)
+
+    def prepare(self, params: Params) -> Weights:
+        return self._prepared(params, None)
+
+    def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:
+        del weights, capacity
+        rings = empty_rings(
+            self.config.decoder_convolutions, batch=batch, beam=beam, dtype=self.compute_dtype
+        )
+        return Cache(rings=rings, memory=None)
+
+    def _prepared(self, params: Params, key: jax.Array | None) -> Weights:
+        """`key` is for dropout inside an adaptive softmax."""
+        cfg, decoder, dtype = self.config, params["decoder"], self.compute_dtype
+        stack = layers.fold(decoder, len(cfg.decoder_convolutions), dtype=dtype)
+        if self._ends is None:
+            return Weights(
+                stack=stack, fc2=layers.folded(decoder["fc2"], dtype),
+                projection=layers.folded(decoder["fc3"], dtype), project=project_biased,
+            )
+        projection = output_projection(
+            decoder["adaptive_softmax"], None, ends=self._ends, key=key,
+            dropout=cfg.adaptive_softmax_dropout,
+        )
+        return Weights(stack=stack, fc2=None, projection=projection, project=log_probs)

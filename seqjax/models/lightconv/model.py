@@ -1,0 +1,93 @@
+"""fairseq's `lightconv`: convolutions in place of self-attention (Wu et al. 2019).
+
+`LightConvModel` is a `protocol.EncoderDecoder`, for lightweight and dynamic convolutions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax.models.lightconv import decoding as decoding
+from seqjax.models.lightconv.config import LightConvConfig
+from seqjax.models.lightconv.modules import Decoder, Encoder
+from seqjax.models.parts.module_model import ModuleEncoderDecoder
+from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights
+
+
+class LightConv(nn.Module):
+    """Parameters and forward passes; which embeddings are shared is decided here."""
+
+    config: LightConvConfig
+    source_vocab_size: int
+    target_vocab_size: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size)
+        self.decoder = Decoder(
+            cfg, self.dtype, None if cfg.shares_input else self.target_vocab_size,
+            None if cfg.ties_output else self.target_vocab_size, True,
+        )
+
+    def encode(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
+        return self.encoder(source, segments)
+
+    def decode(
+        self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        side = self.encoder if self.config.shares_input else self.decoder
+        return self.decoder(tokens, side.embed_tokens(tokens), encoded, segments)
+
+    def __call__(self, source: jax.Array, tokens: jax.Array) -> jax.Array:
+        """Touches every parameter (for initialisation)."""
+        hidden, _ = self.decode(tokens, self.encode(source, None), None)
+        return hidden if self.config.ties_output else self.decoder.output_projection(hidden)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LightConvModel(ModuleEncoderDecoder):
+    """`protocol.EncoderDecoder` for fairseq's `lightconv`."""
+
+    config: LightConvConfig
+
+    def __post_init__(self) -> None:
+        self._check_joined("share_all_embeddings needs")
+
+    @functools.cached_property
+    def _module(self) -> LightConv:  # type: ignore[override]
+        return LightConv(
+            self.config, self.source_vocab_size, self.target_vocab_size, self.compute_dtype
+        )
+
+    def prepare(self, params: Params) -> Weights:
+        return decoding.prepare(
+            self.config, params["decoder"], table=self._table(params),
+            projection=self._projection(params), dtype=self.compute_dtype,
+        )
+
+    def start(self, weights: Weights, encoded: Encoded, *, beam: int, capacity: int) -> Cache:
+        del capacity  # rings have one size
+        return decoding.start(self.config, weights, encoded, beam=beam)
+
+    def step(
+        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
+        position: jax.Array, ancestors: jax.Array,
+    ) -> tuple[Features, Cache]:
+        return decoding.step(
+            self.config, weights, tokens, cache, position=position, ancestors=ancestors
+        )
+
+    def grow(self, cache: Cache, *, capacity: int) -> Cache:
+        del capacity
+        return cache
+
+    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
+        del parents  # history is found through the ancestor table
+        return cache

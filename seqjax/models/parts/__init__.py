@@ -1,0 +1,1 @@
+"""Bricks that families of models share. They know no family."""

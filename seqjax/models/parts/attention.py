@@ -1,0 +1,122 @@
+"""Multi-head attention over whole sequences, with fairseq's parameters and arithmetic.
+
+Attention over a cache, one position at a time, is in `decoding.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax.models.parts.layers import Linear, dropout, xavier_uniform
+from seqjax.models.parts.position_split import inside_layer, into_products
+
+MASKED = jnp.finfo(jnp.float32).min
+"""Score of a masked key: finite, so that rows which see nothing stay finite."""
+
+
+def causal_mask(length: int) -> jax.Array:
+    """[1, 1, T, T] bool: position t sees positions up to t."""
+    return jnp.tril(jnp.ones((length, length), bool))[None, None]
+
+
+def segment_mask(query: jax.Array, key: jax.Array) -> jax.Array:
+    """[B, 1, T, S] bool: tokens see the tokens of their own segment; 0 is padding."""
+    return (query[:, None, :, None] == key[:, None, None, :]) & (key > 0)[:, None, None, :]
+
+
+def joint_mask(memory: jax.Array, own: jax.Array) -> jax.Array:
+    """Mask over a source and, behind it, the sequence itself: [B, 1, 1 or T, S] and
+    [1 or B, 1, T, T] as [B, 1, T, S + T]."""
+    shape = jnp.broadcast_shapes(memory.shape[:3], own.shape[:3])
+    parts = [jnp.broadcast_to(mask, (*shape, mask.shape[3])) for mask in (memory, own)]
+    return jnp.concatenate(parts, axis=3)
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, *,
+    dropout_rate: float = 0.0, key: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Softmax attention with float32 softmax.
+
+    Args:
+      q: [B, T, H, K], already scaled.
+      k, v: [B, S, H, K].
+      mask: broadcastable to [B, H, T, S]; true where the key may be seen.
+
+    Returns:
+      [B, T, H, K] in the type of `v`, and the probabilities [B, H, T, S] before dropout.
+    """
+    scores = jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask, scores, MASKED)
+    probs = jax.nn.softmax(scores, axis=-1)
+    weights = dropout(probs, dropout_rate, key).astype(v.dtype)
+    return jnp.einsum("bhts,bshk->bthk", weights, v), probs
+
+
+class MultiheadAttention(nn.Module):
+    """fairseq's `MultiheadAttention`: q, k, v and out projections with biases."""
+
+    embed_dim: int
+    heads: int
+    kdim: int | None = None
+    """Width of keys and values (None: self-attention, one fused projection)."""
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        kdim = self.kdim or self.embed_dim
+        init = xavier_uniform(2**-0.5 if kdim == self.embed_dim else 1.0)
+
+        def projection(width: int) -> Linear:
+            return Linear(width, self.embed_dim, kernel_init=init, dtype=self.dtype)
+
+        self.q_proj = projection(self.embed_dim)
+        self.k_proj = projection(kdim)
+        self.v_proj = projection(kdim)
+        self.out_proj = Linear(
+            self.embed_dim, self.embed_dim, kernel_init=xavier_uniform(),
+            bias_init=nn.initializers.zeros_init(), dtype=self.dtype,
+        )
+
+    def __call__(
+        self, x: jax.Array, memory: jax.Array | None, mask: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        """`x` [B, T, D] attends to `memory` [B, S, kdim], or to itself when None.
+
+        Returns:
+          [B, T, D] and the attention probabilities [B, H, T, S].
+        """
+        if memory is None:
+            q, k, v = self._project(x, (self.q_proj, self.k_proj, self.v_proj))
+        else:
+            (q,) = self._project(x, (self.q_proj,))
+            k, v = self._project(memory, (self.k_proj, self.v_proj))
+        scale = (self.embed_dim // self.heads) ** -0.5
+        key = self.make_rng("dropout") if self.has_rng("dropout") else None
+        out, probs = attend(
+            self._split(q * scale), self._split(k), self._split(v), mask,
+            dropout_rate=self.dropout, key=key,
+        )
+        out = inside_layer(out.reshape(*x.shape[:2], self.embed_dim))
+        return self.out_proj(out), probs
+
+    def _project(self, x: jax.Array, layers: tuple[Linear, ...]) -> tuple[jax.Array, ...]:
+        """All of `layers` in one matrix product.
+
+        Kernels are stacked on a new axis rather than joined, so that a mesh which splits
+        their last axis keeps each part where it is.
+        """
+        kernel = jnp.stack([layer.kernel for layer in layers], axis=1).astype(self.dtype)
+        bias = jnp.stack([layer.bias for layer in layers if layer.bias is not None])
+        bias = bias.astype(self.dtype)
+        x = into_products(x)
+        y = jax.lax.dot_general(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ()))) + bias
+        return tuple(inside_layer(y[:, :, i]) for i in range(len(layers)))
+
+    def _split(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], self.heads, self.embed_dim // self.heads)

@@ -1,0 +1,248 @@
+"""The small parts that every model is made of: linear, embedding, norm, dropout.
+
+Linen modules here only own parameters and their initialisation (fairseq's); the
+arithmetic is in plain functions. Nothing here knows a whole model.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from seqjax.models.parts.position_split import by_position
+
+Initializer = Callable[..., jax.Array]
+Dtype = Any
+
+
+def xavier_uniform(gain: float = 1.0) -> Initializer:
+    """torch's `xavier_uniform_` for a kernel [in, out]."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+        bound = gain * (6.0 / (shape[-2] + shape[-1])) ** 0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def fan_in_uniform(fan_in: int) -> Initializer:
+    """torch's default for `nn.Linear`, kernel and bias alike: U(-1/sqrt(in), 1/sqrt(in))."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+        bound = fan_in**-0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def embedding_init(dim: int, pad: int | None) -> Initializer:
+    """N(0, dim**-0.5) with a zero row for padding."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+        table = jax.random.normal(key, shape, dtype) * dim**-0.5
+        return table if pad is None else table.at[pad].set(0.0)
+
+    return init
+
+
+class Linear(nn.Module):
+    """`x @ kernel + bias`; kernel [in, out] (fairseq's weight, transposed)."""
+
+    in_features: int
+    features: int
+    use_bias: bool = True
+    kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
+    dtype: Dtype = jnp.float32
+
+    def setup(self) -> None:
+        default = fan_in_uniform(self.in_features)
+        self.kernel = self.param(
+            "kernel", self.kernel_init or default, (self.in_features, self.features)
+        )
+        self.bias = (
+            self.param("bias", self.bias_init or default, (self.features,))
+            if self.use_bias
+            else None
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return linear(x, self.kernel, self.bias, dtype=self.dtype)
+
+
+def linear(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, dtype: Dtype = jnp.float32
+) -> jax.Array:
+    """`x` [..., in] times `kernel` [in, ...out] plus `bias` [...out], in `dtype`."""
+    y = jax.lax.dot_general(
+        x.astype(dtype), kernel.astype(dtype), (((x.ndim - 1,), (0,)), ((), ()))
+    )
+    return y if bias is None else y + bias.astype(dtype)
+
+
+class Embedding(nn.Module):
+    """A table [rows, dim]; the padding row starts at zero and gets no gradient by look-up."""
+
+    rows: int
+    dim: int
+    pad: int | None = 1
+
+    def setup(self) -> None:
+        self.embedding = self.param(
+            "embedding", embedding_init(self.dim, self.pad), (self.rows, self.dim)
+        )
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        return embed(self.embedding, ids, pad=self.pad)
+
+
+def embed(table: jax.Array, ids: jax.Array, *, pad: int | None) -> jax.Array:
+    """Rows of `table` [V, D] at `ids` [...]; no gradient flows into row `pad`."""
+    rows: Any = _rows(table, ids, table.shape)
+    if pad is None:
+        return rows
+    return jnp.where((ids == pad)[..., None], jax.lax.stop_gradient(rows), rows)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _rows(table: jax.Array, ids: jax.Array, shape: tuple[int, int]) -> jax.Array:
+    """Rows at `ids`, the first or last one for ids beyond the table."""
+    return jnp.take(table, ids, axis=0, mode="clip")
+
+
+def _rows_forward(table, ids, shape):
+    return _rows(table, ids, shape), ids
+
+
+def _rows_backward(shape, ids, dy):
+    # Zeros that are not known before `dy` is: a constant's copy, as large as the table, would
+    # be made at the beginning of the step and kept.
+    zeros = jnp.broadcast_to(dy.reshape(-1)[0] * 0, shape)
+    return zeros.at[ids].add(dy, mode="clip"), None
+
+
+_rows.defvjp(_rows_forward, _rows_backward)
+
+
+@functools.lru_cache(maxsize=32)
+def sinusoid_table(rows: int, dim: int, first: int) -> np.ndarray:
+    """fairseq's sinusoids [rows, dim]: row p is position `first + p`; sines in the first
+    half, cosines in the second.
+
+    An angle is a position times a frequency, so the last bit of a frequency is 4e-4 of an
+    angle at position 6,000: exponents are float32 as fairseq's, and `exp`, `sin` and `cos` are
+    rounded correctly, which numpy's of float32 are not. torch's `exp` rounds one or two in a
+    hundred frequencies the other way, other ones on other processors.
+    """
+    half = dim // 2
+    scale = np.float32(math.log(10000.0) / max(half - 1, 1))
+    exponent = np.arange(half, dtype=np.float32) * -scale
+    frequency = np.exp(exponent.astype(np.float64)).astype(np.float32)
+    angle = np.arange(first, first + rows, dtype=np.float32)[:, None] * frequency
+    angle = angle.astype(np.float64)
+    table = np.concatenate([np.sin(angle), np.cos(angle)], axis=1).astype(np.float32)
+    if dim % 2:
+        table = np.concatenate([table, np.zeros((rows, 1), np.float32)], axis=1)
+    return table
+
+
+class LayerNorm(nn.Module):
+    """Layer norm with float32 statistics; parameters `scale` and `bias` [D]."""
+
+    dim: int
+    eps: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones_init(), (self.dim,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.dim,))
+        return layer_norm(x, scale, bias, self.eps)
+
+
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
+    """(x - mean) / sqrt(var + eps) * scale + bias over the last axis.
+
+    The backward pass is written out: what autodiff makes of it takes several times as
+    many passes over memory on a CPU.
+    """
+    return by_position(lambda x: _layer_norm(x, scale, bias, eps), x)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _layer_norm(x, scale, bias, eps):
+    return _layer_norm_forward(x, scale, bias, eps)[0]
+
+
+def _layer_norm_forward(x, scale, bias, eps):
+    wide = x.astype(jnp.float32)
+    mean = wide.mean(-1, keepdims=True)
+    centred = wide - mean
+    inverse = jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + eps)
+    y = (centred * inverse * scale + bias).astype(x.dtype)
+    return y, (x, mean, inverse, scale)
+
+
+def _layer_norm_backward(eps, saved, dy):
+    x, mean, inverse, scale = saved
+    # What does not depend on `dy` would be computed in the forward pass and kept: arrays as
+    # large as `x`. (XLA on a CPU ignores barriers when it orders a program.)
+    later = dy.reshape(-1)[0].astype(jnp.float32) * 0
+    mean, inverse, scale = mean + later, inverse + later, scale + later
+    wide_dy = dy.astype(jnp.float32)
+    normed = (x.astype(jnp.float32) - mean) * inverse
+    d_normed = wide_dy * scale
+    mean_d = d_normed.mean(-1, keepdims=True)
+    mean_dn = (d_normed * normed).mean(-1, keepdims=True)
+    dx = (inverse * (d_normed - mean_d - normed * mean_dn)).astype(x.dtype)
+    rows = tuple(range(x.ndim - 1))
+    return dx, (wide_dy * normed).sum(rows), wide_dy.sum(rows)
+
+
+_layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+    """`x` with each element zeroed with probability `rate`, the rest scaled up.
+
+    The mask is a hash of the element's index and the key: it fuses into its neighbours,
+    costs no memory, and is the same on every mesh and kind of device.
+    """
+    if key is None or rate == 0.0:
+        return x
+    keep = random_bits(key, x.shape) >= np.uint32(round(rate * 2**32))
+    return jnp.where(keep, x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), jnp.zeros((), x.dtype))
+
+
+def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """uint32 [shape]: a keyed integer hash of each element's index."""
+    words = jax.random.key_data(key).reshape(-1)[:2].astype(jnp.uint32)
+    index = jnp.zeros(shape, jnp.uint32)
+    stride = 1
+    for axis in range(len(shape) - 1, -1, -1):
+        index = index + jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * np.uint32(stride)
+        stride *= shape[axis]
+    x = index + words[0]
+    x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
+    x = x ^ words[1]
+    x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+    """fairseq's activation functions by name."""
+    return {
+        "relu": jax.nn.relu,
+        "gelu": functools.partial(jax.nn.gelu, approximate=False),
+        "gelu_fast": functools.partial(jax.nn.gelu, approximate=True),
+        "gelu_accurate": functools.partial(jax.nn.gelu, approximate=True),
+        "tanh": jnp.tanh,
+        "linear": lambda x: x,
+        "swish": jax.nn.silu,
+    }[name]

@@ -1,0 +1,239 @@
+"""What models share on the way from parameters and layers to `protocol`'s models.
+
+A family made of a Linen module says which one, and how it decodes step by step; the output layer,
+adaptive or not, is here. It knows nothing of any family's layers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax.models.parts import adaptive, outputs
+from seqjax.models.parts.adaptive import (
+    band_ends,
+    band_widths,
+    check_input_widths,
+    check_softmax_widths,
+)
+from seqjax.models.parts.layers import dropout
+from seqjax.models.protocol import Encoded, Features, Params
+
+PAD = 1
+EOS = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizedModel:
+    """What every model is made from (`models.build`)."""
+
+    config: Any
+    source_vocab_size: int
+    """Entries of the dictionary that is read."""
+    target_vocab_size: int
+    """What is predicted; of a language model smaller with a truncated output dictionary."""
+    compute_dtype: Any = jnp.float32
+    """Type of matrix products and activations; statistics and logits stay float32."""
+    pad: int = PAD
+    eos: int = EOS
+
+    @property
+    def max_target_positions(self) -> int:
+        return self.config.max_target_positions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModuleModel(SizedModel):
+    """A model whose parameters and arithmetic are a Linen module's."""
+
+    @property
+    def _module(self) -> nn.Module:
+        """With methods `decode` and, for an encoder-decoder, `encode`."""
+        raise NotImplementedError
+
+    def _apply(
+        self, params: Params, rng: jax.Array | None, half: int, *args: Any, method: str
+    ) -> Any:
+        """Encoder and decoder (`half` 0 and 1) drop out independently."""
+        rngs = None if rng is None else {"dropout": jax.random.fold_in(rng, half)}
+        return self._module.apply({"params": params}, *args, rngs=rngs, method=method)
+
+    @property
+    def _output_ends(self) -> tuple[int, ...] | None:
+        """Ends of the clusters of the adaptive softmax (None: an ordinary softmax)."""
+        cutoff = getattr(self.config, "adaptive_softmax_cutoff", None)
+        if cutoff is None:
+            return None
+        return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
+
+    def _check_softmax(self) -> None:
+        """Raises ValueError for clusters that do not fit the dictionary."""
+        ends, cfg = self._output_ends, self.config
+        if ends is not None:
+            check_softmax_widths(cfg.output_dim, cfg.adaptive_softmax_factor, len(ends))
+
+    def _table(self, params: Params) -> Any:
+        """The decoder's embedding: [V, D], or the bands of an adaptive one."""
+        raise NotImplementedError
+
+    @property
+    def _ties_output(self) -> bool:
+        """Whether an ordinary output projection is the embedding."""
+        raise NotImplementedError
+
+    def _own_output(self) -> int | None:
+        """Columns of an output projection of its own."""
+        own = self._output_ends is None and not self._ties_output
+        return self.target_vocab_size if own else None
+
+    def _projection(self, params: Params, key: jax.Array | None = None) -> tuple[Any, Any]:
+        """The output layer's arrays, and what computes with them.
+
+        Args:
+          key: for dropout inside an adaptive softmax (None: none).
+        """
+        decoder = params["decoder"]
+        if self._output_ends is not None:
+            tied = self._table(params) if _ties_softmax(self.config) else None
+            projection = adaptive.output_projection(
+                decoder["adaptive_softmax"], tied, ends=self._output_ends, key=key,
+                dropout=self.config.adaptive_softmax_dropout,
+            )
+            return projection, adaptive.log_probs
+        if self._ties_output:
+            return self._table(params), outputs.project_table
+        return decoder["output_projection"]["kernel"], outputs.project_kernel
+
+    def _features(
+        self, params: Params, hidden: jax.Array, rng: jax.Array | None, extra: Any = None
+    ) -> Features:
+        """Decoder states with their output layer, and an adaptive softmax's dropout."""
+        key = None
+        if rng is not None and self._output_ends is not None:
+            key = jax.random.fold_in(rng, 2)
+            rate = self.config.adaptive_softmax_dropout
+            hidden = dropout(hidden, rate, jax.random.fold_in(rng, 3))
+        projection, project = self._projection(params, key)
+        return Features(hidden=hidden, projection=projection, project=project, extra=extra)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModuleEncoderDecoder(ModuleModel):
+    """The first half of a `protocol.EncoderDecoder`: whole sequences."""
+
+    @property
+    def max_source_positions(self) -> int:
+        return self.config.max_source_positions
+
+    def init(self, rng: jax.Array) -> Params:
+        dummy = jnp.full((1, 1), EOS, jnp.int32)
+        return self._module.init({"params": rng}, dummy, dummy)["params"]
+
+    def encode(
+        self, params: Params, source: jax.Array, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Encoded:
+        return self._apply(params, rng, 0, source, segments, method="encode")
+
+    def features(
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Features:
+        """See `protocol`; `extra` is the attention [L, B, H, T, S], or None where there is none."""
+        hidden, attention = self._apply(
+            params, rng, 1, prev_output_tokens, encoded, segments, method="decode"
+        )
+        return self._features(params, hidden, rng, attention)
+
+    def _table(self, params: Params) -> jax.Array:
+        side = "encoder" if self.config.shares_input else "decoder"
+        return params[side]["embed_tokens"]["embedding"]
+
+    @property
+    def _ties_output(self) -> bool:
+        return self.config.ties_output
+
+    def _check_joined(self, keys: str) -> None:
+        """Raises ValueError where one embedding should serve two dictionaries."""
+        if self.config.shares_input and self.source_vocab_size != self.target_vocab_size:
+            raise ValueError(
+                f"config.model: {keys} a joined dictionary; the source has "
+                f"{self.source_vocab_size} entries, the target {self.target_vocab_size} "
+                "(preprocess with --joined-dictionary)"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModuleLanguageModel(ModuleModel):
+    """The first half of a `protocol.LanguageModel`, with fairseq's adaptive input and
+    adaptive softmax."""
+
+    def __post_init__(self) -> None:
+        cfg = self.config
+        tied = cfg.share_decoder_input_output_embed or cfg.tie_adaptive_weights
+        if tied and self.source_vocab_size != self.target_vocab_size:
+            raise ValueError(
+                "config.model: a shared embedding predicts every entry of the dictionary "
+                f"({self.source_vocab_size}), not the first {self.target_vocab_size}; unset "
+                "share_decoder_input_output_embed and tie_adaptive_weights, or "
+                "task.output_dictionary_size"
+            )
+        if self._input_ends is not None:
+            check_input_widths(
+                cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(self._input_ends))
+        self._check_softmax()
+
+    @property
+    def _input_ends(self) -> tuple[int, ...] | None:
+        """Ends of the bands of the adaptive input (None: an ordinary embedding)."""
+        cutoff = self.config.adaptive_input_cutoff
+        if not self.config.adaptive_input or cutoff is None:
+            return None
+        return band_ends(cutoff, self.source_vocab_size, key="adaptive_input_cutoff")
+
+    @property
+    def _ties_output(self) -> bool:
+        return self.config.share_decoder_input_output_embed
+
+    def init(self, rng: jax.Array) -> Params:
+        return self._module.init({"params": rng}, jnp.full((1, 1), EOS, jnp.int32))["params"]
+
+    def features(
+        self, params: Params, prev_output_tokens: jax.Array, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Features:
+        """See `protocol`."""
+        hidden: Any = self._apply(params, rng, 1, prev_output_tokens, segments, method="decode")
+        return self._features(params, hidden, rng)
+
+    def _table(self, params: Params) -> Any:
+        embedding = params["decoder"]["embed_tokens"]
+        if self._input_ends is None:
+            return embedding["embedding"]
+        return adaptive.input_table(embedding, self._input_ends)
+
+
+def adaptive_input(
+    cfg: Any, ends: tuple[int, ...], *, width: int, dtype: Any
+) -> adaptive.AdaptiveInput:
+    """The embedding of bands that a language model's configuration asks for; vectors [width]."""
+    widths = band_widths(cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(ends))
+    return adaptive.AdaptiveInput(ends, widths, width, dtype)
+
+
+def adaptive_softmax(cfg: Any, ends: tuple[int, ...]) -> adaptive.AdaptiveSoftmax:
+    """The output layer of clusters that a configuration asks for."""
+    tied = _ties_softmax(cfg)
+    return adaptive.AdaptiveSoftmax(
+        cfg.output_dim, ends, cfg.adaptive_softmax_factor, tied, tied and cfg.tie_adaptive_proj
+    )
+
+
+def _ties_softmax(cfg: Any) -> bool:
+    """Whether the words of an adaptive softmax are the bands of an adaptive input, which
+    translation models do not have."""
+    return getattr(cfg, "tie_adaptive_weights", False)

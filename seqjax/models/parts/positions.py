@@ -1,0 +1,30 @@
+"""Positions as vectors: tokens in, one vector for each of them out."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax.models.parts.layers import embedding_init, sinusoid_table
+from seqjax.models.parts.module_model import PAD
+from seqjax.models.protocol import position_ids
+
+
+class Positions(nn.Module):
+    """fairseq's `PositionalEmbedding`: learned, or sinusoids."""
+
+    dim: int
+    learned: bool
+    max_positions: int
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
+        """[B, T, D] for `tokens` [B, T]; positions restart in each segment."""
+        if self.learned:
+            rows = (self.max_positions + PAD + 1, self.dim)
+            table = self.param("embedding", embedding_init(self.dim, PAD), rows)
+        else:
+            sinusoids = sinusoid_table(tokens.shape[1], self.dim, PAD + 1)
+            table = jnp.pad(jnp.asarray(sinusoids), ((PAD + 1, 0), (0, 0)))
+        return jnp.take(table, position_ids(tokens, segments, pad=PAD), axis=0, mode="clip")

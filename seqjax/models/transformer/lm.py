@@ -1,0 +1,116 @@
+"""fairseq's transformer language model: the decoder of `transformer.py` without a source.
+
+`TransformerLMModel` is what the rest of the project sees (`protocol.LanguageModel`).
+Nothing here knows losses or search.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax.models.parts import adaptive
+from seqjax.models.parts.module_model import ModuleLanguageModel, adaptive_input
+from seqjax.models.protocol import Cache, Features, Params, Weights
+from seqjax.models.transformer import decoding
+from seqjax.models.transformer.lm_config import TransformerLMConfig
+from seqjax.models.transformer.modules import Decoder
+
+
+class _LMDecoder(Decoder):
+    """The decoder with an adaptive input where asked for."""
+
+    input_ends: tuple[int, ...] | None = None
+
+    def setup(self) -> None:
+        super().setup()
+        cfg = self.config
+        if self.input_ends is not None:
+            self.embed_tokens = adaptive_input(
+                cfg, self.input_ends, width=cfg.decoder_embed_dim, dtype=self.dtype
+            )
+
+
+class _TransformerLM(nn.Module):
+    """Parameters and forward pass."""
+
+    config: TransformerLMConfig
+    input_size: int | None
+    output_size: int | None
+    input_ends: tuple[int, ...] | None
+    output_ends: tuple[int, ...] | None
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        self.decoder = _LMDecoder(
+            self.config, self.dtype, self.input_size, None, self.output_size,
+            self.output_ends, input_ends=self.input_ends,
+        )
+
+    def decode(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
+        embedded = self.decoder.embed_tokens(tokens)
+        return self.decoder(tokens, embedded, None, segments)[0]
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Touches every parameter (for initialisation)."""
+        return self.decoder.own_output(self.decode(tokens, None))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerLMModel(ModuleLanguageModel):
+    """`protocol.LanguageModel` for fairseq's transformer language model."""
+
+    config: TransformerLMConfig
+
+    @functools.cached_property
+    def _module(self) -> _TransformerLM:  # type: ignore[override]
+        return _TransformerLM(
+            self.config, None if self.config.adaptive_input else self.source_vocab_size,
+            self._own_output(), self._input_ends, self._output_ends, self.compute_dtype,
+        )
+
+    def features(
+        self, params: Params, prev_output_tokens: jax.Array, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Features:
+        cfg = self.config
+        length = prev_output_tokens.shape[1]
+        learned = cfg.decoder_learned_pos and not cfg.no_token_positional_embeddings
+        if learned and segments is None and length > cfg.max_target_positions:
+            raise ValueError(
+                f"a row of {length} tokens, but the model has learned "
+                f"{cfg.max_target_positions} positions (config.model.max_target_positions)"
+            )
+        return super().features(params, prev_output_tokens, segments=segments, rng=rng)
+
+    def prepare(self, params: Params) -> Weights:
+        table = self._table(params)
+        look_up = adaptive.look_up if isinstance(table, adaptive.AdaptiveTable) else None
+        return decoding.prepare(
+            self.config, params["decoder"], table=table, dtype=self.compute_dtype,
+            projection=self._projection(params), look_up=look_up,
+        )
+
+    def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:
+        return decoding.start(
+            self.config, weights, None, batch=batch, beam=beam, capacity=capacity
+        )
+
+    def step(
+        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
+        position: jax.Array, ancestors: jax.Array,
+    ) -> tuple[Features, Cache]:
+        return decoding.step(
+            self.config, weights, tokens, cache, position=position, ancestors=ancestors
+        )
+
+    def grow(self, cache: Cache, *, capacity: int) -> Cache:
+        return decoding.grow(cache, capacity=capacity)
+
+    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
+        return cache

@@ -1,0 +1,253 @@
+"""Weights of one run for the data of another: their dictionaries compared, or rows moved.
+
+Every way of beginning with weights that exist passes through here: a work folder that is
+continued, `resume_from`, `init_from`, and fairseq's files where their dictionaries are found.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from seqjax import checkpoints, losses, models, tasks
+from seqjax import config as configuration
+from seqjax.config import Config, ConfigError
+from seqjax.data import folder
+from seqjax.data.dictionaries import Dictionary, first_difference, match
+from seqjax.data.vocabulary import Vocabulary
+from seqjax.models import vocabulary_rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """What is known of the words of weights."""
+
+    name: str
+    """Where the weights are."""
+    dictionaries: Sequence[Dictionary]
+    places: Sequence[str]
+    """The file of each dictionary."""
+    tokenizers: dict[str, bytes] | None = None
+    """Files of their tokenizers (None: not known)."""
+
+
+def of_folder(path: pathlib.Path) -> Trained | None:
+    """The dictionaries of a checkpoint folder; None for a task of the user's own that does
+    not tell its dictionaries.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
+    assets = checkpoints.read_assets(path)
+    try:
+        saved = configuration.resolve(
+            checkpoints.read_config(path), tasks=tasks.CONFIGS, models=models.CONFIGS,
+            losses=losses.CONFIGS, archs=models.ARCHS)
+        task = tasks.from_assets(saved, assets)
+    except KeyError as error:
+        raise checkpoints.damaged(path, f"about/assets/{error.args[0]} is missing",
+                                  force=False) from None
+    except checkpoints.CheckpointError:
+        raise
+    except ValueError as error:
+        raise checkpoints.CheckpointError(f"{path}: {error}") from None
+    found = getattr(task, "dictionaries", None)
+    if found is None:
+        return None
+    return Trained(name=str(path), dictionaries=found, tokenizers=_tokenizers(assets),
+                   places=[str(path / "about" / "assets" / d.name) for d in found])
+
+
+def _tokenizers(assets: dict[str, bytes]) -> dict[str, bytes]:
+    return {k: v for k, v in assets.items() if k.startswith("tokenizer")}
+
+
+# ---- compared ----
+
+
+def check_same(trained: Trained | None, config: Config, task: Any, *, way_out: str) -> list[str]:
+    """Refuses data whose dictionaries are not those of the weights.
+
+    Args:
+      way_out: what to do beside preprocessing with the dictionaries of the weights.
+
+    Returns:
+      Lines about what else differs.
+
+    Raises:
+      ConfigError: naming the dictionary and the first difference.
+    """
+    if trained is None:
+        return []
+    here = _dictionaries(task)
+    if len(here) != len(trained.dictionaries):
+        raise ConfigError(f"{trained.name}: its weights are of another task than "
+                          f"config.task.name={config.task.name}")
+    for old, new, place in zip(trained.dictionaries, here, trained.places, strict=True):
+        difference = first_difference(old.symbols, new.symbols)
+        if difference is not None:
+            option = "--srcdict" if new.side == "source" else "--tgtdict"
+            raise ConfigError(
+                f"{os.path.join(config.task.data, new.name)} is not the {new.side} dictionary "
+                f"that {trained.name} was trained with: {difference}. Either preprocess with "
+                f"{option} {place}, or {way_out}")
+    return _other_tokenizers(trained, task)
+
+
+def check_same_dictionaries(first: pathlib.Path, other: pathlib.Path) -> None:
+    """Refuses two checkpoints whose rows are not the same words.
+
+    Raises:
+      ConfigError: naming the dictionary and the first difference.
+    """
+    a, b = of_folder(first), of_folder(other)
+    if a is None or b is None or first == other:
+        return
+    for old, new in zip(a.dictionaries, b.dictionaries, strict=False):
+        difference = first_difference(old.symbols, new.symbols, names=("there", "in the second"))
+        if difference is not None or len(a.dictionaries) != len(b.dictionaries):
+            raise ConfigError(f"{other}: its {new.side} dictionary {new.name} is not that of "
+                              f"{first}: {difference}; their rows are other words")
+
+
+def _dictionaries(task: Any) -> Sequence[Dictionary]:
+    return getattr(task, "dictionaries", ())
+
+
+def _other_tokenizers(trained: Trained, task: Any) -> list[str]:
+    """A line where text was cut into pieces otherwise."""
+    if trained.tokenizers is None:
+        return []
+    here = _tokenizers(task.assets())
+    other = sorted(k for k in here.keys() | trained.tokenizers.keys()
+                   if here.get(k) != trained.tokenizers.get(k))
+    return [f"note: {', '.join(other)}: not the tokenizer that {trained.name} was trained "
+            "with; words may be cut into other pieces"] if other else []
+
+
+def check_joined(config: Config, task: Any) -> None:
+    """Refuses one embedding for two dictionaries that only have the same length.
+
+    Raises:
+      ConfigError: naming the first difference.
+    """
+    shared = getattr(config.model, "shares_input",
+                     getattr(config.model, "share_all_embeddings", False))
+    if not shared:
+        return
+    here = _dictionaries(task)
+    source, target = (next((d for d in here if d.side == side), None)
+                      for side in ("source", "target"))
+    if source is None or target is None or source.vocabulary is target.vocabulary:
+        return
+    names = (f"in {source.name}", f"in {target.name}")
+    difference = first_difference(source.symbols, target.symbols, names=names)
+    if difference is not None:
+        raise ConfigError(
+            f"config.model shares one embedding, but the two dictionaries differ: {difference}; "
+            "preprocess with --joined-dictionary")
+
+
+# ---- moved ----
+
+BEGIN_ANEW = ("begin another run from these weights: another --workdir with --config.init_from={} "
+              "--config.init_vocabulary=match")
+MATCH = "set --config.init_vocabulary=match to move their rows by symbol"
+
+
+def fitted(
+    params: Any, trained: Trained | None, config: Config, task: Any, *, key: str = "init_from",
+) -> tuple[Any, list[str]]:
+    """Weights to start from, for the task's dictionaries.
+
+    Args:
+      params: host arrays.
+      trained: whose they are; None if that cannot be known.
+
+    Returns:
+      The weights, and lines on what was done.
+
+    Raises:
+      ConfigError: other dictionaries under `init_vocabulary=same`, or rows that cannot be
+        moved.
+    """
+    if trained is None:
+        if config.init_vocabulary == "match":
+            raise ConfigError(
+                f"config.init_vocabulary=match: the dictionaries of config.{key}="
+                f"{getattr(config, key)} are not known; put its dict.*.txt beside it")
+        if not _dictionaries(task):
+            return params, []
+        return params, [
+            f"note: no dictionaries lie beside {getattr(config, key)} to be compared; its rows are "
+            f"taken to be words in the order of {config.task.data}"]
+    if config.init_vocabulary == "same":
+        return params, check_same(trained, config, task, way_out=MATCH)
+    return _moved(params, trained, config, task)
+
+
+def of_start(start: Any, config: Config, task: Any) -> tuple[Any, list[str]]:
+    """As `fitted`, of an `initial_state.Start`."""
+    if not config.resume_from:
+        return fitted(start.params, start.trained, config, task)
+    if start.trained is None:
+        return fitted(start.params, None, config, task, key="resume_from")
+    way_out = BEGIN_ANEW.format(config.resume_from)
+    return start.params, check_same(start.trained, config, task, way_out=way_out)
+
+
+def _moved(
+    params: Any, trained: Trained, config: Config, task: Any
+) -> tuple[Any, list[str]]:
+    here = {d.side: d for d in _dictionaries(task)}
+    there = {d.side: d for d in trained.dictionaries}
+    if here.keys() != there.keys():
+        raise ConfigError(f"{trained.name}: its weights are of another task than "
+                          f"config.task.name={config.task.name}")
+    found = {side: match(there[side].symbols, d.symbols) for side, d in here.items()}
+    lines = [found[side].describe(d.name) for side, d in here.items()]
+    lines = list(dict.fromkeys(lines))  # a dictionary of both sides is said once
+    notes = _other_tokenizers(trained, task)
+    if all(first_difference(there[s].symbols, d.symbols) is None for s, d in here.items()):
+        return params, [*lines, *notes]
+    vocabulary_rows.check_movable(config.model)
+    build = functools.partial(models.build, config.model, compute_dtype=jax.numpy.float32)
+    where = vocabulary_rows.axes(
+        build, source_vocab_size=len(there["source"].symbols),
+        target_vocab_size=len(there["target"].symbols))
+    checkpoints.check_shapes(
+        params, jax.eval_shape(
+            build(source_vocab_size=len(there["source"].symbols),
+                  target_vocab_size=len(there["target"].symbols)).init, jax.random.key(0)),
+        trained.name)
+    moved = vocabulary_rows.move(
+        params, build(**task.vocab_sizes), where=where,
+        rows={side: m.rows for side, m in found.items()},
+        rng=jax.random.key(config.seed, impl="threefry2x32"))
+    return moved, [*lines, *notes]
+
+
+def dictionary_files(
+    name: str, place: str, langs: Sequence[str], *, predicted: int
+) -> Trained:
+    """The dictionaries of a folder that fairseq's weights were trained on.
+
+    Args:
+      name: where the weights are.
+      place: the folder.
+      langs: source and target language; of a language model one ("" for none).
+      predicted: entries of the target's that have rows.
+    """
+    paths = [folder.dict_path(place, lang) for lang in langs]
+    paths = paths if len(paths) == 2 else paths * 2
+    sizes = (None, predicted)
+    return Trained(name=name, places=paths, dictionaries=[
+        Dictionary(side=side, name=os.path.basename(path), vocabulary=Vocabulary.load(path),
+                   size=size)
+        for side, path, size in zip(("source", "target"), paths, sizes, strict=True)])
