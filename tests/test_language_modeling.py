@@ -19,11 +19,10 @@ from seqjax.config import ConfigError, GenerationConfig
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
 from seqjax.interop.torch.writer import write_pt
 from seqjax.tasks.perplexity import ScoredBlock, WordScores
-from seqjax.training import parts
+from seqjax.training import checks, objective, parts
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
@@ -148,10 +147,12 @@ def test_every_batching_gives_the_same_loss_and_gradient(folder, adaptive):
     params = jax.jit(model.init)(jax.random.key(0))
     data, limits = task.train_dataset(), task.max_positions(model)
 
+    loss_fn = objective.loss_function(task, model, cfg.loss)
+
     @jax.jit
     def run(params, batch):
         def loss(params):
-            output = task.loss(model, params, batch, None)
+            output, _ = loss_fn(params, {}, batch, None, 0)
             return output.sum, output
         return jax.grad(loss, has_aux=True)(params)
 
@@ -200,7 +201,9 @@ def test_a_task_is_made_again_from_its_assets(folder):
 )
 def test_wrong_configurations_are_refused(folder, sections, message):
     with pytest.raises(ConfigError, match=message):
-        tasks.setup(resolved(folder, **sections))
+        config = resolved(folder, **sections)
+        checks.check(config)
+        tasks.setup(config)
 
 
 def test_blocks_longer_than_the_model_are_named(folder):
@@ -264,7 +267,7 @@ def test_continuations_score_as_teacher_forced(name):
     golden = family_goldens.load(f"transformer_lm/{name}")
     model, params = golden.model, golden.params
     prompts = [[5, 7, 9], [4], []]
-    decoder = Decoder(Continuation(model), GenerationConfig(beam=3, nbest=2, max_len_b=14))
+    decoder = Decoder(model, GenerationConfig(beam=3, nbest=2, max_len_b=14))
     found = decoder.decode(params, [[2]] * 3, prefixes=prompts)
     log_probs = jax.jit(lambda tokens: jax.nn.log_softmax(model.features(params, tokens).logits()))
     for prompt, hypotheses in zip(prompts, found, strict=True):

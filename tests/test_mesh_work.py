@@ -16,7 +16,7 @@ from seqjax.config import GenerationConfig, MeshConfig, OptimizerConfig, Schedul
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.scoring import Scorer
 from seqjax.tasks.translation import TranslationConfig, TranslationTask
-from seqjax.training import sharding
+from seqjax.training import objective, sharding
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
@@ -57,8 +57,8 @@ def model_of(loss):
 def loss_of(name, model, budget=BUDGET):
     task = object.__new__(TranslationTask)  # its loss needs no data
     object.__setattr__(task, "config", TranslationConfig())
-    object.__setattr__(task, "loss_config", losses.CONFIGS[name](logits_budget=budget))
-    return lambda params, batch, rng: task.loss(model, params, batch, rng)
+    section = losses.CONFIGS[name](logits_budget=budget)
+    return objective.loss_function(task, model, section)
 
 
 def placed(tree, places):
@@ -95,7 +95,7 @@ def validation(loss, sizes):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     params = placed(shapes, sharding.shardings(shapes, mesh))
     step = make_eval_step(loss_of(loss, model))
-    return jax.jit(step).lower(params, batch_of(mesh, loss)).compile(QUICK)
+    return jax.jit(step).lower(params, {}, batch_of(mesh, loss), 0).compile(QUICK)
 
 
 def parameter_shapes(loss):
@@ -233,10 +233,10 @@ def test_chunks_on_a_mesh_sum_up_to_the_same():
     ids = {name: rng.integers(4, V, (B, L)).astype(np.int32) for name in ("source", "target")}
     params = model.init(jax.random.key(0, impl="threefry2x32"))
     evaluate = jax.jit(make_eval_step(loss_of(loss, model)))
-    want = evaluate(params, ids)["loss"]
+    want = evaluate(params, {}, ids, 0)["loss"]
     mesh = mesh_of((2, 2, 2))
     spread = jax.device_put(params, sharding.shardings(params, mesh))
-    found = evaluate(spread, sharding.place(ids, mesh))["loss"]
+    found = evaluate(spread, {}, sharding.place(ids, mesh), 0)["loss"]
     np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
@@ -252,7 +252,7 @@ def test_blocks_on_a_mesh_give_the_same_gradient(sizes):
     def found(params, ids, budget):
         step = functools.partial(
             loss_and_gradient, loss_of(loss, model, budget), key=jax.random.key(1))
-        output, gradient = jax.jit(step)(params, ids)
+        output, gradient, _ = jax.jit(step)(params, {}, ids)
         return jax.tree.map(np.asarray, (output.metrics, gradient))
 
     want = found(params, ids, rows * L * V)

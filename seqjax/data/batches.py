@@ -11,11 +11,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from seqjax.data.epoch_plan import EpochPlan, Shape, TrainPlan, Update
+from seqjax.data.epoch_plan import EpochPlan, Lengths, Shape, TrainPlan, Update
 
 
 class Dataset(Protocol):
     """What a plan's sentence numbers mean; `pairs.PairDataset` is one."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> Lengths: ...
 
     def materialise(
         self, ids: np.ndarray, rows: np.ndarray, shape: Shape, *, packed: bool = False

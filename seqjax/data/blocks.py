@@ -198,9 +198,13 @@ class TokenBlocks:
         """[n] int32 tokens of each block without `<s>`, which is what fairseq counts."""
         return (self.slices[:, 1] - self.slices[:, 0]).astype(np.int32)
 
-    @functools.cached_property
+    @property
     def lengths(self) -> Lengths:
         """What planning works on."""
+        return self._lengths
+
+    @functools.cached_property
+    def _lengths(self) -> Lengths:
         return Lengths(target=self.sizes + np.int32(self.add_bos_token))
 
     def gather(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

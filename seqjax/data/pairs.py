@@ -243,9 +243,13 @@ class PairDataset:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @functools.cached_property
+    @property
     def lengths(self) -> Lengths:
         """What planning works on."""
+        return self._lengths
+
+    @functools.cached_property
+    def _lengths(self) -> Lengths:
         return Lengths(
             source=None if self.source is None else self.source.lengths,
             target=None if self.target is None else self.target.lengths,

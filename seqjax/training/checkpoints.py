@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from seqjax import models
 from seqjax.checkpoints import (
     FOLDER,
     CheckpointError,
@@ -34,6 +35,7 @@ from seqjax.checkpoints import (
     steps_in,
 )
 from seqjax.config import CheckpointConfig, ConfigError
+from seqjax.models.parts.configs import changes_parameters
 from seqjax.training.state import TrainState
 
 
@@ -50,21 +52,26 @@ def read_state(
       CheckpointError: the checkpoint has other parameters or another optimizer.
       DamagedError, checksums.NotFiniteError: naming what is wrong.
     """
-    found = read_arrays(
-        folder, {"params": target.params, "state": _without_params(target)}, verify=verify)
-    return TrainState(params=found["params"], **found["state"])
+    parts = _parts(target)
+    if ("extra" in parts) != (folder / "extra").is_dir() and folder.is_dir():
+        has, hasnt = ("it", "this model") if "extra" not in parts else ("this model", "it")
+        raise CheckpointError(
+            f"{folder}: {has} has a state beside its parameters (extra/), and {hasnt} has none: "
+            "it is of another model; begin with its weights alone (config.init_from)")
+    found = read_arrays(folder, parts, verify=verify)
+    return TrainState(params=found["params"], extra=found.get("extra", {}), **found["state"])
 
 
-def _without_params(state: TrainState) -> dict[str, Any]:
-    return {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
-
-
-MAY_CHANGE = ("drop", "remat", "unroll", "arch")
-"""Keys of the model section (parts of their names) that change no parameter."""
+def _parts(state: TrainState) -> dict[str, Any]:
+    """What is written of a state, folder by folder. What most models have none of is not."""
+    counters = {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
+    parts = {"params": state.params, "state": counters}
+    return parts | ({"extra": state.extra} if jax.tree.leaves(state.extra) else {})
 
 
 def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> list[str]:
-    """Whether a checkpoint's run may go on under `current`.
+    """Whether a checkpoint's run may go on under `current`: a model section may differ in keys
+    that declare that they change no parameter (`models.parts.configs`).
 
     Returns:
       Lines about the other keys that differ, to be shown.
@@ -73,10 +80,12 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], where: st
       CheckpointError: the model or the optimizer is another; lists the differing keys.
     """
     differing = _differences(saved, current)
+    model = current["model"]
+    section = models.family(model["name"]).config
 
     def must_match(key: str) -> bool:
         if key.startswith("model."):
-            return not any(part in key for part in MAY_CHANGE)
+            return changes_parameters(section, key.removeprefix("model."), model)
         return key in ("optimizer.name", "task.name")
 
     lines = {key: f"{key}: {a!r} there, {b!r} here" for key, (a, b) in differing.items()}
@@ -230,7 +239,7 @@ class Checkpoints:
         record = dataclasses.replace(record, checksums=jax.process_count())
         files = {"config.json": _json(config), "record.json": _json(dataclasses.asdict(record)),
                  **{f"assets/{name}": content for name, content in assets.items()}}
-        parts = {"params": state.params, "state": _without_params(state)}
+        parts = _parts(state)
         metrics = None
         if record.metric is not None:
             rank = record.metric if record.maximize else -record.metric
@@ -244,8 +253,7 @@ class Checkpoints:
             self._manager.save(
                 record.step, metrics=metrics, force=True,
                 args=ocp.args.Composite(
-                    params=ocp.args.PyTreeSave(parts["params"]),
-                    state=ocp.args.PyTreeSave(parts["state"]),
+                    **{name: ocp.args.PyTreeSave(tree) for name, tree in parts.items()},
                     about=FilesSave(files=_with_checksums(files, parts)),
                 ),
             )

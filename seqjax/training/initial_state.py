@@ -23,7 +23,7 @@ from seqjax.training import initial_weights, resuming, sharding
 from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.parts import Parts
 from seqjax.training.run_progress import Progress
-from seqjax.training.state import TrainState, new_state
+from seqjax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,10 @@ def check(config: Config) -> None:
 def abstract_state(parts: Parts) -> TrainState:
     """Shapes of the state, with where its arrays live."""
     shapes = jax.eval_shape(parts.fresh_state)
+    with sharding.own_rules(parts.partition):
+        places = sharding.shardings(shapes, parts.mesh)
     return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        shapes, sharding.shardings(shapes, parts.mesh))
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
 
 
 def begin(
@@ -172,8 +173,7 @@ def _with_params(params: Any, parts: Parts, abstract: TrainState) -> TrainState:
     """A state of given parameters with a fresh optimizer, placed as `abstract` is."""
     ck.check_shapes(params, abstract.params, "the weights to start from")
     placed = _placed(params, abstract.params)
-    return jax.jit(lambda p: new_state(p, parts.optimizer),
-                   out_shardings=_places(abstract))(placed)
+    return jax.jit(parts.state_of, out_shardings=_places(abstract))(placed)
 
 
 def _placed(tree: Any, abstract: Any) -> Any:

@@ -57,8 +57,7 @@ def parse(text: str) -> Command:
     if program == "fairseq-train":
         if "arch" not in chosen:
             raise ConfigError("fairseq-train: --arch is needed")
-        chosen = {"task": "translation", "criterion": "cross_entropy", "lr_scheduler": "fixed",
-                  "optimizer": "adam", "scoring": "bleu", **chosen}
+        chosen = {**fairseq_names.USUAL, "scoring": "bleu", **chosen}
         switches = [w for w in words if w == "--use-bmuf"]
         allowed = fairseq_names.accepted(chosen, switches=switches)
     data, given = _read(words, flags, allowed, program)

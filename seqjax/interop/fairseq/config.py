@@ -106,8 +106,8 @@ def _from_namespace(args: Mapping[str, Any]) -> FairseqConfig:
     for side in ("source", "target"):  # one key for both before 0.5
         if args.get("max_positions") and f"max_{side}_positions" not in args:
             args = {**args, f"max_{side}_positions": args["max_positions"]}
-    groups["task"]["_name"] = args.get("task") or "translation"
-    groups["criterion"]["_name"] = args.get("criterion") or "cross_entropy"
+    groups["task"]["_name"] = args.get("task") or fairseq_names.USUAL["task"]
+    groups["criterion"]["_name"] = args.get("criterion") or fairseq_names.USUAL["criterion"]
     return FairseqConfig(arch=arch, model=dict(args), groups=groups)
 
 

@@ -25,6 +25,8 @@ from seqjax.interop.fairseq.files import Portable, portable
 from seqjax.interop.fairseq.keys import classes, types
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
 from seqjax.models.tables import State
+from seqjax.tasks.entry import FairseqTask
+from seqjax.tasks.protocol import Task
 from seqjax.training.checkpoints import Checkpoints, read_state
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
@@ -134,6 +136,9 @@ def write_file(
     task = tasks.from_assets(config, assets)
     if models.family(config.model.name).fairseq is None:
         raise ConfigError(f"{folder}: fairseq has no model {config.model.name!r}")
+    entry = tasks.entry_of(config.task.name)
+    if entry.fairseq is None:
+        raise ConfigError(f"{folder}: fairseq has no task {config.task.name!r}")
     memory = json.loads(assets[MEMORY]) if MEMORY in assets else {}
     record = checkpoints.read_record(folder)
     extra: dict[str, Any] = {
@@ -150,29 +155,27 @@ def write_file(
         extra["last_optimizer_state"] = _optimizer_state(folder, config, task, verify=verify)
     save_fairseq(
         target, params, config.model, **task.vocab_sizes,
-        facts={**_facts(config, task), **memory.get("facts", {})},
+        facts={**_facts(config, entry.fairseq), **memory.get("facts", {})},
         kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
 
 
-def _facts(config: Config, task: Any) -> dict[str, Any]:
+def _facts(config: Config, task: FairseqTask) -> dict[str, Any]:
     """What fairseq wants to know beside the model, in its own keys."""
     schedule = to_plain(config.schedule)
     schedule["warmup_steps"] = schedule["warmup_updates"]  # as tri_stage calls them
     schedule["total_num_update"] = schedule["total_num_update"] or config.train.max_update
-    facts = {
+    return {
         **_of("lr_scheduler", config.schedule.name, schedule),
         **_of("optimizer", config.optimizer.name, to_plain(config.optimizer)),
         **_of("criterion", config.loss.name, to_plain(config.loss)),
-        **_of("task", config.task.name, to_plain(config.task)),
-        "task": config.task.name, "criterion": config.loss.name,
+        **_of("task", task.name, to_plain(config.task)),
+        "task": task.name, "criterion": config.loss.name,
         "optimizer": config.optimizer.name, "lr_scheduler": config.schedule.name,
         "seed": config.seed, "lr": config.train.lr, "update_freq": config.train.update_freq,
         "clip_norm": config.train.clip_norm, "sentence_avg": config.train.sentence_avg,
         "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
-        "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences}
-    if config.task.name == "translation":
-        facts |= {"source_lang": task.source_lang, "target_lang": task.target_lang}
-    return facts
+        "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences,
+        **{key: getattr(config.task, key) or "" for key in task.languages}}
 
 
 def _of(group: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def _of(group: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer_state(
-    folder: pathlib.Path, config: Config, task: Any, *, verify: bool
+    folder: pathlib.Path, config: Config, task: Task, *, verify: bool
 ) -> dict[str, Any]:
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
     optimizer = make_optimizer(config.optimizer)

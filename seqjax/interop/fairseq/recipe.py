@@ -126,10 +126,7 @@ def _recipe(
         "task": {}, "model": {}, "loss": {}, "optimizer": {}, "schedule": {}, "train": {},
         "batching": {}, "valid": {}, "checkpoint": {}, "log": {}, "generation": {}}
     notes: list[str] = []
-    names = {"task": flat.get("task") or "translation",
-             "criterion": flat.get("criterion") or "cross_entropy",
-             "optimizer": flat.get("optimizer") or "adam",
-             "lr_scheduler": flat.get("lr_scheduler") or "fixed"}
+    names = {kind: flat.get(kind) or usual for kind, usual in fairseq_names.USUAL.items()}
     fairseq_names.check({**names, "arch": str(flat["arch"])}, where="the run",
                         user_dir=bool(flat.get("user_dir")))
     flat = _older(flat, names["lr_scheduler"], notes)
