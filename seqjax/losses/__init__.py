@@ -9,6 +9,7 @@ from seqjax.losses.configs import (
     LABEL_SMOOTHED_CROSS_ENTROPY,
 )
 from seqjax.losses.declarations import COUNTS, Loss, Metric
+from seqjax.losses.wav2vec_config import WAV2VEC
 
 __all__ = ["CONFIGS", "COUNTS", "LOSSES", "Loss", "Metric"]
 
@@ -17,6 +18,7 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
     LABEL_SMOOTHED_CROSS_ENTROPY,
+    WAV2VEC,
 )}
 """The registration: `config.loss.name` -> the loss. A new one is its file and a line here."""
 

@@ -12,6 +12,8 @@ import functools
 import operator
 from typing import Any, Literal
 
+from seqjax.models.parts.configs import TRAINING_ONLY
+
 MaskSelection = Literal["static", "uniform", "normal", "poisson"]
 """How long a masked span is: `mask_length`; uniform from `mask_other` to twice `mask_length`;
 normal around `mask_length` with a deviation of `mask_other`; Poisson around `mask_length`."""
@@ -94,29 +96,30 @@ class MaskConfig:
     """Which frames, and which channels of all frames, are masked. A model is told; these keys
     are for who draws them (`parts.masking`)."""
 
-    mask_length: int = 10
+    mask_length: int = dataclasses.field(default=10, metadata=TRAINING_ONLY)
     """Frames of a masked span."""
-    mask_prob: float = 0.65
+    mask_prob: float = dataclasses.field(default=0.65, metadata=TRAINING_ONLY)
     """Share of frames that would be masked if no spans overlapped (0: none are)."""
-    mask_selection: MaskSelection = "static"
+    mask_selection: MaskSelection = dataclasses.field(default="static", metadata=TRAINING_ONLY)
     """How long a span is."""
-    mask_other: float = 0.0
+    mask_other: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """The further number of `mask_selection`."""
-    no_mask_overlap: bool = False
+    no_mask_overlap: bool = dataclasses.field(default=False, metadata=TRAINING_ONLY)
     """Spans do not overlap."""
-    mask_min_space: int = 1
+    mask_min_space: int = dataclasses.field(default=1, metadata=TRAINING_ONLY)
     """With no_mask_overlap: frames between two spans, at least."""
-    mask_channel_length: int = 10
+    mask_channel_length: int = dataclasses.field(default=10, metadata=TRAINING_ONLY)
     """Channels of a masked span of channels."""
-    mask_channel_prob: float = 0.0
+    mask_channel_prob: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """As `mask_prob`, of channels; these become 0 in all frames of a row."""
-    mask_channel_selection: MaskSelection = "static"
+    mask_channel_selection: MaskSelection = dataclasses.field(
+        default="static", metadata=TRAINING_ONLY)
     """As `mask_selection`."""
-    mask_channel_other: float = 0.0
+    mask_channel_other: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """As `mask_other`."""
-    no_mask_channel_overlap: bool = False
+    no_mask_channel_overlap: bool = dataclasses.field(default=False, metadata=TRAINING_ONLY)
     """As `no_mask_overlap`."""
-    mask_channel_min_space: int = 1
+    mask_channel_min_space: int = dataclasses.field(default=1, metadata=TRAINING_ONLY)
     """As `mask_min_space`."""
 
     def check_masks(self) -> None:

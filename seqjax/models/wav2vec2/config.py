@@ -5,8 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from seqjax.config import gives
 from seqjax.models.parts.audio_config import ConvLayer, MaskConfig, conv_layers
-from seqjax.models.parts.configs import RuntimeConfig, check_positive, check_rates
+from seqjax.models.parts.configs import (
+    LIMIT,
+    ORIGIN,
+    RUNTIME,
+    TRAINING_ONLY,
+    RuntimeConfig,
+    check_positive,
+    check_rates,
+)
 
 Activation = Literal[
     "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"]
@@ -32,7 +41,8 @@ class QuantizerConfig:
     """Groups, whose chosen entries are joined."""
     latent_dim: int = 0
     """Width of what is joined (0: final_dim for targets, encoder_embed_dim for inputs)."""
-    latent_temp: tuple[float, float, float] = (2.0, 0.5, 0.999995)
+    latent_temp: tuple[float, float, float] = dataclasses.field(
+        default=(2.0, 0.5, 0.999995), metadata=TRAINING_ONLY)
     """Of the Gumbel softmax in training: first temperature, last temperature, and what it is
     multiplied by at each update."""
 
@@ -41,13 +51,14 @@ class QuantizerConfig:
 class NegativesConfig:
     """What the true target of a masked frame is told apart from."""
 
-    num_negatives: int = 100
+    num_negatives: int = dataclasses.field(
+        default=100, metadata={**TRAINING_ONLY, **gives("negatives")})
     """Negatives for each masked frame from the same row."""
     negatives_from_everywhere: bool = False
     """From all frames instead of masked ones."""
-    cross_sample_negatives: int = 0
+    cross_sample_negatives: int = dataclasses.field(default=0, metadata=TRAINING_ONLY)
     """Further negatives, from any row of the batch."""
-    codebook_negatives: int = 0
+    codebook_negatives: int = dataclasses.field(default=0, metadata=TRAINING_ONLY)
     """Further negatives, joined of any entries of the codebooks."""
 
 
@@ -57,7 +68,7 @@ class Wav2Vec2Config(QuantizerConfig, NegativesConfig, MaskConfig, RuntimeConfig
 
     name: Literal["wav2vec2"] = "wav2vec2"
     """Chooses the family of models."""
-    arch: str | None = None
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name."""
     extractor_mode: Literal["default", "layer_norm"] = "default"
     """Norms of the convolutions over samples: `default` has one group norm, behind the first,
@@ -73,17 +84,17 @@ class Wav2Vec2Config(QuantizerConfig, NegativesConfig, MaskConfig, RuntimeConfig
     """Heads of its attention."""
     activation_fn: Activation = "gelu"
     """Of its feed-forward networks."""
-    dropout: float = 0.1
+    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On the transformer's input and on the output of every sublayer."""
-    attention_dropout: float = 0.1
+    attention_dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On attention weights."""
-    activation_dropout: float = 0.0
+    activation_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """After the activation of the feed-forward networks."""
-    encoder_layerdrop: float = 0.0
+    encoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """Chance of leaving out a layer."""
-    dropout_input: float = 0.0
+    dropout_input: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """On what the transformer is made to read."""
-    dropout_features: float = 0.0
+    dropout_features: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """On what targets are made of."""
     final_dim: int = 0
     """Width in which frames and targets are compared (0: encoder_embed_dim)."""
@@ -97,14 +108,14 @@ class Wav2Vec2Config(QuantizerConfig, NegativesConfig, MaskConfig, RuntimeConfig
     """Cosines are divided by it."""
     target_glu: bool = False
     """A gated linear unit on targets and negatives."""
-    feature_grad_mult: float = 1.0
+    feature_grad_mult: float = dataclasses.field(default=1.0, metadata=TRAINING_ONLY)
     """What gradients into the convolutions over samples are multiplied by (0: these are not
     trained)."""
-    require_same_masks: bool = True
+    require_same_masks: bool = dataclasses.field(default=True, metadata=TRAINING_ONLY)
     """As many masked frames in each row, as training needs."""
-    mask_dropout: float = 0.0
+    mask_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """Share of the masked frames that are left as they are after all."""
-    mask_channel_before: bool = False
+    mask_channel_before: bool = dataclasses.field(default=False, metadata=TRAINING_ONLY)
     """Channels are masked before frames, so that masked frames keep all of the mask's."""
     conv_pos: int = 128
     """Frames that the convolution which stands for positions sees."""
@@ -112,9 +123,9 @@ class Wav2Vec2Config(QuantizerConfig, NegativesConfig, MaskConfig, RuntimeConfig
     """Its groups."""
     pos_conv_depth: int = 1
     """Convolutions that share these frames; more than one have norms in place of weight norm."""
-    max_positions: int = 100000
+    max_positions: int = dataclasses.field(default=100000, metadata=LIMIT)
     """Longest row, in frames."""
-    required_seq_len_multiple: int = 2
+    required_seq_len_multiple: int = dataclasses.field(default=2, metadata=RUNTIME)
     """Rows of frames are padded to a multiple of it inside the transformer; changes no number."""
     crop_seq_to_multiple: int = 1
     """Frames behind the last multiple of it are left out."""

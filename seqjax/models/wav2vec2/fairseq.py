@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax.config import ConfigError
+from seqjax.models.parts import module_order as order
 from seqjax.models.tables import TRANSPOSED, ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
 
@@ -48,6 +49,14 @@ def derive(values: dict[str, Any], explicit: set[str]) -> None:
                               ) from None
 
 
+_ORDER = (
+    "mask_emb", "feature_extractor", "conv_layers", "post_extract_proj", "quantizer",
+    "project_q", "input_quantizer", "project_inp", "vars", "weight_proj", "encoder", "pos_conv",
+    "layers", "self_attn", *order.ATTENTION, "self_attn_layer_norm", "fc1", "fc2",
+    "final_layer_norm", "layer_norm", "target_glu", "final_proj",
+    "weight", "bias", "weight_g", "weight_v")
+"""A weight norm takes the weight away and adds its two parts behind the bias."""
+
 NAMES = WeightNames(
     vocabulary=lambda state: (0, 0),
     upgrade=upgrade,
@@ -63,6 +72,7 @@ NAMES = WeightNames(
         (r"^target_glu\.", "target_glu.0."),
     ),
     transforms=((r".*\.weight_[gv]", TRANSPOSED),),
+    order=_ORDER,
 )
 
 TABLE = FairseqTable(

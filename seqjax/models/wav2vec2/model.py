@@ -32,6 +32,9 @@ class Wav2Vec2Model:
     """Type of matrix products and activations; norms, softmaxes and cosines are float32."""
     source_vocab_size: int = 0
     target_vocab_size: int = 0
+    """There are no words."""
+    pad: int = 0
+    """What padding is filled with; `Source.mask` says where it is."""
 
     @property
     def _module(self) -> Wav2Vec2:
