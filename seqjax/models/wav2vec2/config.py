@@ -10,7 +10,6 @@ from seqjax.models.parts.audio_config import ConvLayer, MaskConfig, conv_layers
 from seqjax.models.parts.configs import (
     LIMIT,
     ORIGIN,
-    RUNTIME,
     TRAINING_ONLY,
     RuntimeConfig,
     check_positive,
@@ -125,7 +124,7 @@ class Wav2Vec2Config(QuantizerConfig, NegativesConfig, MaskConfig, RuntimeConfig
     """Convolutions that share these frames; more than one have norms in place of weight norm."""
     max_positions: int = dataclasses.field(default=100000, metadata=LIMIT)
     """Longest row, in frames."""
-    required_seq_len_multiple: int = dataclasses.field(default=2, metadata=RUNTIME)
+    required_seq_len_multiple: int = dataclasses.field(default=2, metadata=TRAINING_ONLY)
     """Rows of frames are padded to a multiple of it inside the transformer; changes no number."""
     crop_seq_to_multiple: int = 1
     """Frames behind the last multiple of it are left out."""
