@@ -62,7 +62,8 @@ class LanguageModel(Generative[LanguageModelingTask]):
 
     def description(self, options: dict[str, Any]) -> list[str]:
         target = min(m.max_target_positions for m in self.models)
-        return [*super().description(options), f"at most {target} tokens with the prompt (the model's)"]
+        return [*super().description(options),
+                f"at most {target} tokens with the prompt (the model's)"]
 
     def fused(self, lm: Loaded) -> Loaded:
         """Raises ConfigError: a language model has no second one."""
