@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import types
 import typing
 
 import pytest
@@ -134,12 +133,15 @@ def test_a_language_model_with_scales_is_not_for_fairseq():
 @pytest.mark.parametrize("schedule", names(ScheduleConfig))
 @pytest.mark.parametrize("optimizer", names(OptimizerConfig))
 def test_the_rest_of_a_run_has_fairseqs_types(task, schedule, optimizer):
+    languages = {"source_lang": "a", "target_lang": "b"} if task == "translation" else {}
     config = hub.resolve({
-        "task": {"name": task}, "optimizer": {"name": optimizer}, "schedule": {"name": schedule},
+        "task": {"name": task, **languages},
+        "optimizer": {"name": optimizer}, "schedule": {"name": schedule},
         "train": {"max_update": 100}, "loss": {"name": "cross_entropy"},
         **({"model": {"arch": "transformer_lm"}} if task == "language_modeling" else {})})
-    pair = types.SimpleNamespace(source_lang="a", target_lang="b")
-    extra_args = fairseq_folder._extra_args(config, pair)
+    theirs = tasks.entry_of(task).fairseq
+    assert theirs is not None
+    extra_args = fairseq_folder._extra_args(config, theirs)
     args = namespace(config.model, extra_args)
     kinds = fairseq_keys.chosen_types({
         "task": task, "optimizer": optimizer, "lr_scheduler": schedule,
