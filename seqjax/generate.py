@@ -223,6 +223,7 @@ def _score(
     """The references as if they had been found, with their scores."""
     chosen = pairs_to_score(job, model, job.sources)
     sizes = {name: options.get(name) for name in _SIZES}
+    assert chosen.prefixes is not None
     found = model.score(chosen.sources, chosen.prefixes, alignment=alignment, **sizes)
     results: list[list[dict[str, Any]]] = [[] for _ in job.inputs]
     for place, h in zip(chosen.places, found, strict=True):

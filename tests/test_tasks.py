@@ -15,9 +15,10 @@ import tiny_run
 from tiny_checkpoint import write_checkpoint
 
 import seqjax
-from seqjax import evaluate, generate, hub, tasks, train
+from seqjax import checkpoints, evaluate, generate, hub, tasks, train
 from seqjax.config import ConfigError, import_object
 from seqjax.hub.loaded import Loaded
+from seqjax.models.protocol import token_source
 from seqjax.tasks import protocol
 
 # ---- the contract ----
@@ -66,6 +67,28 @@ def test_every_file_of_a_task_is_registered():
     assert with_entry == set(tasks.PLACES)
 
 
+# The usual task of a configuration, and fairseq's.
+MAY_NAME = {"config/resolving.py", "interop/fairseq/names.py", "tasks/__init__.py"}
+
+
+def test_nobody_asks_which_task_it_is():
+    """A task's name stands in its own file; tasks and facades are asked, not recognised."""
+    root = pathlib.Path(seqjax.__file__).parent
+    asked = re.compile(r"isinstance\([^()]*(Translator|LanguageModel\b|LanguageModelingTask|"
+                       r"TranslationTask|Encoder\b)|hasattr\((\w+\.)*(task|model), |"
+                       r"getattr\((\w+\.)*task, \"")
+    for file in root.rglob("*.py"):
+        place, text = str(file.relative_to(root)), file.read_text(encoding="utf-8")
+        for name in tasks.TASKS:
+            if f'"{name}"' in text and place != f"tasks/{name}.py":
+                assert place in MAY_NAME, f"{place} knows the task {name}"
+        # The task's own checks are what others rely on; models know what kind of model they are.
+        if place.partition("/")[0] not in ("generation", "models") and place not in (
+                "tasks/protocol.py", "tasks/__init__.py"):
+            found = [m[0] for m in asked.finditer(text)]
+            assert not found, f"{place}: {found}"
+
+
 def test_fairseq_names_lead_to_tasks():
     assert tasks.of_fairseq("translation").name == "translation"
     assert tasks.of_fairseq("speech_recognition") is None
@@ -112,7 +135,8 @@ def mypackage(tmp_path, repository, monkeypatch):
 def test_own_task_and_model_by_the_command_line(mypackage, data, tmp_path, monkeypatch, capsys):
     """Both of the guide's: trained by `python -m`, loaded, decoded and evaluated."""
     config = tiny_run.raw_config(
-        data, train={"max_update": 3}, checkpoint={"asynchronous": False},
+        data, train={"max_update": 3}, batching={"max_tokens": 256},
+        checkpoint={"asynchronous": False},
         valid={"decode": True, "metric": "exact", "every_updates": 2})
     (tmp_path / "config.json").write_text(json.dumps(config))
     monkeypatch.setenv("PYTHONPATH", f"{mypackage.parent}:{tiny_run.__file__.rsplit('/tests/')[0]}")
@@ -130,8 +154,6 @@ def test_own_task_and_model_by_the_command_line(mypackage, data, tmp_path, monke
     saved = json.loads((run / "config.json").read_text())
     assert saved["task"]["name"] == "mypackage.tasks:MyTask" and saved["task"]["ignore_case"]
     assert saved["model"]["name"] == "mypackage.models:MyModel" and saved["model"]["my_switch"]
-    from seqjax.training import checkpoints
-
     assert checkpoints.read_record(checkpoints.find(run)).maximize
 
     model = seqjax.load(run, quiet=True)
@@ -163,7 +185,18 @@ def test_own_keys_are_described_and_checked(mypackage, data, tmp_path, capsys):
 
 BAD = '''
 import dataclasses
+from seqjax.models.transformer.config import TransformerConfig
 from seqjax.tasks.translation import TranslationConfig
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HalfConfig(TransformerConfig):
+    name: str = "mypackage.bad:Half"
+
+class Half:
+    Config = HalfConfig
+    pad, eos, max_source_positions, max_target_positions = 1, 2, 9, 9
+    def __init__(self, *, config, **sizes):
+        self.config = config
 
 class NoConfig: ...
 
@@ -174,6 +207,19 @@ class NoMethods(NoFacade):
     facade = "seqjax.hub.translator:Translator"
     def setup(self, config): ...
 '''
+
+
+def test_what_is_no_model_is_refused_by_its_key(mypackage, data):
+    from seqjax.training import parts
+
+    (mypackage / "bad.py").write_text(BAD)
+    raw = tiny_run.raw_config(data, batching={"max_tokens": 256})
+    for name, message in (("nowhere:X", "cannot import 'nowhere:X'"),
+                          ("mypackage.bad:NoConfig", "has no dataclass named Config"),
+                          ("mypackage.bad:Half", "has no init, features, prepare, .*encode")):
+        changed = {**raw, "model": {**raw["model"], "name": name}}
+        with pytest.raises(ConfigError, match=r"config\.model\.name: .*" + message):
+            parts.prepare(tiny_run.resolve(changed))
 
 
 @pytest.mark.parametrize(("name", "message"), [
@@ -226,7 +272,7 @@ def test_an_encoder_gives_hidden_states(encoder, data):
     texts = ["aa1 aa2 aa3", "aa4", *("aa5 aa6" for _ in range(20))]
     found = model.features(texts)
     assert [f.shape for f in found] == [(len(t.split()) + 1, 8) for t in texts]
-    source = np.array([model.encode("aa4")])
+    source = token_source(np.array([model.encode("aa4")]), pad=1)
     wanted = model.models[0].encode(model.params[0], source).out[0]
     np.testing.assert_allclose(found[1], wanted, atol=1e-5)
     assert "at most 1024 tokens" in repr(model) and "beam" not in repr(model)
@@ -235,9 +281,9 @@ def test_an_encoder_gives_hidden_states(encoder, data):
         model.features(["aa1", "aa1 " * 1100])
 
 
-def test_generate_says_that_there_is_nothing_to_generate(encoder, tmp_path):
+def test_generate_says_that_there_is_nothing_to_generate(encoder, data, tmp_path):
     (tmp_path / "in").write_text("aa1\n")
-    for more in (["--input", str(tmp_path / "in")], ["--data", str(tmp_path)]):
+    for more in (["--input", str(tmp_path / "in")], ["--data", str(data)]):
         with pytest.raises(ConfigError, match="task mypackage.encoding:Encoding, which generates"):
             generate.main(["--checkpoint", str(encoder), *more])
     with pytest.raises(ConfigError, match="takes no lm"):
@@ -249,7 +295,8 @@ def test_validation_without_an_evaluator(encoder, data):
     from seqjax.training import initial_state, parts
 
     raw = tiny_run.raw_config(data, task={"name": "mypackage.encoding:Encoding"},
-                              valid={"decode": True, "metric": "bleu"})
+                              valid={"decode": True, "metric": "bleu"},
+                              batching={"max_tokens": 256})
     found = parts.prepare(tiny_run.resolve(raw))
     assert "bleu" not in found.validator.metrics
     with pytest.raises(ConfigError, match="valid.metric: 'bleu' is not one of loss, nll_loss, ppl"):

@@ -5,7 +5,7 @@ sentences are done or the cache is full. Between chunks the cache grows to the n
 few capacities, so that attention pays for real lengths and few programs are compiled.
 The cache is never copied inside a chunk: hypotheses find their past through `ancestors`.
 
-It knows models by their protocol. It knows neither files nor tokenization nor batching.
+A model of `models.protocol`, its weights and one batch of ids go in, a `SearchState` comes out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from seqjax.generation.selection import (
     Strategy,
 )
 from seqjax.generation.topk import block_maxima
-from seqjax.models.protocol import EncoderDecoder, Params
+from seqjax.models.protocol import Params, Stepper, encode_tokens
 
 LEAST_TEMPERATURE = 1e-6
 SMALLEST_CAPACITY = 32
@@ -176,7 +176,7 @@ class Search:
     """
 
     def __init__(
-        self, models: Sequence[EncoderDecoder], options: SearchOptions, *,
+        self, models: Sequence[Stepper], options: SearchOptions, *,
         cache_axes: tuple[int, ...] = (),
     ):
         """
@@ -201,7 +201,8 @@ class Search:
     ) -> tuple[tuple[Any, ...], SearchState]:
         """Encodes `source` [B, S]; caches and state before the first step."""
         caches = tuple(
-            model.start(w, model.encode(p, source), beam=self.options.beam, capacity=capacity)
+            model.start(w, encode_tokens(model, p, source), rows=source.shape[0],
+                        beam=self.options.beam, capacity=capacity)
             for model, p, w in zip(self.models, params, weights, strict=True))
         state = start_state(
             bos=sentences.bos, beam=self.options.beam, capacity=capacity,
@@ -219,7 +220,7 @@ class Search:
 
     def _chunk(
         self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],
-        state: SearchState, stop: jax.Array, tables: Any = None,
+        state: SearchState, stop: jax.Array, *, tables: Any = None,
     ) -> tuple[tuple[Any, ...], SearchState]:
         """Steps up to `stop` (at most the capacity), or until all is done; `tables` are what
         the strategy knows of all sentences alike."""

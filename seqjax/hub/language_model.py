@@ -1,5 +1,8 @@
 """Language models."""
 
+# What is given to a language model are prompts, which constrain nothing.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import dataclasses
@@ -13,7 +16,6 @@ import numpy as np
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import finite, hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
-from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.processors import mean_log_probs
 from seqjax.hub import arguments, evaluation
@@ -44,7 +46,7 @@ from seqjax.tasks.perplexity import BlockScorer, WordScores
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class LanguageModel(Generative):
+class LanguageModel(Generative[LanguageModelingTask]):
     """A language model, or an ensemble of several, with its vocabulary.
 
         m = seqjax.load("runs/lm")
@@ -57,7 +59,6 @@ class LanguageModel(Generative):
     evaluation_options: ClassVar[frozenset[str]] = frozenset((
         "tokens_per_sample", "sample_break_mode", "add_bos_token", "context_window",
         "post_process", "on_words", "word_stats", "softmax_batch"))
-    task: LanguageModelingTask
 
     def facts(self, options: dict[str, Any]) -> list[str]:
         target = min(m.max_target_positions for m in self.models)
@@ -252,9 +253,8 @@ class LanguageModel(Generative):
         return jax.jit(log_probs)
 
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
-        continued: list[Any] = [Continuation(model) for model in self.models]
         return Decoder(
-            continued, settings, unk=self.task.vocab.unk, bos=self.task.first_token,
+            self.models, settings, unk=self.task.vocab.unk, bos=self.task.first_token,
         )
 
     def encoded(self, x: Input) -> Encoded:

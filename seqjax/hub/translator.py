@@ -40,6 +40,7 @@ from seqjax.hub.inputs import (
     select_sources,
 )
 from seqjax.hub.loaded import Loaded
+from seqjax.models.protocol import encode_tokens
 from seqjax.tasks import inputs as task_inputs
 from seqjax.tasks import output_constraints
 from seqjax.tasks import replace_unk as unknown_words
@@ -48,7 +49,7 @@ from seqjax.tasks.protocol import TextTask
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Translator(Generative):
+class Translator(Generative[TextTask]):
     """A translation model, or an ensemble of several, with its vocabularies."""
 
     aligns: ClassVar[bool] = True
@@ -87,7 +88,7 @@ class Translator(Generative):
         rows = [dataset.sentence(i) for i in range(len(dataset))]
         return Split(
             inputs=[row[0] for row in rows], lengths=dataset.lengths,
-            references=None if dataset.target is None else [row[1] for row in rows],
+            references=None if dataset.target is None else [t for _, t in rows if t is not None],
             limits=task.max_positions(self.models[0]))
 
     def translate(self, texts: str | Sequence[str], **options: Any) -> Any:
@@ -342,7 +343,7 @@ class Translator(Generative):
         def log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
             each = []
             for model, p in zip(self.models, params, strict=True):
-                logits = model.features(p, prev, model.encode(p, source)).logits()
+                logits = model.features(p, prev, encode_tokens(model, p, source)).logits()
                 each.append(jax.nn.log_softmax(logits, axis=-1))
             return mean_log_probs(each)  # fairseq's ensembles average probabilities
 

@@ -214,12 +214,13 @@ class TranslationTask(Text):
 
         from seqjax.generation.teacher_forcing import previous_tokens
         from seqjax.losses.base import Forward
-        from seqjax.models.protocol import segment_positions, source_attention
+        from seqjax.models.protocol import segment_positions, source_attention, token_source
 
-        source_segments = batch.get("source_segments")
         segments = batch.get("target_segments")
         target = batch["target"]
-        encoded = model.encode(params, batch["source"], segments=source_segments, rng=rng)
+        source = token_source(
+            batch["source"], pad=model.pad, segments=batch.get("source_segments"))
+        encoded = model.encode(params, source, rng=rng)
         prev = previous_tokens(target, segments, pad=model.pad, eos=model.eos)
         features = model.features(params, prev, encoded, segments=segments, rng=rng)
         sentences = positions = None
@@ -227,7 +228,7 @@ class TranslationTask(Text):
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
             positions = segment_positions(segments)
         # What a loss does not look at, the compiled program does not compute.
-        attention = None if features.extra is None else source_attention(features)
+        attention = None if features.attention is None else source_attention(features)
         return Forward(features=features, target=target, pad=model.pad, positions=positions,
                        sentences=sentences, attention=attention)
 

@@ -8,33 +8,29 @@ from __future__ import annotations
 
 import argparse
 import collections
-import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from seqjax import models
 from seqjax.config import to_plain
-from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, to_state
+from seqjax.interop.fairseq.checkpoint import plan_of
 from seqjax.interop.fairseq.keys import GROUPS, chosen_types, spelled
 from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.fairseq.optimizer_state import in_module_order
 from seqjax.interop.torch.writer import write_pt
+from seqjax.interop.weights import to_state
 from seqjax.models.overrides import resolved
-from seqjax.models.parts.configs import LAYERS_TO_KEEP, RuntimeConfig
+from seqjax.models.parts.configs import ORIGIN, RUNTIME, kind
 from seqjax.models.tables import State
 
-_OURS = {"name", "arch", "short_batch_softmax", "time_unroll", "no_encoder_final_norm",
-         *(f.name for f in dataclasses.fields(RuntimeConfig)), *LAYERS_TO_KEEP.values()}
-"""Keys that a file does not get: how it is computed here; what its weights say; layers that
-were left out are in it no more."""
 _ALWAYS = {"task": USUAL["task"], "criterion": USUAL["criterion"], "left_pad_source": True,
            "left_pad_target": False, "tokenizer": None, "bpe": None}
 
 
 def save_fairseq(
     path: str | os.PathLike[str], params: Mapping[str, Any], config: Any, *,
-    source_vocab_size: int, target_vocab_size: int, facts: Mapping[str, Any],
+    source_vocab_size: int, target_vocab_size: int, extra_args: Mapping[str, Any],
     kept: State | None = None, dtypes: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
@@ -43,7 +39,7 @@ def save_fairseq(
     Args:
       path: an existing file is replaced.
       params, config: of the model.
-      facts: fairseq's own keys for the rest: `source_lang`, `target_lang`, `bpe`, `criterion`
+      extra_args: fairseq's own keys for the rest: `source_lang`, `target_lang`, `bpe`, `criterion`
         with its options, ...; they may also hold keys of the model, which `config` overrides.
         Values are spelled as fairseq wants them (`fairseq_keys`).
       kept, dtypes: of the checkpoint that the parameters came from, if they did (`to_state`).
@@ -53,11 +49,10 @@ def save_fairseq(
       ConfigError: a model that fairseq cannot build.
       WeightsError: parameters of another shape than the model's.
     """
-    args = namespace(config, facts)
-    state = to_state(
-        params, config, source_vocab_size=source_vocab_size,
-        target_vocab_size=target_vocab_size, kept=kept, dtypes=dtypes)
-    state = in_module_order(state, family=config.name)
+    args = namespace(config, extra_args)
+    plan = plan_of(config, source_vocab_size=source_vocab_size,
+                   target_vocab_size=target_vocab_size)
+    state = in_module_order(to_state(params, plan, kept=kept, dtypes=dtypes), plan)
     write_pt(path, {
         "args": argparse.Namespace(**args), "cfg": None,
         "model": collections.OrderedDict(state), "criterion": None,
@@ -68,7 +63,7 @@ def save_fairseq(
     })
 
 
-def namespace(config: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+def namespace(config: Any, extra_args: Mapping[str, Any]) -> dict[str, Any]:
     """The flat Namespace that a file says to fairseq.
 
     Nothing is left to its architecture functions, which run for some models and not for
@@ -77,9 +72,12 @@ def namespace(config: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ConfigError: a model that fairseq cannot build.
     """
-    models.fairseq_table(config.name).check_export(config)
-    ours = {k: v for k, v in to_plain(resolved(config)).items() if k not in _OURS}
-    args = {**_ALWAYS, **facts, **ours, "arch": _arch(config)}
+    table = models.fairseq_table(config.name)
+    table.check_export(config)
+    ours = {k: v for k, v in to_plain(resolved(config)).items()
+            if k not in ("name", *table.unsaid)
+            and kind(type(config), k) not in (RUNTIME["kind"], ORIGIN["kind"])}
+    args = {**_ALWAYS, **extra_args, **ours, "arch": _arch(config)}
     for key, value in ours.items():
         if value is None:  # its own default holds
             del args[key]
@@ -94,20 +92,3 @@ def _arch(config: Any) -> str:
     its language models but the one without defaults are made pre-norm."""
     forced = config.name == "transformer_lm" and not config.decoder_normalize_before
     return config.name if forced or not config.arch else config.arch
-
-
-def resave_fairseq(path: str | os.PathLike[str], checkpoint: FairseqCheckpoint) -> None:
-    """Writes what `load_fairseq` read, parameters possibly changed since; every tensor that
-    was not changed keeps its bits."""
-    fairseq = checkpoint.fairseq
-    facts: dict[str, Any] = {}
-    for group in ("tokenizer", "bpe", "criterion", "task"):
-        values = dict(fairseq.groups.get(group, {}))
-        facts[group] = values.pop("_name", None)
-        facts |= {k: v for k, v in values.items() if k not in facts}
-    save_fairseq(
-        path, checkpoint.params, checkpoint.config,
-        source_vocab_size=checkpoint.source_vocab_size,
-        target_vocab_size=checkpoint.target_vocab_size,
-        facts={**fairseq.model, **facts}, kept=checkpoint.kept, dtypes=checkpoint.dtypes,
-        extra={**checkpoint.extra, "last_optimizer_state": None})

@@ -13,7 +13,7 @@ from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import DataState
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, from_tree
-from seqjax.interop.fairseq.files import dictionaries_of, is_pt
+from seqjax.interop.fairseq.files import added_words, dictionaries_of, is_pt
 from seqjax.interop.fairseq.optimizer_state import read_state, updates
 from seqjax.interop.torch.files import read_pt
 from seqjax.models.overrides import kept_layers, resolved
@@ -21,9 +21,6 @@ from seqjax.models.parts.configs import LAYERS_TO_KEEP
 from seqjax.training.checkpoints import check_config
 from seqjax.training.initial_state import Start
 from seqjax.training.initial_weights import dictionary_files
-
-_FREE = ("max_source_positions", "max_target_positions", *LAYERS_TO_KEEP.values())
-"""Keys of the model section that may differ where the weights' shapes agree."""
 
 
 def start_from(config: Config) -> Start | None:
@@ -53,7 +50,7 @@ def start_from(config: Config) -> Start | None:
             check_finite(checkpoint.params, "its weights")
         found = dictionaries_of(path, checkpoint)
         trained = None if found is None else dictionary_files(
-            path, *found, predicted=checkpoint.target_vocab_size)
+            path, *found, predicted=checkpoint.target_vocab_size, added=added_words(checkpoint))
         if key == "init_from":
             return Start(params=checkpoint.params, trained=trained)
         fresh = "optimizer" in config.resume_reset
@@ -74,7 +71,7 @@ def _check_model(checkpoint: FairseqCheckpoint, config: Config, path: str) -> No
              "adaptive_softmax_cutoff": checkpoint.target_vocab_size}
 
     def compared(section: Any) -> dict[str, Any]:
-        plain = {k: v for k, v in to_plain(resolved(section)).items() if k not in _FREE}
+        plain = to_plain(resolved(section))
         if plain.get("share_all_embeddings"):  # which fairseq saves as both, and so is the same
             plain["share_decoder_input_output_embed"] = True
         for key, size in sizes.items():

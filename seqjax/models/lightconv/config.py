@@ -11,8 +11,15 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from seqjax.config import gives
-from seqjax.models.parts.configs import RuntimeConfig, check_positive, check_rates
-from seqjax.models.transformer.lm_config import TransformerLMConfig
+from seqjax.models.parts.configs import (
+    ORIGIN,
+    TRAINING_ONLY,
+    RuntimeConfig,
+    check_positive,
+    check_rates,
+    limit,
+)
+from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 
 ConvType = Literal["lightweight", "dynamic"]
 
@@ -37,17 +44,17 @@ def kernel_sizes(sizes: tuple[int, ...], layers: int, side: str) -> tuple[int, .
 class _CommonConfig(RuntimeConfig):
     """What the translation and the language model share."""
 
-    arch: str | None = None
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name; sets defaults of the other keys."""
-    dropout: float = 0.1
+    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On the embeddings and on the output of every sublayer."""
-    attention_dropout: float = 0.0
+    attention_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """On the weights of the attention to the source."""
-    relu_dropout: float = 0.0
+    relu_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """After the activation of the feed-forward network."""
-    input_dropout: float = 0.1
+    input_dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """In front of each convolution block."""
-    weight_dropout: float | None = None
+    weight_dropout: float | None = dataclasses.field(default=None, metadata=TRAINING_ONLY)
     """Of the convolutions' weights (None: attention_dropout)."""
     weight_softmax: bool = True
     """A convolution's weights are positive and sum to one."""
@@ -77,7 +84,8 @@ class _CommonConfig(RuntimeConfig):
     """The output projection is the target embedding."""
     no_token_positional_embeddings: bool = False
     """No positions are added to the embeddings."""
-    max_target_positions: int = 1024
+    max_target_positions: int = dataclasses.field(
+        default=1024, metadata=limit(table="decoder_learned_pos"))
     """Longest target, eos included; of a language model the longest block."""
 
     def __post_init__(self) -> None:
@@ -160,7 +168,8 @@ class LightConvConfig(_CommonConfig):
     """Norms in front of each sublayer (pre-norm) instead of behind it."""
     share_all_embeddings: bool = False
     """One embedding for source, target and output."""
-    max_source_positions: int = 1024
+    max_source_positions: int = dataclasses.field(
+        default=1024, metadata=limit(table="encoder_learned_pos"))
     """Longest source, eos included."""
 
     def __post_init__(self) -> None:
@@ -252,7 +261,7 @@ class LightConvLanguageModelConfig(_CommonConfig):
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_factor: float = 4.0
     """Each tail cluster has this many times fewer dimensions than the one before."""
-    adaptive_softmax_dropout: float = 0.0
+    adaptive_softmax_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """In front of the output layer and inside its tail clusters."""
     tie_adaptive_weights: bool = False
     """The output layer's words are the bands of the adaptive input."""
@@ -263,7 +272,7 @@ class LightConvLanguageModelConfig(_CommonConfig):
         super().__post_init__()
         check_positive(self, ("decoder_ffn_embed_dim", "decoder_input_dim"))
         # Embedding and output layer are the transformer's, and so is what they refuse.
-        TransformerLMConfig(**{key: getattr(self, key) for key in (
+        TransformerLanguageModelConfig(**{key: getattr(self, key) for key in (
             "decoder_embed_dim", "decoder_attention_heads", "decoder_input_dim",
             "decoder_output_dim", "share_decoder_input_output_embed", "adaptive_input",
             "adaptive_input_cutoff", "adaptive_input_factor", "adaptive_softmax_cutoff",

@@ -1,13 +1,13 @@
 """What models share on the way from parameters and layers to `protocol`'s models.
 
 A family made of a Linen module says which one, and how it decodes step by step; the output layer,
-adaptive or not, is here. It knows nothing of any family's layers.
+adaptive or not, is here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,15 @@ from seqjax.models.parts.adaptive import (
     check_softmax_widths,
 )
 from seqjax.models.parts.layers import dropout
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import (
+    Cache,
+    Encoded,
+    Features,
+    Params,
+    Source,
+    Weights,
+    token_source,
+)
 
 PAD = 1
 EOS = 2
@@ -45,10 +53,30 @@ class SizedModel:
     def max_target_positions(self) -> int:
         return self.config.max_target_positions
 
+    @property
+    def _output_ends(self) -> tuple[int, ...] | None:
+        """Ends of the clusters of the adaptive softmax (None: an ordinary softmax)."""
+        cutoff = getattr(self.config, "adaptive_softmax_cutoff", None)
+        if cutoff is None:
+            return None
+        return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
+
+    def _check_softmax(self, width: int, factor: float) -> None:
+        """Raises ValueError for clusters that do not fit the dictionary, and warns of those that
+        get nothing of `width` dimensions."""
+        ends = self._output_ends
+        if ends is not None:
+            check_softmax_widths(width, factor, len(ends))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModuleModel(SizedModel):
-    """A model whose parameters and arithmetic are a Linen module's."""
+    """A model whose parameters and arithmetic of whole rows are a Linen module's, and whose
+    single steps are the functions `prepare`, `start`, `step` and `grow` of a module of its
+    family."""
+
+    _decoding: ClassVar[Any]
+    """That module."""
 
     @property
     def _module(self) -> nn.Module:
@@ -61,20 +89,6 @@ class ModuleModel(SizedModel):
         """Encoder and decoder (`half` 0 and 1) drop out independently."""
         rngs = None if rng is None else {"dropout": jax.random.fold_in(rng, half)}
         return self._module.apply({"params": params}, *args, rngs=rngs, method=method)
-
-    @property
-    def _output_ends(self) -> tuple[int, ...] | None:
-        """Ends of the clusters of the adaptive softmax (None: an ordinary softmax)."""
-        cutoff = getattr(self.config, "adaptive_softmax_cutoff", None)
-        if cutoff is None:
-            return None
-        return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
-
-    def _check_softmax(self) -> None:
-        """Raises ValueError for clusters that do not fit the dictionary."""
-        ends, cfg = self._output_ends, self.config
-        if ends is not None:
-            check_softmax_widths(cfg.output_dim, cfg.adaptive_softmax_factor, len(ends))
 
     def _table(self, params: Params) -> Any:
         """The decoder's embedding: [V, D], or the bands of an adaptive one."""
@@ -109,7 +123,8 @@ class ModuleModel(SizedModel):
         return decoder["output_projection"]["kernel"], outputs.project_kernel
 
     def _features(
-        self, params: Params, hidden: jax.Array, rng: jax.Array | None, extra: Any = None
+        self, params: Params, hidden: jax.Array, rng: jax.Array | None,
+        attention: jax.Array | None = None,
     ) -> Features:
         """Decoder states with their output layer, and an adaptive softmax's dropout."""
         key = None
@@ -118,7 +133,34 @@ class ModuleModel(SizedModel):
             rate = self.config.adaptive_softmax_dropout
             hidden = dropout(hidden, rate, jax.random.fold_in(rng, 3))
         projection, project = self._projection(params, key)
-        return Features(hidden=hidden, projection=projection, project=project, extra=extra)
+        return Features(
+            hidden=hidden, projection=projection, project=project, attention=attention)
+
+    def prepare(self, params: Params) -> Weights:
+        return self._decoding.prepare(
+            self.config, params["decoder"], dtype=self.compute_dtype, table=self._table(params),
+            projection=self._projection(params),
+        )
+
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
+        return self._decoding.start(
+            self.config, weights, encoded, rows=rows, beam=beam, capacity=capacity)
+
+    def step(
+        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
+        position: jax.Array, ancestors: jax.Array,
+    ) -> tuple[Features, Cache]:
+        return self._decoding.step(
+            self.config, weights, tokens, cache, position=position, ancestors=ancestors)
+
+    def grow(self, cache: Cache, *, capacity: int) -> Cache:
+        return self._decoding.grow(cache, capacity=capacity)
+
+    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
+        del parents  # history is found through the ancestor table
+        return cache
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,19 +173,19 @@ class ModuleEncoderDecoder(ModuleModel):
 
     def init(self, rng: jax.Array) -> Params:
         dummy = jnp.full((1, 1), EOS, jnp.int32)
-        return self._module.init({"params": rng}, dummy, dummy)["params"]
+        source = token_source(dummy, pad=self.pad)
+        return self._module.init({"params": rng}, source, dummy)["params"]
 
     def encode(
-        self, params: Params, source: jax.Array, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
+        self, params: Params, source: Source, *, rng: jax.Array | None = None,
     ) -> Encoded:
-        return self._apply(params, rng, 0, source, segments, method="encode")
+        return self._apply(params, rng, 0, source, method="encode")
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
-        """See `protocol`; `extra` is the attention [L, B, H, T, S], or None where there is none."""
+        """See `protocol`; with the attention of all layers and heads, where there is one."""
         hidden, attention = self._apply(
             params, rng, 1, prev_output_tokens, encoded, segments, method="decode"
         )
@@ -185,7 +227,7 @@ class ModuleLanguageModel(ModuleModel):
         if self._input_ends is not None:
             check_input_widths(
                 cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(self._input_ends))
-        self._check_softmax()
+        self._check_softmax(cfg.output_dim, cfg.adaptive_softmax_factor)
 
     @property
     def _input_ends(self) -> tuple[int, ...] | None:
@@ -203,10 +245,11 @@ class ModuleLanguageModel(ModuleModel):
         return self._module.init({"params": rng}, jnp.full((1, 1), EOS, jnp.int32))["params"]
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
         """See `protocol`."""
+        del encoded  # there is no source
         hidden: Any = self._apply(params, rng, 1, prev_output_tokens, segments, method="decode")
         return self._features(params, hidden, rng)
 

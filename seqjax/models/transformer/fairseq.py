@@ -17,6 +17,7 @@ import numpy as np
 
 from seqjax.config import ConfigError
 from seqjax.models.parts import adaptive_names as adaptive
+from seqjax.models.parts import module_order as order
 from seqjax.models.parts.configs import LAYERS_TO_KEEP
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.transformer.config import TransformerConfig
@@ -55,7 +56,8 @@ def number_norms(state: State) -> State:
     return result
 
 
-def _version(state: State, side: str) -> float:
+def version(state: State, side: str) -> float:
+    """Of the format of an encoder or decoder; files from before there were any have 1."""
     value = state.get(f"{side}.version")
     return 1.0 if value is None or value.size == 0 else float(np.asarray(value).reshape(-1)[0])
 
@@ -66,7 +68,7 @@ def upgrade(state: State, config: TransformerConfig) -> tuple[State, Transformer
     if "decoder.embed_out" in state and _OUTPUT not in state:
         state[_OUTPUT] = state.pop("decoder.embed_out")
     for side in ("encoder", "decoder"):
-        if getattr(config, f"{side}_normalize_before") and _version(state, side) < _NORMED[side]:
+        if getattr(config, f"{side}_normalize_before") and version(state, side) < _NORMED[side]:
             config = dataclasses.replace(config, **{f"no_{side}_final_norm": True})
             for leaf in ("weight", "bias"):
                 state.pop(f"{side}.layer_norm.{leaf}", None)
@@ -149,6 +151,13 @@ KEYS = ConfigKeys(
     derive=derive,
 )
 
+ORDER = (
+    "encoder", "decoder", *order.EMBEDDING, "layers",
+    "c_attn", "w_resid", "self_attn", "attn_ln", "self_attn_layer_norm", "encoder_attn",
+    "encoder_attn_layer_norm", "ffn_layernorm", "fc1", "fc2", "final_layer_norm",
+    "layer_norm", *order.OUTPUT, *order.ADAPTIVE, *order.ATTENTION, *order.ARRAYS)
+"""As in fairseq's `TransformerEncoderBase` and `TransformerDecoderBase` and their layers."""
+
 NAMES = WeightNames(
     vocabulary=lambda state: (
         state["encoder.embed_tokens.weight"].shape[0],
@@ -164,6 +173,7 @@ NAMES = WeightNames(
     copies=copies,
     constants=constants,
     renames=adaptive.RENAMES,
+    order=ORDER,
 )
 
-TABLE = FairseqTable(keys=KEYS, names=NAMES)
+TABLE = FairseqTable(keys=KEYS, names=NAMES, unsaid=("no_encoder_final_norm",))

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any, ClassVar
 
 import jax
 
+from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.parts.module_model import ModuleEncoderDecoder
-from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights
+from seqjax.models.protocol import Params
 from seqjax.models.transformer import decoding
 from seqjax.models.transformer.config import TransformerConfig
 from seqjax.models.transformer.modules import Transformer
@@ -20,6 +22,7 @@ class TransformerModel(ModuleEncoderDecoder):
     """`protocol.EncoderDecoder` for fairseq's transformer."""
 
     config: TransformerConfig
+    _decoding: ClassVar[Any] = decoding
 
     def __post_init__(self) -> None:
         cfg = self.config
@@ -29,7 +32,7 @@ class TransformerModel(ModuleEncoderDecoder):
                 "config.model: a shared output projection needs decoder_output_dim "
                 f"({cfg.output_dim}) equal to the embedding's width ({cfg.input_dim})"
             )
-        self._check_softmax()
+        self._check_softmax(cfg.output_dim, cfg.adaptive_softmax_factor)
 
     @functools.cached_property
     def _module(self) -> Transformer:  # type: ignore[override]
@@ -38,25 +41,11 @@ class TransformerModel(ModuleEncoderDecoder):
             self._output_ends, self.compute_dtype,
         )
 
-    def prepare(self, params: Params) -> Weights:
-        return decoding.prepare(
-            self.config, params["decoder"], dtype=self.compute_dtype, table=self._table(params),
-            projection=self._projection(params),
-        )
 
-    def start(self, weights: Weights, encoded: Encoded, *, beam: int, capacity: int) -> Cache:
-        return decoding.start(self.config, weights, encoded, beam=beam, capacity=capacity)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertBegunTransformerModel(TransformerModel):
+    """The same, begun as BERT is: fairseq's models that are made for pretraining."""
 
-    def step(
-        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
-        position: jax.Array, ancestors: jax.Array,
-    ) -> tuple[Features, Cache]:
-        return decoding.step(
-            self.config, weights, tokens, cache, position=position, ancestors=ancestors
-        )
-
-    def grow(self, cache: Cache, *, capacity: int) -> Cache:
-        return decoding.grow(cache, capacity=capacity)
-
-    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
-        return cache
+    def init(self, rng: jax.Array) -> Params:
+        """See `protocol`."""
+        return bert_init(super().init(rng), jax.random.fold_in(rng, 1), pad=self.pad)
