@@ -39,8 +39,9 @@ ALLOWED: dict[str, set[str]] = {
         "data",
     },
     "interop": {"config", "checkpoints", "models", "data", "losses", "tasks", "training"},
-    # A trained model is read and used without what trains.
-    "hub": {"config", "console", *NOUNS - {"training"}, "training.compilation"},
+    # A trained model is read and used without what trains, but for the loss of a split.
+    "hub": {"config", "console", *NOUNS - {"training"}, "training.compilation",
+            "training.held_out"},
     "__init__": {"hub"},
     "__main__": {"config", "cli", *VERBS},
     "locking": {"config"},

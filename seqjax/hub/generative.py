@@ -103,7 +103,8 @@ class Generative(Loaded):
         raise NotImplementedError
 
     def facts(self, options: dict[str, Any]) -> list[str]:
-        return [about.family(self), about.search(self, options)]
+        return [*super().facts(options),
+                about.search(self.settings(references=True, **options), options)]
 
     def settings(self, *, references: bool = False, **options: Any) -> GenerationConfig:
         """The search: these options over those of the checkpoint.
