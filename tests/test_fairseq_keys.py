@@ -57,7 +57,7 @@ def test_everything_that_is_here_has_a_name_in_fairseq():
         "label_smoothed_cross_entropy": "LabelSmoothedCrossEntropyCriterion",
         "label_smoothed_cross_entropy_with_alignment":
             "LabelSmoothedCrossEntropyCriterionWithAlignment",
-        "adaptive_loss": "AdaptiveLoss"}
+        "adaptive_loss": "AdaptiveLoss", "wav2vec": "Wav2vecCriterion"}
     assert fairseq_keys.classes("optimizer") == {
         "adam": "FairseqAdam", "nag": "FairseqNAG", "sgd": "SGD", "adafactor": "FairseqAdafactor"}
 
@@ -139,8 +139,8 @@ def test_the_rest_of_a_run_has_fairseqs_types(task, schedule, optimizer):
         "train": {"max_update": 100}, "loss": {"name": "cross_entropy"},
         **({"model": {"arch": "transformer_lm"}} if task == "language_modeling" else {})})
     pair = types.SimpleNamespace(source_lang="a", target_lang="b")
-    facts = fairseq_folder._facts(config, pair)
-    args = namespace(config.model, facts)
+    extra_args = fairseq_folder._extra_args(config, pair)
+    args = namespace(config.model, extra_args)
     kinds = fairseq_keys.chosen_types({
         "task": task, "optimizer": optimizer, "lr_scheduler": schedule,
         "criterion": "cross_entropy", "model": config.model.name})

@@ -24,15 +24,13 @@ _ROWS = 16
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Encoder(Loaded):
+class Encoder(Loaded[TextTask]):
     """A model that encodes text and generates none, with its vocabulary.
 
         m = seqjax.load("runs/encoder")
         m.features(["Hello world", "Again"])     # [[5, D], [2, D]], float32
         m.evaluate("valid")                      # the loss that it was trained with
     """
-
-    task: TextTask
 
     def facts(self, options: dict[str, Any]) -> list[str]:
         return [*super().facts(options), f"at most {self._limit} tokens (the model's)"]
