@@ -45,11 +45,16 @@ class Wav2Vec2Model:
         """Longest row, in frames."""
         return self.config.max_positions
 
-    def frames(self, samples: Any) -> Any:
-        """Frames of rows of so many samples (a number or an integer array), as many as `encode`
-        marks as real: 0 for a row that is too short for one."""
+    def frames(self, samples: int) -> int:
+        """T, of a batch of rows of `samples`."""
         found = frame_count(samples, self.config.conv_layers)
         return found - found % self.config.crop_seq_to_multiple
+
+    def real_frames(self, lengths: np.ndarray, *, samples: int) -> np.ndarray:
+        """[B] frames that `encode` marks as real in rows of `lengths` [B] samples, padded to
+        `samples`; 0 in a row that is too short for one."""
+        found = frame_count(np.asarray(lengths), self.config.conv_layers)
+        return np.minimum(found, self.frames(samples))
 
     def init(self, rng: jax.Array) -> Params:
         """Fresh float32 parameters, with fairseq's initialisation."""
@@ -117,8 +122,8 @@ class Wav2Vec2Model:
         Raises:
           ValueError: a row so short that nothing would be left of it.
         """
-        cfg, frames = self.config, int(self.frames(samples))
-        sizes = np.asarray(self.frames(np.asarray(lengths)))
+        cfg, frames = self.config, self.frames(samples)
+        sizes = self.real_frames(lengths, samples=samples).tolist()
         mask = masking.draw_mask(
             masking.frame_spans(cfg), sizes, frames, rng, same=cfg.require_same_masks,
             share_kept=cfg.mask_dropout)

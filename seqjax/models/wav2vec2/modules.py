@@ -7,18 +7,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from flax import struct
 
 from seqjax.models.parts import audio
 from seqjax.models.parts.attention import MultiheadAttention
+from seqjax.models.parts.audio import Array
 from seqjax.models.parts.layers import LayerNorm, Linear, activation, dropout
 from seqjax.models.parts.position_split import inside_layer, into_products
 from seqjax.models.parts.stack import stack
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
-
-Array = jax.Array | np.ndarray
 
 
 @struct.dataclass
