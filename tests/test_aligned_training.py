@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from resave import resave_fairseq
 from test_hub_fairseq import check_lines, printed
 from user_path import GOLDENS, aligned_data_folder
 
@@ -14,7 +15,6 @@ from seqjax.interop.fairseq import config as fairseq_config
 from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.interop.fairseq.checkpoint import load_fairseq
-from seqjax.interop.fairseq.export import resave_fairseq
 from seqjax.interop.torch.files import read_pt
 from seqjax.training import train_loop, validation
 

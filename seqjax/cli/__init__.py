@@ -1,6 +1,6 @@
 """What the command lines of all verbs share: flags from dataclasses, errors, progress.
 
-It knows no verb.
+A verb's `main` goes into `run`; an exit status and one line on what went wrong come out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a decoding job is: its inputs, from text or a data folder, and what tells it apart.
 
-It knows the command line's values and loaded models; search and output are others' business.
+The command line's values and loaded models go in; inputs as text and ids come out, to be
+searched, and a fingerprint to go on by.
 """
 
 from __future__ import annotations

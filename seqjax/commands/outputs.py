@@ -1,6 +1,6 @@
 """Results as the lines of an output, and the output as a file that is whole or not there.
 
-It knows results as plain data and jobs; it knows nothing of searches.
+Results as plain data and the job that they are of go in, lines come out.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 `sections` has the dataclasses that every run has, `building` makes dataclasses of plain
 data, `files` reads files and overrides, `resolving` chooses the families by name, `giving`
 compares what losses need with what models and tasks give, `describing` says what every key
-means. It knows no model, task or loss: their dataclasses live beside their code and are
-passed to `resolve` as literal dicts.
+means. The dataclasses of models, tasks and losses live beside their code and are passed to
+`resolve` as literal dicts.
 """
 
 from seqjax.config.building import (

@@ -1,6 +1,6 @@
 """The full configuration from sparse values: families chosen by name, architectures.
 
-It knows no model, task or loss: their dataclasses are passed to `resolve` as literal dicts.
+The dataclasses of models, tasks and losses are passed to `resolve` as literal dicts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The sections that every run has, with their defaults and what each key means.
 
-It knows no model, task or loss: their dataclasses live beside their code.
+The sections `model`, `task` and `loss` are dataclasses that live beside their code.
 """
 
 from __future__ import annotations

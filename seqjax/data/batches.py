@@ -1,6 +1,7 @@
 """Batches in the order of a plan, one after the other, resumable from two integers.
 
-It knows no tokens, no model and no thread: `pipeline` makes the same batches ahead of time.
+A plan and a dataset go in; `Batch`es of NumPy arrays come out. `pipeline` makes the same
+batches ahead of time.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def places(plan: TrainPlan, state: DataState) -> Iterator[tuple[EpochPlan, int]]
 def describe_batch(
     epoch_plan: EpochPlan, index: int, update: Update, arrays: dict[str, Any], ids: np.ndarray,
 ) -> Batch:
-    """A `Batch` with the host-side facts of an update."""
+    """A `Batch` with what the host knows of an update."""
     last = index == len(epoch_plan) - 1
     return Batch(
         arrays=arrays, ids=ids, epoch=update.epoch, step=update.index,

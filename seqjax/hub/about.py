@@ -1,6 +1,6 @@
 """What a loaded model is, in one line: which checkpoint, which search, on what.
 
-It knows checkpoints' records and configurations; it loads nothing.
+Records and configurations go in, one line of text comes out.
 """
 
 from __future__ import annotations

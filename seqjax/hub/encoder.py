@@ -15,6 +15,7 @@ from seqjax.generation import finite
 from seqjax.hub import about, arguments
 from seqjax.hub.generative import Input, padded
 from seqjax.hub.loaded import Loaded
+from seqjax.models.protocol import token_source
 from seqjax.tasks import inputs
 from seqjax.tasks.protocol import TextTask
 
@@ -23,15 +24,13 @@ _ROWS = 16
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Encoder(Loaded):
+class Encoder(Loaded[TextTask]):
     """A model that encodes text and generates none, with its vocabulary.
 
         m = seqjax.load("runs/encoder")
         m.features(["Hello world", "Again"])     # [[5, D], [2, D]], float32
         m.evaluate("valid")                      # the loss that it was trained with
     """
-
-    task: TextTask
 
     def facts(self, options: dict[str, Any]) -> list[str]:
         return [about.family(self), f"at most {self._limit} tokens (the model's)"]
@@ -81,6 +80,8 @@ class Encoder(Loaded):
     @functools.cached_property
     def _encode(self) -> Any:
         def encode(params: Any, source: jax.Array) -> jax.Array:
-            return self.models[0].encode(params, source).out.astype(jax.numpy.float32)
+            model = self.models[0]
+            encoded = model.encode(params, token_source(source, pad=model.pad))
+            return encoded.out.astype(jax.numpy.float32)
 
         return jax.jit(encode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from seqjax.tasks.protocol import TextTask
 
 Ids = Sequence[int] | np.ndarray
 Input = str | Ids | Encoded
+
+TextTaskT = TypeVar("TextTaskT", bound=TextTask)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,10 +51,9 @@ class Split:
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Generative(Loaded):
+class Generative(Loaded[TextTaskT]):
     """A model that generates text, with its vocabularies."""
 
-    task: TextTask
     generates: ClassVar[bool] = True
     inputs_name: ClassVar[str] = "inputs"
     """What `stream` calls them."""

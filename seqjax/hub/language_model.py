@@ -1,5 +1,8 @@
 """Language models."""
 
+# What is given to a language model are prompts, which constrain nothing.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import dataclasses
@@ -43,7 +46,7 @@ from seqjax.tasks.perplexity import BlockScorer, WordScores
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class LanguageModel(Generative):
+class LanguageModel(Generative[LanguageModelingTask]):
     """A language model, or an ensemble of several, with its vocabulary.
 
         m = seqjax.load("runs/lm")
@@ -56,7 +59,6 @@ class LanguageModel(Generative):
     evaluation_options: ClassVar[frozenset[str]] = frozenset((
         "tokens_per_sample", "sample_break_mode", "add_bos_token", "context_window",
         "post_process", "on_words", "word_stats", "softmax_batch"))
-    task: LanguageModelingTask
 
     def facts(self, options: dict[str, Any]) -> list[str]:
         target = min(m.max_target_positions for m in self.models)

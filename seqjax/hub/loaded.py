@@ -7,7 +7,7 @@ A facade is a class of these: `seqjax.load` gives the one that the model's task 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from seqjax.config import Config, ConfigError
 from seqjax.hub import about, evaluation
@@ -15,15 +15,17 @@ from seqjax.hub.about import Origin
 from seqjax.hub.evaluation import Evaluated
 from seqjax.tasks.protocol import Task
 
+TaskT = TypeVar("TaskT", bound=Task)
+
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Loaded:
+class Loaded(Generic[TaskT]):
     """One model, or an ensemble of several. Its `repr` is a line that says which (`describe`).
 
     Alone it is the facade of a task that neither generates nor encodes text.
     """
 
-    task: Task
+    task: TaskT
     config: Config
     models: tuple[Any, ...]
     params: tuple[Any, ...]

@@ -49,7 +49,7 @@ from seqjax.tasks.protocol import TextTask
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Translator(Generative):
+class Translator(Generative[TextTask]):
     """A translation model, or an ensemble of several, with its vocabularies."""
 
     aligns: ClassVar[bool] = True

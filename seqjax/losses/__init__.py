@@ -7,6 +7,7 @@ from seqjax.losses.configs import (
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
     LABEL_SMOOTHED_CROSS_ENTROPY,
+    MASKED_LM,
 )
 from seqjax.losses.declarations import COUNTS, Loss, Metric
 from seqjax.losses.wav2vec_config import WAV2VEC
@@ -18,6 +19,7 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
     LABEL_SMOOTHED_CROSS_ENTROPY,
+    MASKED_LM,
     WAV2VEC,
 )}
 """The registration: `config.loss.name` -> the loss. A new one is its file and a line here."""

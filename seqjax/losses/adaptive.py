@@ -2,7 +2,7 @@
 
 Only the tokens whose target is in a cluster are projected onto it, a slice of columns of
 the batch at a time, so that the rare clusters cost little and their logits never exist at
-once. It knows the output layer by the small protocol `Clusters`.
+once. The output layer is any object of the small protocol `Clusters`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What every model offers, and the containers that cross its border.
 
-Search, losses, tasks and training know models by this file alone. It knows no layer.
+Search, losses, tasks and training know models by this file alone.
 
 Axis letters, here and everywhere: B batch, S source, T target, V vocabulary, D model,
 F feed-forward, H heads, K head size, L layers, W beam width, C cache capacity.
@@ -160,6 +160,14 @@ class Encoder(Protocol):
 
     @property
     def max_source_positions(self) -> int: ...
+
+
+class MaskedLanguageModel(Encoder, Protocol):
+    """A model that reads, and says of every position which word stands or stood there."""
+
+    def features(self, params: Params, encoded: Encoded) -> Features:
+        """States [B, S, D] in front of the output layer, of what `encode` gave."""
+        ...
 
 
 class Stepper(Protocol):

@@ -1,8 +1,8 @@
 """Where the numbers go: the console, `train.log`, `metrics.jsonl`, TensorBoard curves.
 
 On a terminal one line changes as training goes on; elsewhere there is a line per interval.
-`train.log` has every line of the console but that one, of all runs in the folder. It knows
-nothing of how the numbers are made. Only the first process writes.
+`train.log` has every line of the console but that one, of all runs in the folder. Only the
+first process writes.
 """
 
 from __future__ import annotations

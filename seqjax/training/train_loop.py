@@ -1,7 +1,7 @@
 """Training from a resolved configuration to checkpoints, top to bottom.
 
 Whoever wants to know what a run does reads `train`, `_train` and `Run`. The pieces they call
-know nothing of each other: what is trained (`parts`), what it begins with (`initial_state`),
+are independent of each other: what is trained (`parts`), what it begins with (`initial_state`),
 compiled programs (`programs`), batches (`data`), what is due when (`triggers`), what is saved
 (`checkpoints`) and what is said (`metrics_log`, `progress`).
 """

@@ -13,7 +13,7 @@ import wav2vec2_goldens as goldens
 from wav2vec2_goldens import CASES
 
 from seqjax import models
-from seqjax.config import ConfigError, MeshConfig
+from seqjax.config import MeshConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.interop.fairseq import optimizer_state
 from seqjax.losses.wav2vec_config import WAV2VEC, Wav2VecConfig
@@ -269,7 +269,7 @@ def test_newer_names_of_weight_norm_are_read():
 def test_checkpoints_of_what_is_not_here_are_refused_by_key(changes, message):
     golden = goldens.load("layer_norm")
     tree = {"cfg": {"model": golden.about["model"] | changes}, "model": golden.state}
-    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=message):
         fairseq_weights.from_tree(tree)
 
 
@@ -405,8 +405,8 @@ def test_spans_cover_about_their_share(selection, no_overlap):
     assert not mask[1::2, 180:].any()
     assert 0.3 < mask[::2].mean() < 0.63  # of uniform ones the mean length is 4.5
     if no_overlap and selection == "static":
-        runs = [len(run) for row in mask for run in "".join(str(int(x)) for x in row).split("0") if run]
-        assert set(runs) == {4}
+        text = "0".join("".join(str(int(x)) for x in row) for row in mask)
+        assert {len(run) for run in text.split("0") if run} == {4}
     kept = masking.draw_mask(
         spans, [200] * 3, 200, np.random.default_rng(0), share_kept=0.5)
     assert len(set(kept.sum(1))) == 1 and kept.mean() < 0.3

@@ -21,7 +21,7 @@ from seqjax import checkpoints, models, tasks
 from seqjax.config import CheckpointConfig, Config, ConfigError, to_plain
 from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq.export import save_fairseq
-from seqjax.interop.fairseq.files import Portable, portable
+from seqjax.interop.fairseq.files import FairseqModel, read_model
 from seqjax.interop.fairseq.keys import classes, types
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
 from seqjax.models.tables import State
@@ -34,6 +34,8 @@ from seqjax.training.state import new_state
 
 MEMORY, ARRAYS = "fairseq.json", "fairseq.bin"
 """Assets with fairseq's own keys, and with the entries of its file that hold no parameter."""
+_ARGS = "facts"
+"""In `MEMORY`: fairseq's own arguments. A name on disk, in checkpoints that exist."""
 
 
 def write_folder(
@@ -48,19 +50,19 @@ def write_folder(
 
     Args:
       resolve: `hub.resolve`.
-      data, bpe, tokenizer, verify: see `portable`.
+      data, bpe, tokenizer, verify: see `read_model`.
 
     Returns:
       The checkpoint's folder.
 
     Raises:
-      ConfigError: see `portable`; or `target` holds checkpoints already.
+      ConfigError: see `read_model`; or `target` holds checkpoints already.
     """
     if checkpoints.steps_in(pathlib.Path(target) / checkpoints.FOLDER):
         raise ConfigError(f"{target}: holds checkpoints already; name another folder")
     if os.path.isfile(target):
         raise ConfigError(f"{target}: is a file; name a folder")
-    found = portable(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
+    found = read_model(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
     step = updates(found.checkpoint.extra)
     raw = _training(found)
     if "train" in found.config:
@@ -75,7 +77,7 @@ def write_folder(
     return checkpoints.find(target)
 
 
-def _training(found: Portable) -> dict[str, Any]:
+def _training(found: FairseqModel) -> dict[str, Any]:
     """How it was trained, as far as a configuration of ours can say it."""
     try:
         return fairseq_recipe.from_fairseq(
@@ -84,16 +86,11 @@ def _training(found: Portable) -> dict[str, Any]:
         return {}  # an optimizer or criterion that is not here: the model is usable all the same
 
 
-def _memory(found: Portable) -> dict[str, bytes]:
+def _memory(found: FairseqModel) -> dict[str, bytes]:
     """fairseq's keys, precisions and further entries, as files."""
     fairseq = found.checkpoint.fairseq
-    facts: dict[str, Any] = {}
-    for group in ("tokenizer", "bpe", "criterion", "task"):
-        values = dict(fairseq.groups.get(group, {}))
-        facts[group] = values.pop("_name", None)
-        facts |= {k: v for k, v in values.items() if k not in facts}
     kept = found.checkpoint.kept
-    about = {"facts": {**fairseq.model, **facts}, "dtypes": found.checkpoint.dtypes,
+    about = {_ARGS: fairseq.flat(), "dtypes": found.checkpoint.dtypes,
              "kept": {k: [v.dtype.name, *v.shape] for k, v in kept.items()}}
     return {MEMORY: json.dumps(about, default=str).encode(),
             ARRAYS: b"".join(np.ascontiguousarray(v).tobytes() for v in kept.values())}
@@ -155,11 +152,11 @@ def write_file(
         extra["last_optimizer_state"] = _optimizer_state(folder, config, task, verify=verify)
     save_fairseq(
         target, params, config.model, **task.vocab_sizes,
-        facts={**_facts(config, entry.fairseq), **memory.get("facts", {})},
+        extra_args={**_extra_args(config, entry.fairseq), **memory.get(_ARGS, {})},
         kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
 
 
-def _facts(config: Config, task: FairseqTask) -> dict[str, Any]:
+def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:
     """What fairseq wants to know beside the model, in its own keys."""
     schedule = to_plain(config.schedule)
     schedule["warmup_steps"] = schedule["warmup_updates"]  # as tri_stage calls them

@@ -1,7 +1,6 @@
 """What fairseq-generate and fairseq-interactive print, line for line.
 
-It knows tasks by their vocabularies and tokenizers; what is decoded, how and in which order
-is the caller's.
+Hypotheses of one sentence and the task's vocabularies go in, lines of text come out.
 """
 
 from __future__ import annotations

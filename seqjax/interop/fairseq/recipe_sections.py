@@ -24,7 +24,7 @@ from seqjax.config import (
     to_plain,
 )
 from seqjax.interop.fairseq.config import FairseqConfig, model_config
-from seqjax.interop.fairseq.restore import beginning
+from seqjax.interop.fairseq.restore import restore_options
 from seqjax.models.overrides import kept_layers, with_layers
 from seqjax.training.metrics import is_maximized
 
@@ -172,7 +172,7 @@ def _built(
         if before != after and field.name in given:
             notes.append(f"fairseq takes no notice of --{field.name.replace('_', '-')} here: its "
                          f"{arch} is built without it.")
-    if "init_from" not in beginning(flat).raw:  # nothing to choose from: fewer layers
+    if "init_from" not in restore_options(flat).raw:  # nothing to choose from: fewer layers
         built = with_layers(built, {k: len(v) for k, v in kept_layers(built).items()})
     return built
 

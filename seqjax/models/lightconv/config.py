@@ -19,7 +19,7 @@ from seqjax.models.parts.configs import (
     check_rates,
     limit,
 )
-from seqjax.models.transformer.lm_config import TransformerLMConfig
+from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 
 ConvType = Literal["lightweight", "dynamic"]
 
@@ -272,7 +272,7 @@ class LightConvLanguageModelConfig(_CommonConfig):
         super().__post_init__()
         check_positive(self, ("decoder_ffn_embed_dim", "decoder_input_dim"))
         # Embedding and output layer are the transformer's, and so is what they refuse.
-        TransformerLMConfig(**{key: getattr(self, key) for key in (
+        TransformerLanguageModelConfig(**{key: getattr(self, key) for key in (
             "decoder_embed_dim", "decoder_attention_heads", "decoder_input_dim",
             "decoder_output_dim", "share_decoder_input_output_embed", "adaptive_input",
             "adaptive_input_cutoff", "adaptive_input_factor", "adaptive_softmax_cutoff",

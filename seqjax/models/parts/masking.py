@@ -50,7 +50,7 @@ def channel_spans(config: MaskConfig) -> Spans:
 
 
 def draw_mask(
-    spans: Spans, sizes: Sequence[int], width: int, rng: np.random.Generator, *,
+    spans: Spans, sizes: Sequence[int] | np.ndarray, width: int, rng: np.random.Generator, *,
     same: bool = True, share_kept: float = 0.0,
 ) -> np.ndarray:
     """Masked positions.

@@ -14,13 +14,10 @@ import numpy as np
 
 from seqjax.models.parts import masking
 from seqjax.models.parts.audio_config import frame_count, receptive_field
+from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.protocol import Encoded, Params, Source
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
 from seqjax.models.wav2vec2.modules import Drawn, Wav2Vec2
-
-LAYER_STD = 0.02
-"""fairseq's `init_bert_params`: matrices of the transformer's layers are N(0, 0.02), their
-biases 0."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +58,8 @@ class Wav2Vec2Model:
         own, layers = jax.random.split(rng)
         samples = jnp.zeros((1, receptive_field(self.config.conv_layers) * 2), jnp.float32)
         params = self._module.init({"params": own}, samples)["params"]
-        params["encoder"]["layers"] = _bert_layers(params["encoder"]["layers"], layers)
+        encoder = params["encoder"]
+        encoder["layers"] = bert_init(encoder["layers"], layers, pad=self.pad)
         return params
 
     def encode(
@@ -201,16 +199,3 @@ class Wav2Vec2Model:
                 drawn.codebook_negatives is None or drawn.codebook_negatives.shape != wanted):
             raise ValueError(f"pretraining needs codebook_negatives {list(wanted)}")
 
-
-def _bert_layers(layers: Params, rng: jax.Array) -> Params:
-    """Layers with the kernels and biases of `init_bert_params`, in place of their own."""
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(layers)
-
-    def fresh(path: tuple[Any, ...], x: jax.Array, key: jax.Array) -> jax.Array:
-        if path[-1].key == "kernel":
-            return LAYER_STD * jax.random.normal(key, x.shape, x.dtype)
-        return jnp.zeros_like(x) if path[-1].key == "bias" else x
-
-    keys = jax.random.split(rng, len(leaves))
-    return jax.tree.unflatten(
-        treedef, [fresh(path, x, key) for (path, x), key in zip(leaves, keys, strict=True)])
