@@ -13,7 +13,7 @@ import wav2vec2_goldens as goldens
 from wav2vec2_goldens import CASES
 
 from seqjax import models
-from seqjax.config import MeshConfig
+from seqjax.config import MeshConfig, OptimizerConfig, ScheduleConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.interop.fairseq import optimizer_state
 from seqjax.losses.wav2vec_config import WAV2VEC, Wav2VecConfig
@@ -21,7 +21,12 @@ from seqjax.models.parts import audio, masking
 from seqjax.models.parts.audio_config import conv_layers, frame_count, receptive_field
 from seqjax.models.protocol import Source
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
+from seqjax.models.wav2vec2.modules import Drawn
 from seqjax.training import sharding
+from seqjax.training.optimizers import make_optimizer
+from seqjax.training.schedules import make_schedule
+from seqjax.training.state import new_state
+from seqjax.training.train_step import make_train_step
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -228,6 +233,39 @@ def test_a_mesh_of_eight_devices_gives_the_same_and_splits_every_projection(gold
     np.testing.assert_allclose(there[0], value, rtol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-4), there[1], gradient)
+
+
+def test_training_on_a_mesh_learns_and_cools_down():
+    golden = goldens.with_config(goldens.load("two_quantizers"), latent_temp=(2.0, 0.5, 0.9))
+    lengths, samples = np.array([420, 377, 401, 390]), 420
+    drawn = golden.model.draw(lengths, np.random.default_rng(0), samples=samples)
+    arrays = {
+        "samples": np.random.default_rng(1).normal(size=(4, samples)).astype(np.float32),
+        "real": np.arange(samples) < lengths[:, None],
+        "mask": drawn.mask, "negatives": drawn.negatives}
+
+    def loss_fn(params, extra, batch, rng, update):
+        source = Source(values=batch["samples"], mask=batch["real"])
+        given = Drawn(mask=batch["mask"], negatives=batch["negatives"])
+        return golden.loss(params, source, given, rng=rng, update=update), extra
+
+    optimizer = make_optimizer(OptimizerConfig())
+    schedule = make_schedule(ScheduleConfig(name="fixed", warmup_updates=0), lr=(3e-3,))
+    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    with sharding.own_rules(models.family("wav2vec2").partition):
+        state = new_state(golden.params, optimizer)
+        state = jax.device_put(state, sharding.shardings(state, mesh))
+        step = jax.jit(make_train_step(loss_fn, optimizer, schedule, seed=1))
+        batch = jax.device_put(
+            {k: v[None] for k, v in arrays.items()}, sharding.batch_sharding(mesh, rows_axis=1))
+        found = []
+        for _ in range(20):
+            state, metrics = step(state, batch, 0)
+            found.append(jax.device_get(metrics))
+    np.testing.assert_allclose(
+        [m["temp"][0] for m in found], [max(2 * 0.9**n, 0.5) for n in range(20)], rtol=1e-6)
+    losses = [m["loss_0"][0] / m["loss_0"][1] for m in found]
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
 
 @pytest.mark.parametrize("changes", [

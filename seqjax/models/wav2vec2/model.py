@@ -56,7 +56,8 @@ class Wav2Vec2Model:
     def init(self, rng: jax.Array) -> Params:
         """Fresh float32 parameters, with fairseq's initialisation."""
         own, layers = jax.random.split(rng)
-        samples = jnp.zeros((1, receptive_field(self.config.conv_layers) * 2), jnp.float32)
+        long = receptive_field(self.config.conv_layers) * 2 * self.config.crop_seq_to_multiple
+        samples = jnp.zeros((1, long), jnp.float32)
         params = self._module.init({"params": own}, samples)["params"]
         encoder = params["encoder"]
         encoder["layers"] = bert_init(encoder["layers"], layers, pad=self.pad)
