@@ -44,10 +44,10 @@ from fairseq_cli import score  # noqa: E402
 
 HERE = {
     "task": ("translation", "language_modeling"),
-    "model": ("fconv", "fconv_lm", "lightconv", "lightconv_lm", "lstm", "lstm_lm", "transformer",
-              "transformer_align", "transformer_lm"),
+    "model": ("bart", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "lstm", "lstm_lm",
+              "roberta", "transformer", "transformer_align", "transformer_lm", "wav2vec2"),
     "criterion": ("adaptive_loss", "cross_entropy", "label_smoothed_cross_entropy",
-                  "label_smoothed_cross_entropy_with_alignment"),
+                  "label_smoothed_cross_entropy_with_alignment", "masked_lm", "wav2vec"),
     "simul_type": (),
 }
 """Whose flags are recorded; of the registries that are not named, everybody's."""

@@ -24,9 +24,9 @@ WITHOUT = {
     "--decoder-normalize-before": {"lightconv_lm"},
     "--relu-dropout": {"lightconv", "lightconv_lm"},
     # Refused, where a checkpoint or a command asks for it.
-    "--adaptive-input": {"transformer", "transformer_align"},
-    "--tie-adaptive-proj": {"transformer", "transformer_align"},
-    "--tie-adaptive-weights": {"transformer", "transformer_align"},
+    "--adaptive-input": {"bart", "transformer", "transformer_align"},
+    "--tie-adaptive-proj": {"bart", "transformer", "transformer_align"},
+    "--tie-adaptive-weights": {"bart", "transformer", "transformer_align"},
     "--adaptive-softmax-cutoff": {"lightconv"},
     "--adaptive-softmax-dropout": {"lightconv"},
 }

@@ -15,6 +15,8 @@ from seqjax import losses, models
 from seqjax.config import GenerationConfig, MeshConfig, OptimizerConfig, ScheduleConfig
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.scoring import Scorer
+from seqjax.losses.base import Forward
+from seqjax.models.protocol import token_source
 from seqjax.tasks.translation import TranslationConfig, TranslationTask
 from seqjax.training import objective, sharding
 from seqjax.training.optimizers import make_optimizer
@@ -34,7 +36,17 @@ LOSSES = {
     "label_smoothed_cross_entropy": {},
     "adaptive_loss": {},
     "label_smoothed_cross_entropy_with_alignment": {},
+    "masked_lm": {},
 }
+
+
+class Masked:
+    """The forward pass of masked sentences."""
+
+    def forward(self, model, params, batch, rng, update, extra=None):
+        encoded = model.encode(params, token_source(batch["source"], pad=model.pad), rng=rng)
+        return Forward(features=model.features(params, encoded), encoded=encoded,
+                       target=batch["target"], pad=model.pad)
 
 
 def mesh_of(sizes):
@@ -46,6 +58,11 @@ def mesh_of(sizes):
 def model_of(loss):
     size = {f"{side}_{key}": value for side in ("encoder", "decoder") for key, value in
             dict(embed_dim=D, ffn_embed_dim=2 * D, layers=1, attention_heads=2).items()}
+    if loss == "masked_lm":
+        size = {k: v for k, v in size.items() if k.startswith("encoder")}
+        config = models.CONFIGS["roberta"](max_positions=L, **size)
+        return models.build(config, source_vocab_size=V, target_vocab_size=V,
+                            compute_dtype=jnp.float32)
     extra = {"share_all_embeddings": True}
     if loss == "adaptive_loss":
         extra = {"adaptive_softmax_cutoff": (256, 1024)}
@@ -55,9 +72,11 @@ def model_of(loss):
 
 
 def loss_of(name, model, budget=BUDGET):
+    section = losses.CONFIGS[name](logits_budget=budget)
+    if name == "masked_lm":
+        return objective.loss_function(Masked(), model, section)
     task = object.__new__(TranslationTask)  # its loss needs no data
     object.__setattr__(task, "config", TranslationConfig())
-    section = losses.CONFIGS[name](logits_budget=budget)
     return objective.loss_function(task, model, section)
 
 
@@ -70,6 +89,8 @@ def batch_of(mesh, loss, groups=None):
     lead = () if groups is None else (groups,)
     place = sharding.batch_sharding(mesh, rows_axis=len(lead))
     names = ["source", "target", "source_segments", "target_segments"]
+    if loss == "masked_lm":
+        names = ["source", "target"]
     if loss.endswith("alignment"):
         names = ["source", "target", "aligned_source", "aligned_target"]
     return {name: jax.ShapeDtypeStruct((*lead, B, L), jnp.int32, sharding=place)
@@ -101,7 +122,8 @@ def validation(loss, sizes):
 def parameter_shapes(loss):
     shapes = jax.eval_shape(lambda: model_of(loss).init(jax.random.key(0)))
     whole = {tuple(sorted(n for n in x.shape if n > 1)) for x in jax.tree.leaves(shapes)}
-    return whole | {(D, V // 16)}  # and blocks of the output layer
+    # And blocks of the output layer, of more words where fewer tokens are projected.
+    return whole | {(D, V // (16 // n)) for n in ((1, 2, 4, 8) if loss == "masked_lm" else (1,))}
 
 
 def check(program, one, mesh, loss):

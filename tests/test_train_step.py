@@ -76,9 +76,9 @@ def build(loss=no_dropout, *, clip_norm=0.0, lr=0.1, seed=3, **options):
 
 def test_accumulation_equals_one_big_batch():
     batch, params = draw_batch(0, G=3), init_params()
-    many, g_many, _ = jax.jit(lambda p, b: loss_and_gradient(no_dropout, p, {}, b, None))(
+    many, g_many, _ = jax.jit(lambda p, b: loss_and_gradient(no_dropout, p, {}, b, key=None))(
         params, batch)
-    one, g_one, _ = loss_and_gradient(no_dropout, params, {}, flat(batch), None)
+    one, g_one, _ = loss_and_gradient(no_dropout, params, {}, flat(batch), key=None)
     np.testing.assert_allclose(many.sum, one.sum, rtol=1e-6)
     assert float(many.weight) == float(one.weight) == (batch["target"] != 1).sum()
     for a, b in zip(jax.tree.leaves(g_many), jax.tree.leaves(g_one), strict=True):
@@ -88,7 +88,7 @@ def test_accumulation_equals_one_big_batch():
 
 def test_gradient_is_divided_by_all_tokens_and_clipped_after():
     batch = draw_batch(1, G=2)
-    _, summed, _ = loss_and_gradient(no_dropout, init_params(), {}, batch, None)
+    _, summed, _ = loss_and_gradient(no_dropout, init_params(), {}, batch, key=None)
     mean = jax.tree.map(lambda g: g / (batch["target"] != 1).sum(), summed)
     norm = float(global_norm(mean))
     for limit in (0.0, norm / 3, norm * 3):

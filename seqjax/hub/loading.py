@@ -45,9 +45,8 @@ def load(
     """A trained model, ready to use: what its task's entry names, a `Translator`, a
     `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded.
 
-    Compiled programs are kept in the user's cache folder (`log.compilation_cache`). While they
-    are compiled for more than two seconds, stderr says so (`seqjax.console.compiling.hide()`
-    keeps it quiet).
+    Compiled programs are kept in the user's cache folder. While they are compiled for long,
+    stderr says so (`seqjax.console.compiling.hide()` keeps it quiet).
 
     Args:
       path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;

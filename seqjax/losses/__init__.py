@@ -7,8 +7,10 @@ from seqjax.losses.configs import (
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
     LABEL_SMOOTHED_CROSS_ENTROPY,
+    MASKED_LM,
 )
 from seqjax.losses.declarations import COUNTS, Loss, Metric
+from seqjax.losses.wav2vec_config import WAV2VEC
 
 __all__ = ["CONFIGS", "COUNTS", "LOSSES", "Loss", "Metric"]
 
@@ -17,6 +19,8 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
     LABEL_SMOOTHED_CROSS_ENTROPY,
+    MASKED_LM,
+    WAV2VEC,
 )}
 """The registration: `config.loss.name` -> the loss. A new one is its file and a line here."""
 

@@ -113,3 +113,20 @@ ALIGNMENT_LOSS = Loss(
     name="label_smoothed_cross_entropy_with_alignment", config=AlignmentLossConfig,
     compute="seqjax.losses.alignment:compute", needs=frozenset({"alignments"}),
     metrics=_TOKENS | _ACCURACY | {"alignment_loss": Metric(base2=True, like_loss=True)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedLMConfig:
+    """fairseq's `masked_lm`."""
+
+    name: Literal["masked_lm"] = "masked_lm"
+    """Chooses the loss."""
+    logits_budget: int = 64 * 2**20
+    """Elements of logits that may exist at once; more are computed in chunks."""
+
+
+MASKED_LM = Loss(
+    name="masked_lm", config=MaskedLMConfig, compute="seqjax.losses.masked_lm:compute",
+    needs=frozenset({"masks"}),
+    metrics={"loss": Metric(base2=True, like_loss=True),
+             "ppl": Metric(perplexity_of="loss", format="{:.2f}"), **COUNTS})

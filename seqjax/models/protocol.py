@@ -162,6 +162,14 @@ class Encoder(Protocol):
     def max_source_positions(self) -> int: ...
 
 
+class MaskedLanguageModel(Encoder, Protocol):
+    """A model that reads, and says of every position which word stands or stood there."""
+
+    def features(self, params: Params, encoded: Encoded) -> Features:
+        """States [B, S, D] in front of the output layer, of what `encode` gave."""
+        ...
+
+
 class Stepper(Protocol):
     """A model that writes: whole rows at once in training, position by position in search.
 

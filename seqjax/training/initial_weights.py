@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -154,6 +155,8 @@ def check_joined(config: Config, task: Task) -> None:
 
 BEGIN_ANEW = ("begin another run from these weights: another --workdir with --config.init_from={} "
               "--config.init_vocabulary=match")
+MASK = "<mask>"
+"""The word that pretraining puts in the place of others, behind all words of the text."""
 MATCH = "set --config.init_vocabulary=match to move their rows by symbol"
 
 
@@ -183,9 +186,18 @@ def fitted(
         return params, [
             f"note: no dictionaries lie beside {getattr(config, key)} to be compared; its rows are "
             f"taken to be words in the order of {config.task.data}"]
-    if config.init_vocabulary == "same":
+    if config.init_vocabulary == "same" and not _lacks_only_mask(trained, task):
         return params, check_same(trained, config, task, way_out=MATCH)
     return _moved(params, trained, config, task)
+
+
+def _lacks_only_mask(trained: Trained, task: Task) -> bool:
+    """Whether every dictionary is the trained one without `<mask>`, its last word, which models
+    that were trained to fill in masks have: their row is left out, as fairseq does."""
+    here = task.dictionaries
+    return len(here) == len(trained.dictionaries) and all(
+        old.symbols[-1:] == [MASK] and old.symbols[:-1] == new.symbols
+        for old, new in zip(trained.dictionaries, here, strict=True))
 
 
 def of_start(start: Any, config: Config, task: Task) -> tuple[Any, list[str]]:
@@ -230,7 +242,7 @@ def _moved(
 
 
 def dictionary_files(
-    name: str, place: str, langs: Sequence[str], *, predicted: int
+    name: str, place: str, langs: Sequence[str], *, predicted: int, added: Sequence[str] = ()
 ) -> Trained:
     """The dictionaries of a folder that fairseq's weights were trained on.
 
@@ -239,11 +251,15 @@ def dictionary_files(
       place: the folder.
       langs: source and target language; of a language model one ("" for none).
       predicted: entries of the target's that have rows.
+      added: words behind those of the files.
     """
     paths = [folder.dict_path(place, lang) for lang in langs]
     paths = paths if len(paths) == 2 else paths * 2
+    vocabularies = [Vocabulary.load(path) for path in paths]
+    for word, vocabulary in itertools.product(added, vocabularies):
+        vocabulary.add_symbol(word)
     sizes = (None, predicted)
     return Trained(name=name, places=paths, dictionaries=[
-        Dictionary(side=side, name=os.path.basename(path), vocabulary=Vocabulary.load(path),
-                   size=size)
-        for side, path, size in zip(("source", "target"), paths, sizes, strict=True)])
+        Dictionary(side=side, name=os.path.basename(path), vocabulary=vocabulary, size=size)
+        for side, path, vocabulary, size in zip(
+            ("source", "target"), paths, vocabularies, sizes, strict=True)])

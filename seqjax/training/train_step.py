@@ -67,7 +67,7 @@ def global_norm(tree: Any) -> jax.Array:
 
 
 def loss_and_gradient(
-    loss_fn: LossFn, params: Any, extra: Any, batch: Arrays, key: jax.Array | None,
+    loss_fn: LossFn, params: Any, extra: Any, batch: Arrays, *, key: jax.Array | None,
     update: Any = 0,
 ) -> tuple[LossOutput, Any, Any]:
     """Loss and gradient of `loss.sum`, added up over the micro-batches of one update.
@@ -87,7 +87,7 @@ def loss_and_gradient(
         rng = None if key is None else jax.random.fold_in(key, index)
 
         def objective(params: Any) -> tuple[jax.Array, tuple[LossOutput, Any]]:
-            output, new = _on_mesh(loss_fn, params, extra, arrays, rng, update)
+            output, new = _on_mesh(loss_fn, params, extra, arrays, rng=rng, update=update)
             return output.sum, (output, new)
 
         gradient, (output, new) = jax.grad(objective, has_aux=True)(params)
@@ -125,7 +125,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: Arrays, epoch: Any) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
         loss, gradient, extra = loss_and_gradient(
-            loss_fn, state.params, state.extra, batch, key, state.step)
+            loss_fn, state.params, state.extra, batch, key=key, update=state.step)
         weight = jnp.where(loss.weight > 0, loss.weight, 1).astype(jnp.float32)
         gradient = jax.tree.map(lambda g: g / weight, gradient)
         norm = global_norm(gradient)
@@ -172,13 +172,14 @@ def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Any, Arrays, Any], Metrics
 
     def eval_step(params: Any, extra: Any, batch: Arrays, update: Any) -> Metrics:
         update = jnp.asarray(update, jnp.int32)
-        return _scalars(_on_mesh(loss_fn, params, extra, batch, None, update)[0].metrics)
+        return _scalars(_on_mesh(
+            loss_fn, params, extra, batch, rng=None, update=update)[0].metrics)
 
     return eval_step
 
 
 def _on_mesh(
-    loss_fn: LossFn, params: Any, extra: Any, batch: Arrays, rng: jax.Array | None,
+    loss_fn: LossFn, params: Any, extra: Any, batch: Arrays, *, rng: jax.Array | None,
     update: jax.Array,
 ) -> tuple[LossOutput, Any]:
     """The loss, computed where the rows of the batch are (one device included)."""

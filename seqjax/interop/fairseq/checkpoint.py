@@ -160,7 +160,8 @@ def _stored_layers(state: State, config: Any, kept: Kept) -> tuple[Any, Kept]:
     """
     counts, result = {}, dict(kept)
     for side, layers in kept_layers(config).items():
-        numbers = {m[1] for n in state if (m := re.match(rf"{side}\.layers\.(\d+)\.", n))}
+        inside = re.compile(rf"{side}\.(?:\w+\.)?layers\.(\d+)\.")
+        numbers = {m[1] for n in state if (m := inside.match(n))}
         counts[side] = len(numbers)
         if len(layers) != len(numbers):
             result.setdefault(side, tuple(sorted(layers)))

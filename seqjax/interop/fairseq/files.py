@@ -25,6 +25,8 @@ from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, Params, load_fa
 from seqjax.tasks import assets
 from seqjax.tasks.entry import TaskEntry
 
+MASKED = ("denoising", "masked_lm", "multilingual_masked_lm", "sentence_prediction")
+"""fairseq's tasks that put the word `<mask>` behind those of `dict.txt`, their only dictionary."""
 POST_PROCESS = {"subword_nmt": "subword_nmt", "fastbpe": "subword_nmt",
                 "sentencepiece": "sentencepiece"}
 """fairseq's `--bpe` -> how pieces become words again."""
@@ -123,7 +125,9 @@ def task_entry(checkpoint: FairseqCheckpoint) -> TaskEntry:
     found = tasks.of_fairseq(name)
     if found is None:
         raise ConfigError(f"its task is {name!r}; seqjax can use checkpoints of "
-                          + " and ".join(tasks.fairseq_names()))
+                          + " and ".join(tasks.fairseq_names())
+                          + ". Training of these can begin with its weights (config.init_from), "
+                          "and python -m seqjax.convert keys lists them")
     return found
 
 
@@ -182,21 +186,29 @@ def dictionaries_of(
     path: str | os.PathLike[str], checkpoint: FairseqCheckpoint
 ) -> tuple[str, tuple[str, ...]] | None:
     """The folder with a checkpoint's dictionaries and their languages: beside it, or where it
-    was trained; None where there are none of the model's sizes."""
+    was trained; None where there are none of the model's sizes (`<mask>` is in no file, see
+    `added_words`)."""
     home = os.path.dirname(os.path.abspath(path))
+    added = added_words(checkpoint)
     # Weights of a task that is not here may be a beginning all the same: taken for the usual.
     entry = tasks.of_fairseq(checkpoint.task.task or "") or tasks.of_fairseq(
         fairseq_names.USUAL["task"])
     try:
         place, langs = _dictionaries(
-            checkpoint, home=home, data=None, keys=language_keys(entry))
+            checkpoint, home=home, data=None, keys=() if added else language_keys(entry))
     except ConfigError:
         return None
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
     for lang, size in zip(langs, sizes, strict=False):
-        if len(Vocabulary.load(folder.dict_path(place, lang))) != size:
+        vocabulary = Vocabulary.load(folder.dict_path(place, lang))
+        if len(vocabulary) + sum(word not in vocabulary for word in added) != size:
             return None
     return place, langs
+
+
+def added_words(checkpoint: FairseqCheckpoint) -> tuple[str, ...]:
+    """Words that its task put behind those of the dictionary's file, if they were not there."""
+    return ("<mask>",) if checkpoint.task.task in MASKED else ()
 
 
 def _given(checkpoint: FairseqCheckpoint, cls: type) -> dict[str, Any]:

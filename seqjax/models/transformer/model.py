@@ -7,7 +7,11 @@ import dataclasses
 import functools
 from typing import Any, ClassVar
 
+import jax
+
+from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.parts.module_model import ModuleEncoderDecoder
+from seqjax.models.protocol import Params
 from seqjax.models.transformer import decoding
 from seqjax.models.transformer.config import TransformerConfig
 from seqjax.models.transformer.modules import Transformer
@@ -36,3 +40,12 @@ class TransformerModel(ModuleEncoderDecoder):
             self.config, self.source_vocab_size, self.target_vocab_size, self._own_output(),
             self._output_ends, self.compute_dtype,
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertBegunTransformerModel(TransformerModel):
+    """The same, begun as BERT is: fairseq's models that are made for pretraining."""
+
+    def init(self, rng: jax.Array) -> Params:
+        """See `protocol`."""
+        return bert_init(super().init(rng), jax.random.fold_in(rng, 1), pad=self.pad)
