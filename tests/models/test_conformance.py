@@ -1,0 +1,98 @@
+"""Every recorded case of every family: fairseq's numbers, and what every model must do.
+
+The checks, and how a case is run, are in `conformance.py`. A family takes part by its goldens.
+"""
+
+from __future__ import annotations
+
+import conformance
+import family_goldens
+import pytest
+from family_goldens import load
+
+from seqjax import models
+
+CASES = family_goldens.names()
+FAMILIES = conformance.by_family()
+ONE_EACH = [conformance.covering(cases)[0] for cases in FAMILIES.values()]
+COVERING = [case for cases in FAMILIES.values() for case in conformance.covering(cases)]
+STEPPING = [case for case in CASES if conformance.steps(load(case).model)]
+RATES = [(family, rate) for family, cases in FAMILIES.items()
+         for rate in conformance.rates(load(cases[0]).config)]
+
+
+def cases(names):
+    """Parametrised by case; cases of one folder stay in one process."""
+    return pytest.mark.parametrize("name", [
+        pytest.param(name, marks=pytest.mark.xdist_group(f"conformance/{name.partition('/')[0]}"))
+        for name in names])
+
+
+def test_every_family_has_a_case():
+    assert FAMILIES.keys() == models.FAMILIES.keys()
+
+
+@cases(CASES)
+def test_log_probabilities_loss_and_gradients_are_fairseqs(name):
+    conformance.check_numbers(load(name), conformance.whole(name))
+
+
+@cases(CASES)
+def test_no_attention_to_padding(name):
+    conformance.check_attention(load(name), conformance.whole(name), conformance.batch_of(name))
+
+
+@cases(CASES)
+def test_a_sentence_is_what_it_is_alone(name):
+    conformance.check_rows(name)
+
+
+@cases(CASES)
+def test_packed_rows_equal_separate_rows(name):
+    conformance.check_packing(name)
+
+
+@cases(STEPPING)
+def test_decoding_equals_full_forward_and_fairseq(name):
+    conformance.check_decoding(name)
+
+
+@cases(CASES)
+def test_initialisation(name):
+    conformance.check_init(load(name))
+
+
+@cases(CASES)
+def test_round_trip_keeps_every_tensor(name):
+    conformance.check_round_trip(load(name))
+
+
+@cases(CASES)
+def test_a_mesh_splits_every_projection_as_its_name_says(name):
+    conformance.check_split(load(name))
+
+
+@cases(COVERING)
+def test_a_mesh_changes_nothing(name):
+    conformance.check_mesh(name)
+
+
+@cases(ONE_EACH)
+def test_dropout(name):
+    conformance.check_dropout(name)
+
+
+@pytest.mark.parametrize(("family", "rate"), RATES)
+def test_every_rate_drops_something(family, rate):
+    conformance.check_rate(FAMILIES[family], rate)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@cases(ONE_EACH)
+def test_how_it_is_compiled_changes_no_gradient(name, which):
+    conformance.check_runtime(name, which)
+
+
+@cases(ONE_EACH)
+def test_half_precision_stays_close(name):
+    conformance.check_half_precision(name)
