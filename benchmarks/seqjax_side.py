@@ -23,6 +23,7 @@ from seqjax.data.pairs import PairDataset
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
+from seqjax.models.protocol import encode_tokens, token_source
 from seqjax.models.transformer.config import TransformerConfig
 from seqjax.training import optimizers, schedules, state, train_step
 
@@ -81,9 +82,9 @@ def loss_function(model: Any, *, smoothing: float = 0.1) -> train_step.LossFn:
 
     def loss(params: Any, batch: Any, rng: jax.Array | None) -> Any:
         segments = batch.get("target_segments")
-        encoded = model.encode(
-            params, batch["source"], segments=batch.get("source_segments"), rng=rng
-        )
+        source = token_source(
+            batch["source"], pad=model.pad, segments=batch.get("source_segments"))
+        encoded = model.encode(params, source, rng=rng)
         previous = previous_tokens(batch["target"], segments, pad=model.pad, eos=model.eos)
         features = model.features(params, previous, encoded, segments=segments, rng=rng)
         return cross_entropy(
@@ -210,8 +211,9 @@ class Decode:
         _, prepared = self._decoder(job)
 
         def start(params: Any, weights: Any, source: jax.Array) -> Any:
-            encoded = self.model.encode(params, source)
-            return self.model.start(weights, encoded, beam=job.beam, capacity=capacity)
+            encoded = encode_tokens(self.model, params, source)
+            return self.model.start(
+                weights, encoded, rows=source.shape[0], beam=job.beam, capacity=capacity)
 
         cache = jax.eval_shape(start, prepared.params[0], prepared.weights[0], source)
         return {"bytes": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(cache))}

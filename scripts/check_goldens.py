@@ -26,7 +26,7 @@ from seqjax.config import ConfigError
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, load_fairseq, to_state
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import cross_entropy
-from seqjax.models.protocol import Features, Params, source_attention
+from seqjax.models.protocol import Features, Params, encode_tokens, source_attention
 
 PAD = 1
 TOLERANCE = 1e-4
@@ -158,13 +158,13 @@ def teacher_forced(
         def loss(params: Params) -> tuple[jax.Array, Any]:
             if "prev_output_tokens" in inputs:
                 source = right_padded(inputs["src_tokens"], PAD)
-                encoded = model.encode(params, source)
+                encoded = encode_tokens(model, params, source)
                 features = model.features(params, inputs["prev_output_tokens"], encoded)
             else:
                 features = model.features(params, inputs["src_tokens"])
             value = loss_of(features, target, config=config, pad=PAD)
             known = known_columns(features, target)
-            attention = None if features.extra is None else source_attention(features)
+            attention = None if features.attention is None else source_attention(features)
             return value, (jax.nn.log_softmax(features.logits()), known, attention)
         return jax.value_and_grad(loss, has_aux=True)(params)
 

@@ -4,6 +4,7 @@
     python -m seqjax.convert DIR model.pt                      # a file that fairseq loads
     python -m seqjax.convert args 'fairseq-train data-bin --arch transformer ...'
     python -m seqjax.convert args model.pt                     # the run that wrote it
+    python -m seqjax.convert keys model.pt                     # what becomes of its tensors
 
 `args` prints a file for configs/ that does the same, and names every flag that it could not
 honour. Nothing is written until all of it is known to be good; tensors keep their bits.
@@ -25,9 +26,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="python -m seqjax.convert", description=__doc__,
                         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="model.pt, a work folder or checkpoint, or the word args")
+    parser.add_argument("source",
+                        help="model.pt, a work folder or checkpoint, or the word args or keys")
     parser.add_argument("target", nargs="+",
-                        help="what to write; after args: fairseq's command, or a .pt")
+                        help="what to write; after args: fairseq's command, or a .pt; after "
+                             "keys: a checkpoint")
     parser.add_argument("--data", help="folder with the dictionaries of a .pt")
     parser.add_argument("--bpe", help="subwords of a .pt, where it does not say")
     parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say")
@@ -46,11 +49,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    args = parse(arguments)
+def main(arguments: Sequence[str] | None = None) -> int | None:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["keys"]:
+        from seqjax.commands import keys
+
+        return keys.main(words[1:])
+    args = parse(words)
     if args.source == "args":
         print(_configuration(args.target), end="")
-        return
+        return None
     if len(args.target) != 1:
         raise ConfigError("give one thing to read and one to write: model.pt DIR or DIR model.pt")
     target = args.target[0]
@@ -65,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                               "here: python -m seqjax.train --config.resume_from=model.pt")
         with locking.hold(locking.output_lock(target), what=target):
             _to_folder(args, target)
-        return
+        return None
     if not os.path.exists(args.source):
         raise FileNotFoundError(f"{args.source}: no such file or folder")
     if not target.endswith(".pt"):
@@ -75,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise ConfigError(f"--{flag} is for reading a .pt; {args.source} holds its own")
     with locking.hold(locking.output_lock(target), what=target):
         _to_pt(args, target)
+    return None
 
 
 def _configuration(words: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.interop.torch.files import read_pt
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
+from seqjax.models.protocol import Encoder, encode_tokens
 
 FOLDER = pathlib.Path(__file__).parent / "goldens"
 PAD = 1
@@ -64,7 +65,7 @@ class Golden:
 
     @property
     def is_lm(self) -> bool:
-        return not hasattr(self.model, "encode")
+        return not isinstance(self.model, Encoder)
 
     @property
     def params(self) -> Any:
@@ -89,9 +90,8 @@ class Golden:
         return source, prev, target
 
     def features(self, params: Any, source: jax.Array, prev: jax.Array, **options: Any) -> Any:
-        if self.is_lm:
-            return self.model.features(params, prev, **options)
-        return self.model.features(params, prev, self.model.encode(params, source), **options)
+        encoded = encode_tokens(self.model, params, source)
+        return self.model.features(params, prev, encoded, **options)
 
 
 def names(family: str = "*") -> list[str]:

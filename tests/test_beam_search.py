@@ -13,6 +13,7 @@ from toy_models import RecurrentToy, ToyLanguageModel, ToyModel
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.finite import ScoreError
+from seqjax.models.protocol import token_source
 
 MODEL = ToyModel()
 PARAMS = MODEL.init(jax.random.key(0))
@@ -214,7 +215,8 @@ def test_scores_are_log_probabilities_of_the_full_forward_pass():
     for source, found in zip(sources, Decoder(MODEL, config).decode(PARAMS, sources), strict=True):
         for h in found:
             previous = np.append(2, h.tokens[:-1])[None]
-            features = MODEL.features(PARAMS, previous, MODEL.encode(PARAMS, source[None]))
+            encoded = MODEL.encode(PARAMS, token_source(source[None], pad=1))
+            features = MODEL.features(PARAMS, previous, encoded)
             lp = np.asarray(jax.nn.log_softmax(features.logits()))[0]
             lp = lp[np.arange(len(h.tokens)), h.tokens]
             np.testing.assert_allclose(h.positional_scores, lp, atol=1e-5)

@@ -26,7 +26,7 @@ from seqjax.training.checkpoints import (
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.state import TrainState, new_state
 
-CONFIG = {"model": {"name": "m", "dim": 8, "dropout": 0.1}, "optimizer": {"name": "adam"},
+CONFIG = {"model": {"name": "transformer", "dim": 8, "dropout": 0.1}, "optimizer": {"name": "adam"},
           "train": {"lr": [1.0]}}
 ASSETS = {"dict.de.txt": "ä 3\n".encode(), "spm/joint.model": bytes(range(256))}
 
@@ -191,7 +191,7 @@ def test_a_disk_without_room_is_noticed_before_writing(tmp_path, monkeypatch):
 
 
 def test_other_model_is_refused_with_its_keys():
-    other = {"model": {"name": "m", "dim": 16, "dropout": 0.3, "layers": 2},
+    other = {"model": {"name": "transformer", "dim": 16, "dropout": 0.3, "layers": 2},
              "optimizer": {"name": "nag"}, "train": {"lr": [2.0]}}
     with pytest.raises(ck.CheckpointError) as e:
         check_config(CONFIG, other, "run/checkpoints/3")

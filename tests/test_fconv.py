@@ -94,7 +94,7 @@ def test_windows_are_a_convolution():
 def test_attention_is_fairseqs_mean():
     golden = goldens.load("fconv/mixed")
     source, prev, _ = golden.batch()
-    attention = np.asarray(golden.features(golden.params, source, prev).extra)
+    attention = np.asarray(golden.features(golden.params, source, prev).attention)
     assert attention.shape == (1, 3, 1, prev.shape[1], source.shape[1])
     np.testing.assert_allclose(attention.sum(-1), 2 / 3, atol=1e-5)  # 2 of 3 layers attend
     assert (attention[:, 2, :, :, 4:] == 0).all()

@@ -19,7 +19,6 @@ from seqjax.config import ConfigError, GenerationConfig
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
 from seqjax.interop.torch.writer import write_pt
 from seqjax.tasks.perplexity import ScoredBlock, WordScores
@@ -264,7 +263,7 @@ def test_continuations_score_as_teacher_forced(name):
     golden = family_goldens.load(f"transformer_lm/{name}")
     model, params = golden.model, golden.params
     prompts = [[5, 7, 9], [4], []]
-    decoder = Decoder(Continuation(model), GenerationConfig(beam=3, nbest=2, max_len_b=14))
+    decoder = Decoder(model, GenerationConfig(beam=3, nbest=2, max_len_b=14))
     found = decoder.decode(params, [[2]] * 3, prefixes=prompts)
     log_probs = jax.jit(lambda tokens: jax.nn.log_softmax(model.features(params, tokens).logits()))
     for prompt, hypotheses in zip(prompts, found, strict=True):

@@ -171,7 +171,7 @@ def test_half_precision_stays_close():
 def test_attention_is_reported():
     golden = goldens.load("lightconv/lightweight")
     source, prev, _ = golden.batch()
-    attention = np.asarray(golden.features(golden.params, source, prev).extra)
+    attention = np.asarray(golden.features(golden.params, source, prev).attention)
     assert attention.shape == (2, 3, 2, prev.shape[1], source.shape[1])
     assert (attention[:, 2, :, :, 4:] == 0).all()
 

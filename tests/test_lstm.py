@@ -95,12 +95,12 @@ def test_half_precision_stays_close():
 def test_attention_is_reported():
     golden = goldens.load("lstm/bidirectional")
     source, prev, _ = golden.batch()
-    attention = np.asarray(golden.features(golden.params, source, prev).extra)
+    attention = np.asarray(golden.features(golden.params, source, prev).attention)
     assert attention.shape == (1, 3, 1, prev.shape[1], source.shape[1])
     np.testing.assert_allclose(attention.sum(-1), 1, atol=1e-5)
     assert (attention[:, 2, :, :, 4:] == 0).all()
     assert goldens.load("lstm/tied_no_attention").features(
-        goldens.load("lstm/tied_no_attention").params, source, prev).extra is None
+        goldens.load("lstm/tied_no_attention").params, source, prev).attention is None
 
 
 def test_architectures():

@@ -13,7 +13,7 @@ import pytest
 from family_goldens import FOLDER, PAD, load, loss_of
 
 from seqjax.generation.teacher_forcing import previous_tokens
-from seqjax.models.protocol import position_ids
+from seqjax.models.protocol import position_ids, token_source
 
 RECORDED = dict(np.load(FOLDER / "padding_inside.npz"))
 CASES = sorted({name.rpartition("/")[0] for name in RECORDED})
@@ -51,8 +51,8 @@ def test_packed_is_the_same(case):
         packed[name] = np.concatenate([side[i, : end[i]] for i in (0, 1)])[None]
         packed[name + "_segments"] = np.repeat([1, 2], [end[0], end[1]])[None]
     model, params = golden.model, golden.params
-    encoded = model.encode(params, jnp.asarray(packed["source"]),
-                           segments=jnp.asarray(packed["source_segments"]))
+    encoded = model.encode(params, token_source(
+        jnp.asarray(packed["source"]), pad=PAD, segments=jnp.asarray(packed["source_segments"])))
     features = model.features(params, jnp.asarray(packed["prev"]), encoded,
                               segments=jnp.asarray(packed["prev_segments"]))
     lprobs = np.asarray(jax.nn.log_softmax(features.logits()))[0]

@@ -10,6 +10,7 @@ from toy_models import ToyModel
 from seqjax.config import GenerationConfig
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.scoring import Scorer, token_log_probs
+from seqjax.models.protocol import token_source
 
 MODEL = ToyModel()
 PARAMS = MODEL.init(jax.random.key(0))
@@ -52,7 +53,7 @@ def test_the_budget_of_logits_changes_nothing(budget):
     sources, targets = make_pairs(1)
     source, target = sources[0][None], targets[0][None]
     previous = np.append(2, target[0][:-1])[None]
-    features = MODEL.features(PARAMS, previous, MODEL.encode(PARAMS, source))
+    features = MODEL.features(PARAMS, previous, MODEL.encode(PARAMS, token_source(source, pad=1)))
     found = jax.jit(lambda: token_log_probs(features, target, budget=budget))()
     np.testing.assert_allclose(found[0], plain(source[0], target[0]), atol=2e-5)
 

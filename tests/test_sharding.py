@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import jax
@@ -9,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
+from tiny_run import raw_config, resolve, write_data
 
 from seqjax import models
 from seqjax.config import ConfigError, MeshConfig, OptimizerConfig, ScheduleConfig
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
+from seqjax.models.protocol import token_source
 from seqjax.models.transformer.config import TransformerConfig
-from seqjax.training import sharding
+from seqjax.training import initial_state, parts, programs, sharding
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
@@ -67,6 +70,45 @@ def test_table():
     assert spec("opt_state/count") == P()
 
 
+def test_a_familys_rules_come_first():
+    own = ((r"gate/kernel$", ("fsdp", "tensor")), (r"fc2/kernel$", (None, "tensor")))
+    names = {"gate/kernel": P("fsdp", "tensor"), "layers/fc2/kernel": P(None, "tensor"),
+             "fc1/kernel": P("fsdp", "tensor"), "other/kernel": P(None, "fsdp")}
+    mesh = mesh_of((2, 2, 2))
+    with sharding.own_rules(own):
+        assert {n: sharding.spec_for(n, (8, 8), mesh)[0] for n in names} == names
+    assert sharding.spec_for("gate/kernel", (8, 8), mesh)[0] == P(None, "fsdp")
+    with pytest.raises(ConfigError, match="partition of 'x': no mesh has the axis 'model'"):
+        with sharding.own_rules((("x", ("model",)),)):
+            pass
+
+
+def test_a_run_splits_by_the_rules_of_its_family(tmp_path, monkeypatch):
+    """Its state between updates, and what an update and a validation gather and split again."""
+    own = ((r"fc1/kernel$", ("tensor", "fsdp")),)
+    family = dataclasses.replace(models.FAMILIES["transformer"], partition=own)
+    monkeypatch.setattr(models, "FAMILIES", {**models.FAMILIES, "transformer": family})
+    config = resolve(raw_config(
+        write_data(tmp_path / "data"), mesh={"data": 2, "fsdp": 2, "tensor": 2}))
+    run = parts.prepare(config)
+    state = initial_state.abstract_state(run)
+    swapped = P(None, "tensor", "fsdp")
+    assert state.params["encoder"]["layers"]["fc1"]["kernel"].sharding.spec == swapped
+    assert state.opt_state["exp_avg"]["decoder"]["layers"]["fc1"]["kernel"].sharding.spec == swapped
+    found = []
+    between = sharding._between
+    monkeypatch.setattr(sharding, "_between", lambda stored, used: (
+        found.append((stored.spec, used.spec)) or between(stored, used)))
+    groups, shape = run.plan.shapes[0]
+    job = programs.Programs(run, state)._job(groups, shape)
+    job.function.lower(*job.arguments)
+    assert (swapped, P(None, "tensor", None)) in found
+    found.clear()
+    job = next(iter(run.validator.jobs(state.params).values()))
+    job.function.lower(*job.arguments)
+    assert (swapped, P(None, "tensor", None)) in found
+
+
 def test_what_does_not_divide_is_whole_and_logged_once(caplog):
     shapes = {"fc1": {"kernel": jax.ShapeDtypeStruct((7, 9), jnp.float32)},
               "fc2": {"kernel": jax.ShapeDtypeStruct((9, 8), jnp.float32)}}
@@ -97,7 +139,7 @@ def tiny_transformer():
 
 def transformer_loss(model):
     def loss_fn(params, batch, rng):
-        encoded = model.encode(params, batch["source"], rng=rng)
+        encoded = model.encode(params, token_source(batch["source"], pad=1), rng=rng)
         target = batch["target"]
         previous = jnp.concatenate([jnp.full_like(target[:, :1], EOS), target[:, :-1]], axis=1)
         features = model.features(params, previous, encoded, rng=rng)

@@ -12,7 +12,6 @@ from toy_models import ToyLanguageModel, ToyModel
 
 from seqjax.config import GenerationConfig
 from seqjax.generation import processors
-from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
 from seqjax.models.parts import adaptive
 from seqjax.models.protocol import Features, tempered
@@ -78,7 +77,7 @@ def test_searches_give_no_score_above_zero(kind, sampling):
     elif kind == "fusion":
         fused, params = lm, [params[0], params[1]]
     elif kind == "language model":
-        models, params = Continuation(lm), params[:1]
+        models, params = lm, params[:1]
     else:
         params = params[:1]
     for temperature in (1e-3, 0.03, 0.3):
@@ -121,7 +120,7 @@ def test_samples_follow_the_tempered_clusters():
     prompts = [np.array([5, 6])] * 200
     settings = GenerationConfig(beam=8, nbest=8, max_len_b=3, min_len=0, temperature=0.5,
                                 sampling=True)
-    decoder = Decoder(Continuation(golden.model), settings)
+    decoder = Decoder(golden.model, settings)
     found = decoder.decode(golden.params, [[2, 5, 6]] * 200, prefixes=prompts)
     drawn = np.array([h.tokens[2] for hypotheses in found for h in hypotheses])
     rows = golden.model.features(golden.params, jnp.array([[2, 5, 6]]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seqjax import config, models
-from seqjax.models.protocol import source_attention
+from seqjax.models.protocol import source_attention, token_source
 from seqjax.models.transformer.config import TransformerAlignConfig, TransformerConfig
 
 VOCAB = 40
@@ -73,7 +73,8 @@ def moved(params):
 
 
 def logits(model, params, src, prev, **kwargs):
-    encoded = model.encode(params, src, segments=kwargs.get("source_segments"))
+    encoded = model.encode(
+        params, token_source(src, pad=1, segments=kwargs.get("source_segments")))
     return model.features(
         params, prev, encoded, segments=kwargs.get("target_segments")
     ).logits()
@@ -84,7 +85,8 @@ def test_cached_decoding_equals_full_forward(model_and_params):
     src, prev = batch()
     full = logits(model, params, src, prev)
     weights = model.prepare(params)
-    cache = model.start(weights, model.encode(params, src), beam=2, capacity=4)
+    encoded = model.encode(params, token_source(src, pad=1))
+    cache = model.start(weights, encoded, rows=src.shape[0], beam=2, capacity=4)
     for t in range(prev.shape[1]):
         capacity = 4 if t < 4 else 8
         if t == 4:
@@ -106,7 +108,8 @@ def test_ancestors_choose_the_history():
     _, second = batch(seed=1)
     full = [logits(model, params, src, prev) for prev in (first, second)]
     weights = model.prepare(params)
-    cache = model.start(weights, model.encode(params, src), beam=2, capacity=6)
+    encoded = model.encode(params, token_source(src, pad=1))
+    cache = model.start(weights, encoded, rows=src.shape[0], beam=2, capacity=6)
     for t in range(first.shape[1]):
         order = [0, 1] if t % 2 == 0 else [1, 0]  # slot -> sequence at this position
         tokens = jnp.stack([(first, second)[s][:, t] for s in order], axis=1)
@@ -161,7 +164,7 @@ def test_unrolling_and_recomputation_change_no_gradient(changes):
     def gradient(model):
         def loss(params):
             key = jax.random.key(3)
-            encoded = model.encode(params, src, rng=key)
+            encoded = model.encode(params, token_source(src, pad=1), rng=key)
             return (model.features(params, prev, encoded, rng=key).logits() ** 2).mean()
 
         return jax.jit(jax.grad(loss))(params)
@@ -178,7 +181,7 @@ def test_dropout_draws_anew_for_each_key_layer_and_place():
 
     def run(seed):
         key = None if seed is None else jax.random.key(seed)
-        encoded = model.encode(params, src, rng=key)
+        encoded = model.encode(params, token_source(src, pad=1), rng=key)
         return model.features(params, prev, encoded, rng=key).logits()
 
     assert np.array_equal(run(1), run(1))
@@ -266,7 +269,7 @@ def test_an_adaptive_softmax_drops_out_in_front_of_the_output_and_in_its_tails()
 
     def run(model, seed):
         key = None if seed is None else jax.random.key(seed)
-        encoded = model.encode(params, src, rng=key)
+        encoded = model.encode(params, token_source(src, pad=1), rng=key)
         return model.features(params, prev, encoded, rng=key)
 
     plain, found = run(model, None), run(model, 1)
@@ -279,10 +282,10 @@ def test_a_decoder_without_attention_to_the_source_gives_no_alignment():
     model = make(no_cross_attention=True)
     params = jax.jit(model.init)(jax.random.key(0))
     src, prev = batch()
-    features = model.features(params, prev, model.encode(params, src))
+    features = model.features(params, prev, model.encode(params, token_source(src, pad=1)))
     with pytest.raises(ValueError, match="no attention to the source"):
         source_attention(features)
-    other = model.features(params, prev, model.encode(params, src[::-1]))
+    other = model.features(params, prev, model.encode(params, token_source(src[::-1], pad=1)))
     np.testing.assert_array_equal(features.hidden, other.hidden)
     with pytest.raises(ValueError, match="no_cross_attention: a transformer_align aligns"):
         TransformerAlignConfig(no_cross_attention=True)

@@ -17,7 +17,7 @@ from seqjax.data.indexed import IndexedWriter
 from seqjax.data.pairs import PairDataset
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.losses.alignment import AlignmentLossConfig
-from seqjax.models.protocol import source_attention
+from seqjax.models.protocol import source_attention, token_source
 from seqjax.models.transformer.config import TransformerAlignConfig
 from seqjax.tasks.translation import TranslationConfig, TranslationTask
 from seqjax.training import train_loop
@@ -78,7 +78,8 @@ def test_a_layer_that_is_not_there_translates_but_aligns_nothing(golden):
     model = dataclasses.replace(golden.model, config=config)
     source, prev, _ = golden.batch()
     features = jax.eval_shape(
-        lambda p: model.features(p, prev, model.encode(p, source)), golden.params)
+        lambda p: model.features(p, prev, model.encode(p, token_source(source, pad=1))),
+        golden.params)
     with pytest.raises(ValueError, match="alignment_layer must be one of its layers"):
         source_attention(features)
 

@@ -42,9 +42,9 @@ class ToyModel:
         return {"source": jax.random.normal(a, shape), "embed": jax.random.normal(b, shape),
                 "out": self.sharpness * jax.random.normal(c, shape[::-1])}
 
-    def encode(self, params, source, *, segments=None, rng=None):
-        mask = source != self.pad
-        return Encoded(out=params["source"][source] * mask[..., None], mask=mask)
+    def encode(self, params, source, *, rng=None):
+        mask = source.mask
+        return Encoded(out=params["source"][source.values] * mask[..., None], mask=mask)
 
     def features(self, params, prev_output_tokens, encoded, *, segments=None, rng=None):
         embedded = params["embed"][prev_output_tokens]
@@ -57,7 +57,7 @@ class ToyModel:
     def prepare(self, params):
         return params
 
-    def start(self, weights, encoded, *, beam, capacity):
+    def start(self, weights, encoded, *, rows, beam, capacity):
         summary = self._summary(encoded)
         past = jnp.zeros((summary.shape[0], beam, capacity, self.width))
         return ToyCache(past=past, source=summary)
@@ -105,7 +105,7 @@ class ToyModel:
 class RecurrentToy(ToyModel):
     """The same function, with a small state that follows hypotheses by `reorder`."""
 
-    def start(self, weights, encoded, *, beam, capacity):
+    def start(self, weights, encoded, *, rows, beam, capacity):
         state = jnp.broadcast_to(self._summary(encoded)[:, None],
                                  (encoded.out.shape[0], beam, self.width))
         return (state, jnp.zeros_like(state))
@@ -136,15 +136,16 @@ class ToyLanguageModel:
     def init(self, rng):
         return self.toy.init(rng)
 
-    def features(self, params, prev_output_tokens, *, segments=None, rng=None):
+    def features(self, params, prev_output_tokens, encoded=None, *, segments=None, rng=None):
         nothing = self._nothing(prev_output_tokens.shape[0])
         return self.toy.features(params, prev_output_tokens, nothing)
 
     def prepare(self, params):
         return params
 
-    def start(self, weights, *, batch, beam, capacity):
-        return self.toy.start(weights, self._nothing(batch), beam=beam, capacity=capacity)
+    def start(self, weights, encoded, *, rows, beam, capacity):
+        nothing = self._nothing(rows)
+        return self.toy.start(weights, nothing, rows=rows, beam=beam, capacity=capacity)
 
     def step(self, weights, tokens, cache, *, position, ancestors):
         return self.toy.step(weights, tokens, cache, position=position, ancestors=ancestors)

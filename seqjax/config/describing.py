@@ -32,9 +32,12 @@ class Key:
     doc: str
     choices: tuple[str, ...] = ()
     """What it may be, where that is a few words."""
+    kind: str = ""
+    """What the field's metadata say of it: `training only`, ..."""
 
     def __str__(self) -> str:
         shown = "needed" if self.default is dataclasses.MISSING else repr(self.default)
+        shown += f"  ({self.kind})" if self.kind else ""
         return f"  {self.name} = {shown}" + (f"\n      {self.doc}" if self.doc else "")
 
 
@@ -73,7 +76,8 @@ def _section(name: str, cls: type, *, group: str) -> list[Key]:
         docs |= field_docs(base)
     hints = typing.get_type_hints(cls)
     return [Key(name=f"{name}.{f.name}", group=group, default=f.default, doc=docs.get(f.name, ""),
-                choices=_choices(hints[f.name])) for f in dataclasses.fields(cls)]
+                choices=_choices(hints[f.name]), kind=f.metadata.get("kind", ""))
+            for f in dataclasses.fields(cls)]
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 from seqjax.config import ConfigError
 from seqjax.generation.decoder import Decoded
 from seqjax.generation.teacher_forcing import pair_batches, previous_tokens
-from seqjax.models.protocol import EncoderDecoder, Params, source_attention
+from seqjax.models.protocol import EncoderDecoder, Params, encode_tokens, source_attention
 
 WAITING = 256
 """Hypotheses that are collected, at least, before they are aligned together."""
@@ -157,7 +157,7 @@ class Aligner:
         """[B, T, S] float32."""
         previous = previous_tokens(target, pad=self.pad, eos=self.eos)
         each = [
-            source_attention(model.features(p, previous, model.encode(p, source)))
+            source_attention(model.features(p, previous, encode_tokens(model, p, source)))
             for model, p in zip(self.models, params, strict=True)]
         return sum(each[1:], each[0]) / len(each)
 

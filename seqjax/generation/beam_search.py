@@ -45,7 +45,7 @@ from seqjax.generation.selection import (
     Strategy,
 )
 from seqjax.generation.topk import block_maxima
-from seqjax.models.protocol import EncoderDecoder, Params
+from seqjax.models.protocol import Params, Stepper, encode_tokens
 
 LEAST_TEMPERATURE = 1e-6
 SMALLEST_CAPACITY = 32
@@ -176,7 +176,7 @@ class Search:
     """
 
     def __init__(
-        self, models: Sequence[EncoderDecoder], options: SearchOptions, *,
+        self, models: Sequence[Stepper], options: SearchOptions, *,
         cache_axes: tuple[int, ...] = (),
     ):
         """
@@ -201,7 +201,8 @@ class Search:
     ) -> tuple[tuple[Any, ...], SearchState]:
         """Encodes `source` [B, S]; caches and state before the first step."""
         caches = tuple(
-            model.start(w, model.encode(p, source), beam=self.options.beam, capacity=capacity)
+            model.start(w, encode_tokens(model, p, source), rows=source.shape[0],
+                        beam=self.options.beam, capacity=capacity)
             for model, p, w in zip(self.models, params, weights, strict=True))
         state = start_state(
             bos=sentences.bos, beam=self.options.beam, capacity=capacity,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ from seqjax.generation import finite
 from seqjax.generation.allowed import AllowedTokens, Questions, TokenTrie
 from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
-from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
 from seqjax.generation.errors import InputError
 from seqjax.generation.hypothesis import Hypothesis
@@ -30,7 +29,7 @@ from seqjax.generation.processors import Sentences
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
 from seqjax.generation.selection import Strategy
-from seqjax.models.protocol import EncoderDecoder, LanguageModel, Params
+from seqjax.models.protocol import Encoder, LanguageModel, Params, Stepper, encode_tokens
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,14 +72,16 @@ class Decoder:
     """
 
     def __init__(
-        self, model: EncoderDecoder | Sequence[EncoderDecoder], config: GenerationConfig, *,
+        self, model: Stepper | Sequence[Stepper], config: GenerationConfig, *,
         unk: int = 3, bos: int | None = None, suppress: Sequence[int] = (),
         row_multiple: int = 1, sharding: jax.sharding.Sharding | None = None,
         language_model: LanguageModel | None = None,
     ):
         """
         Args:
-          model: one model or several of the same target vocabulary.
+          model: one model or several of the same target vocabulary. To language models
+            sources say nothing: their outputs begin with `prefixes`, whose tokens count
+            towards lengths, as fairseq has it.
           config: the search.
           unk: id of the unknown word (`unkpen`).
           bos: token before the first one; None: eos, as fairseq's.
@@ -103,7 +104,7 @@ class Decoder:
                 f"generation.lm_weight: {config.lm_weight}, but no language model was given: "
                 "--lm-path on the command line, seqjax.load(..., lm=...) in Python")
         if language_model is not None:
-            self.models = (*self.models, cast(EncoderDecoder, Continuation(language_model)))
+            self.models = (*self.models, language_model)
             self.lm_weight = config.lm_weight
         self.config = config
         self.unk, self.suppress = unk, tuple(suppress)
@@ -124,8 +125,9 @@ class Decoder:
 
     @property
     def max_source_positions(self) -> int:
-        readers = self.models if self.lm_weight is None else self.models[:-1]
-        return min(m.max_source_positions for m in readers)
+        """Of a language model, which reads no source: as long as an output."""
+        return min((m.max_source_positions for m in self.models if isinstance(m, Encoder)),
+                   default=self.max_target_positions)
 
     @property
     def max_target_positions(self) -> int:
@@ -397,19 +399,19 @@ class Decoder:
         def caches(rows: int) -> Any:
             source = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
             start = lambda params, weights, source: tuple(  # noqa: E731
-                model.start(w, model.encode(p, source), beam=1, capacity=1)
+                model.start(w, encode_tokens(model, p, source), rows=rows, beam=1, capacity=1)
                 for model, p, w in zip(self.models, params, weights, strict=True))
             return jax.eval_shape(start, prepared.params, prepared.weights, source)
 
         return batch_axes(caches(1), caches(2))
 
 
-def vocabulary_size(model: EncoderDecoder, params: Params, weights: Any) -> int:
+def vocabulary_size(model: Stepper, params: Params, weights: Any) -> int:
     """Entries of the model's output layer, found without computing anything."""
 
     def logits(params: Params, weights: Any) -> jax.Array:
-        encoded = model.encode(params, jnp.full((1, 1), model.eos, jnp.int32))
-        cache = model.start(weights, encoded, beam=1, capacity=1)
+        encoded = encode_tokens(model, params, jnp.full((1, 1), model.eos, jnp.int32))
+        cache = model.start(weights, encoded, rows=1, beam=1, capacity=1)
         features, _ = model.step(
             weights, jnp.full((1, 1), model.eos, jnp.int32), cache,
             position=jnp.zeros((), jnp.int32), ancestors=jnp.zeros((1, 1, 1), jnp.int32))

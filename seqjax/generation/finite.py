@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.generation.hypothesis import Hypothesis
-from seqjax.models.protocol import EncoderDecoder, Params
+from seqjax.models.protocol import Params, Stepper, encode_tokens
 
 
 class ScoreError(ValueError):
@@ -59,7 +59,7 @@ class FirstStep:
     """Tells whether models have anything finite to say of a source, where search found
     nothing. It is rarely asked, so it is compiled then only."""
 
-    def __init__(self, models: Sequence[EncoderDecoder]):
+    def __init__(self, models: Sequence[Stepper]):
         self.models = tuple(models)
         self._compiled = jax.jit(self._finite)
 
@@ -76,7 +76,8 @@ class FirstStep:
     def _finite(self, params: Any, weights: Any, source: jax.Array, bos: jax.Array) -> jax.Array:
         good = jnp.bool_(True)
         for model, p, w in zip(self.models, params, weights, strict=True):
-            cache = model.start(w, model.encode(p, source), beam=1, capacity=1)
+            cache = model.start(
+                w, encode_tokens(model, p, source), rows=source.shape[0], beam=1, capacity=1)
             features, _ = model.step(
                 w, bos.reshape(1, 1), cache, position=jnp.zeros((), jnp.int32),
                 ancestors=jnp.zeros((1, 1, 1), jnp.int32))

@@ -17,7 +17,7 @@ from seqjax.generation.finite import check_scores
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.processors import log_sum_exp, mean_log_probs
 from seqjax.generation.teacher_forcing import pair_batches, previous_tokens
-from seqjax.models.protocol import EncoderDecoder, Features, Params
+from seqjax.models.protocol import EncoderDecoder, Features, Params, encode_tokens
 
 LOGITS_BUDGET = 16 * 2**20
 """Elements of logits that exist at a time."""
@@ -117,5 +117,5 @@ class Scorer:
         """[B, T] float32."""
         previous = previous_tokens(target, pad=self.models[0].pad, eos=self.models[0].eos)
         return mean_log_probs([
-            token_log_probs(model.features(p, previous, model.encode(p, source)), target)
+            token_log_probs(model.features(p, previous, encode_tokens(model, p, source)), target)
             for model, p in zip(self.models, params, strict=True)])

@@ -13,7 +13,6 @@ import numpy as np
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import finite, hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
-from seqjax.generation.continuation import Continuation
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.processors import mean_log_probs
 from seqjax.hub import arguments
@@ -183,9 +182,8 @@ class LanguageModel(Loaded):
         return jax.jit(log_probs)
 
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
-        continued: list[Any] = [Continuation(model) for model in self.models]
         return Decoder(
-            continued, settings, unk=self.task.vocab.unk, bos=self.task.first_token,
+            self.models, settings, unk=self.task.vocab.unk, bos=self.task.first_token,
         )
 
     def encoded(self, x: Input) -> Encoded:

@@ -37,6 +37,7 @@ from seqjax.hub.loaded import (
     padded,
     with_text,
 )
+from seqjax.models.protocol import encode_tokens
 from seqjax.tasks import demands
 from seqjax.tasks import inputs as task_inputs
 from seqjax.tasks import replace_unk as unknown_words
@@ -300,7 +301,7 @@ class Translator(Loaded):
         def log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
             each = []
             for model, p in zip(self.models, params, strict=True):
-                logits = model.features(p, prev, model.encode(p, source)).logits()
+                logits = model.features(p, prev, encode_tokens(model, p, source)).logits()
                 each.append(jax.nn.log_softmax(logits, axis=-1))
             return mean_log_probs(each)  # fairseq's ensembles average probabilities
 

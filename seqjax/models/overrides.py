@@ -16,12 +16,21 @@ import jax
 import numpy as np
 
 from seqjax.config import ConfigError, coerce, nearest
-from seqjax.models.parts.configs import LAYERS_TO_KEEP, check_kept
+from seqjax.models.parts.configs import (
+    LAYERS_TO_KEEP,
+    RUNTIME,
+    TRAINING_ONLY,
+    check_kept,
+    kind,
+)
 
 Kept = dict[str, tuple[int, ...]]
 """Side (`encoder`, `decoder`) -> numbers of the layers that stay."""
-_IDLE = ("drop", "freeze", "remat", "unroll")
-"""Parts of the names of keys that mean nothing once a model is trained."""
+_IDLE = {
+    TRAINING_ONLY["kind"]: "only matters in training",
+    RUNTIME["kind"]: "changes no number, only how it is computed",
+}
+"""Kinds of keys that mean nothing to what a trained model says -> why."""
 
 
 def override(config: Any, overrides: Mapping[str, Any]) -> tuple[Any, Kept]:
@@ -39,9 +48,9 @@ def override(config: Any, overrides: Mapping[str, Any]) -> tuple[Any, Kept]:
             raise ConfigError(
                 f"model_overrides: {config.name} has no key {key!r}.{nearest(key, own)} (Data, "
                 "tokenizers and search have options of their own.)")
-        if any(part in key for part in _IDLE):
-            raise ConfigError(
-                f"model_overrides: {key} only matters in training; leave it out")
+        idle = _IDLE.get(kind(type(config), key) or "")
+        if idle:
+            raise ConfigError(f"model_overrides: {key} {idle}; leave it out")
         values[key] = coerce(value, hints[key], f"model_overrides.{key}")
     kept: Kept = {}
     for side, key in LAYERS_TO_KEEP.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,30 @@ Cache = Any
 
 
 @struct.dataclass
+class Source:
+    """What an encoder reads. Which positions are real is said here once, for whoever asks."""
+
+    values: jax.Array
+    """[B, S] int32 ids, or floats: [B, S, F] features, [B, S] samples."""
+    mask: jax.Array
+    """[B, S] bool: true on real positions."""
+    segments: jax.Array | None = None
+    """[B, S] int32, when several sources share a row (packing)."""
+
+    @property
+    def visible_segments(self) -> jax.Array | None:
+        """`segments` with 0 on padding, which nobody sees, wherever it stands."""
+        return None if self.segments is None else jnp.where(self.mask, self.segments, 0)
+
+
+def token_source(
+    tokens: jax.Array, *, pad: int, segments: jax.Array | None = None
+) -> Source:
+    """Text as a `Source`: `tokens` [B, S] int32, all but `pad` real."""
+    return Source(values=tokens, mask=tokens != pad, segments=segments)
+
+
+@struct.dataclass
 class Encoded:
     """What the encoder says of a batch of sources."""
 
@@ -34,8 +58,8 @@ class Encoded:
     """[B, S] bool: true on real positions."""
     segments: jax.Array | None = None
     """[B, S] int32, 0 on padding, when several sources share a row (packing)."""
-    extra: Any = None
-    """Whatever else a family's decoder needs."""
+    state: Any = None
+    """What else a family's decoder needs: the family's own, nobody else reads it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,8 +94,9 @@ class Features:
     """Pytree of the output layer's arrays."""
     project: Callable[[Any, jax.Array], jax.Array] = struct.field(pytree_node=False)
     """(projection, [..., D]) -> float32 logits [..., V]; best a `WordProjection`."""
-    extra: Any = None
-    """Attention to the source [L, B, H, T, S], or None without; see `source_attention`."""
+    attention: jax.Array | None = None
+    """Attention to the source [L, B, H, T, S] of those layers and heads that the model tells
+    of, or None without; see `source_attention`."""
 
     def logits(self, temperature: float = 1.0) -> jax.Array:
         """[B, T, V] float32, divided by a temperature.
@@ -105,17 +130,43 @@ def source_attention(features: Features) -> jax.Array:
     Raises:
       ValueError: the model gives no attention to the source.
     """
-    if features.extra is None:
+    if features.attention is None:
         raise ValueError(
             "this model has no attention to the source to make alignments of (of a "
             "transformer_align, config.model.alignment_layer must be one of its layers)")
-    return features.extra[-1].astype(jnp.float32).mean(axis=1)
+    return features.attention[-1].astype(jnp.float32).mean(axis=1)
 
 
-class EncoderDecoder(Protocol):
-    """A sequence-to-sequence model: static configuration, arrays in and out.
+@runtime_checkable
+class Encoder(Protocol):
+    """A model that reads: static configuration, arrays in and out.
 
     `rng=None` means deterministic (no dropout). Parameters are never stored.
+    """
+
+    config: Any
+    pad: int
+    """Id of padding."""
+
+    def init(self, rng: jax.Array) -> Params:
+        """Fresh float32 parameters, with fairseq's initialisation."""
+        ...
+
+    def encode(
+        self, params: Params, source: Source, *, rng: jax.Array | None = None,
+    ) -> Encoded:
+        """States of every position of `source`, which is padded on the right."""
+        ...
+
+    @property
+    def max_source_positions(self) -> int: ...
+
+
+class Stepper(Protocol):
+    """A model that writes: whole rows at once in training, position by position in search.
+
+    With a source or without: `encoded` is what `Encoder.encode` gave, or None for a
+    language model.
     """
 
     config: Any
@@ -123,21 +174,15 @@ class EncoderDecoder(Protocol):
     eos: int
 
     def init(self, rng: jax.Array) -> Params:
-        """Fresh float32 parameters, with fairseq's initialisation."""
-        ...
-
-    def encode(
-        self, params: Params, source: jax.Array, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
-    ) -> Encoded:
-        """`source` [B, S] int32, right-padded; `segments` [B, S] when packed."""
+        """As `Encoder.init`."""
         ...
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
-        """Teacher-forced decoder states for `prev_output_tokens` [B, T]."""
+        """Teacher-forced states for `prev_output_tokens` [B, T], right-padded; `segments`
+        [B, T] when packed."""
         ...
 
     def prepare(self, params: Params) -> Weights:
@@ -145,9 +190,12 @@ class EncoderDecoder(Protocol):
         done once, outside the decoding loop."""
         ...
 
-    def start(self, weights: Weights, encoded: Encoded, *, beam: int, capacity: int) -> Cache:
-        """Empty decoding state for `beam` hypotheses a sentence and `capacity` positions;
-        keys and values of the source are computed here, once per sentence."""
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
+        """Empty decoding state of `rows` sentences, for `beam` hypotheses of each and
+        `capacity` positions; keys and values of the source are computed here, once per
+        sentence."""
         ...
 
     def step(
@@ -178,57 +226,24 @@ class EncoderDecoder(Protocol):
         ...
 
     @property
-    def max_source_positions(self) -> int: ...
-
-    @property
     def max_target_positions(self) -> int: ...
 
 
-class LanguageModel(Protocol):
+class EncoderDecoder(Encoder, Stepper, Protocol):
+    """A sequence-to-sequence model."""
+
+
+class LanguageModel(Stepper, Protocol):
     """A decoder without a source. It is generated from as an `EncoderDecoder` is, with
     prefix tokens after the first token, which is eos (or bos where it was trained so)."""
 
-    config: Any
-    pad: int
-    eos: int
 
-    def init(self, rng: jax.Array) -> Params:
-        """Fresh float32 parameters, with fairseq's initialisation."""
-        ...
-
-    def features(
-        self, params: Params, prev_output_tokens: jax.Array, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
-    ) -> Features:
-        """Teacher-forced states for `prev_output_tokens` [B, T], right-padded;
-        `segments` [B, T] when packed."""
-        ...
-
-    def prepare(self, params: Params) -> Weights:
-        """As `EncoderDecoder.prepare`."""
-        ...
-
-    def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:
-        """Empty decoding state for `batch` rows of `beam` hypotheses."""
-        ...
-
-    def step(
-        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
-        position: jax.Array, ancestors: jax.Array,
-    ) -> tuple[Features, Cache]:
-        """As `EncoderDecoder.step`."""
-        ...
-
-    def grow(self, cache: Cache, *, capacity: int) -> Cache:
-        """As `EncoderDecoder.grow`."""
-        ...
-
-    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
-        """As `EncoderDecoder.reorder`."""
-        ...
-
-    @property
-    def max_target_positions(self) -> int: ...
+def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -> Encoded | None:
+    """What a model makes of the sources `tokens` [B, S]: nothing if it is a language model,
+    which reads none."""
+    if not isinstance(model, Encoder):
+        return None
+    return model.encode(params, token_source(tokens, pad=model.pad))
 
 
 def position_ids(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:

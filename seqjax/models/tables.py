@@ -16,19 +16,21 @@ from typing import Any
 import numpy as np
 
 State = dict[str, np.ndarray]
-"""fairseq's `model` entry: names and arrays, in the file's order."""
+"""A state dict: names and arrays, in the file's order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Transform:
     """torch's layout <-> ours, for the array of one layer. Must be a view or a new array."""
 
+    name: str = "reshaped"
+    """For listings: what becomes of theirs."""
     ours: Callable[[np.ndarray], np.ndarray]
     theirs: Callable[[np.ndarray], np.ndarray]
 
 
-SAME = Transform(ours=lambda x: x, theirs=lambda x: x)
-TRANSPOSED = Transform(ours=lambda x: x.T, theirs=lambda x: x.T)
+SAME = Transform(name="same", ours=lambda x: x, theirs=lambda x: x)
+TRANSPOSED = Transform(name="transposed", ours=lambda x: x.T, theirs=lambda x: x.T)
 """[out, in] <-> [in, out]."""
 
 
@@ -78,6 +80,12 @@ class WeightNames:
     default (kernels transposed, the rest as they are)."""
     stacks: tuple[str, ...] = ("layers",)
     """Path parts under which like layers are stacked on axis 0."""
+    order: tuple[str, ...] = ()
+    """Parts of names between dots, in the order in which modules register them: torch numbers
+    an optimizer's moments by it. Numbers are in order by themselves."""
+    place: Callable[[str], tuple[int, ...] | None] = lambda part: None
+    """The place among its siblings of a part that no list can name, one with a number in it;
+    None: `order` tells."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,8 @@ class FairseqTable:
     """How the weights are called."""
     check_export: Callable[[Any], None] = lambda config: None
     """Raises ConfigError for a configuration that fairseq has no model for."""
+    unsaid: tuple[str, ...] = ()
+    """Keys of ours that no file of fairseq's has: what they say, its weights say."""
     as_trained: Callable[[Any, str], Any] = lambda config, criterion: config
     """The configuration that fairseq-train makes of these keys under a criterion, where there
     are no weights yet that would tell (see `upgrade`)."""

@@ -21,7 +21,13 @@ from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.losses.alignment import AlignmentLossConfig, with_alignment
 from seqjax.losses.base import LossOutput
-from seqjax.models.protocol import EncoderDecoder, Params, segment_positions, source_attention
+from seqjax.models.protocol import (
+    EncoderDecoder,
+    Params,
+    segment_positions,
+    source_attention,
+    token_source,
+)
 from seqjax.tasks import assets, token_loss
 from seqjax.tasks.configs import TranslationConfig
 from seqjax.tasks.judging import Judge
@@ -170,10 +176,11 @@ class TranslationTask:
         Args:
           rng: key of dropout, or None for none.
         """
-        source_segments = batch.get("source_segments")
         segments = batch.get("target_segments")
         target = batch["target"]
-        encoded = model.encode(params, batch["source"], segments=source_segments, rng=rng)
+        source = token_source(
+            batch["source"], pad=model.pad, segments=batch.get("source_segments"))
+        encoded = model.encode(params, source, rng=rng)
         prev = previous_tokens(target, segments, pad=model.pad, eos=model.eos)
         features = model.features(params, prev, encoded, segments=segments, rng=rng)
         sentences = positions = None

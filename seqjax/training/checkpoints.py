@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from seqjax import models
 from seqjax.checkpoints import (
     FOLDER,
     CheckpointError,
@@ -34,6 +35,7 @@ from seqjax.checkpoints import (
     steps_in,
 )
 from seqjax.config import CheckpointConfig, ConfigError
+from seqjax.models.parts.configs import changes_parameters
 from seqjax.training.state import TrainState
 
 
@@ -59,12 +61,9 @@ def _without_params(state: TrainState) -> dict[str, Any]:
     return {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
 
 
-MAY_CHANGE = ("drop", "remat", "unroll", "arch")
-"""Keys of the model section (parts of their names) that change no parameter."""
-
-
 def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> list[str]:
-    """Whether a checkpoint's run may go on under `current`.
+    """Whether a checkpoint's run may go on under `current`: a model section may differ in keys
+    that declare that they change no parameter (`models.parts.configs`).
 
     Returns:
       Lines about the other keys that differ, to be shown.
@@ -73,10 +72,12 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], where: st
       CheckpointError: the model or the optimizer is another; lists the differing keys.
     """
     differing = _differences(saved, current)
+    model = current["model"]
+    section = models.family(model["name"]).config
 
     def must_match(key: str) -> bool:
         if key.startswith("model."):
-            return not any(part in key for part in MAY_CHANGE)
+            return changes_parameters(section, key.removeprefix("model."), model)
         return key in ("optimizer.name", "task.name")
 
     lines = {key: f"{key}: {a!r} there, {b!r} here" for key, (a, b) in differing.items()}

@@ -78,9 +78,10 @@ def check(config: Config) -> None:
 def abstract_state(parts: Parts) -> TrainState:
     """Shapes of the state, with where its arrays live."""
     shapes = jax.eval_shape(parts.fresh_state)
+    with sharding.own_rules(parts.partition):
+        places = sharding.shardings(shapes, parts.mesh)
     return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        shapes, sharding.shardings(shapes, parts.mesh))
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
 
 
 def begin(

@@ -43,6 +43,8 @@ class Parts:
     """The update, to be compiled (`train_step.make_train_step`)."""
     validator: Validator | None
     """None without validation."""
+    partition: sharding.Rules = ()
+    """The family's own rules of where its parameters live."""
 
     @functools.cached_property
     def fresh_state(self) -> Callable[[], TrainState]:
@@ -105,10 +107,12 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
     validator = None
     if config.valid.enabled:
         validator = Validator(config, task, model, mesh, loss_fn, max_positions=limits)
-    step_fn = make_train_step(loss_fn, optimizer, schedule, seed=config.seed,
-                              clip_norm=config.train.clip_norm)
+    partition = models.family(config.model.name).partition
+    step_fn = sharding.own_rules(partition)(make_train_step(
+        loss_fn, optimizer, schedule, seed=config.seed, clip_norm=config.train.clip_norm))
     return Parts(config=config, mesh=mesh, task=task, model=model, dataset=dataset, plan=plan,
-                 optimizer=optimizer, schedule=schedule, step_fn=step_fn, validator=validator)
+                 optimizer=optimizer, schedule=schedule, step_fn=step_fn, validator=validator,
+                 partition=partition)
 
 
 @contextlib.contextmanager

@@ -1,15 +1,18 @@
 """Where arrays live: the device mesh, and one table of parameter path -> partition.
 
-Models never name a mesh axis; this file never imports a model. Batches are split by rows
+The table is here; a family whose projections have other names gives rules of its own
+(`Family.partition`), which come first inside `own_rules`. Batches are split by rows
 over ('data', 'fsdp'); parameters and optimizer state by the table below.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +27,10 @@ AXES = ("data", "fsdp", "tensor")
 ROW_AXES = ("data", "fsdp")
 """Over which rows of a batch are split."""
 
-RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
+"""Regular expressions of parameter paths, each with the mesh axes of the last dimensions."""
+
+RULES: Rules = (
     # First match wins; a spec is of the last axes, those before it (layers) are whole.
     # Column-parallel: outputs split over `tensor` ...
     (r"(q_proj|k_proj|v_proj|fc1|output_projection)/kernel$", ("fsdp", "tensor")),
@@ -38,7 +44,27 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"", ()),
 )
 
+_own: contextvars.ContextVar[Rules] = contextvars.ContextVar("own rules", default=())
 _log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def own_rules(rules: Rules) -> Iterator[None]:
+    """Inside, a family's rules come before `RULES`. Decorates a function that is traced, too.
+
+    Raises:
+      ConfigError: a rule names an axis that no mesh has.
+    """
+    for pattern, axes in rules:
+        unknown = [axis for axis in axes if axis is not None and axis not in AXES]
+        if unknown:
+            raise ConfigError(f"partition of {pattern!r}: no mesh has the axis {unknown[0]!r}; "
+                              f"there are {', '.join(AXES)}")
+    token = _own.set(rules)
+    try:
+        yield
+    finally:
+        _own.reset(token)
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
@@ -82,12 +108,12 @@ def path_name(path: tuple[Any, ...]) -> str:
 def spec_for(
     name: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh
 ) -> tuple[PartitionSpec, bool]:
-    """The partition of one parameter by the table.
+    """The partition of one parameter by the table, or by the family's own rules before it.
 
     Returns:
       The spec, and whether an axis of it was dropped because the size does not divide.
     """
-    rule = next(spec for pattern, spec in RULES if re.search(pattern, name))
+    rule = next(spec for pattern, spec in (*_own.get(), *RULES) if re.search(pattern, name))
     if len(rule) > len(shape):
         return PartitionSpec(), False
     axes: list[str | None] = [None] * (len(shape) - len(rule)) + list(rule)

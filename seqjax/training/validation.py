@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from seqjax import models
 from seqjax.config import BatchingConfig, Config, ConfigError
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
@@ -64,7 +65,8 @@ class Validator:
         except ValueError as e:
             raise ConfigError(f"split {config.valid.subset!r}: {e}") from None
         self._epoch = self.plan.epoch(1)
-        self._step = jax.jit(make_eval_step(loss_fn))
+        own_rules = sharding.own_rules(models.family(config.model.name).partition)
+        self._step = jax.jit(own_rules(make_eval_step(loss_fn)))
         self._compiled: dict[Hashable, Any] = {}
         self._judge: Callable[[Any], Any] | None = None
         if config.valid.decode and hasattr(task, "judge_for"):

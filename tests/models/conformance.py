@@ -10,7 +10,8 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import family_goldens
@@ -22,6 +23,8 @@ from family_goldens import FOLDER, PAD, Golden
 from seqjax import models
 from seqjax.config import MeshConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
+from seqjax.models.parts import configs
+from seqjax.models.protocol import Encoder, encode_tokens, token_source
 from seqjax.training import sharding
 
 Batch = dict[str, Any]
@@ -50,16 +53,14 @@ def _ids(golden: Golden) -> Batch:
             for k in ("source", "prev", "target") if k in golden.arrays}
 
 
-def _translate(model: Any, params: Any, batch: Batch, *, rng: Any = None) -> Any:
-    encoded = model.encode(
-        params, batch["source"], segments=batch.get("source_segments"), rng=rng)
+def _features(model: Any, params: Any, batch: Batch, *, rng: Any = None) -> Any:
+    encoded = None
+    if isinstance(model, Encoder):
+        source = token_source(
+            batch["source"], pad=PAD, segments=batch.get("source_segments"))
+        encoded = model.encode(params, source, rng=rng)
     return model.features(
         params, batch["prev"], encoded, segments=batch.get("target_segments"), rng=rng)
-
-
-def _continue(model: Any, params: Any, batch: Batch, *, rng: Any = None) -> Any:
-    return model.features(
-        params, batch["prev"], segments=batch.get("target_segments"), rng=rng)
 
 
 def _targets(batch: Batch) -> np.ndarray:
@@ -70,15 +71,15 @@ def _token_loss(golden: Golden, features: Any, batch: Batch) -> jax.Array:
     return family_goldens.loss_of(golden, features, batch["target"])
 
 
-ENCODER_DECODER = Kind(batch=_ids, real=_targets, forward=_translate, loss=_token_loss)
+ENCODER_DECODER = Kind(batch=_ids, real=_targets, forward=_features, loss=_token_loss)
 LANGUAGE_MODEL = Kind(
     batch=lambda golden: {k: v for k, v in _ids(golden).items() if k != "source"},
-    real=_targets, forward=_continue, loss=_token_loss)
+    real=_targets, forward=_features, loss=_token_loss)
 
 
 def kind_of(model: Any) -> Kind:
     """By what the model can do (`models.protocol`)."""
-    return ENCODER_DECODER if hasattr(model, "encode") else LANGUAGE_MODEL
+    return ENCODER_DECODER if isinstance(model, Encoder) else LANGUAGE_MODEL
 
 
 def steps(model: Any) -> bool:
@@ -136,7 +137,7 @@ def program(golden: Golden) -> Callable[[Any, Batch], Found]:
         def loss(params: Any) -> Any:
             features = kind.forward(golden.model, params, batch)
             lprobs = jax.nn.log_softmax(features.logits())
-            return kind.loss(golden, features, batch), (lprobs, features.extra)
+            return kind.loss(golden, features, batch), (lprobs, features.attention)
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 
@@ -282,10 +283,9 @@ def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int 
     @jax.jit
     def start(params: Any) -> tuple[Any, Any]:
         weights = model.prepare(params)
-        if golden.is_lm:
-            return weights, model.start(weights, batch=rows, beam=beam, capacity=capacity)
-        encoded = model.encode(params, batch["source"])
-        return weights, model.start(weights, encoded, beam=beam, capacity=capacity)
+        encoded = encode_tokens(model, params, batch.get("source"))
+        return weights, model.start(
+            weights, encoded, rows=rows, beam=beam, capacity=capacity)
 
     weights, cache = start(params)
     step, result = jax.jit(model.step), []
@@ -406,6 +406,7 @@ def check_split(golden: Golden) -> None:
     place = golden.name.partition("/")[0]
     table = {**SPLIT, **own_split(place)}
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    rules = models.family(golden.config.name).partition
     for path, value in jax.tree_util.tree_leaves_with_path(golden.checkpoint.params):
         name = sharding.path_name(path)
         found = {spec for end, spec in table.items() if re.search(f"(^|/)({end})$", name)}
@@ -418,7 +419,8 @@ def check_split(golden: Golden) -> None:
             continue
         wanted = found.pop()
         # As it would lie were it large: sizes of tiny models do not divide.
-        spec = tuple(sharding.spec_for(name, tuple(8 * n for n in value.shape), mesh)[0])
+        with sharding.own_rules(rules):
+            spec = tuple(sharding.spec_for(name, tuple(8 * n for n in value.shape), mesh)[0])
         spec += (None,) * (value.ndim - len(spec))
         assert spec == (None,) * (value.ndim - len(wanted)) + wanted, (
             f"{name} lies as {spec}, wanted {wanted}")
@@ -429,7 +431,8 @@ def check_mesh(name: str) -> None:
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     golden = family_goldens.load(name)
     params = golden.params
-    spread = jax.device_put(params, sharding.shardings(params, mesh))
+    with sharding.own_rules(models.family(golden.config.name).partition):
+        spread = jax.device_put(params, sharding.shardings(params, mesh))
     batch = jax.device_put(batch_of(name), sharding.batch_sharding(mesh))
     there, here = teacher_forced(name)(spread, batch), whole(name)
     np.testing.assert_allclose(there.loss, here.loss, rtol=1e-5)
@@ -439,14 +442,25 @@ def check_mesh(name: str) -> None:
 # ---- what chance and the compiler may change ----
 
 
+def _keys(config: Any, metadata: Mapping[str, str]) -> list[str]:
+    """Keys that are declared to be of this kind."""
+    return [f.name for f in dataclasses.fields(config) if f.metadata == metadata]
+
+
 def rates(config: Any) -> list[str]:
     """Keys that say how much is dropped in training."""
-    return [f.name for f in dataclasses.fields(config) if "drop" in f.name]
+    hints = typing.get_type_hints(type(config))
+    return [key for key in _keys(config, configs.TRAINING_ONLY)
+            if hints[key] in (float, float | None)]
 
 
-def noisy(golden: Golden, **given: float) -> Callable[[Any, Batch], np.ndarray]:
-    """(key, batch) -> hidden states and logits, with these rates and no other."""
-    golden = golden.changed(**{**dict.fromkeys(rates(golden.config), 0.0), **given})
+def noisy(golden: Golden, **given: float) -> Callable[[Any, Batch], Any]:
+    """(key, batch) -> hidden states and logits, with these rates and no other. Rates that follow
+    another one where they are None do so."""
+    fields = {f.name: f.default for f in dataclasses.fields(golden.config)}
+    quiet = {rate: None if given and fields[rate] is None else 0.0
+             for rate in rates(golden.config)}
+    golden = golden.changed(**{**quiet, **given})
     kind = kind_of(golden.model)
 
     def run(key: Any, batch: Batch) -> Any:
@@ -456,9 +470,9 @@ def noisy(golden: Golden, **given: float) -> Callable[[Any, Batch], np.ndarray]:
     return jax.jit(run)
 
 
-def _draws(run: Callable, key: Any, batch: Batch) -> bool:
+def _draws(run: Callable, quiet: Callable, *args: Any) -> bool:
     """Whether chance comes into it at all."""
-    return "random_bits" in str(jax.make_jaxpr(run)(key, batch))
+    return str(jax.make_jaxpr(run)(*args)) != str(jax.make_jaxpr(quiet)(*args))
 
 
 def check_rate(cases: Iterable[str], rate: str) -> None:
@@ -467,7 +481,7 @@ def check_rate(cases: Iterable[str], rate: str) -> None:
     for name in cases:
         golden, batch = family_goldens.load(name), batch_of(name)
         run = noisy(golden, **{rate: 0.4})
-        if not _draws(run, key, batch):
+        if not _draws(run, noisy(golden), key, batch):
             continue
         found = jax.tree.leaves(run(key, batch))
         real = kind_of(golden.model).real(batch)
@@ -496,15 +510,14 @@ def check_dropout(name: str) -> None:
     np.testing.assert_allclose(quiet[0][real], expected(name)[0][0][real], atol=1e-5)
 
 
-RUNTIME = {"remat": ("full", "dots"), "scan_unroll": (1, 2), "time_unroll": (2, 3)}
+COMPILED = {"remat": ("full", "dots"), "scan_unroll": (1, 2), "time_unroll": (2, 3)}
 """Keys that say how a model is compiled, and two values beside the default."""
 
 
 def check_runtime(name: str, which: int) -> None:
     """How it is compiled changes no number and no gradient."""
     golden = family_goldens.load(name)
-    keys = [f.name for f in dataclasses.fields(golden.config) if f.name in RUNTIME]
-    changes = {key: RUNTIME[key][which] for key in keys}
+    changes = {key: COMPILED[key][which] for key in _keys(golden.config, configs.RUNTIME)}
     other = golden.changed(**changes, **golden.teacher_forced)
     check_numbers(other, program(other)(golden.params, batch_of(name)))
 

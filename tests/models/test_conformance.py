@@ -21,11 +21,14 @@ RATES = [(family, rate) for family, cases in FAMILIES.items()
          for rate in conformance.rates(load(cases[0]).config)]
 
 
+def group(name):
+    """The cases of one folder stay in one process, which compiles for all its checks once."""
+    return pytest.mark.xdist_group(f"conformance/{name.partition('/')[0]}")
+
+
 def cases(names):
-    """Parametrised by case; cases of one folder stay in one process."""
-    return pytest.mark.parametrize("name", [
-        pytest.param(name, marks=pytest.mark.xdist_group(f"conformance/{name.partition('/')[0]}"))
-        for name in names])
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=group(name)) for name in names])
 
 
 def test_every_family_has_a_case():
@@ -82,15 +85,15 @@ def test_dropout(name):
     conformance.check_dropout(name)
 
 
-@pytest.mark.parametrize(("family", "rate"), RATES)
-def test_every_rate_drops_something(family, rate):
-    conformance.check_rate(FAMILIES[family], rate)
+@pytest.mark.parametrize(("name", "rate"), [
+    pytest.param(family, rate, marks=group(FAMILIES[family][0])) for family, rate in RATES])
+def test_every_rate_drops_something(name, rate):
+    conformance.check_rate(FAMILIES[name], rate)
 
 
-@pytest.mark.parametrize("which", [0, 1])
 @cases(ONE_EACH)
-def test_how_it_is_compiled_changes_no_gradient(name, which):
-    conformance.check_runtime(name, which)
+def test_how_it_is_compiled_changes_no_gradient(name):
+    conformance.check_runtime(name, ONE_EACH.index(name) % 2)
 
 
 @cases(ONE_EACH)

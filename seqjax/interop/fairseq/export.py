@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import argparse
 import collections
-import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from seqjax import models
 from seqjax.config import to_plain
-from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, to_state
+from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, plan_of
 from seqjax.interop.fairseq.keys import GROUPS, chosen_types, spelled
 from seqjax.interop.fairseq.optimizer_state import in_module_order
 from seqjax.interop.torch.writer import write_pt
+from seqjax.interop.weights import to_state
 from seqjax.models.overrides import resolved
-from seqjax.models.parts.configs import LAYERS_TO_KEEP, RuntimeConfig
+from seqjax.models.parts.configs import ORIGIN, RUNTIME, kind
 from seqjax.models.tables import State
 
-_OURS = {"name", "arch", "short_batch_softmax", "time_unroll", "no_encoder_final_norm",
-         *(f.name for f in dataclasses.fields(RuntimeConfig)), *LAYERS_TO_KEEP.values()}
-"""Keys that a file does not get: how it is computed here; what its weights say; layers that
-were left out are in it no more."""
 _ALWAYS = {"task": "translation", "criterion": "cross_entropy", "left_pad_source": True,
            "left_pad_target": False, "tokenizer": None, "bpe": None}
 
@@ -53,10 +49,9 @@ def save_fairseq(
       WeightsError: parameters of another shape than the model's.
     """
     args = namespace(config, facts)
-    state = to_state(
-        params, config, source_vocab_size=source_vocab_size,
-        target_vocab_size=target_vocab_size, kept=kept, dtypes=dtypes)
-    state = in_module_order(state, family=config.name)
+    plan = plan_of(config, source_vocab_size=source_vocab_size,
+                   target_vocab_size=target_vocab_size)
+    state = in_module_order(to_state(params, plan, kept=kept, dtypes=dtypes), plan)
     write_pt(path, {
         "args": argparse.Namespace(**args), "cfg": None,
         "model": collections.OrderedDict(state), "criterion": None,
@@ -76,8 +71,11 @@ def namespace(config: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ConfigError: a model that fairseq cannot build.
     """
-    models.fairseq_table(config.name).check_export(config)
-    ours = {k: v for k, v in to_plain(resolved(config)).items() if k not in _OURS}
+    table = models.fairseq_table(config.name)
+    table.check_export(config)
+    ours = {k: v for k, v in to_plain(resolved(config)).items()
+            if k not in ("name", *table.unsaid)
+            and kind(type(config), k) not in (RUNTIME["kind"], ORIGIN["kind"])}
     args = {**_ALWAYS, **facts, **ours, "arch": _arch(config)}
     for key, value in ours.items():
         if value is None:  # its own default holds

@@ -8,43 +8,20 @@ were one, through the same tables.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from seqjax import models
 from seqjax.config import ConfigError
-from seqjax.interop.fairseq.checkpoint import (
-    describe,
-    plan,
-    to_params,
-    to_state,
-)
+from seqjax.interop.fairseq.checkpoint import Stored, describe, plan_of
 from seqjax.interop.fairseq.keys import classes
-from seqjax.models.tables import State, any_of
+from seqjax.interop.weights import Plan, WeightsError, to_params, to_state
+from seqjax.models.tables import State, WeightNames
 
 SLOTS = {"adam": ("exp_avg", "exp_avg_sq"), "nag": ("momentum_buffer",),
          "sgd": ("momentum_buffer",)}
 """Optimizer -> names of its moments, the same here and there."""
-_INSIDE = (
-    "encoder", "decoder", "embed_tokens", "project_in_dim", "embed_positions",
-    "layernorm_embedding", "lstm", "encoder_hidden_proj", "encoder_cell_proj", "layers",
-    "c_attn", "w_resid", "self_attn", "attn_ln", "self_attn_layer_norm", "linear1", "conv",
-    "linear2", "conv_layer_norm", "encoder_attn", "encoder_attn_layer_norm", "ffn_layernorm",
-    "fc1", "projections", "convolutions", "attention", "additional_fc", "fc2", "fc3",
-    "layer_norm1", "layer_norm2", "final_layer_norm")
-_OUTPUT = ("project_out_dim", "adaptive_softmax", "output_projection", "fc_out")
-_LEAVES = (
-    "in_projection", "out_projection", "input_proj", "output_proj", "embeddings", "head", "tail",
-    "word_proj", "class_proj",
-    "k_proj", "v_proj", "q_proj", "out_proj", "weight_ih", "weight_hh", "weight",
-    "conv_bias", "weight_linear", "bias", "bias_ih", "bias_hh", "weight_g", "weight_v")
-_ORDER = (*_INSIDE, "layer_norm", *_OUTPUT, *_LEAVES)
-"""Parts of names in the order in which fairseq's modules register them."""
-_LIGHTCONV_ORDER = (*_INSIDE, *_OUTPUT, "layer_norm", *_LEAVES)
-"""The same of `lightconv` and its language model."""
 
 
 def read_state(
@@ -72,12 +49,16 @@ def read_state(
     state = saved.get("state") or {}
     numbers = [i for group in saved["param_groups"] for i in group["params"]]
     states = [state.get(i, {}) for i in numbers]
-    names, unused = _parameter_names(tree)
+    stored = describe(tree)
+    plan = stored.plan()
+    names, unused = _parameter_names(tree["model"], plan)
     known = [one for i, one in enumerate(states)
              if len(states) != len(names) or names[i] not in unused]
     _check_slots(known, wanted, name, saved["param_groups"][0])
-    moments = {slot: _as_params(tree, names, unused, [one.get(slot) for one in states])
-               for slot in wanted}
+    moments = {
+        slot: to_params(_named(tree["model"], names, unused, [one.get(slot) for one in states],
+                               stored=stored, plan=plan), plan)
+        for slot in wanted}
     steps = {int(np.asarray(one["step"])) for one in states if "step" in one}
     if len(steps) > 1:
         raise ConfigError(f"its parameters were updated {sorted(steps)} times: they must agree")
@@ -136,24 +117,19 @@ def updates(tree: Mapping[str, Any]) -> int:
     return int(history[-1].get("num_updates", 0))
 
 
-def _parameter_names(tree: Mapping[str, Any]) -> tuple[list[str], set[str]]:
+def _parameter_names(weights: Mapping[str, Any], plan: Plan) -> tuple[list[str], set[str]]:
     """Names of the parameters as the file has them, in the optimizer's order; and which of
     them fairseq never uses."""
-    config = describe(tree).config
-    table = models.fairseq_table(config.name).names
-    ignored, unused = any_of(table.ignored), any_of(table.unused)
-    copies = table.copies(config)
-    names = [n for n in tree["model"] if n not in copies
-             and (unused.fullmatch(n) or not ignored.fullmatch(n))]
-    return names, {n for n in names if unused.fullmatch(n)}
+    names = [n for n in weights if n not in plan.copies
+             and (plan.unused.fullmatch(n) or not plan.ignored.fullmatch(n))]
+    return names, {n for n in names if plan.unused.fullmatch(n)}
 
 
-def _as_params(
-    tree: Mapping[str, Any], names: Sequence[str], unused: set[str],
-    values: Sequence[np.ndarray | None],
-) -> dict[str, Any]:
-    """One moment of every parameter as a tree like the parameters'."""
-    weights = tree["model"]
+def _named(
+    weights: Mapping[str, Any], names: Sequence[str], unused: set[str],
+    values: Sequence[np.ndarray | None], *, stored: Stored, plan: Plan,
+) -> State:
+    """One moment of every parameter, as if it were the parameter, under today's names."""
     if len(values) == 1 and len(names) > 1 and values[0] is not None and values[0].ndim == 1:
         # --fp16 keeps one flat master copy of all parameters, one after the other.
         ends = np.cumsum([weights[n].size for n in names])
@@ -172,14 +148,10 @@ def _as_params(
             raise ConfigError(f"the optimizer's state of {name} has shape {list(value.shape)}, "
                               f"the parameter {list(weights[name].shape)}")
         state[name] = np.asarray(value, np.float32)
-    stored = describe(tree)
-    table = models.fairseq_table(stored.config.name).names
-    for copy, owner in table.copies(stored.config).items():
+    for copy, owner in plan.copies.items():
         if copy in state and owner in state:
             state[copy] = state[owner]
-    state, _ = table.upgrade(state, stored.config)
-    return to_params(state, stored.config, source_vocab_size=stored.source_vocab_size,
-                     target_vocab_size=stored.target_vocab_size)
+    return plan.names.upgrade(state, stored.config)[0]
 
 
 # ---- writing ----
@@ -204,17 +176,12 @@ def write_state(
         raise ConfigError(f"the state of {optimizer.name} cannot be written for fairseq; leave "
                           "out --optimizer-state")
     states: dict[int, dict[str, Any]] = {}
-    table = models.fairseq_table(config.name).names
-    copies, unused = table.copies(config), any_of(table.unused)
-    idle = [n for n in table.constants(config) if unused.fullmatch(n)]
-    known = {n for entry in plan(
-        config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size)
-        for n in entry.names}
-    known |= set(table.empty(config, target_vocab_size))
-    names = registered({*known, *idle} - set(copies), family=config.name)
+    plan = plan_of(config, source_vocab_size=source_vocab_size,
+                   target_vocab_size=target_vocab_size)
+    idle = [n for n in plan.constants if plan.unused.fullmatch(n)]
+    names = registered({*plan.wanted, *idle} - set(plan.copies), plan.names, title=plan.table)
     for slot in slots(optimizer.name, optimizer.momentum):
-        named = to_state(opt_state[slot], config, source_vocab_size=source_vocab_size,
-                         target_vocab_size=target_vocab_size, kept={})
+        named = to_state(opt_state[slot], plan, kept={})
         for number, name in enumerate(names):
             if name not in idle:
                 states.setdefault(number, {})[slot] = named[name]
@@ -233,35 +200,35 @@ def write_state(
             "param_groups": [{**group, "params": list(range(len(names)))}]}
 
 
-def registered(names: Iterable[str], *, family: str) -> list[str]:
-    """Names of a model's parameters in the order of fairseq's modules."""
-    order = _order(family)
+def registered(names: Iterable[str], table: WeightNames, *, title: str) -> list[str]:
+    """Names of a model's parameters in the order of fairseq's modules.
 
-    def place(part: str) -> int:
+    Args:
+      title: what errors call the table.
+
+    Raises:
+      WeightsError: a name with a part that the table's `order` lacks.
+    """
+    places = {part: (index,) for index, part in enumerate(table.order)}
+
+    def place(name: str, part: str) -> tuple[int, ...]:
         if part.isdigit():
-            return int(part)
-        lstm = _LSTM.fullmatch(part)
-        if lstm is None:
-            return order.index(part)
-        kind = 2 * (lstm[1] == "bias") + (lstm[2] == "hh")
-        return 8 * int(lstm[3]) + 4 * bool(lstm[4]) + kind
+            return (int(part),)
+        found = places.get(part) or table.place(part)
+        if found is None:
+            raise WeightsError(
+                f"{name}: {part!r} has no place in the order of fairseq's modules: {title} must "
+                "name it in `order`")
+        return found
 
-    return sorted(names, key=lambda name: [place(part) for part in name.split(".")])
+    return sorted(names, key=lambda name: [place(name, part) for part in name.split(".")])
 
 
-def in_module_order(state: State, *, family: str) -> State:
+def in_module_order(state: State, plan: Plan) -> State:
     """A state dict with its parameters in the order of fairseq's modules, in which
     `read_state` counts them; what is no parameter comes first."""
-    order = _order(family)
-    known = {name for name in state if all(
-        part.isdigit() or part in order or _LSTM.fullmatch(part) for part in name.split("."))}
+    known = {n for n in state
+             if n in plan.wanted or n in plan.copies or plan.unused.fullmatch(n)}
     rest = [name for name in state if name not in known]
-    return {name: state[name] for name in (*rest, *registered(known, family=family))}
-
-
-def _order(family: str) -> tuple[str, ...]:
-    return _LIGHTCONV_ORDER if family.startswith("lightconv") else _ORDER
-
-
-_LSTM = re.compile(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?")
-"""Parameters of torch's LSTM."""
+    order = registered(known, plan.names, title=plan.table)
+    return {name: state[name] for name in (*rest, *order)}

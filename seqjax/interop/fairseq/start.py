@@ -22,9 +22,6 @@ from seqjax.training.checkpoints import check_config
 from seqjax.training.initial_state import Start
 from seqjax.training.initial_weights import dictionary_files
 
-_FREE = ("max_source_positions", "max_target_positions", *LAYERS_TO_KEEP.values())
-"""Keys of the model section that may differ where the weights' shapes agree."""
-
 
 def start_from(config: Config) -> Start | None:
     """Where the run begins, if the configuration names a fairseq checkpoint.
@@ -74,7 +71,7 @@ def _check_model(checkpoint: FairseqCheckpoint, config: Config, path: str) -> No
              "adaptive_softmax_cutoff": checkpoint.target_vocab_size}
 
     def compared(section: Any) -> dict[str, Any]:
-        plain = {k: v for k, v in to_plain(resolved(section)).items() if k not in _FREE}
+        plain = to_plain(resolved(section))
         if plain.get("share_all_embeddings"):  # which fairseq saves as both, and so is the same
             plain["share_decoder_input_output_embed"] = True
         for key, size in sizes.items():

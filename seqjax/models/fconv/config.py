@@ -10,7 +10,15 @@ import ast
 import dataclasses
 from typing import Any, Literal
 
-from seqjax.models.parts.configs import check_cutoffs, check_positive, check_rates
+from seqjax.models.parts.configs import (
+    LIMIT,
+    ORIGIN,
+    RUNTIME,
+    TRAINING_ONLY,
+    check_cutoffs,
+    check_positive,
+    check_rates,
+)
 
 _MOST = 1000
 """Layers that an expression may have."""
@@ -114,9 +122,9 @@ class FConvConfig:
 
     name: Literal["fconv"] = "fconv"
     """Chooses the family of models."""
-    arch: str | None = None
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name; sets defaults of the other keys."""
-    dropout: float = 0.1
+    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On the embeddings, the input of every layer and the input of the output projection."""
     encoder_embed_dim: int = 512
     """Width of the source embedding."""
@@ -136,7 +144,7 @@ class FConvConfig:
     """Rows of the table of positions; the first two belong to no position."""
     max_target_positions: int = 1024
     """The same for the target."""
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Literal["none", "dots", "full"] = dataclasses.field(default="none", metadata=RUNTIME)
     """What the backward pass computes again: nothing, all but matrix products, all."""
 
     def __post_init__(self) -> None:
@@ -183,9 +191,9 @@ class FConvLanguageModelConfig:
 
     name: Literal["fconv_lm"] = "fconv_lm"
     """Chooses the family of models."""
-    arch: str | None = None
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name; sets defaults of the other keys."""
-    dropout: float = 0.1
+    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On the embedding, the input of every layer and the input of an ordinary projection."""
     decoder_embed_dim: int = 128
     """Width of the embedding, and in front of an ordinary output projection."""
@@ -194,11 +202,11 @@ class FConvLanguageModelConfig:
     adaptive_softmax_cutoff: tuple[int, ...] | None = None
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
-    adaptive_softmax_dropout: float = 0.0
+    adaptive_softmax_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """In front of the output layer and inside its tail clusters."""
-    max_target_positions: int = 100_000
+    max_target_positions: int = dataclasses.field(default=100_000, metadata=LIMIT)
     """Longest block of tokens."""
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Literal["none", "dots", "full"] = dataclasses.field(default="none", metadata=RUNTIME)
     """What the backward pass computes again: nothing, all but matrix products, all."""
 
     def __post_init__(self) -> None:

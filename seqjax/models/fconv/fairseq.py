@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from seqjax.models.parts import adaptive_names as adaptive
+from seqjax.models.parts import module_order as order
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR
 from seqjax.models.tables import (
     SAME,
@@ -29,14 +30,22 @@ _CONVOLUTION = r".*\.convolutions\.\d+\."
 _TRANSFORMS = (
     (_CONVOLUTION + "weight_v", SAME),
     (_CONVOLUTION + "weight_g", Transform(
+        name="[1, 1, C] as [C]",
         ours=lambda g: g.reshape(-1), theirs=lambda g: g.reshape(1, 1, -1))),
     (r".*\.weight_v", TRANSPOSED),
-    (r".*\.weight_g", Transform(ours=lambda g: g[:, 0], theirs=lambda g: g[:, None])),
+    (r".*\.weight_g", Transform(
+        name="[C, 1] as [C]", ours=lambda g: g[:, 0], theirs=lambda g: g[:, None])),
 )
 _RENAMES = (
     (r"^(encoder|decoder)\.(convolutions|projections|attention)_(\d+)\.", r"\1.\2.\3."),
     *adaptive.RENAMES,
 )
+
+
+_ORDER = (
+    "encoder", "decoder", *order.EMBEDDING,
+    "fc1", "projections", "convolutions", "attention", "fc2", "fc3", "adaptive_softmax",
+    "in_projection", "out_projection", *order.ADAPTIVE, "weight", "bias", "weight_g", "weight_v")
 
 
 def upgrade(state: State, config: Any) -> tuple[State, Any]:
@@ -87,6 +96,7 @@ NAMES = WeightNames(
     renames=_RENAMES,
     transforms=_TRANSFORMS,
     stacks=(),
+    order=_ORDER,
 )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from seqjax.models.fconv import layers as layers
+from seqjax.models.fconv import layers
 from seqjax.models.fconv.config import FConvLanguageModelConfig
 from seqjax.models.fconv.model import Cache, ConvolutionalModel, Weights, empty_rings
 from seqjax.models.parts.adaptive import (
@@ -23,7 +23,7 @@ from seqjax.models.parts.adaptive import (
 )
 from seqjax.models.parts.layers import dropout
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR, project_biased
-from seqjax.models.protocol import Features, Params
+from seqjax.models.protocol import Encoded, Features, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,10 +65,11 @@ class FConvLanguageModel(ConvolutionalModel):
         return {"decoder": decoder}
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
         """See `protocol`."""
+        del encoded  # there is no source
         keys = (None,) * 3 if rng is None else jax.random.split(rng, 3)
         weights = self._prepared(params, keys[0])
         hidden, _ = self._hidden(
@@ -81,10 +82,12 @@ class FConvLanguageModel(ConvolutionalModel):
     def prepare(self, params: Params) -> Weights:
         return self._prepared(params, None)
 
-    def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
         del weights, capacity
         rings = empty_rings(
-            self.config.decoder_convolutions, batch=batch, beam=beam, dtype=self.compute_dtype
+            self.config.decoder_convolutions, batch=rows, beam=beam, dtype=self.compute_dtype
         )
         return Cache(rings=rings, memory=None)
 

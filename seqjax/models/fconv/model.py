@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from seqjax.models.fconv import layers as layers
+from seqjax.models.fconv import layers
 from seqjax.models.fconv.config import ConvSpec, FConvConfig
 from seqjax.models.parts.attention import segment_mask
 from seqjax.models.parts.layers import dropout, embed, fan_in_uniform
@@ -22,7 +22,7 @@ from seqjax.models.parts.module_model import SizedModel
 from seqjax.models.parts.outputs import project_biased, project_tied
 from seqjax.models.parts.parameters import Param
 from seqjax.models.parts.windows import empty_ring, push, windows
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import Encoded, Features, Params, Source
 
 PAD = 1
 EOS = 2
@@ -125,7 +125,7 @@ class ConvolutionalModel(SizedModel):
     ) -> Features:
         return Features(
             hidden=hidden, projection=weights.projection, project=weights.project,
-            extra=None if attention is None else attention[None, :, None],
+            attention=None if attention is None else attention[None, :, None],
         )
 
 
@@ -167,18 +167,17 @@ class FConvModel(ConvolutionalModel):
         return layers.start(rng, {"encoder": encoder, "decoder": decoder})
 
     def encode(
-        self, params: Params, source: jax.Array, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
+        self, params: Params, source: Source, *, rng: jax.Array | None = None,
     ) -> Encoded:
-        """See `protocol`; `extra` is what attention takes the mean of [B, S, E]."""
+        """See `protocol`; `state` is what attention takes the mean of [B, S, E]."""
         cfg, specs, dtype = self.config, self.config.encoder_convolutions, self.compute_dtype
         keys: Any = (None,) * (len(specs) + 1)
         if rng is not None:
             keys = jax.random.split(jax.random.fold_in(rng, 0), len(specs) + 1)
         weights = layers.fold(params["encoder"], len(specs), dtype=dtype)
-        real = source != PAD
-        x = embed(weights.table, source, pad=PAD)
-        x = x + layers.position_rows(weights.positions, source, segments)
+        real, segments = source.mask, source.segments
+        x = embed(weights.table, source.values, pad=PAD)
+        x = x + layers.position_rows(weights.positions, source.values, segments)
         embedded = dropout(x, cfg.dropout, keys[-1]).astype(dtype)
         x = layers.encode(
             weights, specs, embedded, real, segments=segments, rate=cfg.dropout, keys=keys,
@@ -190,15 +189,15 @@ class FConvModel(ConvolutionalModel):
         share = 1.0 / (2.0 * sum(cfg.attending))
         constant = jax.lax.stop_gradient(x)
         x = constant + share * (x - constant)
-        if segments is not None:
-            segments = jnp.where(real, segments, 0)  # nobody sees padding, wherever it stands
-        return Encoded(out=x, mask=real, segments=segments, extra=(x + embedded) * layers.HALF)
+        return Encoded(
+            out=x, mask=real, segments=source.visible_segments, state=(x + embedded) * layers.HALF)
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
-        """See `protocol`; `extra` is the attention [1, B, 1, T, S], fairseq's mean."""
+        """See `protocol`; the attention is [1, B, 1, T, S], fairseq's mean."""
+        assert encoded is not None
         weights = self.prepare(params)
         memory = self._memory(encoded)
         if segments is not None:
@@ -224,15 +223,18 @@ class FConvModel(ConvolutionalModel):
             fc2=layers.folded(decoder["fc2"], dtype), projection=projection, project=project,
         )
 
-    def start(self, weights: Weights, encoded: Encoded, *, beam: int, capacity: int) -> Cache:
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
         del weights, capacity  # rings have one size
+        assert encoded is not None
         rings = empty_rings(
-            self.config.decoder_convolutions, batch=encoded.out.shape[0], beam=beam,
+            self.config.decoder_convolutions, batch=rows, beam=beam,
             dtype=self.compute_dtype,
         )
         return Cache(rings=rings, memory=self._memory(encoded))
 
     def _memory(self, encoded: Encoded) -> layers.Memory:
         return layers.Memory(
-            keys=encoded.out, values=encoded.extra, mask=encoded.mask[:, None]
+            keys=encoded.out, values=encoded.state, mask=encoded.mask[:, None]
         )

@@ -10,7 +10,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from seqjax.models.parts.configs import RuntimeConfig, check_positive, check_rates
+from seqjax.models.parts.configs import (
+    ORIGIN,
+    TRAINING_ONLY,
+    RuntimeConfig,
+    check_positive,
+    check_rates,
+    limit,
+)
 from seqjax.models.transformer.lm_config import TransformerLMConfig
 
 ConvType = Literal["lightweight", "dynamic"]
@@ -36,17 +43,17 @@ def kernel_sizes(sizes: tuple[int, ...], layers: int, side: str) -> tuple[int, .
 class _CommonConfig(RuntimeConfig):
     """What the translation and the language model share."""
 
-    arch: str | None = None
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name; sets defaults of the other keys."""
-    dropout: float = 0.1
+    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On the embeddings and on the output of every sublayer."""
-    attention_dropout: float = 0.0
+    attention_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """On the weights of the attention to the source."""
-    relu_dropout: float = 0.0
+    relu_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """After the activation of the feed-forward network."""
-    input_dropout: float = 0.1
+    input_dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """In front of each convolution block."""
-    weight_dropout: float | None = None
+    weight_dropout: float | None = dataclasses.field(default=None, metadata=TRAINING_ONLY)
     """Of the convolutions' weights (None: attention_dropout)."""
     weight_softmax: bool = True
     """A convolution's weights are positive and sum to one."""
@@ -76,7 +83,8 @@ class _CommonConfig(RuntimeConfig):
     """The output projection is the target embedding."""
     no_token_positional_embeddings: bool = False
     """No positions are added to the embeddings."""
-    max_target_positions: int = 1024
+    max_target_positions: int = dataclasses.field(
+        default=1024, metadata=limit(table="decoder_learned_pos"))
     """Longest target, eos included; of a language model the longest block."""
 
     def __post_init__(self) -> None:
@@ -159,7 +167,8 @@ class LightConvConfig(_CommonConfig):
     """Norms in front of each sublayer (pre-norm) instead of behind it."""
     share_all_embeddings: bool = False
     """One embedding for source, target and output."""
-    max_source_positions: int = 1024
+    max_source_positions: int = dataclasses.field(
+        default=1024, metadata=limit(table="encoder_learned_pos"))
     """Longest source, eos included."""
 
     def __post_init__(self) -> None:
@@ -250,7 +259,7 @@ class LightConvLanguageModelConfig(_CommonConfig):
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_factor: float = 4.0
     """Each tail cluster has this many times fewer dimensions than the one before."""
-    adaptive_softmax_dropout: float = 0.0
+    adaptive_softmax_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """In front of the output layer and inside its tail clusters."""
     tie_adaptive_weights: bool = False
     """The output layer's words are the bands of the adaptive input."""

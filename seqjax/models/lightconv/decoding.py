@@ -61,7 +61,7 @@ class DecoderCache:
 
 def prepare(
     cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any,
-    look_up: Callable[..., jax.Array] = look_up_rows,
+    look_up: Callable[..., jax.Array] | None = None,
 ) -> DecoderWeights:
     """Unstacks the decoder's layers and normalises lightweight convolutions.
 
@@ -96,32 +96,32 @@ def prepare(
     arrays, project = projection
     return DecoderWeights(
         table=table, positions=positions, layers=tuple(layers),
-        rest={n: decoder[n] for n in names if n in decoder}, look_up=look_up,
+        rest={n: decoder[n] for n in names if n in decoder}, 
+        look_up=look_up or look_up_rows,
         projection=jax.tree.map(lambda a: a.astype(dtype), arrays), project=project,
     )
 
 
 def start(
-    cfg: Any, weights: DecoderWeights, encoded: Encoded | None, *, beam: int,
-    batch: int | None = None,
+    cfg: Any, weights: DecoderWeights, encoded: Encoded | None, *, rows: int,
+    beam: int, capacity: int,
 ) -> DecoderCache:
-    """Empty rings; for a language model `encoded` is None and `batch` is given."""
+    """Empty rings, which have one size; for a language model `encoded` is None."""
+    del capacity
     dtype = weights.layers[0]["fc1"]["kernel"].dtype
     keys: list[jax.Array] = []
     values: list[jax.Array] = []
     bias = None
     if encoded is not None:
-        batch = encoded.out.shape[0]
         heads = cfg.decoder_attention_heads
         bias = jnp.where(encoded.mask, 0.0, MASKED)[:, None, None, :]
         for layer in weights.layers:
             for name, target in (("k_proj", keys), ("v_proj", values)):
                 y = _apply(layer["encoder_attn"][name], encoded.out.astype(dtype))
                 target.append(y.reshape(*y.shape[:2], heads, -1))
-    assert batch is not None
     return DecoderCache(
         rings=tuple(
-            empty_ring(batch=batch, width=width, beam=beam, channels=cfg.decoder_channels,
+            empty_ring(batch=rows, width=width, beam=beam, channels=cfg.decoder_channels,
                        dtype=dtype)
             for width in cfg.decoder_kernels
         ),
@@ -135,6 +135,12 @@ def _apply(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 def _norm(weights: Params, x: jax.Array) -> jax.Array:
     return layer_norm(x, weights["scale"], weights["bias"], EPS)
+
+
+def grow(cache: DecoderCache, *, capacity: int) -> DecoderCache:
+    """The same: rings have one size."""
+    del capacity
+    return cache
 
 
 def step(
@@ -165,7 +171,7 @@ def step(
         x = _apply(weights.rest["project_out_dim"], x)
     features = Features(
         hidden=x, projection=weights.projection, project=weights.project,
-        extra=jnp.stack(attention) if attention else None,
+        attention=jnp.stack(attention) if attention else None,
     )
     return features, dataclasses.replace(cache, rings=tuple(rings))
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from seqjax.models.lightconv.config import LightConvConfig
 from seqjax.models.parts import adaptive_names as adaptive
+from seqjax.models.parts import module_order as order
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, Transform, WeightNames
 from seqjax.models.transformer import lm_fairseq as transformer_lm
 from seqjax.models.transformer.fairseq import split_in_proj
@@ -77,6 +78,14 @@ def _lm_constants(config: Any) -> State:
     }
 
 
+_ORDER = (
+    "encoder", "decoder", *order.EMBEDDING, "layers",
+    "linear1", "conv", "linear2", "conv_layer_norm", "encoder_attn", "encoder_attn_layer_norm",
+    "fc1", "fc2", "layer_norm1", "layer_norm2", "final_layer_norm",
+    *order.OUTPUT, "layer_norm", *order.ADAPTIVE, *order.ATTENTION,
+    "weight", "conv_bias", "weight_linear", "bias")
+"""The final norm is registered behind the output layer."""
+
 NAMES = WeightNames(
     vocabulary=lambda state: (
         state["encoder.embed_tokens.weight"].shape[0],
@@ -93,11 +102,14 @@ NAMES = WeightNames(
     constants=_constants,
     renames=((r"^(encoder|decoder)\.convs_(\d+)\.", r"\1.layers.\2.conv."), *adaptive.RENAMES),
     transforms=((r".*\.conv\.weight", Transform(
+        name="without its middle axis",
         ours=lambda w: w[:, 0], theirs=lambda w: w[:, None])),),
+    order=_ORDER,
 )
 
 TABLE = FairseqTable(
-    keys=ConfigKeys(refused={"adaptive_softmax_cutoff": ("", [])}), names=NAMES)
+    keys=ConfigKeys(refused={"adaptive_softmax_cutoff": ("", [])}), names=NAMES,
+    unsaid=("short_batch_softmax",))
 LM_TABLE = FairseqTable(
     keys=ConfigKeys(
         refused={"character_embeddings": (False,)},
@@ -106,4 +118,5 @@ LM_TABLE = FairseqTable(
     names=dataclasses.replace(
         NAMES, vocabulary=transformer_lm.vocabulary, empty=adaptive.usual_empty,
         copies=transformer_lm.copies, constants=_lm_constants),
+    unsaid=("short_batch_softmax",),
 )

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.lightconv import decoding as decoding
+from seqjax.models.lightconv import decoding
 from seqjax.models.lightconv.config import LightConvLanguageModelConfig
 from seqjax.models.lightconv.modules import Decoder
-from seqjax.models.parts import adaptive
 from seqjax.models.parts.module_model import ModuleLanguageModel, adaptive_input, adaptive_softmax
-from seqjax.models.protocol import Cache, Features, Params, Weights
 
 
 class _LMDecoder(Decoder):
@@ -75,6 +73,7 @@ class LightConvLanguageModel(ModuleLanguageModel):
     """`protocol.LanguageModel` for fairseq's `lightconv_lm`."""
 
     config: LightConvLanguageModelConfig
+    _decoding: ClassVar[Any] = decoding
 
     @functools.cached_property
     def _module(self) -> _LanguageModel:  # type: ignore[override]
@@ -82,31 +81,3 @@ class LightConvLanguageModel(ModuleLanguageModel):
             self.config, None if self.config.adaptive_input else self.source_vocab_size,
             self._own_output(), self._input_ends, self._output_ends, self.compute_dtype,
         )
-
-    def prepare(self, params: Params) -> Weights:
-        wide = self._input_ends is None
-        return decoding.prepare(
-            self.config, params["decoder"], table=self._table(params), dtype=self.compute_dtype,
-            projection=self._projection(params),
-            look_up=decoding.look_up_rows if wide else adaptive.look_up,
-        )
-
-    def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:
-        del capacity  # rings have one size
-        return decoding.start(self.config, weights, None, beam=beam, batch=batch)
-
-    def step(
-        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
-        position: jax.Array, ancestors: jax.Array,
-    ) -> tuple[Features, Cache]:
-        return decoding.step(
-            self.config, weights, tokens, cache, position=position, ancestors=ancestors
-        )
-
-    def grow(self, cache: Cache, *, capacity: int) -> Cache:
-        del capacity
-        return cache
-
-    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
-        del parents  # history is found through the ancestor table
-        return cache

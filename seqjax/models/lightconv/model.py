@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.lightconv import decoding as decoding
+from seqjax.models.lightconv import decoding
 from seqjax.models.lightconv.config import LightConvConfig
 from seqjax.models.lightconv.modules import Decoder, Encoder
 from seqjax.models.parts.module_model import ModuleEncoderDecoder
-from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights
+from seqjax.models.protocol import Encoded, Source
 
 
 class LightConv(nn.Module):
@@ -36,8 +36,8 @@ class LightConv(nn.Module):
             None if cfg.ties_output else self.target_vocab_size, True,
         )
 
-    def encode(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
-        return self.encoder(source, segments)
+    def encode(self, source: Source) -> Encoded:
+        return self.encoder(source)
 
     def decode(
         self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None
@@ -45,9 +45,9 @@ class LightConv(nn.Module):
         side = self.encoder if self.config.shares_input else self.decoder
         return self.decoder(tokens, side.embed_tokens(tokens), encoded, segments)
 
-    def __call__(self, source: jax.Array, tokens: jax.Array) -> jax.Array:
+    def __call__(self, source: Source, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
-        hidden, _ = self.decode(tokens, self.encode(source, None), None)
+        hidden, _ = self.decode(tokens, self.encode(source), None)
         return hidden if self.config.ties_output else self.decoder.output_projection(hidden)
 
 
@@ -56,6 +56,7 @@ class LightConvModel(ModuleEncoderDecoder):
     """`protocol.EncoderDecoder` for fairseq's `lightconv`."""
 
     config: LightConvConfig
+    _decoding: ClassVar[Any] = decoding
 
     def __post_init__(self) -> None:
         self._check_joined("share_all_embeddings needs")
@@ -65,29 +66,3 @@ class LightConvModel(ModuleEncoderDecoder):
         return LightConv(
             self.config, self.source_vocab_size, self.target_vocab_size, self.compute_dtype
         )
-
-    def prepare(self, params: Params) -> Weights:
-        return decoding.prepare(
-            self.config, params["decoder"], table=self._table(params),
-            projection=self._projection(params), dtype=self.compute_dtype,
-        )
-
-    def start(self, weights: Weights, encoded: Encoded, *, beam: int, capacity: int) -> Cache:
-        del capacity  # rings have one size
-        return decoding.start(self.config, weights, encoded, beam=beam)
-
-    def step(
-        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
-        position: jax.Array, ancestors: jax.Array,
-    ) -> tuple[Features, Cache]:
-        return decoding.step(
-            self.config, weights, tokens, cache, position=position, ancestors=ancestors
-        )
-
-    def grow(self, cache: Cache, *, capacity: int) -> Cache:
-        del capacity
-        return cache
-
-    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
-        del parents  # history is found through the ancestor table
-        return cache

@@ -35,7 +35,7 @@ from seqjax.models.parts.layers import (
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack import stack
-from seqjax.models.protocol import Encoded
+from seqjax.models.protocol import Encoded, Source
 
 
 def gated(x: jax.Array) -> jax.Array:
@@ -225,14 +225,12 @@ class Encoder(_Side):
         if cfg.encoder_normalize_before:
             self.layer_norm = LayerNorm(dim)
 
-    def __call__(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
-        cfg = self.config
-        x = self.embed_tokens(source) * cfg.encoder_width**0.5
+    def __call__(self, source: Source) -> Encoded:
+        cfg, tokens, segments = self.config, source.values, source.visible_segments
+        x = self.embed_tokens(tokens) * cfg.encoder_width**0.5
         if not cfg.no_token_positional_embeddings:
-            x = x + self.embed_positions(source, segments)
-        real = source != PAD
-        if segments is not None:
-            segments = jnp.where(real, segments, 0)  # nobody sees padding, wherever it stands
+            x = x + self.embed_positions(tokens, source.segments)
+        real = source.mask
         x = self._dropped(x).astype(self.dtype)
         weights = self.frame.place([conv() for conv in self.convs])
         valid = jnp.asarray(self.frame.valid())

@@ -10,16 +10,24 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from seqjax.models.parts.configs import check_cutoffs, check_positive, check_rates
+from seqjax.models.parts.configs import (
+    LIMIT,
+    ORIGIN,
+    RUNTIME,
+    TRAINING_ONLY,
+    check_cutoffs,
+    check_positive,
+    check_rates,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _DecoderConfig:
     """The decoder's keys, which the translation and the language model share."""
 
-    arch: str | None = None
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name; sets defaults of the other keys."""
-    dropout: float = 0.1
+    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """What the dropout keys below are where they are None."""
     decoder_embed_dim: int = 512
     """Width of the target embedding."""
@@ -30,18 +38,18 @@ class _DecoderConfig:
     decoder_out_embed_dim: int = 512
     """Width in front of the output projection; another width than the hidden size adds
     `additional_fc`."""
-    decoder_dropout_in: float | None = None
+    decoder_dropout_in: float | None = dataclasses.field(default=None, metadata=TRAINING_ONLY)
     """On the target embedding (None: dropout)."""
-    decoder_dropout_out: float | None = None
+    decoder_dropout_out: float | None = dataclasses.field(default=None, metadata=TRAINING_ONLY)
     """On every layer's output, attention's included (None: dropout)."""
     share_decoder_input_output_embed: bool = False
     """The output projection is the target embedding (not with an adaptive softmax)."""
     adaptive_softmax_cutoff: tuple[int, ...] | None = None
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
-    max_target_positions: int = 100_000
+    max_target_positions: int = dataclasses.field(default=100_000, metadata=LIMIT)
     """Longest target, eos included; of a language model the longest block."""
-    time_unroll: int = 1
+    time_unroll: int = dataclasses.field(default=1, metadata=RUNTIME)
     """Positions computed in one turn of the loop over time; changes no number."""
 
     FOLLOWS: ClassVar[Mapping[str, str]] = {
@@ -93,7 +101,7 @@ class LSTMConfig(_DecoderConfig):
     """Chooses the family of models."""
     encoder_embed_dim: int = 512
     """Width of the source embedding."""
-    encoder_freeze_embed: bool = False
+    encoder_freeze_embed: bool = dataclasses.field(default=False, metadata=TRAINING_ONLY)
     """No gradient into the source embedding."""
     encoder_hidden_size: int | None = None
     """Of one direction (None: encoder_embed_dim)."""
@@ -101,17 +109,17 @@ class LSTMConfig(_DecoderConfig):
     """Layers of the encoder; as many as the decoder's."""
     encoder_bidirectional: bool = False
     """Read the source from both ends."""
-    encoder_dropout_in: float | None = None
+    encoder_dropout_in: float | None = dataclasses.field(default=None, metadata=TRAINING_ONLY)
     """On the source embedding (None: dropout)."""
-    encoder_dropout_out: float | None = None
+    encoder_dropout_out: float | None = dataclasses.field(default=None, metadata=TRAINING_ONLY)
     """On every encoder layer's output (None: dropout)."""
-    decoder_freeze_embed: bool = False
+    decoder_freeze_embed: bool = dataclasses.field(default=False, metadata=TRAINING_ONLY)
     """No gradient into the target embedding."""
     decoder_attention: bool = True
     """Attend to the source at every position."""
     share_all_embeddings: bool = False
     """One embedding for source, target and output."""
-    max_source_positions: int = 100_000
+    max_source_positions: int = dataclasses.field(default=100_000, metadata=LIMIT)
     """Longest source, eos included."""
 
     FOLLOWS: ClassVar[Mapping[str, str]] = {

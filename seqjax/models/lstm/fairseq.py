@@ -7,10 +7,12 @@ decoder's layers are cells of their own. Gates are in torch's order in both worl
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from seqjax.models.parts import adaptive_names as adaptive
+from seqjax.models.parts import module_order as order
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 
@@ -19,6 +21,22 @@ _RENAMES = (
     (r"^decoder\.layers_(\d+)\.(ih|hh)\.(weight|bias)$", r"decoder.layers.\1.\3_\2"),
     *adaptive.RENAMES,
 )
+
+
+_ORDER = (
+    "encoder", "decoder", "embed_tokens", "lstm", "encoder_hidden_proj", "encoder_cell_proj",
+    "layers", "attention", "additional_fc", "adaptive_softmax", "fc_out",
+    "input_proj", "output_proj", *order.ADAPTIVE,
+    "weight_ih", "weight_hh", "weight", "bias", "bias_ih", "bias_hh")
+
+
+def _place(part: str) -> tuple[int, ...] | None:
+    """torch's order of an LSTM's arrays: layer by layer, forwards and backwards."""
+    found = re.fullmatch(r"(weight|bias)_(ih|hh)_l(\d+)(_reverse)?", part)
+    if found is None:
+        return None
+    kind, into, layer, backwards = found.groups()
+    return int(layer), backwards is not None, kind == "bias", into == "hh"
 
 
 def upgrade(state: State, config: Any) -> tuple[State, Any]:
@@ -55,6 +73,8 @@ NAMES = WeightNames(
     constants=_constants,
     renames=_RENAMES,
     stacks=(),
+    order=_ORDER,
+    place=_place,
 )
 
 TABLE = FairseqTable(

@@ -10,12 +10,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from seqjax.models.lstm import layers as layers
+from seqjax.models.lstm import layers
 from seqjax.models.lstm.config import LSTMLanguageModelConfig
 from seqjax.models.lstm.model import PAD, Cache, RecurrentModel, Weights, embedding, segment_starts
 from seqjax.models.parts.layers import dropout, embed
 from seqjax.models.parts.parameters import initialise
-from seqjax.models.protocol import Features, Params
+from seqjax.models.protocol import Encoded, Features, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,11 @@ class LSTMLanguageModel(RecurrentModel):
         return {"decoder": {**initialise(first, decoder), **self._init_output(second)}}
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
         """See `protocol`."""
+        del encoded  # there is no source
         cfg = self.config
         keys = (None,) * 4 if rng is None else jax.random.split(rng, 4)
         weights = self._prepared(params, keys[3])
@@ -67,9 +68,11 @@ class LSTMLanguageModel(RecurrentModel):
     def prepare(self, params: Params) -> Weights:
         return self._prepared(params, None)
 
-    def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
         del weights, capacity
-        return Cache(state=self._zero_state(batch, beam), memory=None)
+        return Cache(state=self._zero_state(rows, beam), memory=None)
 
     def _prepared(self, params: Params, key: jax.Array | None) -> Weights:
         decoder = params["decoder"]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from seqjax.models.lstm import layers as layers
+from seqjax.models.lstm import layers
 from seqjax.models.lstm.config import LSTMConfig
 from seqjax.models.parts.adaptive import (
     AdaptiveSoftmax,
@@ -27,7 +27,7 @@ from seqjax.models.parts.layers import dropout, embed, linear
 from seqjax.models.parts.module_model import SizedModel
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR, project_biased, project_table
 from seqjax.models.parts.parameters import Param, initialise, zero_row
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import Encoded, Features, Params, Source
 
 PAD = 1
 EOS = 2
@@ -168,7 +168,7 @@ class RecurrentModel(SizedModel):
             out = dropout(out, rate, key)
         return Features(
             hidden=out, projection=weights.projection, project=weights.project,
-            extra=None if probs is None else probs[None, :, None],
+            attention=None if probs is None else probs[None, :, None],
         )
 
     def step(
@@ -237,15 +237,13 @@ class LSTMModel(RecurrentModel):
         return params
 
     def encode(
-        self, params: Params, source: jax.Array, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
+        self, params: Params, source: Source, *, rng: jax.Array | None = None,
     ) -> Encoded:
-        cfg = self.config
+        cfg, real, segments = self.config, source.mask, source.segments
         keys = [None] * (cfg.encoder_layers + 1)
         if rng is not None:
             keys = list(jax.random.split(jax.random.fold_in(rng, 0), len(keys)))
-        real = source != PAD
-        x = embed(self._source_table(params), source, pad=PAD)
+        x = embed(self._source_table(params), source.values, pad=PAD)
         x = dropout(x, cfg.encoder_in_rate, keys[-1]).astype(self.compute_dtype)
         last = segments if segments is None else jnp.flip(segments, 1)
         starts = [segment_starts(segments, real), jnp.flip(segment_starts(last, real), 1)]
@@ -260,13 +258,14 @@ class LSTMModel(RecurrentModel):
             hidden.append(_joined(_final(states, segments)))
             cells.append(_joined(_final(cell, segments)))
         finals = layers.Finals(hidden=tuple(hidden), cell=tuple(cells))
-        return Encoded(out=x, mask=real, segments=segments, extra=finals)
+        return Encoded(out=x, mask=real, segments=segments, state=finals)
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
-        """See `protocol`; `extra` is the attention [1, B, 1, T, S], or None without."""
+        """See `protocol`; the attention, if there is one, is [1, B, 1, T, S]."""
+        assert encoded is not None
         cfg = self.config
         keys = (None,) * 4 if rng is None else jax.random.split(jax.random.fold_in(rng, 1), 4)
         weights = self._weights(params["decoder"], self._target_table(params), key=keys[3])
@@ -278,7 +277,7 @@ class LSTMModel(RecurrentModel):
                 raise ValueError("packed targets need packed sources: encode with segments")
             mask = segment_mask(segments, encoded.segments)[:, 0]
             rows = mask.argmax(-1)
-        first = first_state(weights, encoded.extra, rows, feed=True, dtype=self.compute_dtype)
+        first = first_state(weights, encoded.state, rows, feed=True, dtype=self.compute_dtype)
         if segments is not None:
             restart = segment_starts(segments, x), first
             first = jax.tree.map(lambda a: a[:, :1], first)
@@ -291,10 +290,13 @@ class LSTMModel(RecurrentModel):
     def prepare(self, params: Params) -> Weights:
         return self._weights(params["decoder"], self._target_table(params), key=None)
 
-    def start(self, weights: Weights, encoded: Encoded, *, beam: int, capacity: int) -> Cache:
-        del capacity  # a recurrent state has one size
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
+        del rows, capacity  # a recurrent state has one size
+        assert encoded is not None
         state = first_state(
-            weights, encoded.extra, None, feed=True, dtype=self.compute_dtype
+            weights, encoded.state, None, feed=True, dtype=self.compute_dtype
         )
         state = jax.tree.map(lambda a: jnp.repeat(a, beam, axis=1), state)
         memory = layers.remember(weights.decoder, encoded.out, encoded.mask)

@@ -5,17 +5,56 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from typing import Any, Literal
+
+_KIND, _TABLE = "kind", "table"
+TRAINING_ONLY: Mapping[str, str] = {_KIND: "training only"}
+"""Metadata of a key that matters while a model is trained and leaves no trace in what it then
+is: no parameter and no output of the trained model depends on it."""
+RUNTIME: Mapping[str, str] = {_KIND: "runtime"}
+"""Of a key that says how it is computed: no number depends on it, but for rounding."""
+LIMIT: Mapping[str, str] = {_KIND: "limit"}
+"""Of a key that says how long an input may be, in a model without a table of that length."""
+ORIGIN: Mapping[str, str] = {_KIND: "origin"}
+"""Of a key that says where values or weights came from, and no more: the architecture that
+named the other keys' defaults, the layers of another model to begin with."""
+
+
+def limit(*, table: str) -> Mapping[str, str]:
+    """`LIMIT`, unless the key `table` is on, with which it is the length of a table of weights."""
+    return {**LIMIT, _TABLE: table}
+
+
+def kind(cls: type, key: str) -> str | None:
+    """What a key of a model section declares itself to be; None: one that the model itself
+    depends on, or that the section does not have."""
+    return _metadata(cls, key).get(_KIND)
+
+
+def changes_parameters(cls: type, key: str, values: Mapping[str, Any]) -> bool:
+    """Whether parameters of a model, their number, shapes or meaning, may depend on a key.
+
+    Args:
+      cls: the section's dataclass.
+      values: of the whole section, as plain data.
+    """
+    metadata = _metadata(cls, key)
+    return _KIND not in metadata or bool(values.get(metadata.get(_TABLE, "")))
+
+
+def _metadata(cls: type, key: str) -> Mapping[str, str]:
+    return next((f.metadata for f in dataclasses.fields(cls) if f.name == key), {})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
     """How a stack of layers is compiled. Every model's configuration has these."""
 
-    scan_unroll: int = 0
+    scan_unroll: int = dataclasses.field(default=0, metadata=RUNTIME)
     """Layers unrolled in one step of the scan over depth (0: all, fastest to run; 1: a
     true loop, fastest to compile)."""
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Literal["none", "dots", "full"] = dataclasses.field(default="none", metadata=RUNTIME)
     """What the backward pass computes again: nothing, all but matrix products, all."""
 
 
@@ -28,7 +67,7 @@ class AdaptiveSoftmaxConfig:
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_factor: float = 4.0
     """Each tail cluster has this many times fewer dimensions than the one before."""
-    adaptive_softmax_dropout: float = 0.0
+    adaptive_softmax_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """In front of the output layer and inside its tail clusters."""
 
 

@@ -7,7 +7,7 @@ adaptive or not, is here. It knows nothing of any family's layers.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,15 @@ from seqjax.models.parts.adaptive import (
     check_softmax_widths,
 )
 from seqjax.models.parts.layers import dropout
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import (
+    Cache,
+    Encoded,
+    Features,
+    Params,
+    Source,
+    Weights,
+    token_source,
+)
 
 PAD = 1
 EOS = 2
@@ -48,7 +56,12 @@ class SizedModel:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModuleModel(SizedModel):
-    """A model whose parameters and arithmetic are a Linen module's."""
+    """A model whose parameters and arithmetic of whole rows are a Linen module's, and whose
+    single steps are the functions `prepare`, `start`, `step` and `grow` of a module of its
+    family."""
+
+    _decoding: ClassVar[Any]
+    """That module."""
 
     @property
     def _module(self) -> nn.Module:
@@ -109,7 +122,8 @@ class ModuleModel(SizedModel):
         return decoder["output_projection"]["kernel"], outputs.project_kernel
 
     def _features(
-        self, params: Params, hidden: jax.Array, rng: jax.Array | None, extra: Any = None
+        self, params: Params, hidden: jax.Array, rng: jax.Array | None,
+        attention: jax.Array | None = None,
     ) -> Features:
         """Decoder states with their output layer, and an adaptive softmax's dropout."""
         key = None
@@ -118,7 +132,37 @@ class ModuleModel(SizedModel):
             rate = self.config.adaptive_softmax_dropout
             hidden = dropout(hidden, rate, jax.random.fold_in(rng, 3))
         projection, project = self._projection(params, key)
-        return Features(hidden=hidden, projection=projection, project=project, extra=extra)
+        return Features(
+            hidden=hidden, projection=projection, project=project, attention=attention)
+
+
+    def prepare(self, params: Params) -> Weights:
+        table = self._table(params)
+        look_up = adaptive.look_up if isinstance(table, adaptive.AdaptiveTable) else None
+        return self._decoding.prepare(
+            self.config, params["decoder"], table=table, dtype=self.compute_dtype,
+            projection=self._projection(params), look_up=look_up,
+        )
+
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
+        return self._decoding.start(
+            self.config, weights, encoded, rows=rows, beam=beam, capacity=capacity)
+
+    def step(
+        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
+        position: jax.Array, ancestors: jax.Array,
+    ) -> tuple[Features, Cache]:
+        return self._decoding.step(
+            self.config, weights, tokens, cache, position=position, ancestors=ancestors)
+
+    def grow(self, cache: Cache, *, capacity: int) -> Cache:
+        return self._decoding.grow(cache, capacity=capacity)
+
+    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
+        del parents  # history is found through the ancestor table
+        return cache
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,19 +175,19 @@ class ModuleEncoderDecoder(ModuleModel):
 
     def init(self, rng: jax.Array) -> Params:
         dummy = jnp.full((1, 1), EOS, jnp.int32)
-        return self._module.init({"params": rng}, dummy, dummy)["params"]
+        source = token_source(dummy, pad=self.pad)
+        return self._module.init({"params": rng}, source, dummy)["params"]
 
     def encode(
-        self, params: Params, source: jax.Array, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
+        self, params: Params, source: Source, *, rng: jax.Array | None = None,
     ) -> Encoded:
-        return self._apply(params, rng, 0, source, segments, method="encode")
+        return self._apply(params, rng, 0, source, method="encode")
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
-        """See `protocol`; `extra` is the attention [L, B, H, T, S], or None where there is none."""
+        """See `protocol`; with the attention of all layers and heads, where there is one."""
         hidden, attention = self._apply(
             params, rng, 1, prev_output_tokens, encoded, segments, method="decode"
         )
@@ -203,10 +247,11 @@ class ModuleLanguageModel(ModuleModel):
         return self._module.init({"params": rng}, jnp.full((1, 1), EOS, jnp.int32))["params"]
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
         """See `protocol`."""
+        del encoded  # there is no source
         hidden: Any = self._apply(params, rng, 1, prev_output_tokens, segments, method="decode")
         return self._features(params, hidden, rng)
 

@@ -23,25 +23,25 @@ class TransformerAlignModel(TransformerModel):
     config: TransformerAlignConfig
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
-        """See `protocol`; `extra` is [1, B, alignment_heads, T, S], or None where the decoder
-        has no layer `alignment_layer`."""
+        """See `protocol`; the attention is [1, B, alignment_heads, T, S], or None where the
+        decoder has no layer `alignment_layer`."""
         features = super().features(
             params, prev_output_tokens, encoded, segments=segments, rng=rng
         )
-        attention = features.extra
+        attention = features.attention
         if self.config.full_context_alignment:
             # Compiled programs that do not use the attention do not run this pass.
             _, attention = self._apply(
                 params, rng, 2, prev_output_tokens, encoded, segments, True, method="decode"
             )
-        return dataclasses.replace(features, extra=self._alignment(attention))
+        return dataclasses.replace(features, attention=self._alignment(attention))
 
-    def _alignment(self, attention: jax.Array) -> jax.Array | None:
+    def _alignment(self, attention: jax.Array | None) -> jax.Array | None:
         """The aligning heads' part of [L, B, H, T, S]."""
         cfg = self.config
-        if not 0 <= cfg.alignment_layer < cfg.decoder_layers:
+        if attention is None or not 0 <= cfg.alignment_layer < cfg.decoder_layers:
             return None
         return attention[cfg.alignment_layer][None, :, : cfg.alignment_heads]

@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from seqjax.models.parts.configs import (
+    ORIGIN,
+    TRAINING_ONLY,
     AdaptiveSoftmaxConfig,
     RuntimeConfig,
     check_bands,
     check_layers,
     follow_kept,
+    limit,
 )
 
 
@@ -40,17 +43,17 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
 
     name: Literal["transformer"] = "transformer"
     """Chooses the family of models."""
-    arch: str | None = None
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name; sets defaults of the other keys."""
     activation_fn: Literal[
         "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
     ] = "relu"
     """Of the feed-forward network."""
-    dropout: float = 0.1
+    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On the embeddings and on the output of every sublayer."""
-    attention_dropout: float = 0.0
+    attention_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """On the weights of the attention."""
-    activation_dropout: float = 0.0
+    activation_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """After the activation of the feed-forward network."""
     encoder_embed_dim: int = 512
     """Width of the encoder."""
@@ -58,7 +61,8 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """Inner width of the feed-forward network."""
     encoder_layers: int = 6
     """Layers of the encoder."""
-    encoder_layers_to_keep: tuple[int, ...] | None = None
+    encoder_layers_to_keep: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=ORIGIN)
     """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
     their number is `encoder_layers`, whatever that says."""
     encoder_attention_heads: int = 8
@@ -67,7 +71,7 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """Norms in front of each sublayer (pre-norm) instead of behind it."""
     encoder_learned_pos: bool = False
     """Learned positions instead of sinusoids."""
-    encoder_layerdrop: float = 0.0
+    encoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
     decoder_embed_dim: int = 512
     """Width of the decoder."""
@@ -75,7 +79,8 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """Inner width of the feed-forward network."""
     decoder_layers: int = 6
     """Layers of the decoder."""
-    decoder_layers_to_keep: tuple[int, ...] | None = None
+    decoder_layers_to_keep: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=ORIGIN)
     """The same for the decoder."""
     decoder_attention_heads: int = 8
     """Heads of the attention; the width is a multiple of them."""
@@ -83,7 +88,7 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """Norms in front of each sublayer (pre-norm) instead of behind it."""
     decoder_learned_pos: bool = False
     """Learned positions instead of sinusoids."""
-    decoder_layerdrop: float = 0.0
+    decoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
     decoder_input_dim: int | None = None
     """Width of the target embedding (None: decoder_embed_dim)."""
@@ -112,9 +117,11 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     no_cross_attention: bool = False
     """A decoder without attention to the source of its own; without `cross_self_attention` it
     never sees the source."""
-    max_source_positions: int = 1024
+    max_source_positions: int = dataclasses.field(
+        default=1024, metadata=limit(table="encoder_learned_pos"))
     """Longest source, eos included (with learned positions: rows of their table)."""
-    max_target_positions: int = 1024
+    max_target_positions: int = dataclasses.field(
+        default=1024, metadata=limit(table="decoder_learned_pos"))
     """The same for the target."""
 
     @staticmethod

@@ -148,24 +148,22 @@ def _cast(tree: Params, dtype: Any) -> Params:
 
 
 def start(
-    cfg: Any, weights: DecoderWeights, encoded: Encoded | None, *, beam: int, capacity: int,
-    batch: int | None = None,
+    cfg: Any, weights: DecoderWeights, encoded: Encoded | None, *, rows: int, beam: int,
+    capacity: int,
 ) -> DecoderCache:
-    """An empty cache; for a language model `encoded` is None and `batch` is given."""
+    """An empty cache; for a language model `encoded` is None."""
     heads = cfg.decoder_attention_heads
     dtype = weights.layers[0]["fc1"]["kernel"].dtype
     memory: _Projected = ((), ())
     joint: _Projected = ((), ())
     bias = None
     if encoded is not None:
-        batch = encoded.out.shape[0]
         out = encoded.out.astype(dtype)
         memory = _project_source(out, weights.memory_kernel, weights.memory_bias, heads)
         joint = _project_source(out, weights.joint_kernel, weights.joint_bias, heads)
         bias = jnp.where(encoded.mask, 0.0, MASKED)[:, None, None, :]
-    assert batch is not None
     size = cfg.decoder_embed_dim // heads
-    empty = jnp.zeros((batch, heads, capacity * beam, size), dtype)
+    empty = jnp.zeros((rows, heads, capacity * beam, size), dtype)
     return DecoderCache(
         keys=(empty,) * cfg.decoder_layers, values=(empty,) * cfg.decoder_layers,
         memory_keys=memory[0], memory_values=memory[1], joint_keys=joint[0],

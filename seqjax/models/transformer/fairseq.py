@@ -17,6 +17,7 @@ import numpy as np
 
 from seqjax.config import ConfigError
 from seqjax.models.parts import adaptive_names as adaptive
+from seqjax.models.parts import module_order as order
 from seqjax.models.parts.configs import LAYERS_TO_KEEP
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.transformer.config import TransformerConfig
@@ -149,6 +150,13 @@ KEYS = ConfigKeys(
     derive=derive,
 )
 
+ORDER = (
+    "encoder", "decoder", *order.EMBEDDING, "layers",
+    "c_attn", "w_resid", "self_attn", "attn_ln", "self_attn_layer_norm", "encoder_attn",
+    "encoder_attn_layer_norm", "ffn_layernorm", "fc1", "fc2", "final_layer_norm",
+    "layer_norm", *order.OUTPUT, *order.ADAPTIVE, *order.ATTENTION, *order.ARRAYS)
+"""As in fairseq's `TransformerEncoderBase` and `TransformerDecoderBase` and their layers."""
+
 NAMES = WeightNames(
     vocabulary=lambda state: (
         state["encoder.embed_tokens.weight"].shape[0],
@@ -164,6 +172,7 @@ NAMES = WeightNames(
     copies=copies,
     constants=constants,
     renames=adaptive.RENAMES,
+    order=ORDER,
 )
 
-TABLE = FairseqTable(keys=KEYS, names=NAMES)
+TABLE = FairseqTable(keys=KEYS, names=NAMES, unsaid=("no_encoder_final_norm",))

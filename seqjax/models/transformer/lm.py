@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.parts import adaptive
 from seqjax.models.parts.module_model import ModuleLanguageModel, adaptive_input
-from seqjax.models.protocol import Cache, Features, Params, Weights
+from seqjax.models.protocol import Encoded, Features, Params
 from seqjax.models.transformer import decoding
 from seqjax.models.transformer.lm_config import TransformerLMConfig
 from seqjax.models.transformer.modules import Decoder
@@ -66,6 +65,7 @@ class TransformerLMModel(ModuleLanguageModel):
     """`protocol.LanguageModel` for fairseq's transformer language model."""
 
     config: TransformerLMConfig
+    _decoding: ClassVar[Any] = decoding
 
     @functools.cached_property
     def _module(self) -> _TransformerLM:  # type: ignore[override]
@@ -75,7 +75,7 @@ class TransformerLMModel(ModuleLanguageModel):
         )
 
     def features(
-        self, params: Params, prev_output_tokens: jax.Array, *,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
         cfg = self.config
@@ -86,31 +86,4 @@ class TransformerLMModel(ModuleLanguageModel):
                 f"a row of {length} tokens, but the model has learned "
                 f"{cfg.max_target_positions} positions (config.model.max_target_positions)"
             )
-        return super().features(params, prev_output_tokens, segments=segments, rng=rng)
-
-    def prepare(self, params: Params) -> Weights:
-        table = self._table(params)
-        look_up = adaptive.look_up if isinstance(table, adaptive.AdaptiveTable) else None
-        return decoding.prepare(
-            self.config, params["decoder"], table=table, dtype=self.compute_dtype,
-            projection=self._projection(params), look_up=look_up,
-        )
-
-    def start(self, weights: Weights, *, batch: int, beam: int, capacity: int) -> Cache:
-        return decoding.start(
-            self.config, weights, None, batch=batch, beam=beam, capacity=capacity
-        )
-
-    def step(
-        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
-        position: jax.Array, ancestors: jax.Array,
-    ) -> tuple[Features, Cache]:
-        return decoding.step(
-            self.config, weights, tokens, cache, position=position, ancestors=ancestors
-        )
-
-    def grow(self, cache: Cache, *, capacity: int) -> Cache:
-        return decoding.grow(cache, capacity=capacity)
-
-    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
-        return cache
+        return super().features(params, prev_output_tokens, encoded, segments=segments, rng=rng)

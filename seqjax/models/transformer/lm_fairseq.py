@@ -16,6 +16,7 @@ from seqjax.config import ConfigError
 from seqjax.models.parts import adaptive_names as adaptive
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.transformer.fairseq import (
+    ORDER,
     check_attention,
     drop_empty,
     number_norms,
@@ -179,6 +180,7 @@ NAMES = WeightNames(
     copies=copies,
     constants=constants,
     renames=adaptive.RENAMES,
+    order=ORDER,
 )
 
 TABLE = FairseqTable(

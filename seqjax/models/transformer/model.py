@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-
-import jax
+from typing import Any, ClassVar
 
 from seqjax.models.parts.module_model import ModuleEncoderDecoder
-from seqjax.models.protocol import Cache, Encoded, Features, Params, Weights
 from seqjax.models.transformer import decoding
 from seqjax.models.transformer.config import TransformerConfig
 from seqjax.models.transformer.modules import Transformer
@@ -20,6 +18,7 @@ class TransformerModel(ModuleEncoderDecoder):
     """`protocol.EncoderDecoder` for fairseq's transformer."""
 
     config: TransformerConfig
+    _decoding: ClassVar[Any] = decoding
 
     def __post_init__(self) -> None:
         cfg = self.config
@@ -37,26 +36,3 @@ class TransformerModel(ModuleEncoderDecoder):
             self.config, self.source_vocab_size, self.target_vocab_size, self._own_output(),
             self._output_ends, self.compute_dtype,
         )
-
-    def prepare(self, params: Params) -> Weights:
-        return decoding.prepare(
-            self.config, params["decoder"], dtype=self.compute_dtype, table=self._table(params),
-            projection=self._projection(params),
-        )
-
-    def start(self, weights: Weights, encoded: Encoded, *, beam: int, capacity: int) -> Cache:
-        return decoding.start(self.config, weights, encoded, beam=beam, capacity=capacity)
-
-    def step(
-        self, weights: Weights, tokens: jax.Array, cache: Cache, *,
-        position: jax.Array, ancestors: jax.Array,
-    ) -> tuple[Features, Cache]:
-        return decoding.step(
-            self.config, weights, tokens, cache, position=position, ancestors=ancestors
-        )
-
-    def grow(self, cache: Cache, *, capacity: int) -> Cache:
-        return decoding.grow(cache, capacity=capacity)
-
-    def reorder(self, cache: Cache, parents: jax.Array) -> Cache:
-        return cache

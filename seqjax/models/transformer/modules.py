@@ -27,7 +27,7 @@ from seqjax.models.parts.module_model import PAD, adaptive_softmax
 from seqjax.models.parts.position_split import inside_layer, into_products
 from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack import stack
-from seqjax.models.protocol import Encoded, Params
+from seqjax.models.protocol import Encoded, Params, Source
 from seqjax.models.transformer import normformer
 from seqjax.models.transformer.config import TransformerConfig
 
@@ -152,18 +152,16 @@ class Encoder(_Side):
         if cfg.encoder_normalize_before and not cfg.no_encoder_final_norm:
             self.layer_norm = LayerNorm(dim)
 
-    def __call__(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
-        cfg = self.config
-        x = self.embed_tokens(source)
+    def __call__(self, source: Source) -> Encoded:
+        cfg, tokens, segments = self.config, source.values, source.visible_segments
+        x = self.embed_tokens(tokens)
         if not cfg.no_scale_embedding:
             x = x * cfg.encoder_embed_dim**0.5
         if not cfg.no_token_positional_embeddings:
-            x = x + self.embed_positions(source, segments)
+            x = x + self.embed_positions(tokens, source.segments)
         if cfg.layernorm_embedding:
             x = self.layernorm_embedding(x)
-        real = source != PAD
-        if segments is not None:
-            segments = jnp.where(real, segments, 0)  # nobody sees padding, wherever it stands
+        real = source.mask
         x = (self._dropped(x) * real[..., None]).astype(self.dtype)
         mask = real[:, None, None, :] if segments is None else segment_mask(segments, segments)
         x, _ = self.layers(x, mask)
@@ -289,8 +287,8 @@ class Transformer(nn.Module):
             cfg, self.dtype, rows, cfg.encoder_embed_dim, self.output_size, self.output_ends
         )
 
-    def encode(self, source: jax.Array, segments: jax.Array | None) -> Encoded:
-        return self.encoder(source, segments)
+    def encode(self, source: Source) -> Encoded:
+        return self.encoder(source)
 
     def decode(
         self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None,
@@ -299,9 +297,9 @@ class Transformer(nn.Module):
         side = self.encoder if self.config.shares_input else self.decoder
         return self.decoder(tokens, side.embed_tokens(tokens), encoded, segments, full_context)
 
-    def __call__(self, source: jax.Array, tokens: jax.Array) -> jax.Array:
+    def __call__(self, source: Source, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
-        hidden, _ = self.decode(tokens, self.encode(source, None), None)
+        hidden, _ = self.decode(tokens, self.encode(source), None)
         return self.decoder.own_output(hidden)
 
 
