@@ -5,7 +5,7 @@
 FOLDER holds one folder per model with `checkpoint.pt` and `forward.npz` (the collated batch
 under `sample/`, `lprobs`, `loss`, `grad_norm/PARAMETER`, and what the model returned under
 `net_output/`, of which its attention to the source is compared). Prints one line per model; exits
-with 1 if a model differs. `COMPARISONS` says how each family is run; a new one is added there.
+with 1 if a model differs. What a model can do (`seqjax.models.protocol`) says how it is run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import losses, models
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, import_object
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, load_fairseq, to_state
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import cross_entropy
@@ -141,7 +141,7 @@ def known_columns(features: Features, target: np.ndarray) -> jax.Array:
 
 
 def teacher_forced(
-    checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray]
+    checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray], *, turned: bool
 ) -> Difference:
     """Log-probabilities, loss and gradients of a model of text: translation (inputs are a
     source and previous tokens) or language model (the previous tokens are `src_tokens`)."""
@@ -175,30 +175,22 @@ def teacher_forced(
         lprobs=float(np.abs(lprobs - recorded["lprobs"])[real].max()),
         loss=abs(float(value) / recorded["loss"].item() - 1),
         grad_norm=worst, parameter=parameter,
-        attention=compare_attention(
-            attention, recorded, target, turned=checkpoint.config.name == "lstm"))
-
-
-COMPARISONS: dict[str, Callable[[FairseqCheckpoint, Mapping[str, np.ndarray]], Difference]] = {
-    name: teacher_forced for name in (
-        "transformer", "transformer_align", "transformer_lm", "lstm", "lstm_lm", "fconv",
-        "fconv_lm", "lightconv", "lightconv_lm")
-}
-"""`config.model.name` -> how its goldens are compared."""
+        attention=compare_attention(attention, recorded, target, turned=turned))
 
 
 def compare(folder: pathlib.Path) -> Difference:
-    """One golden.
+    """One golden, run as the methods of its model say: what is decoded step by step is a model
+    of text.
 
     Raises:
-      ConfigError: a family that is not here yet.
+      ConfigError: a model of another kind, or one that is not here yet.
     """
     checkpoint = load_fairseq(folder / "checkpoint.pt")
-    family = checkpoint.config.name
-    if family not in COMPARISONS:
-        raise ConfigError(f"no comparison for models of {family!r}")
+    family = models.family(checkpoint.config.name)
+    if not hasattr(import_object(family.model, "config.model.name"), "step"):
+        raise ConfigError(f"no comparison for models of {family.name!r}: they are not decoded")
     with np.load(folder / "forward.npz") as recorded:
-        return COMPARISONS[family](checkpoint, recorded)
+        return teacher_forced(checkpoint, recorded, turned=family.turns_padding)
 
 
 def main(arguments: list[str] | None = None) -> int:

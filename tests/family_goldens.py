@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -127,7 +126,8 @@ def _file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], di
         size = int(np.prod(shape))
         state[key] = flat[at : at + size].reshape(shape)
         at += size
-    return {"args": {**_ARGS, "arch": about["arch"], **about["args"]}, "model": state}, arrays, about
+    args = {**_ARGS, "arch": about["arch"], **about["args"]}
+    return {"args": args, "model": state}, arrays, about
 
 
 def _folder(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:

@@ -17,6 +17,7 @@ FAMILIES = conformance.by_family()
 ONE_EACH = [conformance.covering(cases)[0] for cases in FAMILIES.values()]
 COVERING = [case for cases in FAMILIES.values() for case in conformance.covering(cases)]
 STEPPING = [case for case in CASES if conformance.steps(load(case).model)]
+TODAYS = [case for case in CASES if conformance.spelled_as_today(load(case))]
 RATES = [(family, rate) for family, cases in FAMILIES.items()
          for rate in conformance.rates(load(cases[0]).config)]
 
@@ -68,6 +69,12 @@ def test_initialisation(name):
 @cases(CASES)
 def test_round_trip_keeps_every_tensor(name):
     conformance.check_round_trip(load(name))
+
+
+@cases(TODAYS)
+def test_moments_of_the_optimizer_go_both_ways_in_fairseqs_order(name):
+    conformance.check_order(load(name))
+    conformance.check_moments(load(name))
 
 
 @cases(CASES)
