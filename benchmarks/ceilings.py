@@ -64,6 +64,7 @@ def _best(function: Any, x: Any, seconds: float) -> float:
     best, calls, stop = float("inf"), 1, time.perf_counter() + seconds
     while time.perf_counter() < stop:
         start = time.perf_counter()
+        y = None
         for _ in range(calls):
             y = function(x)
         jax.block_until_ready(y)

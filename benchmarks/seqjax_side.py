@@ -80,7 +80,8 @@ def loss_function(model: Any, *, smoothing: float = 0.1) -> train_step.LossFn:
     """The translation task's loss without a data folder."""
     loss_config = LabelSmoothedCrossEntropyConfig(label_smoothing=smoothing)
 
-    def loss(params: Any, batch: Any, rng: jax.Array | None) -> Any:
+    def loss(params: Any, extra: Any, batch: Any, rng: jax.Array | None, update: Any) -> Any:
+        del update
         segments = batch.get("target_segments")
         source = token_source(
             batch["source"], pad=model.pad, segments=batch.get("source_segments"))
@@ -90,7 +91,7 @@ def loss_function(model: Any, *, smoothing: float = 0.1) -> train_step.LossFn:
         return cross_entropy(
             features.hidden, features.projection, features.project, batch["target"],
             config=loss_config, pad=model.pad,
-        )
+        ), extra
 
     return loss
 

@@ -22,9 +22,11 @@ import check_preprocess
 import check_resume
 import check_traces
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+from resave import resave_fairseq
+
 from seqjax.config import ConfigError
 from seqjax.interop.fairseq.checkpoint import load_fairseq
-from seqjax.interop.fairseq.export import resave_fairseq
 from seqjax.interop.torch.files import read_pt
 
 

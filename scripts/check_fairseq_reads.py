@@ -224,7 +224,7 @@ def write(folder: pathlib.Path, name: str) -> str:
     sources = [[int(x) for x in rng.integers(4, 40, n)] + [2] for n in (6, 6, 6)]
     previous = [[2, *row[:-1]] for row in sources]
     loaded = seqjax.load(run)
-    batch = [previous] if config.task.name == "language_modeling" else [sources, previous]
+    batch = [previous] if loaded.task.languages is None else [sources, previous]
     lprobs = np.asarray(loaded.log_probs(*batch))
     np.savez(folder / f"{name}.npz", sources=sources, previous=previous, lprobs=lprobs)
     return "written"
@@ -305,7 +305,7 @@ def back(folder: pathlib.Path, name: str) -> str:
     loaded = seqjax.load(path, data=config.task.data)
     with np.load(folder / f"{name}.npz") as arrays:
         previous, sources = arrays["previous"].tolist(), arrays["sources"].tolist()
-    batch = [previous] if config.task.name == "language_modeling" else [sources, previous]
+    batch = [previous] if loaded.task.languages is None else [sources, previous]
     if not np.isfinite(np.asarray(loaded.log_probs(*batch))).all():
         raise AssertionError("log-probabilities are not finite")
     shutil.rmtree(folder / f"{name}.back", ignore_errors=True)

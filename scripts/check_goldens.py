@@ -5,7 +5,8 @@
 FOLDER holds one folder per model with `checkpoint.pt` and `forward.npz` (the collated batch
 under `sample/`, `lprobs`, `loss`, `grad_norm/PARAMETER`, and what the model returned under
 `net_output/`, of which its attention to the source is compared). Prints one line per model; exits
-with 1 if a model differs. What a model can do (`seqjax.models.protocol`) says how it is run.
+with 1 if a model differs. A model is run by what it can do (`models.protocol`), its loss is that of
+the criterion that it was trained with; no family is known by name.
 """
 
 from __future__ import annotations
@@ -22,11 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import losses, models
-from seqjax.config import ConfigError, import_object
+from seqjax.config import ConfigError
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, load_fairseq, to_state
-from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
-from seqjax.losses.cross_entropy import cross_entropy
-from seqjax.models.protocol import Features, Params, encode_tokens, source_attention
+from seqjax.losses.base import Forward
+from seqjax.models.protocol import (
+    Encoder,
+    Features,
+    Params,
+    encode_tokens,
+    source_attention,
+    token_source,
+)
 
 PAD = 1
 TOLERANCE = 1e-4
@@ -119,16 +126,6 @@ def compare_attention(
     return worst
 
 
-def loss_of(features: Features, target: np.ndarray, *, config: Any, pad: int) -> jax.Array:
-    """The summed loss of a criterion."""
-    if isinstance(config, AdaptiveLossConfig):
-        return adaptive_loss(
-            features.hidden, features.projection, target, config=config, pad=pad).sum
-    return cross_entropy(
-        features.hidden, features.projection, features.project, target,
-        config=config, pad=pad).sum
-
-
 def known_columns(features: Features, target: np.ndarray) -> jax.Array:
     """[1 or B, 1 or T, V] bool: what fairseq computes of the log-probabilities when it is
     given the targets: with an adaptive softmax, of each tail only the targets' own."""
@@ -140,11 +137,24 @@ def known_columns(features: Features, target: np.ndarray) -> jax.Array:
     return jnp.asarray((column == 0) | (column == wanted[..., None]))
 
 
-def teacher_forced(
-    checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray], *, turned: bool
+def forward_pass(model: Any, params: Params, inputs: Mapping[str, np.ndarray]) -> Forward:
+    """What a model of text makes of a batch: of a source and previous tokens, of previous tokens
+    alone (a language model's `src_tokens`), or of masked sentences."""
+    tokens = inputs["src_tokens"]
+    if "prev_output_tokens" in inputs:
+        encoded = encode_tokens(model, params, right_padded(tokens, PAD))
+        return Forward(features=model.features(params, inputs["prev_output_tokens"], encoded))
+    if isinstance(model, Encoder):
+        encoded = model.encode(params, token_source(jnp.asarray(tokens), pad=PAD))
+        return Forward(features=model.features(params, encoded), encoded=encoded)
+    return Forward(features=model.features(params, tokens))
+
+
+def compare_text(
+    checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray]
 ) -> Difference:
-    """Log-probabilities, loss and gradients of a model of text: translation (inputs are a
-    source and previous tokens) or language model (the previous tokens are `src_tokens`)."""
+    """Log-probabilities, loss and gradients of a model of text."""
+    name = checkpoint.config.name
     model = models.build(
         checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
         target_vocab_size=checkpoint.target_vocab_size, compute_dtype=jnp.float32)
@@ -152,45 +162,45 @@ def teacher_forced(
               for k in recorded if k.startswith("sample/net_input/")}
     target = recorded["sample/target"].astype(np.int32)
     config = loss_config(checkpoint)
+    compute = losses.LOSSES[config.name].function
 
     @jax.jit
     def run(params: Params) -> tuple[Any, Any]:
         def loss(params: Params) -> tuple[jax.Array, Any]:
-            if "prev_output_tokens" in inputs:
-                source = right_padded(inputs["src_tokens"], PAD)
-                encoded = encode_tokens(model, params, source)
-                features = model.features(params, inputs["prev_output_tokens"], encoded)
-            else:
-                features = model.features(params, inputs["src_tokens"])
-            value = loss_of(features, target, config=config, pad=PAD)
+            forward = forward_pass(model, params, inputs)
+            features: Any = forward.features
+            value = compute(
+                dataclasses.replace(forward, target=jnp.asarray(target), pad=PAD), {}, config,
+                update=jnp.int32(0)).sum
             known = known_columns(features, target)
             attention = None if features.attention is None else source_attention(features)
             return value, (jax.nn.log_softmax(features.logits()), known, attention)
         return jax.value_and_grad(loss, has_aux=True)(params)
 
     (value, (lprobs, known, attention)), grads = jax.device_get(run(checkpoint.params))
-    real = np.broadcast_to((target != PAD)[..., None] & known, lprobs.shape)
+    everywhere = "prev_output_tokens" not in inputs and isinstance(model, Encoder)
+    scored = inputs["src_tokens"] if everywhere else target
+    real = np.broadcast_to((scored != PAD)[..., None] & known, lprobs.shape)
     worst, parameter = compare_gradients(grads, checkpoint, recorded)
     return Difference(
         lprobs=float(np.abs(lprobs - recorded["lprobs"])[real].max()),
         loss=abs(float(value) / recorded["loss"].item() - 1),
         grad_norm=worst, parameter=parameter,
-        attention=compare_attention(attention, recorded, target, turned=turned))
+        attention=compare_attention(
+            attention, recorded, target, turned=models.family(name).turns_padding))
 
 
 def compare(folder: pathlib.Path) -> Difference:
-    """One golden, run as the methods of its model say: what is decoded step by step is a model
-    of text.
+    """One golden.
 
     Raises:
-      ConfigError: a model of another kind, or one that is not here yet.
+      ConfigError: a family that is not here yet, or one that does not read text.
     """
     checkpoint = load_fairseq(folder / "checkpoint.pt")
-    family = models.family(checkpoint.config.name)
-    if not hasattr(import_object(family.model, "config.model.name"), "step"):
-        raise ConfigError(f"no comparison for models of {family.name!r}: they are not decoded")
     with np.load(folder / "forward.npz") as recorded:
-        return teacher_forced(checkpoint, recorded, turned=family.turns_padding)
+        if "sample/net_input/src_tokens" not in recorded:
+            raise ConfigError(f"{folder}: {checkpoint.config.name} does not read text")
+        return compare_text(checkpoint, recorded)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@
 FOLDER holds `data-bin*` and `resume_adam/` with `args.json` (fairseq-train's arguments),
 `checkpoint_at_20.pt`, `log_to_30.json` and `checkpoint_at_30.pt`. Goes the user's way: `convert
 args` writes the configuration, `train` continues the checkpoint. Prints a line per update.
-`--resets` runs what `tests/goldens/flags/resets.json` has of fairseq: each kind of beginning.
+`--resets` runs what `tests/goldens/flags/resets.json` has of fairseq: each kind of start.
 """
 
 from __future__ import annotations
@@ -81,16 +81,16 @@ def check(folder: pathlib.Path) -> bool:
 
 
 def check_resets(folder: pathlib.Path) -> bool:
-    """The reset flags, as fairseq was seen to honour them; one run for each beginning."""
+    """The reset flags, as fairseq was seen to honour them; one run for each start."""
     file = pathlib.Path(__file__).parent.parent / "tests" / "goldens" / "flags" / "resets.json"
     arguments = json.loads((folder / "resume_adam" / "args.json").read_text())
     good, seen = True, set()
     for recorded in json.loads(file.read_text())["runs"]:
         updates = recorded["updates"]
-        beginning = (recorded["flags"][0], *map(tuple, updates))
-        if beginning in seen:
+        start = (recorded["flags"][0], *map(tuple, updates))
+        if start in seen:
             continue
-        seen.add(beginning)
+        seen.add(start)
         flags = [str(folder / "resume_adam" / "checkpoint_at_20.pt") if f == "CHECKPOINT" else f
                  for f in recorded["flags"]]
         with tempfile.TemporaryDirectory() as temporary:
@@ -124,7 +124,7 @@ def trained(folder: pathlib.Path, work: pathlib.Path, arguments: list[str]) -> l
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--resets", action="store_true", help="each kind of beginning instead")
+    parser.add_argument("--resets", action="store_true", help="each kind of start instead")
     args = parser.parse_args()
     run = check_resets if args.resets else check
     return 0 if run(args.folder.resolve()) else 1

@@ -43,11 +43,12 @@ from seqjax.interop.fairseq.checkpoint import load_fairseq
 from seqjax.models.parts import layers
 from seqjax.models.transformer import modules as transformer
 from seqjax.training.metrics import averages
+from seqjax.training.objective import loss_function, loss_of
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.sharding import path_name
 from seqjax.training.state import new_state
-from seqjax.training.train_step import make_train_step, sentence_average
+from seqjax.training.train_step import METRICS, make_train_step
 
 FLAGS: dict[str, tuple[str, str]] = {
     "--optimizer": ("optimizer", "name"), "--adam-betas": ("optimizer", "adam_betas"),
@@ -120,12 +121,11 @@ class Repeated:
         task = tasks.setup(config)
         model = models.build(self.start.config, **task.vocab_sizes, compute_dtype=jnp.float32)
 
-        def loss_fn(params: Any, batch: Any, rng: Any) -> Any:
-            return task.loss(model, params, batch, rng)
-
+        self._metrics = {**loss_of(config.loss).metrics, **METRICS}
         self.optimizer = make_optimizer(config.optimizer)
         self._step = make_train_step(
-            sentence_average(loss_fn) if config.train.sentence_avg else loss_fn, self.optimizer,
+            loss_function(task, model, config.loss, sentence_avg=config.train.sentence_avg),
+            self.optimizer,
             make_schedule(config.schedule, lr=config.train.lr,
                           max_update=config.train.max_update),
             seed=1, clip_norm=config.train.clip_norm)
@@ -141,7 +141,7 @@ class Repeated:
             self._compiled[shift] = jax.jit(lambda *args: self._step(*args))
         with relu_shifted(shift):
             state, sums = self._compiled[shift](*args)
-        return state, averages(jax.device_get(sums))
+        return state, averages(jax.device_get(sums), self._metrics)
 
     def run(self, params: Any, shifts: tuple[float, ...]) -> tuple[dict[str, float], Any, int]:
         """The largest relative differences, the end weights, and how many updates were

@@ -1,4 +1,4 @@
-"""Records what fairseq computes for tiny recurrent and convolutional models.
+"""Records what fairseq computes for tiny models that read or write sentences.
 
 Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither. Writes
 `FOLDER/FAMILY/CASE.npz`:
@@ -54,7 +54,17 @@ _ADAPTIVE_LM = dict(
     _TRANSFORMER_LM, criterion="adaptive_loss", adaptive_input=True, adaptive_input_cutoff="8,14",
     adaptive_softmax_cutoff="8,14", adaptive_input_factor=2, adaptive_softmax_factor=2,
 )
+_BART = dict(
+    encoder_embed_dim=8, encoder_ffn_embed_dim=12, encoder_attention_heads=2, encoder_layers=2,
+    decoder_layers=2, decoder_attention_heads=2,
+)
 CASES: dict[str, tuple[str, dict]] = {
+    "bart/shared": ("bart_base", dict(_BART, share_all_embeddings=True)),
+    "bart/prenorm_untied": ("bart_large", dict(
+        _BART, share_all_embeddings=False, share_decoder_input_output_embed=False,
+        encoder_normalize_before=True, decoder_normalize_before=True, layernorm_embedding=False,
+        no_scale_embedding=False, decoder_embed_dim=8, decoder_ffn_embed_dim=10,
+        decoder_layers=1)),
     "transformer_lm/learned": ("transformer_lm_gpt3_small", dict(_TRANSFORMER_LM)),
     "transformer_lm/widths": ("transformer_lm_big", dict(
         _TRANSFORMER_LM, decoder_input_dim=6, decoder_output_dim=10, layernorm_embedding=True,

@@ -44,10 +44,10 @@ from fairseq_cli import score  # noqa: E402
 
 HERE = {
     "task": ("translation", "language_modeling"),
-    "model": ("fconv", "fconv_lm", "lightconv", "lightconv_lm", "lstm", "lstm_lm", "transformer",
-              "transformer_align", "transformer_lm"),
+    "model": ("bart", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "lstm", "lstm_lm",
+              "roberta", "transformer", "transformer_align", "transformer_lm"),
     "criterion": ("adaptive_loss", "cross_entropy", "label_smoothed_cross_entropy",
-                  "label_smoothed_cross_entropy_with_alignment"),
+                  "label_smoothed_cross_entropy_with_alignment", "masked_lm"),
     "simul_type": (),
 }
 """Whose flags are recorded; of the registries that are not named, everybody's."""
@@ -114,7 +114,7 @@ def main() -> None:
         for name in sorted(found):
             rows.append([kind, name, "", " ".join(sorted(flags.get((kind, name), {})))])
     rows += [["arch", name, model, ""] for name, model in sorted(ARCH_MODEL_NAME_REGISTRY.items())]
-    _write(ROOT / "seqjax" / "interop" / "fairseq_names.tsv",
+    _write(ROOT / "seqjax" / "interop" / "fairseq" / "names.tsv",
            ["kind\tname\tmodel\tflags", *("\t".join(row) for row in rows)], in_order=True)
 
 

@@ -159,7 +159,7 @@ def language_model(target: Dictionary) -> torch.nn.Module:
 
 
 def make_constraints(rng: np.random.Generator, words: int) -> tuple[list, list]:
-    """Phrases for each sentence (none, one, several, repeated, with common beginnings, with
+    """Phrases for each sentence (none, one, several, repeated, with common prefixes, with
     the unknown word), and permitted outputs."""
     a, b, c, d, e = (int(i) for i in rng.choice(np.arange(4, words), 5, replace=False))
     phrases = [[[a]], [], [[b, c], [d]], [[a, b], [a, c]], [[e], [e, a], [e]], [[3], [c, c]]]

@@ -16,29 +16,19 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from seqjax import cli, locking, signals
-from seqjax.commands import fairseq
-from seqjax.commands.flags import (
-    add_demand_flags,
-    add_input_flags,
-    add_line_flags,
-    add_model_flags,
-    add_search_flags,
-    alignment_options,
-    check_can_align,
-    check_demand_flags,
-    check_input_flags,
-    check_line_flags,
-    demands_of,
-    load_options,
-)
+from seqjax.commands import fairseq, flags
 from seqjax.commands.jobs import Job, data_job, fingerprint, pairs_to_score, prepared, text_job
 from seqjax.commands.outputs import check_output, plain_result, render, write
 from seqjax.config import GenerationConfig
 from seqjax.data import sources
 from seqjax.generation.journal import Journal
+
+if TYPE_CHECKING:  # they import JAX
+    from seqjax.hub.generative import Generative
+    from seqjax.hub.translator import Translator
 
 FORMATS = ("text", "jsonl", "fairseq")
 SCORERS = ("bleu", "chrf", "sacrebleu", "ter")
@@ -48,7 +38,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="python -m seqjax.generate", description=__doc__,
                         formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_flags(parser)
+    flags.add_model_flags(parser)
     parser.add_argument("--input", help="text to decode, one sentence a line; - is stdin")
     parser.add_argument("--data", help="data folder to decode a split of, instead of --input; "
                                        "with --input, the dictionaries of fairseq's .pt files")
@@ -59,8 +49,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--format", choices=FORMATS,
                         help="text: the best translation, detokenised. jsonl: n-best with "
                              "scores. fairseq: S-, T-, H-, D- and P- lines (default: text)")
-    add_input_flags(parser)
-    add_line_flags(parser)
+    flags.add_line_flags(parser)
     group = parser.add_argument_group("with --data and --format fairseq")
     group.add_argument("--scoring", choices=SCORERS,
                        help="what the last line says (default bleu)")
@@ -70,14 +59,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                        help="score the split's targets instead of decoding")
     group.add_argument("--required-batch-size-multiple", type=int, metavar="N",
                        help="of fairseq's batches, in whose order is printed (default 8)")
-    add_search_flags(parser)
-    add_demand_flags(parser)
+    flags.add_generation_flags(parser)
     args = fairseq.parse(parser, arguments, command="G")
     args.format = args.format or "text"
     _results_path(args, parser)
     _check_flags(args, parser)
-    check_input_flags(args, parser)
-    check_line_flags(args, parser)
+    flags.check_generation_flags(args, parser)
     args.subset = args.subset or "test"
     args.required_batch_size_multiple = args.required_batch_size_multiple or 8
     return args
@@ -111,7 +98,8 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
         if multiple < 1:
             parser.error(f"--required-batch-size-multiple {multiple}: it is 1 or more")
         if args.input is not None or (
-            args.format != "fairseq" and not getattr(args, "padded_source_len", False)
+            args.format != "fairseq"
+            and not cli.asked_fields(args, GenerationConfig).padded_source_len
         ):
             parser.error("--required-batch-size-multiple: only --data with --format fairseq, or "
                          "with --padded-source-len, has fairseq's batches")
@@ -120,7 +108,6 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     if args.score_reference and (args.constraints or args.allowed_outputs or args.lm_path):
         parser.error("--score-reference searches nothing: leave out --constraints, "
                      "--allowed-outputs and --lm-path")
-    check_demand_flags(args, parser)
     if args.score_reference and args.replace_unk:
         parser.error("--replace-unk: with --score-reference nothing is generated in which words "
                      "could be unknown")
@@ -151,11 +138,8 @@ def _run(args: argparse.Namespace) -> None:
     """The job, once nobody else works on its output."""
     texts = None if args.input is None else sources.read_text(args.input)
 
-    from seqjax import hub  # JAX is imported once the cheap checks have passed
-
-    aligning = alignment_options(args)
-    model = hub.load(args.checkpoint, lm=args.lm_path, **load_options(args))
-    check_can_align(model, aligning)
+    aligning = flags.alignment_options(args)
+    model = flags.load_generative(args)  # JAX is imported once the cheap checks have passed
     options = cli.given_fields(args, GenerationConfig)
     fairseq.say_loaded(args, model, options)
     job = text_job(args, texts) if texts is not None else data_job(args, model)
@@ -165,7 +149,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.score_reference:
         _say_what_scoring_needs_not(options)
     job = prepared(job, model, decoder, score=args.score_reference)
-    demands = demands_of(args, model, job.phrases)
+    constraints = flags.output_constraints(args, model, job.phrases)
     options |= aligning
     journal = None
     # fairseq's batches, padding and all, are decoded whole or not at all.
@@ -175,13 +159,13 @@ def _run(args: argparse.Namespace) -> None:
             total=len(job.inputs))
     try:
         if args.score_reference:
-            results = _score(model, job, aligning.get("alignment"), options)
+            results = _score(cast("Translator", model), job, aligning.get("alignment"), options)
         else:
-            results = _decode(model, job, {**options, **demands}, journal, quiet=args.quiet)
+            results = _decode(model, job, {**options, **constraints}, journal, quiet=args.quiet)
     finally:
         if journal is not None:
             journal.close()
-    lines = render(args, model, job, results)
+    lines = render(args, model, job, results, beam=decoder.config.beam)
     if args.quiet and args.format == "fairseq":
         lines = iter(list(lines)[-1:] if job.references is not None else ())
     write(args.output, lines)
@@ -192,7 +176,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _decode(
-    model: Any, job: Job, options: dict[str, Any], journal: Journal | None, *, quiet: bool
+    model: Generative, job: Job, options: dict[str, Any], journal: Journal | None, *, quiet: bool
 ) -> list[list[dict[str, Any]]]:
     """Plain results of every input, those of an earlier run included."""
     found = dict(journal.found) if journal else {}
@@ -234,11 +218,12 @@ _SIZES = ("max_tokens", "batch_size")
 
 
 def _score(
-    model: Any, job: Job, alignment: str | None, options: dict[str, Any]
+    model: Translator, job: Job, alignment: str | None, options: dict[str, Any]
 ) -> list[list[dict[str, Any]]]:
     """The references as if they had been found, with their scores."""
     chosen = pairs_to_score(job, model, job.sources)
     sizes = {name: options.get(name) for name in _SIZES}
+    assert chosen.prefixes is not None
     found = model.score(chosen.sources, chosen.prefixes, alignment=alignment, **sizes)
     results: list[list[dict[str, Any]]] = [[] for _ in job.inputs]
     for place, h in zip(chosen.places, found, strict=True):

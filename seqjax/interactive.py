@@ -11,37 +11,25 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqjax import cli
-from seqjax.commands import fairseq, outputs
-from seqjax.commands.flags import (
-    add_demand_flags,
-    add_input_flags,
-    add_line_flags,
-    add_model_flags,
-    add_search_flags,
-    alignment_options,
-    check_can_align,
-    check_demand_flags,
-    check_input_flags,
-    check_line_flags,
-    decodes_blank,
-    demands_of,
-    load_options,
-)
+from seqjax.commands import fairseq, flags, outputs
 from seqjax.commands.jobs import error_line, line_name
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.console import compiling
 from seqjax.data import compression, sources
 from seqjax.generation.errors import InputError
 
+if TYPE_CHECKING:  # it imports JAX
+    from seqjax.hub.generative import Generative
+
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = cli.Parser(prog="python -m seqjax.interactive", description=__doc__,
                         formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_model_flags(parser)
+    flags.add_model_flags(parser)
     parser.add_argument("--data", help="folder with the dictionaries of fairseq's .pt files")
     parser.add_argument("--input", default="-", help="file to read; - is stdin (default)")
     parser.add_argument("--buffer-size", type=int, default=1,
@@ -49,23 +37,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--format", choices=("text", "fairseq"), default="text",
                         help="text: the translation alone. fairseq: S-, W-, C-, H-, D- and P- "
                              "lines")
-    add_input_flags(parser)
-    add_line_flags(parser)
-    add_search_flags(parser)
-    add_demand_flags(parser)
+    flags.add_line_flags(parser)
+    flags.add_generation_flags(parser)
     args = fairseq.parse(parser, arguments, command="I")
     if args.buffer_size < 1:
         parser.error(f"--buffer-size {args.buffer_size}: it is 1 or more")
-    check_input_flags(args, parser)
-    check_line_flags(args, parser)
-    check_demand_flags(args, parser)
+    flags.check_generation_flags(args, parser)
     return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     size = args.buffer_size
-    batch_size = getattr(args, "batch_size", None)
+    batch_size = cli.asked_fields(args, GenerationConfig).batch_size
     if batch_size is not None and batch_size > size:
         raise ConfigError(f"--batch-size {batch_size} is more than --buffer-size {size}")
     if args.input == sources.STDIN:
@@ -77,17 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _translate_all(args: argparse.Namespace, file: Any, size: int) -> None:
-    from seqjax import hub
-
-    aligning = alignment_options(args)
-    model = hub.load(args.checkpoint, lm=args.lm_path, **load_options(args))
-    check_can_align(model, aligning)
+    aligning = flags.alignment_options(args)
+    model = flags.load_generative(args)
     options = cli.given_fields(args, GenerationConfig)
     model.decoder(**options)  # contradictions show before the first line
     fairseq.say_loaded(args, model, options)
-    asked = demands_of(args, model, None)
-    options |= {**aligning, **asked, "too_long": args.too_long,
-                "decode_blank": decodes_blank(args)}
+    constraints = flags.output_constraints(args, model, None)
+    options |= {**aligning, **constraints, "too_long": args.too_long,
+                "decode_blank": flags.decodes_blank(args)}
     session = Session(args=args, model=model, options=options)
     outputs.utf8_stdout()
     if file.isatty() and not args.quiet:
@@ -116,7 +97,7 @@ class Session:
     an empty output; the next one is none the worse for it."""
 
     args: argparse.Namespace
-    model: Any
+    model: Generative
     options: dict[str, Any]
     number: int = 0
     """Lines so far."""
@@ -162,18 +143,18 @@ class Session:
         self, lines: Sequence[str], wrong: dict[int, str]
     ) -> tuple[list[str], list[list[Any]] | None]:
         """Sources, and the ids of the phrases that follow each of them."""
-        from seqjax.tasks import demands
+        from seqjax.tasks import output_constraints
 
         if not self.args.constraints:
             return list(lines), None
         texts, phrases = [""] * len(lines), [[]] * len(lines)
         for place, line in enumerate(lines):
             try:
-                (texts[place],), (phrases[place],) = demands.split_lines(
+                (texts[place],), (phrases[place],) = output_constraints.split_lines(
                     [line], first=self.number + place + 1, name=line_name(self.args.input))
             except ConfigError as error:
                 wrong[place] = str(error)
-        return texts, demands.phrase_ids(self.model.task, phrases)
+        return texts, output_constraints.phrase_ids(self.model.task, phrases)
 
     def _decode(
         self, inputs: Sequence[Any], phrases: list[list[Any]] | None, wrong: dict[int, str]

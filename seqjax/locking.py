@@ -10,8 +10,6 @@ on to other machines, systems without `flock`), the holder's sign of life counts
 touches the file every `BEAT` seconds. A file of another machine that is touched is held;
 one that stays untouched for `SILENCE` seconds belongs to a dead process and is taken over,
 with a line that says so.
-
-It knows nothing of what is written under the lock.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     args, overrides = parse(words)
     if args.help_config is not None:
-        print("\n".join(describe(args.help_config)))
+        raw = config.load_file(args.config) if args.config else {}
+        print("\n".join(describe(args.help_config, config.apply_overrides(raw, overrides))))
         return None
     raw = config.apply_overrides(_for_other_families(config.load_file(args.config), overrides),
                                  overrides)
@@ -135,7 +136,7 @@ def _for_other_families(raw: dict[str, Any], overrides: Mapping[str, str]) -> di
     """
     from seqjax import models
 
-    families = _families()
+    families = config.with_own(_families(), raw)
     raw = dict(raw)
     for section in families:
         values = raw.get(section, {})
@@ -156,9 +157,12 @@ def _for_other_families(raw: dict[str, Any], overrides: Mapping[str, str]) -> di
     return raw
 
 
-def describe(words: Sequence[str] = ()) -> list[str]:
+def describe(words: Sequence[str] = (), raw: Mapping[str, Any] | None = None) -> list[str]:
     """Keys of every section, or those that the words ask for: `--config.train.lr = (0.0005,)`,
     and what it means.
+
+    Args:
+      raw: a configuration, whose own tasks, models and losses are described too.
 
     Raises:
       ConfigError: a word that no key has, with the nearest.
@@ -166,7 +170,7 @@ def describe(words: Sequence[str] = ()) -> list[str]:
     from seqjax import models
     from seqjax.config import describing
 
-    found = describing.keys(_families())
+    found = describing.keys(config.with_own(_families(), raw or {}))
     title = "Keys of --config, with their defaults."
     if words:
         found = describing.chosen(found, words)

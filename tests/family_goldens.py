@@ -126,7 +126,8 @@ def _file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], di
         size = int(np.prod(shape))
         state[key] = flat[at : at + size].reshape(shape)
         at += size
-    args = {**_ARGS, "arch": about["arch"], **about["args"]}
+    beside = _ARGS if "prev" in arrays else {"task": "masked_lm"}
+    args = {**beside, "arch": about["arch"], **about["args"]}
     return {"args": args, "model": state}, arrays, about
 
 

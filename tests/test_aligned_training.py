@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from resave import resave_fairseq
 from test_hub_fairseq import check_lines, printed
 from user_path import GOLDENS, aligned_data_folder
 
@@ -14,7 +15,6 @@ from seqjax.interop.fairseq import config as fairseq_config
 from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.interop.fairseq.checkpoint import load_fairseq
-from seqjax.interop.fairseq.export import resave_fairseq
 from seqjax.interop.torch.files import read_pt
 from seqjax.training import train_loop, validation
 
@@ -54,7 +54,8 @@ def test_going_on_logs_what_fairseq_logged(data, tmp_path):
 def test_a_split_is_judged_as_fairseq_validate_does(data):
     model = hub.load(MODEL, data=data)
     values, tokens = validation.held_out(
-        model.task, model.models[0], model.params[0], "valid", max_tokens=700)
+        model.task, model.models[0], model.params[0], "valid", loss=model.config.loss,
+        max_tokens=700)
     recorded = json.loads((FOLDER / "validate.json").read_text())
     for key in ("loss", "nll_loss", "alignment_loss"):
         assert values[key] == pytest.approx(float(recorded[f"valid_{key}"]), abs=1.1e-3), key

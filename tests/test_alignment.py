@@ -8,8 +8,8 @@ import family_goldens as goldens
 import jax
 import numpy as np
 import pytest
-from tiny_checkpoint import write_checkpoint
-from tiny_run import write_data
+from tiny_checkpoint import write_checkpoint, write_untrained
+from tiny_run import raw_config, resolve, write_data
 from toy_models import ToyModel
 
 import seqjax
@@ -303,6 +303,34 @@ def test_mistakes_on_the_command_line(run, more, message, capsys):
 def test_a_missing_dictionary_is_found_before_the_model(run):
     with pytest.raises(FileNotFoundError):
         generate.main([*command(run, "--replace-unk", "nowhere.txt"), "--checkpoint", "no"])
+
+
+@pytest.mark.parametrize(("model", "turns"), [("lstm", True), ("transformer", False)])
+def test_generate_reads_attention_where_fairseq_has_the_padding(tmp_path, model, turns, capsys):
+    """A- lines of a family that turns padding are at the places that tokens have behind it:
+    a sentence's own, moved by how much its batch is longer."""
+    raw = raw_config(write_data(tmp_path / "data"))
+    if model == "lstm":
+        raw["model"] = {"name": "lstm", "encoder_embed_dim": 8, "decoder_embed_dim": 8,
+                        "decoder_out_embed_dim": 8}
+    run = write_untrained(tmp_path / "run", resolve(raw), scale=3.0)
+    arguments = ["--checkpoint", str(run), "--data", str(tmp_path / "data"), "--subset", "valid",
+                 "--beam", "1", "--max-len-b", "4", "--print-alignment", "soft",
+                 "--batch-size", "8"]
+    generate.main([*arguments, "--format", "jsonl"])
+    own = [np.array(json.loads(line)["hypotheses"][0]["attention"], np.float32)
+           for line in capsys.readouterr().out.splitlines()]
+    longest = max(attention.shape[1] for attention in own)
+    assert len(own) == 8 and len({attention.shape[1] for attention in own}) > 2
+    generate.main([*arguments, "--format", "fairseq"])
+    lines = dict(line.split("\t") for line in capsys.readouterr().out.splitlines()
+                 if line.startswith("A-"))
+    for index, attention in enumerate(own):
+        shown = [[float(p) for p in row.split(",")] for row in lines[f"A-{index}"].split(" ")]
+        behind = longest - attention.shape[1] if turns else 0
+        wanted = np.zeros_like(attention)
+        wanted[:, :max(attention.shape[1] - behind, 0)] = attention[:, behind:]
+        np.testing.assert_allclose(shown, wanted, atol=1e-6)
 
 
 def test_fairseqs_reading_of_an_lstms_attention():

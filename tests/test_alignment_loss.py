@@ -18,8 +18,8 @@ from seqjax.data.pairs import PairDataset
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.losses.alignment import AlignmentLossConfig
 from seqjax.tasks.translation import TranslationConfig, TranslationTask
-from seqjax.training import train_loop
-from seqjax.training.train_step import sentence_average
+from seqjax.training import checks, train_loop
+from seqjax.training.objective import loss_function
 
 CASES = ("causal", "full_context")
 LAMBDA = 0.3
@@ -43,17 +43,22 @@ def dataset_of(golden) -> PairDataset:
 def task_of(golden) -> TranslationTask:
     return TranslationTask(
         config=TranslationConfig(load_alignments=True),
-        loss_config=AlignmentLossConfig(alignment_lambda=LAMBDA), source_lang="", target_lang="",
+        source_lang="", target_lang="",
         source_vocab=None, target_vocab=None, source_tokenizer=None, target_tokenizer=None)
 
 
-def loss_and_gradient(golden, batch):
-    task = task_of(golden)
+def loss_of(golden, **options):
+    """(params, batch) -> the loss of the task, and nothing else."""
+    loss = loss_function(task_of(golden), golden.model,
+                         AlignmentLossConfig(alignment_lambda=LAMBDA), **options)
+    return lambda params, batch: loss(params, {}, batch, None, 0)[0]
 
+
+def loss_and_gradient(golden, batch):
     @jax.jit
     def run(params, batch):
         def objective(params):
-            output = task.loss(golden.model, params, batch, None)
+            output = loss_of(golden)(params, batch)
             return output.sum, output
 
         return jax.value_and_grad(objective, has_aux=True)(params)
@@ -93,8 +98,7 @@ def test_the_loss_is_fairseqs(golden, plain_loss):
 def test_packed_rows_have_the_same_loss(golden, plain_loss):
     batch = dataset_of(golden).materialise(
         np.array([2, 0, 1]), np.array([0, 0, 1]), Shape(2, 16, 12), packed=True)
-    output = jax.jit(lambda p, b: task_of(golden).loss(golden.model, p, b, None))(
-        golden.params, batch)
+    output = jax.jit(loss_of(golden))(golden.params, batch)
     np.testing.assert_allclose(output.sum, plain_loss[0][0], rtol=1e-5)
     np.testing.assert_allclose(
         output.metrics["alignment_loss"][0], plain_loss[0][1].metrics["alignment_loss"][0],
@@ -105,9 +109,7 @@ def test_packed_rows_have_the_same_loss(golden, plain_loss):
 def test_per_sentence_the_alignment_loss_is_too():
     golden = goldens.load("transformer_align/causal")
     batch = dataset_of(golden).materialise(np.arange(3), np.arange(3), Shape(4, 12, 10))
-    task = task_of(golden)
-    loss = sentence_average(lambda p, b, rng: task.loss(golden.model, p, b, rng))
-    output = loss(golden.params, batch, None)
+    output = loss_of(golden, sentence_avg=True)(golden.params, batch)
     assert output.metrics["alignment_loss"][1] == output.metrics["loss"][1] == output.weight == 3
 
 
@@ -205,9 +207,11 @@ def test_training_learns_alignments(aligned_data, tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"loss": {"name": "cross_entropy"}}, "config.task.load_alignments: only the loss"),
-    ({"loss": ALIGNED["loss"], "task": {}}, "config.loss.name: .* are read with"),
+    ({"loss": {"name": "cross_entropy"}},
+     "config.task.load_alignments: .* only a loss that needs them reads them .label_smoothed"),
+    ({"loss": ALIGNED["loss"], "task": {}}, "config.loss.name: .* needs alignments, which "
+     "config.task.load_alignments gives"),
 ])
 def test_half_of_what_it_takes_is_a_mistake(aligned_data, changes, message):
     with pytest.raises(ConfigError, match=message):
-        TranslationTask.setup(resolve(raw_config(aligned_data, **{**ALIGNED, **changes})))
+        checks.check(resolve(raw_config(aligned_data, **{**ALIGNED, **changes})))

@@ -136,7 +136,7 @@ def test_a_rate_that_is_0_throughout(data):
 
 
 def test_a_loss_beyond_reason_is_said_once():
-    watch = divergence.Watch(vocab_size=1024)
+    watch = divergence.Watch(vocab_size=1024, metrics=["nll_loss", "loss"])
     assert watch("training", {"nll_loss": 11.5, "num_updates": 1}) is None  # fresh
     assert watch("training", {"nll_loss": 4.0, "num_updates": 100}) is None
     assert watch("training", {"nll_loss": 5.9, "num_updates": 200}) is None
@@ -145,7 +145,8 @@ def test_a_loss_beyond_reason_is_said_once():
     assert "lower train.lr (it is 0.5)" in text and "clip_norm" in text
     assert watch("training", {"nll_loss": 1e13, "num_updates": 400}) is None
     for loss in (1e13, float("nan"), float("inf"), 21.0):
-        text = divergence.Watch(vocab_size=1024)("valid", {"loss": loss, "num_updates": 9})
+        watch = divergence.Watch(vocab_size=1024, metrics=["loss"])
+        text = watch("valid", {"loss": loss, "num_updates": 9})
         assert text and "the valid loss is" in text
         assert ("perplexity beyond all numbers" in text) == (loss != 21.0)
 

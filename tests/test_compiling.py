@@ -157,7 +157,7 @@ class Enough(Exception):
     pass
 
 
-@pytest.mark.parametrize(("options", "demands"), [
+@pytest.mark.parametrize(("options", "constraints"), [
     ({}, {}), ({"sampling": True, "nbest": 2}, {}),
     ({"sampling": True, "sampling_topk": 3, "nbest": 2}, {}),
     ({"sampling": True, "sampling_topp": 0.5, "nbest": 2}, {}), ({"diverse_beam_groups": 2}, {}),
@@ -167,7 +167,7 @@ class Enough(Exception):
     ({}, {"allowed": ["bb1 bb2", "bb3"]}),
     ({}, {"prefix_allowed_tokens_fn": lambda number, ids: [2, 5]}),
 ], ids=lambda given: "+".join(given) or "none")
-def test_a_chunk_takes_what_a_chunk_gives(run, monkeypatch, options, demands):
+def test_a_chunk_takes_what_a_chunk_gives(run, monkeypatch, options, constraints):
     """Shapes, types and weak types: otherwise the second chunk would be another program."""
     model = seqjax.load(run)
 
@@ -175,7 +175,8 @@ def test_a_chunk_takes_what_a_chunk_gives(run, monkeypatch, options, demands):
         first, = firsts
         begin = functools.partial(search.begin, capacity=first.capacity)
         given = jax.eval_shape(begin, params, weights, first.source, first.sentences)
-        found = jax.eval_shape(search.chunk, weights, first.sentences, *given, np.int32(8), tables)
+        found = jax.eval_shape(
+            search.chunk, weights, first.sentences, *given, np.int32(8), tables=tables)
         assert jax.tree.structure(found) == jax.tree.structure(given)
         different = [
             (jax.tree_util.keystr(path), a, b) for (path, a), b in zip(
@@ -185,10 +186,10 @@ def test_a_chunk_takes_what_a_chunk_gives(run, monkeypatch, options, demands):
         raise Enough
 
     monkeypatch.setattr("seqjax.generation.decoder.precompile", compare)
-    if "allowed" in demands:
-        demands = {"allowed": model.trie(demands["allowed"])}
+    if "allowed" in constraints:
+        constraints = {"allowed": model.trie(constraints["allowed"])}
     with pytest.raises(Enough):
-        model.generate(["aa1 aa2 aa3"], beam=2, **options, **demands)
+        model.generate(["aa1 aa2 aa3"], beam=2, **options, **constraints)
 
 
 def test_python_and_evaluate_say_it_too(run, hurry, capfd, monkeypatch):

@@ -139,8 +139,8 @@ def test_the_rest_of_a_run_has_fairseqs_types(task, schedule, optimizer):
         "train": {"max_update": 100}, "loss": {"name": "cross_entropy"},
         **({"model": {"arch": "transformer_lm"}} if task == "language_modeling" else {})})
     pair = types.SimpleNamespace(source_lang="a", target_lang="b")
-    facts = fairseq_folder._facts(config, pair)
-    args = namespace(config.model, facts)
+    extra_args = fairseq_folder._extra_args(config, pair)
+    args = namespace(config.model, extra_args)
     kinds = fairseq_keys.chosen_types({
         "task": task, "optimizer": optimizer, "lr_scheduler": schedule,
         "criterion": "cross_entropy", "model": config.model.name})

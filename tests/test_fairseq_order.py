@@ -99,9 +99,9 @@ def test_test_split_comes_in_the_order_of_fairseq_generate():
 
 def test_continues_where_a_fairseq_checkpoint_stopped(lengths):
     plan = make_plan(lengths, batching(max_tokens=GOLDEN["resumed"]["max_tokens"]), seed=1)
-    for state, facts in ((DataState(), "first"), (DataState(1, 20), "after")):
+    for state, when in ((DataState(), "first"), (DataState(1, 20), "after")):
         stream = places(plan, state)
-        for nsentences, ntokens in GOLDEN["resumed"][facts]:
+        for nsentences, ntokens in GOLDEN["resumed"][when]:
             epoch_plan, index = next(stream)
             update = epoch_plan.update(index)
             assert (update.nsentences, update.ntokens) == (nsentences, ntokens)

@@ -1,4 +1,4 @@
-"""Beginning with fairseq's files: what a command's configuration says against what they hold."""
+"""Starting from fairseq's files: what a command's configuration says against what they hold."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 import subprocess
 import sys
@@ -13,22 +14,66 @@ from seqjax import losses, models, tasks
 from seqjax.config import Config
 from seqjax.interop.fairseq import flags as fairseq_flags
 
+FAMILIES = {"task": ("task", tasks.CONFIGS), "model": ("model", models.CONFIGS),
+            "loss": ("criterion", losses.CONFIGS)}
+"""Section of the configuration -> fairseq's word for it, and its dataclasses."""
+WITHOUT = {
+    # fairseq's flag changes nothing there, or the key is another (lightconv's `relu_dropout`).
+    "--decoder-attention": {"lstm_lm", "fconv_lm"},
+    "--decoder-out-embed-dim": {"fconv_lm"},
+    "--decoder-normalize-before": {"lightconv_lm"},
+    "--relu-dropout": {"lightconv", "lightconv_lm"},
+    # Refused, where a checkpoint or a command asks for it.
+    "--adaptive-input": {"bart", "transformer", "transformer_align"},
+    "--tie-adaptive-proj": {"bart", "transformer", "transformer_align"},
+    "--tie-adaptive-weights": {"bart", "transformer", "transformer_align"},
+    "--adaptive-softmax-cutoff": {"lightconv"},
+    "--adaptive-softmax-dropout": {"lightconv"},
+}
+"""Families without the key of a flag that fairseq registers for them."""
+
 
 def keys() -> set[str]:
-    """Every `section.key` of the configuration."""
+    """Every `section.key` of the configuration that no family decides."""
     found = {f.name for f in dataclasses.fields(Config)}
     for field in dataclasses.fields(Config):
         if dataclasses.is_dataclass(field.default):
             found |= {f"{field.name}.{f.name}" for f in dataclasses.fields(field.default)}
-    for section, families in (("task", tasks.CONFIGS), ("model", models.CONFIGS),
-                              ("loss", losses.CONFIGS)):
-        for cls in families.values():
-            found |= {f"{section}.{f.name}" for f in dataclasses.fields(cls)}
     return found | {"generation.*", "optimizer.*"}
+
+
+def registered(repository) -> dict[tuple[str, str], set[str]]:
+    """(`model`, `lstm`) -> flags that fairseq's component of that name adds."""
+    file = repository / "seqjax" / "interop" / "fairseq" / "names.tsv"
+    rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()[1:]]
+    return {(kind, name): set(flags.split()) for kind, name, _, flags in rows}
+
+
+def test_a_key_is_of_every_family_that_fairseq_has_the_flag_for(repository):
+    """Recorded by scripts/record_flags.py: which component registers which flag."""
+    theirs, without, nobody = registered(repository), {}, []
+    for flag in fairseq_flags.table():
+        section, _, key = flag.key.partition(".")
+        if section not in FAMILIES:
+            continue
+        kind, families = FAMILIES[section]
+        having = {name for name in families if set(flag.names) & theirs.get((kind, name), set())}
+        if not having and not set(flag.names) & theirs["command", "fairseq-train"]:
+            nobody.append(flag.names[0])
+        lacking = {name for name in having
+                   if key not in {f.name for f in dataclasses.fields(families[name])}}
+        assert not having or lacking < having, flag
+        if lacking:
+            without[flag.names[0]] = lacking
+    assert not nobody
+    assert without == WITHOUT
 
 
 def test_every_flag_leads_somewhere_or_says_why_not(repository):
     known, wrong = keys(), []
+    for section, (_, families) in FAMILIES.items():
+        known |= {f"{section}.{f.name}" for cls in families.values()
+                  for f in dataclasses.fields(cls)}
     helps: dict[str, str] = {}
     for flag in fairseq_flags.table():
         if flag.key in ("(no)", "(not needed)", "(implied)"):
@@ -44,6 +89,26 @@ def test_every_flag_leads_somewhere_or_says_why_not(repository):
         elif flag.key not in known:
             wrong.append(f"{flag.names[0]}: there is no {flag.key}")
     assert not wrong, "\n".join(wrong)
+
+
+RENAMED = {
+    "--checkpoint-activations": "model.remat", "--criterion": "loss.name",
+    "--eval-bleu-remove-bpe": "task.post_process", "--lr-scheduler": "schedule.name",
+    "--optimizer": "optimizer.name", "--optimizer-overrides": "optimizer.*",
+    "--relu-dropout": "model.activation_dropout", "--task": "task.name",
+    "--warmup-steps": "schedule.warmup_updates",
+}
+
+
+def test_what_is_learned_and_how_is_called_as_fairseq_calls_it():
+    """A key of the model, task, loss, optimizer or schedule has its flag's name, these apart."""
+    found = {}
+    for flag in fairseq_flags.table():
+        section, _, key = flag.key.partition(".")
+        names = {name.lstrip("-").replace("-", "_") for name in flag.names}
+        if section in (*FAMILIES, "optimizer", "schedule") and key and key not in names:
+            found[flag.names[0]] = flag.key
+    assert found == RENAMED
 
 
 @pytest.mark.parametrize("command", sorted(fairseq_flags.COMMANDS.values()))
@@ -64,7 +129,8 @@ def test_every_row_belongs_to_a_command():
     assert len(fairseq_flags.table()) > 420
 
 
-def test_the_documentation_shows_the_table(repository):
+def test_the_documentation_shows_the_table(repository, monkeypatch):
     text = (repository / "docs" / "from-fairseq.md").read_text(encoding="utf-8")
-    assert fairseq_flags.markdown() in text, (
+    monkeypatch.syspath_prepend(repository / "scripts")
+    assert importlib.import_module("update_flag_table").markdown() in text, (
         "docs/from-fairseq.md is behind the table: run python scripts/update_flag_table.py")

@@ -130,11 +130,11 @@ def by_command(module, *more):
     return start
 
 
-def judged(run, changed):
+def evaluated(run, changed):
     config = tiny_run.resolve(tiny_run.raw_config(run / "data", generation=changed))
     task = tasks.setup(config)
     model = loaded(str(run / "run")).models[0]
-    task.judge_for(model, task.dataset("valid"), generation=config.generation, limit=4)(None)
+    task.evaluator(model, task.dataset("valid"), generation=config.generation, limit=4)(None)
 
 
 ALWAYS = {"lm_weight"}
@@ -171,7 +171,7 @@ ENTRIES = {
     "interactive fairseq": (
         by_command(interactive, "--input", "{run}/in", "--format", "fairseq", "--buffer-size",
                    "2"), NO_REFERENCES),
-    "validation": (judged, {*ALWAYS, "nbest"}),
+    "validation": (evaluated, {*ALWAYS, "nbest"}),
 }
 """Where a search is started -> how, and the options that cannot have an effect there."""
 
@@ -255,7 +255,7 @@ def test_options_of_the_training_give_way():
 
 
 def test_validation_forces_tokens_of_the_references(run, searched):
-    judged(run, dict(prefix_size=2, beam=2))
+    evaluated(run, dict(prefix_size=2, beam=2))
     config, prefixes = searched[-1]
     assert config.prefix_size == 2 and len(prefixes) == 4
 

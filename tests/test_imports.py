@@ -39,8 +39,9 @@ ALLOWED: dict[str, set[str]] = {
         "data",
     },
     "interop": {"config", "checkpoints", "models", "data", "losses", "tasks", "training"},
-    # A trained model is read and used without what trains.
-    "hub": {"config", "console", *NOUNS - {"training"}, "training.compilation"},
+    # A trained model is read, used and evaluated without what trains.
+    "hub": {"config", "console", *NOUNS - {"training"}, "training.compilation",
+            "training.metrics", "training.objective", "training.validation"},
     "__init__": {"hub"},
     "__main__": {"config", "cli", *VERBS},
     "locking": {"config"},
@@ -63,7 +64,7 @@ class Import:
     target: str
     line: int
     lazy: bool
-    """Inside a function: paid for by those who call it."""
+    """Inside a function: paid for by those who call it. Or for types alone: by nobody."""
 
 
 def module_name(path: pathlib.Path) -> str:
@@ -95,7 +96,8 @@ def imports_of(path: pathlib.Path) -> list[Import]:
                 full = f"{origin}.{alias.name}"
                 target = full if full in MODULES or full in PACKAGES else origin
                 found.append(Import(target=target, line=node.lineno, lazy=lazy))
-        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        inside = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or (
+            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
         for child in ast.iter_child_nodes(node):
             visit(child, lazy or inside)
 

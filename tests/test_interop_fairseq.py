@@ -13,6 +13,7 @@ import sys
 
 import numpy as np
 import pytest
+from resave import resave_fairseq
 
 from seqjax.config import ConfigError
 from seqjax.interop.fairseq import config as fairseq_config
@@ -22,7 +23,7 @@ from seqjax.interop.fairseq.checkpoint import (
     load_fairseq,
     to_state,
 )
-from seqjax.interop.fairseq.export import resave_fairseq, save_fairseq
+from seqjax.interop.fairseq.export import save_fairseq
 from seqjax.interop.fairseq.optimizer_state import registered
 from seqjax.interop.torch.files import read_pt
 from seqjax.interop.torch.pickle_machine import CheckpointError
@@ -201,7 +202,7 @@ def test_export_of_a_model_trained_here(tmp_path):
     """Without fairseq's keys to copy, the file says all that fairseq needs."""
     checkpoint = load_fairseq(GOLDENS / "prenorm_shared" / "checkpoint.pt")
     save_fairseq(tmp_path / "a.pt", checkpoint.params, checkpoint.config, **sizes(checkpoint),
-                 facts={"source_lang": "de", "target_lang": "en"})
+                 extra_args={"source_lang": "de", "target_lang": "en"})
     tree = read_pt(tmp_path / "a.pt")
     assert tree["model"]["encoder.version"].tolist() == [3.0]
     assert tree["args"]["arch"] == "transformer" and tree["args"]["task"] == "translation"
@@ -213,7 +214,7 @@ def test_export_of_a_model_trained_here(tmp_path):
     bad = {**checkpoint.params, "encoder": {**checkpoint.params["encoder"], "embed_tokens": {
         "embedding": np.zeros((3, 8), np.float32)}}}
     with pytest.raises(WeightsError, match="encoder/embed_tokens/embedding has shape"):
-        save_fairseq(tmp_path / "b.pt", bad, checkpoint.config, **sizes(checkpoint), facts={})
+        save_fairseq(tmp_path / "b.pt", bad, checkpoint.config, **sizes(checkpoint), extra_args={})
     assert not (tmp_path / "b.pt").exists()
 
 
@@ -272,21 +273,22 @@ def test_namespace_and_tree_agree():
     assert nested.share_decoder_input_output_embed  # merging implies it
 
 
-def test_task_facts():
+def test_task_args():
     for case in ("postnorm", "old"):
-        facts = load_fairseq(GOLDENS / case / "checkpoint.pt").task
-        assert (facts.task, facts.source_lang, facts.target_lang) == ("translation", "de", "en")
-        assert facts.left_pad_source and not facts.left_pad_target
-        assert facts.bpe is None and facts.tokenizer is None
-        assert facts.criterion["_name"] == "label_smoothed_cross_entropy"
-        assert facts.criterion["label_smoothing"] == 0.1
-    args = {"arch": "transformer", "bpe": "subword_nmt", "bpe_codes": "codes", "tokenizer": "moses",
-            "source_lang": "de", "target_lang": "en", "left_pad_source": "False", "lr": [1]}
-    facts = fairseq_config.task_facts(fairseq_config.from_checkpoint({"args": args}))
-    assert facts.bpe == {"_name": "subword_nmt", "bpe_codes": "codes"}
-    assert facts.tokenizer == {"_name": "moses", "source_lang": "de", "target_lang": "en"}
-    assert not facts.left_pad_source
-    assert facts.criterion == {"_name": "cross_entropy"}
+        args = load_fairseq(GOLDENS / case / "checkpoint.pt").task
+        assert (args.task, args.source_lang, args.target_lang) == ("translation", "de", "en")
+        assert args.left_pad_source and not args.left_pad_target
+        assert args.bpe is None and args.tokenizer is None
+        assert args.criterion["_name"] == "label_smoothed_cross_entropy"
+        assert args.criterion["label_smoothing"] == 0.1
+    given = {"arch": "transformer", "bpe": "subword_nmt", "bpe_codes": "codes",
+             "tokenizer": "moses", "source_lang": "de", "target_lang": "en",
+             "left_pad_source": "False", "lr": [1]}
+    args = fairseq_config.task_args(fairseq_config.from_checkpoint({"args": given}))
+    assert args.bpe == {"_name": "subword_nmt", "bpe_codes": "codes"}
+    assert args.tokenizer == {"_name": "moses", "source_lang": "de", "target_lang": "en"}
+    assert not args.left_pad_source
+    assert args.criterion == {"_name": "cross_entropy"}
 
 
 def test_architectures_fill_in_what_is_absent():

@@ -22,7 +22,7 @@ from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.decoder import Decoder
 from seqjax.interop.torch.writer import write_pt
 from seqjax.tasks.perplexity import ScoredBlock, WordScores
-from seqjax.training import parts
+from seqjax.training import checks, objective, parts
 
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 
@@ -147,10 +147,12 @@ def test_every_batching_gives_the_same_loss_and_gradient(folder, adaptive):
     params = jax.jit(model.init)(jax.random.key(0))
     data, limits = task.train_dataset(), task.max_positions(model)
 
+    loss_fn = objective.loss_function(task, model, cfg.loss)
+
     @jax.jit
     def run(params, batch):
         def loss(params):
-            output = task.loss(model, params, batch, None)
+            output, _ = loss_fn(params, {}, batch, None, 0)
             return output.sum, output
         return jax.grad(loss, has_aux=True)(params)
 
@@ -199,7 +201,9 @@ def test_a_task_is_made_again_from_its_assets(folder):
 )
 def test_wrong_configurations_are_refused(folder, sections, message):
     with pytest.raises(ConfigError, match=message):
-        tasks.setup(resolved(folder, **sections))
+        config = resolved(folder, **sections)
+        checks.check(config)
+        tasks.setup(config)
 
 
 def test_blocks_longer_than_the_model_are_named(folder):

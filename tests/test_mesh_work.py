@@ -15,8 +15,10 @@ from seqjax import losses, models
 from seqjax.config import GenerationConfig, MeshConfig, OptimizerConfig, ScheduleConfig
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.scoring import Scorer
+from seqjax.losses.base import Forward
+from seqjax.models.protocol import token_source
 from seqjax.tasks.translation import TranslationConfig, TranslationTask
-from seqjax.training import sharding
+from seqjax.training import objective, sharding
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
@@ -34,7 +36,17 @@ LOSSES = {
     "label_smoothed_cross_entropy": {},
     "adaptive_loss": {},
     "label_smoothed_cross_entropy_with_alignment": {},
+    "masked_lm": {},
 }
+
+
+class Masked:
+    """The forward pass of masked sentences."""
+
+    def forward(self, model, params, batch, rng, update, extra=None):
+        encoded = model.encode(params, token_source(batch["source"], pad=model.pad), rng=rng)
+        return Forward(features=model.features(params, encoded), encoded=encoded,
+                       target=batch["target"], pad=model.pad)
 
 
 def mesh_of(sizes):
@@ -46,6 +58,11 @@ def mesh_of(sizes):
 def model_of(loss):
     size = {f"{side}_{key}": value for side in ("encoder", "decoder") for key, value in
             dict(embed_dim=D, ffn_embed_dim=2 * D, layers=1, attention_heads=2).items()}
+    if loss == "masked_lm":
+        size = {k: v for k, v in size.items() if k.startswith("encoder")}
+        config = models.CONFIGS["roberta"](max_positions=L, **size)
+        return models.build(config, source_vocab_size=V, target_vocab_size=V,
+                            compute_dtype=jnp.float32)
     extra = {"share_all_embeddings": True}
     if loss == "adaptive_loss":
         extra = {"adaptive_softmax_cutoff": (256, 1024)}
@@ -55,10 +72,12 @@ def model_of(loss):
 
 
 def loss_of(name, model, budget=BUDGET):
+    section = losses.CONFIGS[name](logits_budget=budget)
+    if name == "masked_lm":
+        return objective.loss_function(Masked(), model, section)
     task = object.__new__(TranslationTask)  # its loss needs no data
     object.__setattr__(task, "config", TranslationConfig())
-    object.__setattr__(task, "loss_config", losses.CONFIGS[name](logits_budget=budget))
-    return lambda params, batch, rng: task.loss(model, params, batch, rng)
+    return objective.loss_function(task, model, section)
 
 
 def placed(tree, places):
@@ -70,6 +89,8 @@ def batch_of(mesh, loss, groups=None):
     lead = () if groups is None else (groups,)
     place = sharding.batch_sharding(mesh, rows_axis=len(lead))
     names = ["source", "target", "source_segments", "target_segments"]
+    if loss == "masked_lm":
+        names = ["source", "target"]
     if loss.endswith("alignment"):
         names = ["source", "target", "aligned_source", "aligned_target"]
     return {name: jax.ShapeDtypeStruct((*lead, B, L), jnp.int32, sharding=place)
@@ -95,13 +116,14 @@ def validation(loss, sizes):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0)))
     params = placed(shapes, sharding.shardings(shapes, mesh))
     step = make_eval_step(loss_of(loss, model))
-    return jax.jit(step).lower(params, batch_of(mesh, loss)).compile(QUICK)
+    return jax.jit(step).lower(params, {}, batch_of(mesh, loss), 0).compile(QUICK)
 
 
 def parameter_shapes(loss):
     shapes = jax.eval_shape(lambda: model_of(loss).init(jax.random.key(0)))
     whole = {tuple(sorted(n for n in x.shape if n > 1)) for x in jax.tree.leaves(shapes)}
-    return whole | {(D, V // 16)}  # and blocks of the output layer
+    # And blocks of the output layer, of more words where fewer tokens are projected.
+    return whole | {(D, V // (16 // n)) for n in ((1, 2, 4, 8) if loss == "masked_lm" else (1,))}
 
 
 def check(program, one, mesh, loss):
@@ -206,7 +228,7 @@ def search_programs(devices, monkeypatch, **options):
     caches, state = search.begin(prepared.params, prepared.weights, source, sentences,
                                  capacity=sizes[0])
     chunk = search.chunk.lower(prepared.weights, sentences, caches, state, np.int32(0),
-                               job.constraint.tables).compile()
+                               tables=job.constraint.tables).compile()
     return (begin, chunk), [[h.tokens.tolist() for h in each] for each in found]
 
 
@@ -233,10 +255,10 @@ def test_chunks_on_a_mesh_sum_up_to_the_same():
     ids = {name: rng.integers(4, V, (B, L)).astype(np.int32) for name in ("source", "target")}
     params = model.init(jax.random.key(0, impl="threefry2x32"))
     evaluate = jax.jit(make_eval_step(loss_of(loss, model)))
-    want = evaluate(params, ids)["loss"]
+    want = evaluate(params, {}, ids, 0)["loss"]
     mesh = mesh_of((2, 2, 2))
     spread = jax.device_put(params, sharding.shardings(params, mesh))
-    found = evaluate(spread, sharding.place(ids, mesh))["loss"]
+    found = evaluate(spread, {}, sharding.place(ids, mesh), 0)["loss"]
     np.testing.assert_allclose(found, want, rtol=1e-5)
 
 
@@ -252,7 +274,7 @@ def test_blocks_on_a_mesh_give_the_same_gradient(sizes):
     def found(params, ids, budget):
         step = functools.partial(
             loss_and_gradient, loss_of(loss, model, budget), key=jax.random.key(1))
-        output, gradient = jax.jit(step)(params, ids)
+        output, gradient, _ = jax.jit(step)(params, {}, ids)
         return jax.tree.map(np.asarray, (output.metrics, gradient))
 
     want = found(params, ids, rows * L * V)

@@ -83,7 +83,7 @@ def test_one_sentence_of_several():
 
 
 def test_what_search_may_find_nothing_for():
-    """Demands that no output fulfils end in the lone eos of score -inf as before."""
+    """Constraints that no output fulfils end in the lone eos of score -inf as before."""
     model, params = toy()
     decoder = Decoder(model, GenerationConfig(beam=2, max_len_b=3, no_repeat_ngram_size=1,
                                               min_len=1))

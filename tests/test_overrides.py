@@ -243,7 +243,8 @@ def test_translation_learns_with_an_adaptive_softmax(data, tmp_path, one_device)
 
 
 def test_an_adaptive_loss_needs_an_adaptive_softmax(data, tmp_path, one_device):
-    with pytest.raises(ConfigError, match="adaptive_loss is for a model with adaptive_softmax"):
+    with pytest.raises(ConfigError, match="config.loss.name: adaptive_loss needs clusters, which "
+                                          "config.model.adaptive_softmax_cutoff gives"):
         trained(data, tmp_path / "run", loss={"name": "adaptive_loss"})
 
 

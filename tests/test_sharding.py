@@ -138,13 +138,13 @@ def tiny_transformer():
 
 
 def transformer_loss(model):
-    def loss_fn(params, batch, rng):
+    def loss_fn(params, extra, batch, rng, update):
         encoded = model.encode(params, token_source(batch["source"], pad=1), rng=rng)
         target = batch["target"]
         previous = jnp.concatenate([jnp.full_like(target[:, :1], EOS), target[:, :-1]], axis=1)
         features = model.features(params, previous, encoded, rng=rng)
         return cross_entropy(features.hidden, features.projection, features.project, target,
-                             config=LabelSmoothedCrossEntropyConfig(), pad=PAD)
+                             config=LabelSmoothedCrossEntropyConfig(), pad=PAD), extra
 
     return loss_fn
 

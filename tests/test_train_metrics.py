@@ -12,10 +12,13 @@ import warnings
 import pytest
 
 from seqjax.config import ConfigError
+from seqjax.losses import LOSSES
+from seqjax.tasks import judging
 from seqjax.training import progress
 from seqjax.training.compilation import Memory, check_memory, enable_cache, user_cache
 from seqjax.training.metrics import Meters, averages, shown
 
+DECLARED = LOSSES["cross_entropy"].metrics
 UPDATE = {
     "loss": (8.0, 4.0), "nll_loss": (math.log(8) * 4, 4.0), "ntokens": (4.0, 1.0),
     "nsentences": (2.0, 1.0), "gnorm": (3.0, 1.0), "clip": (1.0, 1.0), "lr": (0.5, 1.0),
@@ -24,16 +27,16 @@ UPDATE = {
 
 
 def test_base_two_and_perplexity():
-    found = averages(UPDATE)
+    found = averages({k: v for k, v in UPDATE.items() if k in DECLARED}, DECLARED)
     assert found["loss"] == pytest.approx(2 / math.log(2))
     assert found["nll_loss"] == pytest.approx(3) and found["ppl"] == pytest.approx(8)
-    assert math.isnan(averages({"loss": (0.0, 0.0)})["loss"])
+    assert math.isnan(averages({"loss": (0.0, 0.0)}, DECLARED)["loss"])
 
 
 def test_meters_are_weighted(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("seqjax.training.metrics.time.monotonic", lambda: clock[0])
-    meters = Meters()
+    meters = Meters(DECLARED)
     meters.add(UPDATE, padding=0.5)
     other = {**UPDATE, "nll_loss": (0.0, 12.0), "ntokens": (12.0, 1.0), "clip": (0.0, 1.0),
              "lr": (0.25, 1.0), "num_updates": (8.0, 1.0), "gnorm": (5.0, 1.0)}
@@ -52,7 +55,8 @@ def test_meters_are_weighted(monkeypatch):
 
 
 def test_shown_as_fairseq_prints():
-    assert shown({"loss": 1.23456, "ppl": 2.0, "lr": 1e-7, "num_updates": 5.0, "bleu": 12.345}) == {
+    values = {"loss": 1.23456, "ppl": 2.0, "lr": 1e-7, "num_updates": 5.0, "bleu": 12.345}
+    assert shown(values, {**DECLARED, **judging.METRICS}) == {
         "loss": "1.235", "ppl": "2.00", "lr": "1e-07", "num_updates": "5", "bleu": "12.35"}
 
 
@@ -63,9 +67,10 @@ class Terminal(io.StringIO):
 
 def report(workdir, stream, **options):
     with progress.Reporter(workdir, tensorboard=False, stream=stream, **options) as out:
-        out.train("epoch 001:", {"loss": 2.0, "num_updates": 10}, line=False)
-        out.train("epoch 001:", {"loss": 1.5, "num_updates": 20})
-        out.summary("valid", "epoch 001 | valid", {"loss": math.inf, "num_updates": 20})
+        out.train("epoch 001:", {"loss": 2.0, "num_updates": 10}, declared=DECLARED, line=False)
+        out.train("epoch 001:", {"loss": 1.5, "num_updates": 20}, declared=DECLARED)
+        out.summary("valid", "epoch 001 | valid", {"loss": math.inf, "num_updates": 20},
+                    declared=DECLARED)
     return stream.getvalue()
 
 
@@ -100,7 +105,7 @@ def test_tensorboard_that_is_wanted_but_not_there_is_said_once(tmp_path, monkeyp
         stream = io.StringIO()
         with progress.Reporter(tmp_path, tensorboard=wanted, stream=stream) as out:
             out.begin(resumed_at=0)
-            out.summary("valid", "valid", {"loss": 1.0, "num_updates": 1})
+            out.summary("valid", "valid", {"loss": 1.0, "num_updates": 1}, declared=DECLARED)
         assert stream.getvalue().count("no TensorBoard curves") == times
     assert not (tmp_path / "tensorboard").exists()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seqjax.config import OptimizerConfig, ScheduleConfig
-from seqjax.losses.base import LossOutput
+from seqjax.losses.base import COUNTS, LossOutput, Metric
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
@@ -32,7 +32,10 @@ def init_params(seed=0):
     }
 
 
-def loss_fn(params, batch, rng):
+METRICS = {"loss": Metric(base2=True, like_loss=True), **COUNTS}
+
+
+def loss_fn(params, extra, batch, rng, update):
     """Predict `target` from `source` at the same place; token 1 is padding."""
     hidden = params["embedding"][batch["source"]]
     if rng is not None:
@@ -43,11 +46,11 @@ def loss_fn(params, batch, rng):
     total, count = jnp.sum(nll * real), jnp.sum(real)
     return LossOutput(sum=total, weight=count.astype(jnp.float32),
                       metrics={"loss": (total, count), "ntokens": (count, jnp.ones(())),
-                               "nsentences": (jnp.sum(real.any(1)), jnp.ones(()))})
+                               "nsentences": (jnp.sum(real.any(1)), jnp.ones(()))}), extra
 
 
-def no_dropout(params, batch, rng):
-    return loss_fn(params, batch, None)
+def no_dropout(params, extra, batch, rng, update):
+    return loss_fn(params, extra, batch, None, update)
 
 
 def draw_batch(seed, *, G, B=4, T=5, pad=True):
@@ -73,8 +76,9 @@ def build(loss=no_dropout, *, clip_norm=0.0, lr=0.1, seed=3, **options):
 
 def test_accumulation_equals_one_big_batch():
     batch, params = draw_batch(0, G=3), init_params()
-    many, g_many = jax.jit(lambda p, b: loss_and_gradient(no_dropout, p, b, None))(params, batch)
-    one, g_one = loss_and_gradient(no_dropout, params, flat(batch), None)
+    many, g_many, _ = jax.jit(lambda p, b: loss_and_gradient(no_dropout, p, {}, b, key=None))(
+        params, batch)
+    one, g_one, _ = loss_and_gradient(no_dropout, params, {}, flat(batch), key=None)
     np.testing.assert_allclose(many.sum, one.sum, rtol=1e-6)
     assert float(many.weight) == float(one.weight) == (batch["target"] != 1).sum()
     for a, b in zip(jax.tree.leaves(g_many), jax.tree.leaves(g_one), strict=True):
@@ -84,7 +88,7 @@ def test_accumulation_equals_one_big_batch():
 
 def test_gradient_is_divided_by_all_tokens_and_clipped_after():
     batch = draw_batch(1, G=2)
-    _, summed = loss_and_gradient(no_dropout, init_params(), batch, None)
+    _, summed, _ = loss_and_gradient(no_dropout, init_params(), {}, batch, key=None)
     mean = jax.tree.map(lambda g: g / (batch["target"] != 1).sum(), summed)
     norm = float(global_norm(mean))
     for limit in (0.0, norm / 3, norm * 3):
@@ -113,7 +117,7 @@ def test_normalised_by_sentences():
     batch["target"][1, 0] = 1  # an empty row is no sentence
     tokens, sentences = (batch["target"] != 1).sum(), 7
     step, state = build(name="sgd", lr=1.0)
-    by_sentence, _ = build(sentence_average(no_dropout), name="sgd", lr=1.0)
+    by_sentence, _ = build(sentence_average(no_dropout, METRICS), name="sgd", lr=1.0)
     a, _ = step(state, batch, 1)
     b, metrics = by_sentence(state, batch, 1)
     assert float(metrics["loss"][1]) == sentences
@@ -177,9 +181,9 @@ def test_training_learns_and_evaluation_has_no_dropout():
     batch = draw_batch(6, G=2)
     evaluate = jax.jit(make_eval_step(loss_fn))
     micro = {k: v[0] for k, v in batch.items()}
-    before = evaluate(state.params, micro)["loss"]
+    before = evaluate(state.params, {}, micro, 0)["loss"]
     for _ in range(60):
         state, _ = step(state, batch, 1)
-    after = evaluate(state.params, micro)["loss"]
+    after = evaluate(state.params, {}, micro, 0)["loss"]
     assert float(after[0]) < 0.6 * float(before[0])
-    assert float(after[0]) == float(evaluate(state.params, micro)["loss"][0])
+    assert float(after[0]) == float(evaluate(state.params, {}, micro, 0)["loss"][0])

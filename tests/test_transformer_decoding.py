@@ -116,7 +116,7 @@ def compiled_chunk(model, params, *, beam=5, rows=3, capacity=32, constraint=Non
     caches, state = jax.eval_shape(begin, (params,), weights, number(rows, 16), sentences)
     tables = None if constraint is None else constraint.tables
     text = search.chunk.lower(
-        weights, sentences, caches, state, np.int32(9), tables).compile().as_text()
+        weights, sentences, caches, state, np.int32(9), tables=tables).compile().as_text()
     return text, caches
 
 

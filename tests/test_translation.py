@@ -1,4 +1,4 @@
-"""The translation task: shifted targets, packed and bucketed batches, assets, judging."""
+"""The translation task: shifted targets, packed and bucketed batches, assets, the evaluator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from seqjax.config import BatchingConfig, ConfigError, GenerationConfig, MeshCon
 from seqjax.data import pipeline, planning
 from seqjax.generation.teacher_forcing import previous_tokens
 from seqjax.models.protocol import segment_positions
-from seqjax.training import sharding, validation
+from seqjax.tasks import metrics
+from seqjax.training import objective, sharding, validation
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +46,11 @@ def test_targets_are_shifted_as_fairseq_does():
     assert segment_positions(segments).tolist() == [[0, 1, 2, 0, 1, 0]]
 
 
-def test_packed_and_bucketed_batches_have_the_same_loss_and_gradients(task, model):
+def test_packed_and_bucketed_batches_have_the_same_loss_and_gradients(config, task, model):
     """Every training sentence once, dropout off."""
     params = jax.jit(model.init)(jax.random.key(0))
     dataset = task.train_dataset()
+    loss_fn = objective.loss_function(task, model, config.loss)
 
     def total(batching):
         plan = planning.make_plan(dataset.lengths, batching, seed=1)
@@ -56,7 +58,7 @@ def test_packed_and_bucketed_batches_have_the_same_loss_and_gradients(task, mode
         @jax.jit
         def gradient(params, batch):
             def loss(params):
-                output = task.loss(model, params, batch, None)
+                output, _ = loss_fn(params, {}, batch, None, 0)
                 return output.sum, output
 
             return jax.grad(loss, has_aux=True)(params)
@@ -88,27 +90,31 @@ def test_a_checkpoints_assets_make_the_task_again(config, task):
     assert again.decode_target(task.encode_target("bb3 bb4")) == "bb3 bb4"
 
 
-def test_judging_decodes_and_scores(task, model):
+def test_the_evaluator_decodes_and_scores(task, model):
     params = jax.jit(model.init)(jax.random.key(0))
-    judge = task.judge_for(model, task.dataset("valid"), limit=3,
-                           generation=GenerationConfig(beam=2, max_len_b=10))
-    judged = judge(params)
-    assert len(judged.samples) == 3 and "version" in judged.score.signature
-    source, translation, reference = judged.samples[0]
+    evaluate = task.evaluator(model, task.dataset("valid"), limit=3,
+                              generation=GenerationConfig(beam=2, max_len_b=10))
+    found = evaluate(params)
+    assert len(found.samples) == 3 and found.values.keys() == evaluate.metrics.keys() == {"bleu"}
+    assert evaluate.metrics == tasks.TASKS["translation"].metrics
+    assert evaluate.metrics["bleu"].maximize
+    texts, references = ([sample[i] for sample in found.samples] for i in (1, 2))
+    assert found.values["bleu"] == metrics.sacrebleu(texts, references).score
+    source, translation, reference = found.samples[0]
     assert source.startswith("aa") and reference.startswith("bb") and translation
 
 
-def test_judging_on_a_mesh_gives_the_same(task, model):
+def test_the_evaluator_on_a_mesh_gives_the_same(task, model):
     """Rows on eight devices, parameters that lie split on them."""
     params = jax.jit(model.init)(jax.random.key(0))
     mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     options = dict(limit=5, generation=GenerationConfig(beam=2, max_len_b=10))
-    alone = task.judge_for(model, task.dataset("valid"), **options)(params)
-    judge = task.judge_for(model, task.dataset("valid"), **options,
-                           **validation.decoding_places(mesh))
+    alone = task.evaluator(model, task.dataset("valid"), **options)(params)
+    evaluate = task.evaluator(model, task.dataset("valid"), **options,
+                              **validation.decoding_places(mesh))
     spread = jax.device_put(params, sharding.shardings(params, mesh))
-    judged = judge(validation.for_decoding(spread, mesh))
-    assert judged.samples == alone.samples and judged.score.score == alone.score.score
+    found = evaluate(validation.for_decoding(spread, mesh))
+    assert found.samples == alone.samples and found.values == alone.values
 
 
 @pytest.mark.parametrize("changes, message", [

@@ -261,6 +261,6 @@ def test_a_pt_says_its_update(monkeypatch):
 def test_loaded_files_show_no_weights(run):
     from seqjax.interop.fairseq import files as fairseq_files
 
-    found = fairseq_files.portable(run / "model.pt", data=run / "data")
+    found = fairseq_files.read_model(run / "model.pt", data=run / "data")
     for value in (found, found.checkpoint):
         assert "array(" not in repr(value)

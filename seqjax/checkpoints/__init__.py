@@ -3,6 +3,8 @@
     WORKDIR/checkpoints/1200/       one folder per update, complete or absent
         params/                     parameters (orbax), readable on their own
         state/                      optimizer and counters (orbax)
+        extra/                      of a model that keeps more than parameters only
+                                    (`TrainState.extra`, orbax)
         about/config.json           the resolved configuration
         about/record.json           place in the data, metrics, history (`Record`)
         about/checksums.0.json      of all arrays and files (see `checksums`)

@@ -110,15 +110,16 @@ class Checksums:
                     mine.setdefault(name, []).extend(pieces)
 
     def _read(self, file: pathlib.Path) -> dict[str, dict[str, Pieces]]:
+        body: dict[str, Any] | None = None
         try:
             found = json.loads(file.read_bytes())
-            body = found["crc32"]
-            whole = zlib.crc32(json.dumps(body, sort_keys=True).encode()) == found["own"]
+            if zlib.crc32(json.dumps(found["crc32"], sort_keys=True).encode()) == found["own"]:
+                body = found["crc32"]
         except FileNotFoundError:
             raise ValueError(f"{ABOUT}/{file.name} is missing") from None
         except (ValueError, KeyError, TypeError):
-            whole = False
-        if not whole:
+            pass  # said below
+        if body is None:
             raise ValueError(f"{ABOUT}/{file.name} is not what was written")
         self.files |= body["files"]
         return body["arrays"]

@@ -1,6 +1,6 @@
 """What the command lines of all verbs share: flags from dataclasses, errors, progress.
 
-It knows no verb.
+A verb's `main` goes into `run`; an exit status and one line on what went wrong come out.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from seqjax.config import ConfigError, coerce
 from seqjax.config.describing import field_docs
 from seqjax.console import compiling, duration
 
-__all__ = ["COMPLETING", "EXPECTED", "Parser", "Progress", "add_fields", "add_keys", "duration",
-           "field_docs", "given_fields", "python_dict", "run"]
+__all__ = ["COMPLETING", "EXPECTED", "Parser", "Progress", "add_fields", "add_keys",
+           "asked_fields", "duration", "field_docs", "given_fields", "python_dict", "run"]
 
+Fields = typing.TypeVar("Fields")
 _LEAST_SECONDS = 0.1
 """A rate needs some time to be one."""
 _PAUSE = 0.05
@@ -135,6 +136,11 @@ def given_fields(arguments: argparse.Namespace, cls: type) -> dict[str, Any]:
     """The fields of `cls` whose flags were given."""
     names = {field.name for field in dataclasses.fields(cls)}
     return {k: v for k, v in vars(arguments).items() if k in names}
+
+
+def asked_fields(arguments: argparse.Namespace, cls: type[Fields]) -> Fields:
+    """`cls` as the flags say it, with its own defaults where they were not given."""
+    return cls(**given_fields(arguments, cls))
 
 
 class Progress:

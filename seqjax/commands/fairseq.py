@@ -12,13 +12,16 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqjax import cli
 from seqjax.config import ConfigError
 from seqjax.console import compiling
 from seqjax.interop.fairseq import flags as fairseq_flags
 from seqjax.interop.fairseq.flags import Flag
+
+if TYPE_CHECKING:  # it imports JAX
+    from seqjax.hub.loaded import Loaded
 
 _ALSO_NOT_THERE = frozenset("""
     --aim-repo --aim-run-hash --azureml-logging --continue-once --curriculum
@@ -189,7 +192,7 @@ def _take(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"
 
 
-def check_model(args: argparse.Namespace, model: Any) -> None:
+def check_model(args: argparse.Namespace, model: Loaded) -> None:
     """Refuses another task or other languages than the loaded model's.
 
     Raises:
@@ -198,19 +201,18 @@ def check_model(args: argparse.Namespace, model: Any) -> None:
     task = model.task
     if args.task is not None and args.task != task.config.name:
         raise ConfigError(f"--task {args.task}: {args.checkpoint} is a model of {task.config.name}")
-    for flag, asked, name in (("-s", args.source_lang, "source_lang"),
-                              ("-t", args.target_lang, "target_lang")):
-        found = getattr(task, name, None)
-        if asked is None or asked == found:
+    known = task.languages
+    for place, (flag, asked) in enumerate((("-s", args.source_lang), ("-t", args.target_lang))):
+        if asked is None or known is not None and asked == known[place]:
             continue
-        if found is None:
+        if known is None:
             raise ConfigError(f"{flag} {asked}: {args.checkpoint} is a model of "
                               f"{task.config.name}, which has no pair of languages")
-        raise ConfigError(f"{flag} {asked}: {args.checkpoint} translates from {task.source_lang} "
-                          f"to {task.target_lang}")
+        raise ConfigError(f"{flag} {asked}: {args.checkpoint} translates from {known[0]} to "
+                          f"{known[1]}")
 
 
-def say_loaded(args: argparse.Namespace, model: Any, options: dict[str, Any]) -> None:
+def say_loaded(args: argparse.Namespace, model: Loaded, options: dict[str, Any]) -> None:
     """The line that says what was loaded, and that from now on compiling is said; nothing of
     both with `--quiet`."""
     check_model(args, model)

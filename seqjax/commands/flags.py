@@ -1,17 +1,23 @@
-"""Flags that several verbs share: which model, how it searches, what is asked of outputs.
+"""Flags that several verbs share, and what they come to: which model, how it searches, what
+outputs must be like.
 
-It knows no verb, and imports JAX only once flags have been checked.
+JAX is imported only once flags have been checked.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import typing
+from typing import TYPE_CHECKING, Any
 
 from seqjax import cli
 from seqjax.commands import fairseq
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.data import sources
+
+if TYPE_CHECKING:  # they import JAX
+    from seqjax.hub.generative import Generative
+    from seqjax.hub.loaded import Loaded
 
 
 def add_model_flags(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +47,46 @@ def load_options(args: argparse.Namespace) -> dict[str, Any]:
             "quiet": True}
 
 
+def load(args: argparse.Namespace, *, lm: str | None = None) -> Loaded:
+    """The checkpoints of `add_model_flags` and `--data`, as `hub.load` gives them."""
+    from seqjax import hub
+
+    return hub.load(args.checkpoint, lm=lm, **load_options(args))
+
+
+def load_generative(args: argparse.Namespace) -> Generative:
+    """The model of a verb that generates, with its `--lm-path`.
+
+    Raises:
+      ConfigError: it generates nothing, or has no source that words could be aligned with.
+    """
+    model = load(args, lm=args.lm_path)
+    if not model.generates:
+        raise ConfigError(
+            f"{args.checkpoint}: is a model of the task {model.task.config.name}, which generates "
+            "no text; its loss on a split: python -m seqjax.evaluate")
+    if (args.print_alignment or args.replace_unk) and not model.aligns:
+        raise ConfigError("--print-alignment, --replace-unk: a language model has no source to "
+                          "align its words with")
+    return typing.cast("Generative", model)
+
+
+def add_generation_flags(parser: argparse.ArgumentParser) -> None:
+    """What becomes of lines, how they are printed, how is searched, what outputs must be like."""
+    _add_search_flags(parser)
+    _add_constraint_flags(parser)
+
+
+def check_generation_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuses flags that do not go together; makes one of those that say the same."""
+    _check_input_flags(args, parser)
+    _check_line_flags(args, parser)
+    _check_constraint_flags(args, parser)
+
+
 def add_line_flags(parser: argparse.ArgumentParser) -> None:
-    """How lines are printed."""
+    """What becomes of lines that are too long or blank, and how lines are printed."""
+    _add_input_flags(parser)
     parser.add_argument("--post-process", "--remove-bpe", nargs="?", const="@@ ", default=None,
                         help="fairseq format: join pieces into words (subword_nmt, "
                              "sentencepiece, ...; alone: '@@ ')")
@@ -54,7 +98,7 @@ def add_line_flags(parser: argparse.ArgumentParser) -> None:
                              "word, or what FILE (preprocess --alignfile) has for that word")
 
 
-def add_input_flags(parser: argparse.ArgumentParser) -> None:
+def _add_input_flags(parser: argparse.ArgumentParser) -> None:
     """What becomes of lines that are too long or blank."""
     parser.add_argument("--too-long", choices=("error", "truncate", "skip"),
                         help="a line with more tokens than the model takes: an error (default); "
@@ -63,15 +107,13 @@ def add_input_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decode-blank", action="store_true",
                         help="decode blank lines too, as --format fairseq does, and let a "
                              "language model go on from nothing; else they come out blank")
-
-
     parser.add_argument("--skip-invalid-size-inputs-valid-test", action="store_true",
                         help="the same as --too-long skip")
     parser.add_argument("--truncate-source", action="store_true",
                         help="the same as --too-long truncate")
 
 
-def check_input_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def _check_input_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Makes one of the flags that say what becomes of long lines."""
     asked = {"--too-long " + args.too_long: args.too_long} if args.too_long else {}
     if args.skip_invalid_size_inputs_valid_test:
@@ -88,13 +130,13 @@ def decodes_blank(args: argparse.Namespace) -> bool:
     return args.decode_blank or args.format == "fairseq"
 
 
-def check_line_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def _check_line_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuses what the chosen format cannot show."""
     if args.post_process and args.format != "fairseq":
         parser.error("--post-process is for --format fairseq, whose lines show pieces; text is "
                      "always joined and detokenised")
-    if (args.format == "text" and getattr(args, "nbest", 1) > 1
-            and not getattr(args, "sampling", False)):
+    asked = cli.asked_fields(args, GenerationConfig)
+    if args.format == "text" and asked.nbest > 1 and not asked.sampling:
         parser.error("--nbest: text is the best hypothesis alone; --format fairseq (or, of "
                      "seqjax.generate, jsonl) shows them all")
     if args.print_alignment and args.format == "text":
@@ -103,7 +145,7 @@ def check_line_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) 
 
 
 def alignment_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What `hub.Translator.stream` is told of alignments and unknown words."""
+    """What `Translator.stream` is told of alignments and unknown words."""
     options: dict[str, Any] = {}
     if args.print_alignment:
         options["alignment"] = args.print_alignment
@@ -116,14 +158,7 @@ def alignment_options(args: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def check_can_align(model: Any, options: dict[str, Any]) -> None:
-    """Refuses alignments of a model without a source."""
-    if options and not hasattr(model, "align"):
-        raise ConfigError("--print-alignment, --replace-unk: a language model has no source to "
-                          "align its words with")
-
-
-def add_search_flags(parser: argparse.ArgumentParser) -> None:
+def _add_search_flags(parser: argparse.ArgumentParser) -> None:
     """Every field of `GenerationConfig`."""
     group = parser.add_argument_group("search", "fairseq's names and defaults")
     cli.add_fields(group, GenerationConfig)
@@ -131,9 +166,9 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
                        default=argparse.SUPPRESS, help="the same as --batch-size")
 
 
-def add_demand_flags(parser: argparse.ArgumentParser) -> None:
+def _add_constraint_flags(parser: argparse.ArgumentParser) -> None:
     """What outputs must be like, and what else scores them."""
-    group = parser.add_argument_group("demands")
+    group = parser.add_argument_group("constraints of outputs")
     group.add_argument("--constraints", nargs="?", const="ordered",
                        choices=("ordered", "unordered"),
                        help="outputs contain the phrases that follow the source in each line, "
@@ -145,16 +180,16 @@ def add_demand_flags(parser: argparse.ArgumentParser) -> None:
                             "log-probabilities times --lm-weight are added")
 
 
-def check_demand_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+def _check_constraint_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuses flags that do not go together."""
     if args.constraints and args.allowed_outputs:
         parser.error("--constraints and --allowed-outputs exclude each other: keep one")
-    if args.lm_path and not hasattr(args, "lm_weight"):
+    if args.lm_path and "lm_weight" not in cli.given_fields(args, GenerationConfig):
         parser.error("--lm-path needs --lm-weight: its default, 0, changes nothing")
 
 
-def demands_of(
-    args: argparse.Namespace, model: Any, constraints: list[list[Any]] | None
+def output_constraints(
+    args: argparse.Namespace, model: Generative, constraints: list[list[Any]] | None
 ) -> dict[str, Any]:
     """What `stream` and `generate` take of these flags."""
     found: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """What a decoding job is: its inputs, from text or a data folder, and what tells it apart.
 
-It knows the command line's values and loaded models; search and output are others' business.
+The command line's values and loaded models go in; inputs as text and ids come out, to be
+searched, and a fingerprint to go on by.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation.errors import InputError
 
 if TYPE_CHECKING:  # they import JAX
+    from seqjax.generation.decoder import Decoder
+    from seqjax.hub.generative import Generative
     from seqjax.hub.inputs import Rules, Selection
     from seqjax.tasks.inputs import Encoded
 
@@ -108,7 +111,7 @@ def rules_of(args: argparse.Namespace) -> Rules:
 
 
 def prepared(
-    job: Job, model: Any, decoder: Any, *, score: bool = False
+    job: Job, model: Generative, decoder: Decoder, *, score: bool = False
 ) -> Job:
     """The job with its inputs tokenised, and sorted before anything is computed.
 
@@ -119,12 +122,12 @@ def prepared(
     Raises:
       ConfigError: an input that cannot be decoded, by its name.
     """
-    from seqjax.tasks import demands
+    from seqjax.tasks import output_constraints
 
     sources = [model.encoded(x) for x in job.inputs]
     phrases = None
     if job.constraints is not None:
-        phrases = demands.phrase_ids(model.task, job.constraints)
+        phrases = output_constraints.phrase_ids(model.task, job.constraints)
     with job.naming():
         if score:
             chosen = pairs_to_score(job, model, sources)
@@ -135,7 +138,7 @@ def prepared(
                                truncated=chosen.truncated, blank=chosen.blank)
 
 
-def pairs_to_score(job: Job, model: Any, sources: Sequence[Encoded]) -> Selection:
+def pairs_to_score(job: Job, model: Generative, sources: Sequence[Encoded]) -> Selection:
     """The pairs whose references are scored."""
     from seqjax.hub.inputs import select_pairs
 
@@ -148,11 +151,11 @@ def pairs_to_score(job: Job, model: Any, sources: Sequence[Encoded]) -> Selectio
 
 def text_job(args: argparse.Namespace, texts: list[str]) -> Job:
     """The lines of a text, with the phrases that follow each of them."""
-    from seqjax.tasks import demands
+    from seqjax.tasks import output_constraints
 
     constraints, name = None, line_name(args.input)
     if args.constraints:
-        texts, constraints = demands.split_lines(texts, name=name)
+        texts, constraints = output_constraints.split_lines(texts, name=name)
     return Job(inputs=texts, order=range(len(texts)), constraints=constraints, name=name,
                rules=rules_of(args))
 
@@ -163,29 +166,18 @@ def line_name(path: str | None) -> str:
     return shown + ", line {}"
 
 
-def data_job(args: argparse.Namespace, model: Any) -> Job:
+def data_job(args: argparse.Namespace, model: Generative) -> Job:
     """A split of a data folder, printed in the order of fairseq's batches."""
     from seqjax.config import BatchingConfig
     from seqjax.data import planning
-    from seqjax.tasks.language_modeling import LanguageModelingTask
 
-    if isinstance(model.task, LanguageModelingTask):
-        raise ConfigError(
-            "--data: a language model continues prompts, which --input has; for its perplexity "
-            "on a split see python -m seqjax.evaluate"
-        )
-    task = dataclasses.replace(
-        model.task, config=dataclasses.replace(model.task.config, data=args.data)
-    )
-    task.check_folder(args.data)
-    dataset = task.dataset(args.subset, need_target=False)
-    rows = [dataset.sentence(i) for i in range(len(dataset))]
+    split = model.split(args.data, args.subset)
     settings = model.settings(references=True, **cli.given_fields(args, GenerationConfig))
     rules = rules_of(args)
     skips = rules.too_long == "skip" and args.format == "fairseq"  # left out, as in fairseq
-    limits = task.max_positions(model.models[0]) if skips else (None, None)
+    limits = split.limits if skips else (None, None)
     plan = planning.make_plan(
-        dataset.lengths, train=False, seed=1, shuffle_ties=args.subset != "test",
+        split.lengths, train=False, seed=1, shuffle_ties=args.subset != "test",
         max_source_positions=limits[0], max_target_positions=limits[1],
         batching=BatchingConfig(
             mode="fairseq", max_tokens=settings.max_tokens, max_sentences=settings.batch_size,
@@ -193,7 +185,7 @@ def data_job(args: argparse.Namespace, model: Any) -> Job:
             skip_invalid_size_inputs_valid_test=skips,
         ),
     )
-    references = None if dataset.target is None else [row[1] for row in rows]
+    references = split.references
     size = settings.prefix_size
     for flag, wanted in (("--prefix-size", size), ("--score-reference", args.score_reference)):
         if wanted and references is None:
@@ -203,15 +195,16 @@ def data_job(args: argparse.Namespace, model: Any) -> Job:
     batches = None
     if settings.padded_source_len:
         batches = [ids.tolist() for ids in grouped]
-    padding = None
+    padding, lengths = None, split.lengths.source
+    assert lengths is not None
     turned = models.family(model.config.model.name).turns_padding
     if turned and args.print_alignment and args.format == "fairseq":
-        padding = _left_padding(grouped, dataset.lengths.source)
+        padding = _left_padding(grouped, lengths)
     name = f"{args.data}, {args.subset}, sentence ".replace("{", "{{").replace("}", "}}") + "{}"
     return Job(
         name=name, rules=rules,
-        inputs=[row[0] for row in rows], references=references, batches=batches, padding=padding,
-        order=_printed_order(grouped, dataset.lengths.source),
+        inputs=split.inputs, references=references, batches=batches, padding=padding,
+        order=_printed_order(grouped, lengths),
         prefixes=[r[:size] for r in references] if size and references else None,
     )
 
@@ -235,7 +228,7 @@ def _left_padding(batches: list[np.ndarray], lengths: np.ndarray) -> list[int]:
     return padding.tolist()
 
 
-def fingerprint(args: argparse.Namespace, model: Any, job: Job, options: dict) -> str:
+def fingerprint(args: argparse.Namespace, model: Generative, job: Job, options: dict) -> str:
     """One line that tells jobs apart whose results differ."""
     digest = hashlib.sha256()
     for item in job.inputs:

@@ -1,6 +1,6 @@
 """Results as the lines of an output, and the output as a file that is whole or not there.
 
-It knows results as plain data and jobs; it knows nothing of searches.
+Results as plain data and the job that they are of go in, lines come out.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqjax.commands.jobs import Job
 from seqjax.config import ConfigError
 from seqjax.data import sources
 from seqjax.generation.journal import write_whole
+
+if TYPE_CHECKING:  # it imports JAX
+    from seqjax.hub.generative import Generative
 
 
 def plain_result(h: Any) -> dict[str, Any]:
@@ -33,9 +36,14 @@ def plain_result(h: Any) -> dict[str, Any]:
 
 
 def render(
-    args: argparse.Namespace, model: Any, job: Job, results: list[list[dict[str, Any]]]
+    args: argparse.Namespace, model: Generative, job: Job,
+    results: list[list[dict[str, Any]]], *, beam: int,
 ) -> Iterator[str]:
-    """The lines of the output."""
+    """The lines of the output.
+
+    Args:
+      beam: as it was searched with, which fairseq's last line says.
+    """
     from seqjax.interop.fairseq import output as fairseq_output
 
     if args.format == "text":
@@ -66,8 +74,8 @@ def render(
             yield fairseq_output.final_line(
                 model.task,
                 [(job.references[i], results[i][0]) for i in job.order if results[i]],
-                subset=args.subset, beam=getattr(args, "beam", model.config.generation.beam),
-                scoring=args.scoring or "bleu", post_process=args.post_process,
+                subset=args.subset, beam=beam, scoring=args.scoring or "bleu",
+                post_process=args.post_process,
             )
 
 

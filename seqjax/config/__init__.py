@@ -1,9 +1,10 @@
 """Configuration: files and `--config.key=value` become frozen dataclasses.
 
 `sections` has the dataclasses that every run has, `building` makes dataclasses of plain
-data, `files` reads files and overrides, `resolving` chooses the families by name,
-`describing` says what every key means. It knows no model, task or loss: their
-dataclasses live beside their code and are passed to `resolve` as literal dicts.
+data, `files` reads files and overrides, `resolving` chooses the families by name, `giving`
+compares what losses need with what models and tasks give, `describing` says what every key
+means. The dataclasses of models, tasks and losses live beside their code and are passed to
+`resolve` as literal dicts.
 """
 
 from seqjax.config.building import (
@@ -15,7 +16,14 @@ from seqjax.config.building import (
     type_name,
 )
 from seqjax.config.files import apply_overrides, load_file
-from seqjax.config.resolving import family_config, import_object, resolve, resolve_model
+from seqjax.config.giving import check_needs, gives
+from seqjax.config.resolving import (
+    family_config,
+    import_object,
+    resolve,
+    resolve_model,
+    with_own,
+)
 from seqjax.config.sections import (
     BatchingConfig,
     CheckpointConfig,
@@ -43,8 +51,10 @@ __all__ = [
     "ValidConfig",
     "apply_overrides",
     "build",
+    "check_needs",
     "coerce",
     "family_config",
+    "gives",
     "import_object",
     "load_file",
     "nearest",
@@ -52,4 +62,5 @@ __all__ = [
     "resolve_model",
     "to_plain",
     "type_name",
+    "with_own",
 ]

@@ -1,6 +1,7 @@
 """Plain data become dataclasses, rejecting unknown keys (naming the nearest) and wrong types.
 
-It knows no section.
+In go a dataclass, a dict and the key it stands under; out comes an instance, or a
+`ConfigError` that names the key. The way back to plain data is `to_plain`.
 """
 
 from __future__ import annotations

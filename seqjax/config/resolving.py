@@ -1,6 +1,6 @@
 """The full configuration from sparse values: families chosen by name, architectures.
 
-It knows no model, task or loss: their dataclasses are passed to `resolve` as literal dicts.
+The dataclasses of models, tasks and losses are passed to `resolve` as literal dicts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ def import_object(name: str, path: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{path}: cannot import {name!r} ({error}; it must be installed, or its "
+                          "folder be on PYTHONPATH)") from None
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{path}: cannot import {name!r} ({error})") from None
 
 
@@ -35,10 +38,35 @@ def family_config(name: str, families: Mapping[str, type], path: str) -> type:
         found = import_object(name, path)
         if not dataclasses.is_dataclass(getattr(found, "Config", None)):
             raise ConfigError(f"{path}: {name!r} has no dataclass named Config")
+        if "name" not in {field.name for field in dataclasses.fields(found.Config)}:
+            raise ConfigError(f"{path}: the Config of {name!r} has no field name, a str, which "
+                              "says whose it is")
         return found.Config
     if name not in families:
         raise ConfigError(f"{path}: {name!r} is unknown." + nearest(name, families))
     return families[name]
+
+
+def with_own(
+    families: Mapping[str, Mapping[str, type]], raw: Mapping[str, Any]
+) -> dict[str, Mapping[str, type]]:
+    """Dataclasses by section and name, those of a caller's own objects among them.
+
+    Args:
+      families: section -> name -> dataclass.
+      raw: sparse values, in which `package.module:Object` may be a section's name.
+
+    Raises:
+      ConfigError: see `family_config`.
+    """
+    found = dict(families)
+    for section, classes in families.items():
+        values = raw.get(section)
+        name = values.get("name") if isinstance(values, Mapping) else None
+        if isinstance(name, str) and ":" in name:
+            found[section] = {
+                **classes, name: family_config(name, classes, f"config.{section}.name")}
+    return found
 
 
 def resolve(
@@ -69,11 +97,8 @@ def resolve(
     ):
         values = dict(raw.pop(section, {}))
         name = values.setdefault("name", default)
-        if name not in families:
-            raise ConfigError(
-                f"config.{section}.name: {name!r} is unknown." + nearest(name, families)
-            )
-        sections[section] = build(families[name], values, f"config.{section}")
+        cls = family_config(name, families, f"config.{section}.name")
+        sections[section] = build(cls, values, f"config.{section}")
     sections["model"] = resolve_model(raw.pop("model", {}), models=models, archs=archs)
     return build(Config, {**raw, **sections})
 

@@ -1,6 +1,6 @@
 """The sections that every run has, with their defaults and what each key means.
 
-It knows no model, task or loss: their dataclasses live beside their code.
+The sections `model`, `task` and `loss` are dataclasses that live beside their code.
 """
 
 from __future__ import annotations
@@ -155,15 +155,17 @@ class ValidConfig:
     max_batches: int = 0
     """Only the first so many batches (0: all)."""
     decode: bool = True
-    """Translate `decode_sentences` of the subset and report sacreBLEU."""
+    """Decode `decode_sentences` of the subset, and report what the task measures of outputs: of
+    translations sacreBLEU, `bleu`. Of a task that measures nothing it asks for nothing."""
     decode_sentences: int = 500
     """First so many sentences of the subset (0: all)."""
     samples: int = 2
     """Translations that are shown at each validation."""
     metric: str = "loss"
-    """Metric of the best checkpoint and of patience: loss, nll_loss, ppl, bleu, ..."""
+    """Metric of the best checkpoint and of patience: any that the loss or the task declares: loss,
+    nll_loss, ppl, bleu, ..."""
     maximize: bool | None = None
-    """Whether a higher metric is better (None: as the metric is, of bleu, chrf and accuracy)."""
+    """Whether a higher metric is better (None: as it is declared: of bleu and accuracy)."""
     patience: int = 0
     """Stop after so many validations without improvement (0: off)."""
     enabled: bool = True

@@ -1,6 +1,6 @@
 """Lines for people: durations, and a line on a terminal that changes.
 
-It knows nothing of what is reported.
+Text and seconds go in; lines for stderr come out, one of them rewritten in place.
 """
 
 from __future__ import annotations

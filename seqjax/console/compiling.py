@@ -142,14 +142,15 @@ class _Watch:
                 names = sorted(set(self._active.values()) - {""})
                 busy, done, planned = bool(self._active), self._done, self._planned
                 began = self._since
-                over = not busy and now - self._idle_since > _GAP
-                if over:
+                over: tuple[int, float, bool] | None = None
+                if not busy and now - self._idle_since > _GAP:
                     self._thread = None  # the next program gets a thread of its own
-                    count, conclude = max(self._counted - self._before, done), self._conclude
-                    seconds = self._idle_since - began
+                    over = (max(self._counted - self._before, done), self._idle_since - began,
+                            self._conclude)
                     if done >= planned:
                         self._planned, self._done, self._conclude = 0, 0, True
-            if over:
+            if over is not None:
+                count, seconds, conclude = over
                 if display is not None:
                     display.clear(text)
                     if said and conclude:

@@ -1,7 +1,7 @@
 """Word alignments of sentence pairs, as arrays of a static shape.
 
 fairseq's collater makes one list of pairs for a whole batch; here each row has its own,
-padded to a number that depends on the batch's shape alone. It knows no text and no device.
+padded to a number that depends on the batch's shape alone. NumPy throughout.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Batches in the order of a plan, one after the other, resumable from two integers.
 
-It knows no tokens, no model and no thread: `pipeline` makes the same batches ahead of time.
+A plan and a dataset go in; `Batch`es of NumPy arrays come out. `pipeline` makes the same
+batches ahead of time.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from seqjax.data.epoch_plan import EpochPlan, Shape, TrainPlan, Update
+from seqjax.data.epoch_plan import EpochPlan, Lengths, Shape, TrainPlan, Update
 
 
 class Dataset(Protocol):
     """What a plan's sentence numbers mean; `pairs.PairDataset` is one."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> Lengths: ...
 
     def materialise(
         self, ids: np.ndarray, rows: np.ndarray, shape: Shape, *, packed: bool = False
@@ -178,7 +184,7 @@ def places(plan: TrainPlan, state: DataState) -> Iterator[tuple[EpochPlan, int]]
 def describe_batch(
     epoch_plan: EpochPlan, index: int, update: Update, arrays: dict[str, Any], ids: np.ndarray,
 ) -> Batch:
-    """A `Batch` with the host-side facts of an update."""
+    """A `Batch` with what the host knows of an update."""
     last = index == len(epoch_plan) - 1
     return Batch(
         arrays=arrays, ids=ids, epoch=update.epoch, step=update.index,

@@ -2,7 +2,7 @@
 
 A file is cut into spans of whole lines; each span makes a part, parts are put together in
 order, so the result does not depend on the number of processes, and no process ever holds
-more than a span's share of anything. This module knows no command line and no folder layout.
+more than a span's share of anything. Paths come from the caller (`prepare`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Blocks of tokens for language models, planned from sentence lengths.
 
 A corpus is one stream of tokens, its sentences one after the other, that is cut into
-blocks: fairseq's `TokenBlockDataset` and `MonolingualDataset`, block for block. It knows
-no plan, no text and no device.
+blocks: fairseq's `TokenBlockDataset` and `MonolingualDataset`, block for block. Lengths go
+in, spans of the stream come out; `TokenBlocks` makes arrays of them.
 """
 
 from __future__ import annotations
@@ -198,9 +198,13 @@ class TokenBlocks:
         """[n] int32 tokens of each block without `<s>`, which is what fairseq counts."""
         return (self.slices[:, 1] - self.slices[:, 0]).astype(np.int32)
 
-    @functools.cached_property
+    @property
     def lengths(self) -> Lengths:
         """What planning works on."""
+        return self._lengths
+
+    @functools.cached_property
+    def _lengths(self) -> Lengths:
         return Lengths(target=self.sizes + np.int32(self.add_bos_token))
 
     def gather(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -249,7 +253,7 @@ class TokenBlocks:
         """
         source, target, lengths = self.gather(ids)
         fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
-        check_fit("target", ids, rows, fill, shape, shape.target)
+        check_fit(ids, rows, fill, shape, name="target", width=shape.target)
         batch = {
             "source": pad_rows(source, fill, shape.target),
             "target": pad_rows(target, fill, shape.target),

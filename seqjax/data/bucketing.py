@@ -1,7 +1,7 @@
 """Token-budget batches on a small menu of static shapes: one sentence a row.
 
-The menu is chosen from the lengths alone, before the first epoch, so that every shape
-that will ever be compiled is known. It knows no tokens and no files.
+Lengths go in, an `EpochPlan` comes out. The menu is chosen from the lengths alone, before the
+first epoch, so that every shape that will ever be compiled is known.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Whether two dictionaries are the same, symbol by symbol, and which rows of one are the other's.
 
-Weights know words by their place in a dictionary only. Whoever brings weights and data
-together compares the dictionaries of both with this; it knows neither.
+Weights tell words by their row alone, so whoever brings weights and data
+together compares the dictionaries of both with this: symbols go in, a difference in words or
+a row for each row comes out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a plan of an epoch is made of: lengths in, micro-batches and updates out.
 
-Pure NumPy over sentence lengths; it knows no tokens, no files and no device. The modes
+Pure NumPy over sentence lengths. The modes
 (`bucketing`, `packing`, `fairseq_order`) fill an `EpochPlan`; `pipeline` walks over it.
 """
 

@@ -3,8 +3,8 @@
 Order, filter, `batch_by_size`, the frozen composition, the per-epoch shuffle of batches,
 the grouping into updates and the sharing between workers follow fairseq (its
 `LanguagePairDataset`, `batch_by_size` and `EpochBatchIterator`), checked against recorded
-runs. Batches are padded to a bounded menu of shapes, which changes no number: padding has
-no weight. It knows no tokens and no files.
+runs. Lengths go in, an `EpochPlan` comes out. Batches are padded to a bounded menu of shapes,
+which changes no number: padding has no weight.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 fairseq sums over the batches of an update, so how they are laid out changes no sum. Padding
 them to one shape would waste most of it, since short and long batches meet in an update.
-It knows no tokens and no files.
+Lengths and fairseq's updates go in, rows of sentences come out.
 """
 
 from __future__ import annotations

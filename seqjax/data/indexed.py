@@ -11,7 +11,7 @@ after the other, `PREFIX.idx` their lengths and where they start:
     N int64   starts in bytes
 
 all little-endian. Nothing is read ahead: memory stays flat whatever the corpus. The legacy
-`TNTIDX` format is read too (into memory). This module knows no vocabulary and no text.
+`TNTIDX` format is read too (into memory).
 """
 
 from __future__ import annotations

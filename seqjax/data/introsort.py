@@ -43,7 +43,7 @@ def falling_order(keys: Sequence[int] | np.ndarray) -> np.ndarray:
 def _partitioned(first: int, last: int, before, swap) -> None:  # noqa: ANN001
     """Partitions until every stretch holds at most `_SMALL` elements."""
     while last - first > _SMALL:
-        _median_to_front(first, first + 1, first + (last - first) // 2, last - 1, before, swap)
+        _median_to_front(first, (first + 1, first + (last - first) // 2, last - 1), before, swap)
         low, high = first + 1, last
         while True:
             while before(low, first):
@@ -59,8 +59,9 @@ def _partitioned(first: int, last: int, before, swap) -> None:  # noqa: ANN001
         last = low
 
 
-def _median_to_front(front: int, a: int, b: int, c: int, before, swap) -> None:  # noqa: ANN001
-    """Swaps the median of three elements, `a` for equal ones, to the front."""
+def _median_to_front(front: int, places: tuple[int, int, int], before, swap) -> None:  # noqa: ANN001
+    """Swaps the median of three elements, the first for equal ones, to the front."""
+    a, b, c = places
     if before(a, b):
         chosen = b if before(b, c) else c if before(a, c) else a
     else:

@@ -1,8 +1,8 @@
 """Several sentence pairs a row: one compiled shape, hardly any padding.
 
-Best-fit-decreasing into rows with room on both sides, done for all sentences of one
-target length at a time, so that 100,000 pairs take a fraction of a second in NumPy. It
-knows no tokens and no files.
+Lengths go in, rows of sentence numbers come out: best-fit-decreasing into rows with room on
+both sides, done for all sentences of one target length at a time, so that 100,000 pairs take
+a fraction of a second in NumPy.
 """
 
 from __future__ import annotations

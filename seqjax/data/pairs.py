@@ -1,8 +1,8 @@
 """Sentence pairs over token stores, and rows of a plan as padded arrays.
 
 `materialise` turns sentence numbers into the arrays of a batch with one ragged gather per
-side: no loop over sentences. It knows no plan, no text and no device. Sources and targets
-are always padded on the right (fairseq pads sources on the left: no number depends on it).
+side: no loop over sentences. Sources and targets are always padded on the right (fairseq
+pads sources on the left: no number depends on it).
 """
 
 from __future__ import annotations
@@ -243,9 +243,13 @@ class PairDataset:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    @functools.cached_property
+    @property
     def lengths(self) -> Lengths:
         """What planning works on."""
+        return self._lengths
+
+    @functools.cached_property
+    def _lengths(self) -> Lengths:
         return Lengths(
             source=None if self.source is None else self.source.lengths,
             target=None if self.target is None else self.target.lengths,
@@ -281,7 +285,7 @@ class PairDataset:
                 raise ValueError(f"the plan asks for a {name}, which this dataset has not")
             tokens, lengths = side.gather(ids)
             fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
-            check_fit(name, ids, rows, fill, shape, width)
+            check_fit(ids, rows, fill, shape, name=name, width=width)
             batch[name] = pad_rows(tokens, fill, width)
             if segment is not None:
                 numbers = np.zeros((shape.rows, width), np.int32)
@@ -304,8 +308,19 @@ class PairDataset:
 
 
 def check_fit(
-    name: str, ids: np.ndarray, rows: np.ndarray, fill: np.ndarray, shape: Shape, width: int
+    ids: np.ndarray, rows: np.ndarray, fill: np.ndarray, shape: Shape, *, name: str, width: int
 ) -> None:
+    """Refuses sentences that are longer than their rows of a batch, or more than it has.
+
+    Args:
+      ids, rows: sentences and their rows.
+      fill: tokens of each row.
+      name: of the side, for the error.
+      width: tokens that a row has room for.
+
+    Raises:
+      ValueError: naming the row and its sentences.
+    """
     if len(fill) > shape.rows or (len(fill) and int(fill.max()) > width):
         r = int(fill.argmax()) if len(fill) == shape.rows else shape.rows
         raise ValueError(

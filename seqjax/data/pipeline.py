@@ -9,7 +9,7 @@
 
     for batch in epoch_batches(plan_or_epoch_plan, dataset): ...   # validation, decoding
 
-It knows no tokens, no model and no TensorFlow (`tfdata` is its other back end).
+It runs on threads of Python; `tfdata` is its other back end.
 """
 
 from __future__ import annotations

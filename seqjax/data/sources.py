@@ -2,7 +2,7 @@
 
 A line is what Python's text mode says it is, as in fairseq: `\\n`, `\\r` and `\\r\\n` end one,
 U+2028 and the like do not. Compressed files are unpacked as they are read. Files are read in
-pieces: memory does not grow with them. This module knows no tokenizer and no vocabulary.
+pieces: memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def split_spans(path: str | os.PathLike[str], *, max_bytes: int, at_least: int) 
       max_bytes: how long a span may be (a longer line makes a longer span).
       at_least: how many spans to aim for, however short the file.
 
-    A compressed file is one span: it can be read from its beginning only.
+    A compressed file is one span: it can be read from its start only.
     """
     size = os.path.getsize(path)
     if compression.kind_of(path) is not None:

@@ -9,8 +9,7 @@ flat dict, which a checkpoint or a data folder can hold, and `from_state` builds
     tokenizer.encode("Hello world!")          # "▁Hello ▁world !"
     tokenizer.decode("▁Hello ▁world !")       # "Hello world!"
 
-The libraries are imported when a tokenizer that needs them is made. This module knows no
-vocabulary and no files.
+The libraries are imported when a tokenizer that needs them is made.
 """
 
 from __future__ import annotations

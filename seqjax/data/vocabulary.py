@@ -1,8 +1,7 @@
 """`Vocabulary`: words and their ids, with the rules and the file format of fairseq's dictionary.
 
 Ids 0 to 3 are `<s>`, `<pad>`, `</s>` and `<unk>`, then come extra special symbols, then the
-words. A `dict.txt` lists the words only, one `word count` per line. This module knows
-nothing of files of text, tokenizers or arrays of sentences.
+words. A `dict.txt` lists the words only, one `word count` per line.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Search, sampling and scoring. It knows models by their protocol alone."""
+"""Search, sampling and scoring: a model of `models.protocol` and ids go in, hypotheses come out."""

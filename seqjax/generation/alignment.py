@@ -1,7 +1,7 @@
 """Which source token each target token belongs to, from attention.
 
-One teacher-forced pass over pairs (fairseq's `SequenceGeneratorWithAlignment`): the search
-itself keeps no attention. It knows models by their protocol and speaks token ids.
+Ids of pairs go in, positions or the attention itself come out: one teacher-forced pass over
+pairs (fairseq's `SequenceGeneratorWithAlignment`); the search itself keeps no attention.
 """
 
 from __future__ import annotations

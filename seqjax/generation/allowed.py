@@ -2,7 +2,7 @@
 
 fairseq's `PrefixConstrainedBeamSearch` (De Cao et al. 2021), in two ways: `TokenTrie` holds
 the permitted outputs and is followed on the device; any other rule is a Python function
-that the search calls at every step. It knows token ids, neither models nor texts.
+that the search calls at every step.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ far, the leading bos included) -> tokens that may come next."""
 
 
 class TokenTrie:
-    """Permitted outputs, their common beginnings shared.
+    """Permitted outputs, their common prefixes shared.
 
     Nodes are numbered level by level, so that the children of a node are neighbours; node 0
     is the root.
@@ -131,7 +131,7 @@ class Forest:
         return index, jnp.maximum(self.tokens[index], 0), exists
 
 
-def plant(tries: Sequence[TokenTrie]) -> tuple[Forest, np.ndarray]:
+def join_tries(tries: Sequence[TokenTrie]) -> tuple[Forest, np.ndarray]:
     """All tries in one set of arrays, and the root of each; the sizes are powers of two, so
     that few programs are compiled."""
     roots = np.cumsum([1, *map(len, tries)])
@@ -190,11 +190,11 @@ class TrieSelection(Strategy):
         return jnp.where(exists & (following == tokens[..., None]), index, 0).sum(-1)
 
 
-# ---- a function that is asked ----
+# ---- a callback ----
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class Question:
+class Callback:
     """A function that a search calls, and what came of it."""
 
     function: AllowedTokens
@@ -206,19 +206,19 @@ class Question:
             raise self.error
 
 
-class Questions:
+class Callbacks:
     """The functions that running searches call, by number: another function is no reason
     to compile again."""
 
     def __init__(self) -> None:
-        self._open: dict[int, Question] = {}
+        self._open: dict[int, Callback] = {}
         self._numbers = itertools.count()
 
-    def add(self, function: AllowedTokens) -> tuple[int, Question]:
+    def add(self, function: AllowedTokens) -> tuple[int, Callback]:
         """Takes a function in; its number."""
-        number, question = next(self._numbers), Question(function=function)
-        self._open[number] = question
-        return number, question
+        number, callback = next(self._numbers), Callback(function=function)
+        self._open[number] = callback
+        return number, callback
 
     def remove(self, number: int) -> None:
         """Forgets a function whose search is over."""
@@ -240,16 +240,16 @@ class Questions:
         """
         tokens, asked, index = np.asarray(tokens), np.asarray(asked), np.asarray(index)
         out = np.zeros((*asked.shape, vocabulary), bool)
-        question = self._open.get(int(number))
-        if question is None or question.error is not None:
+        callback = self._open.get(int(number))
+        if callback is None or callback.error is not None:
             return out
         try:
             for b, w in zip(*np.nonzero(asked), strict=True):
                 sentence = int(index[b])
-                found = question.function(sentence, tokens[b, w, :asked[b, w]].copy())
+                found = callback.function(sentence, tokens[b, w, :asked[b, w]].copy())
                 out[b, w, _checked(found, sentence, vocabulary)] = True
         except Exception as error:
-            question.error = error
+            callback.error = error
             out[:] = False
         return out
 
@@ -274,11 +274,11 @@ def _checked(found: Sequence[int], sentence: int, vocabulary: int) -> np.ndarray
 class CallbackSelection(BeamSelection):
     """The best W continuations among those that a function allows.
 
-    `sentences.tables` is the function's number among the questions. Every step waits for
+    `sentences.tables` is the function's number among the callbacks. Every step waits for
     the host, which calls it for each hypothesis.
     """
 
-    questions: Questions
+    callbacks: Callbacks
     multiple: int = 1
 
     def restrict(self, scores: Scores, sentences: Sentences, state: SearchState) -> Scores:
@@ -288,7 +288,7 @@ class CallbackSelection(BeamSelection):
         matters = (scores.plus > -jnp.inf) & ~state.done[:, None]
         matters = matters & ((state.position > 0) | (jnp.arange(w) == 0))
         allowed = jax.pure_callback(
-            functools.partial(self.questions.answer, vocabulary=v),
+            functools.partial(self.callbacks.answer, vocabulary=v),
             jax.ShapeDtypeStruct((b, w, v), bool), sentences.tables, sentences.index, tokens,
             jnp.where(matters, state.position + 1, 0))
         values = jnp.where(allowed, scores.values, -jnp.inf)

@@ -5,7 +5,7 @@ sentences are done or the cache is full. Between chunks the cache grows to the n
 few capacities, so that attention pays for real lengths and few programs are compiled.
 The cache is never copied inside a chunk: hypotheses find their past through `ancestors`.
 
-It knows models by their protocol. It knows neither files nor tokenization nor batching.
+A model of `models.protocol`, its weights and one batch of ids go in, a `SearchState` comes out.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Search:
 
     def _chunk(
         self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],
-        state: SearchState, stop: jax.Array, tables: Any = None,
+        state: SearchState, stop: jax.Array, *, tables: Any = None,
     ) -> tuple[tuple[Any, ...], SearchState]:
         """Steps up to `stop` (at most the capacity), or until all is done; `tables` are what
         the strategy knows of all sentences alike."""

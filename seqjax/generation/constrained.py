@@ -2,7 +2,7 @@
 
 fairseq's `LexicallyConstrainedBeamSearch`: the beam is shared out among banks, hypotheses
 that have met as many tokens of their constraints (dynamic beam allocation, Post and Vilar
-2018; Hu et al. 2019). How far a hypothesis has come is `constraints`' business.
+2018; Hu et al. 2019). How far a hypothesis has come is counted in `constraints`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ hypothesis is where it stands in them. Two ways of counting, both fairseq's:
 - `Ordered`: the phrases in the order given, one long sequence with gaps between phrases.
 - `Unordered`: in any order, a trie whose nodes count how often they were passed.
 
-It knows token ids; it knows neither scores nor how candidates are chosen (`constrained`).
+How candidates are chosen by it is in `constrained`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def check(
     Raises:
       ValueError: naming sentence and phrase, from 0.
     """
-    names = {bos: "the sentence's beginning", eos: "the end of the sentence", pad: "padding"}
+    names = {bos: "the start of the sentence", eos: "the end of the sentence", pad: "padding"}
     for index, phrases in enumerate(constraints):
         for number, phrase in enumerate(phrases):
             where = f"constraint {number}"

@@ -1,7 +1,7 @@
 """From sources of any number and length to hypotheses: plan, run, restore the order.
 
-It knows models by their protocol and speaks token ids; files, tokenization and vocabularies
-are its callers' business.
+Models of `models.protocol` and arrays of token ids go in, `Hypothesis` lists come out, in the
+order of the sources; text becomes ids, and ids text, in `seqjax.hub`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import finite
-from seqjax.generation.allowed import AllowedTokens, Questions, TokenTrie
+from seqjax.generation.allowed import AllowedTokens, Callbacks, TokenTrie
 from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
 from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
@@ -113,7 +113,7 @@ class Decoder:
         self.row_multiple, self.sharding = row_multiple, sharding
         self._searches: dict[Strategy | None, Search] = {}
         self._met: set[tuple[Search, tuple[int, ...]]] = set()
-        self._questions = Questions()
+        self._callbacks = Callbacks()
 
         def prepare(params: Sequence[Params]) -> tuple[Any, ...]:
             return tuple(m.prepare(p) for m, p in zip(self.models, params, strict=True))
@@ -217,7 +217,7 @@ class Decoder:
             raise ConfigError("prefix_allowed_tokens_fn: a function is called by one device; "
                               "decode without sharding, or use allowed=TokenTrie(...)")
         constraint = output_constraint_of(
-            self.config, len(sources), questions=self._questions, phrases=constraints,
+            self.config, len(sources), callbacks=self._callbacks, phrases=constraints,
             order=constraint_order, permitted=allowed, function=prefix_allowed_tokens_fn)
         prepared = self.prepare(params)
         search = self._get_search(prepared, constraint.strategy)

@@ -4,7 +4,7 @@ Sentences of like length share a batch, longest first: the largest shape compile
 memory is short, fails first, and the estimate of the time left errs on the safe side. Row
 counts and widths come from a small menu, so a job of any size compiles a few programs.
 
-Plain numpy on lengths; it knows neither models nor files.
+Plain NumPy: lengths go in, `DecodingBatch`es come out.
 """
 
 from __future__ import annotations

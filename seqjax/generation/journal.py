@@ -1,6 +1,7 @@
 """What an unfinished decoding job has found so far, on disk.
 
-It knows results as plain data; it knows nothing of models or searches.
+Results as plain data go in, lines of JSON come of them; a job that starts again reads them
+back and decodes what is missing.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A call's own options are refused where they could change nothing; those that a model brings
 along from its training give way. Where fairseq's users are used to giving both of two options
 of which one decides, that is said once. Values that no search can use, and strategies that
-exclude each other, are `beam_search.check`'s business.
+exclude each other, are refused by `beam_search.check`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.generation import allowed, constraints
-from seqjax.generation.allowed import AllowedTokens, Question, Questions, TokenTrie
+from seqjax.generation.allowed import AllowedTokens, Callback, Callbacks, TokenTrie
 from seqjax.generation.beam_search import has_sibling_penalty
 from seqjax.generation.constrained import ConstrainedSelection
 from seqjax.generation.errors import InputError
@@ -87,7 +87,7 @@ class TrieConstraint(OutputConstraint):
         different = list({id(trie): trie for trie in self.tries}.values())
         if not different:  # no sentences
             return
-        forest, roots = allowed.plant(different)
+        forest, roots = allowed.join_tries(different)
         number = {id(trie): root for trie, root in zip(different, roots, strict=True)}
         self._roots = np.array([number[id(trie)] for trie in self.tries], np.int32)
         self.tables = jax.tree.map(jnp.asarray, forest)
@@ -113,27 +113,27 @@ class CallbackConstraint(OutputConstraint):
     """A function says which tokens may come next."""
 
     function: AllowedTokens
-    questions: Questions
+    callbacks: Callbacks
 
     def __post_init__(self) -> None:
-        self.strategy = allowed.CallbackSelection(questions=self.questions)
-        self._question: Question | None = None
+        self.strategy = allowed.CallbackSelection(callbacks=self.callbacks)
+        self._callback: Callback | None = None
 
     def __enter__(self) -> CallbackConstraint:
-        self._number, self._question = self.questions.add(self.function)
+        self._number, self._callback = self.callbacks.add(self.function)
         self.tables = jnp.int32(self._number)
         return self
 
     def settle(self) -> None:
-        if self._question is not None:
-            self._question.check()
+        if self._callback is not None:
+            self._callback.check()
 
     def __exit__(self, *_: object) -> None:
-        self.questions.remove(self._number)
+        self.callbacks.remove(self._number)
 
 
 def output_constraint_of(
-    config: GenerationConfig, sentences: int, *, questions: Questions,
+    config: GenerationConfig, sentences: int, *, callbacks: Callbacks,
     phrases: Sequence[constraints.Phrases] | None = None, order: str = "ordered",
     permitted: TokenTrie | Sequence[TokenTrie] | None = None, function: AllowedTokens | None = None,
 ) -> OutputConstraint:
@@ -142,7 +142,7 @@ def output_constraint_of(
     Args:
       config: the options, some of which exclude constraints.
       sentences: how many there are.
-      questions: those of the caller's searches.
+      callbacks: those of the caller's searches.
       phrases, order: of constraints.
       permitted: a trie for all sentences, or one each.
       function: says which tokens may come next.
@@ -167,7 +167,7 @@ def output_constraint_of(
         _check_count(len(phrases), sentences, "lists of constraints")
         return PhraseConstraint(phrases=phrases, order=order)
     if function is not None:
-        return CallbackConstraint(function=function, questions=questions)
+        return CallbackConstraint(function=function, callbacks=callbacks)
     tries = [permitted] * sentences if isinstance(permitted, TokenTrie) else list(permitted or ())
     _check_count(len(tries), sentences, "tries of permitted outputs")
     return TrieConstraint(tries=tries)

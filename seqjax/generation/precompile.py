@@ -58,7 +58,7 @@ def precompile(
                         x.shape, x.dtype, sharding=place, weak_type=x.weak_type),
                     shapes, places)
             search.chunk.lower(
-                weights, first.sentences, *shapes, np.int32(0), tables).compile()
+                weights, first.sentences, *shapes, np.int32(0), tables=tables).compile()
             done()
 
         for first in firsts:

@@ -2,9 +2,8 @@
 
 Rules never build a masked copy of the vocabulary-wide scores. They are a function from
 (log-probabilities, their columns) to changed ones that search applies to the few entries
-it looks at, plus one token per sentence that may be forced.
-
-It knows scores and token ids; it knows neither models nor how candidates are chosen.
+it looks at, plus one token per sentence that may be forced. How candidates are chosen from
+the scores is in `selection`.
 """
 
 from __future__ import annotations

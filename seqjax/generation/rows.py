@@ -1,5 +1,4 @@
-"""Moves sentences between batches: rows of every array of a search, wherever its batch
-axis is. It knows arrays only."""
+"""Moves sentences between batches: rows of every array of a search, wherever its batch axis is."""
 
 from __future__ import annotations
 

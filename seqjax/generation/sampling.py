@@ -1,7 +1,7 @@
 """Sampling: each of the W hypotheses of a sentence is an independent draw.
 
 A draw depends on the seed, the sentence's number in the input, the step and the slot, so
-results do not depend on batching. It knows nothing of models.
+results do not depend on batching. Scores go in, candidates come out, as of `selection`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ now and then; sentences that are done leave, and what is left of batches that st
 same step is moved together, until a full batch goes on and the others are gone. That
 changes neither results (rows do not see each other) nor the number of compiled shapes.
 
-It knows runs of the compiled search; it knows neither sources nor planning.
+Started searches (`Run`) of batches go in, sentences that are done come out.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Run:
         self.position = next_stop(self.position, self.capacities[0])
         self.caches, self.state = self.search.chunk(
             self.weights, self.sentences, self.caches, self.state, np.int32(self.position),
-            self.tables)
+            tables=self.tables)
 
     def settle(self, *, nbest: int) -> list[tuple[int, list[Hypothesis]]]:
         """Waits; the sentences that are done leave their rows and are returned."""

@@ -2,7 +2,8 @@
 
 Tokens and scores stay in the slot in which they were made; a hypothesis is a path through
 slots, found by `parents` on the host and by `ancestors` on the device. So nothing is moved
-when hypotheses change places. It knows candidates; it knows neither models nor rules.
+when hypotheses change places. Candidates go in, the next state and finished hypotheses come
+out.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pairs of sources and targets in batches of few static shapes, to be run teacher-forced.
 
-Plain numpy on ids, but for `previous_tokens`; it knows models by their protocol.
+Plain NumPy on ids, but for `previous_tokens`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def previous_tokens(
     target: jax.Array, segments: jax.Array | None = None, *, pad: int, eos: int
 ) -> jax.Array:
     """What the decoder reads to predict `target` [B, T]: each sentence shifted right by one,
-    beginning with eos.
+    starting with eos.
 
     fairseq moves the final eos to the front, which is the same for a sentence that ends
     in eos. Padding behind the sentences stays padding; a `<pad>` within one is a token.

@@ -5,7 +5,7 @@ pass over the row (maxima) and a look at k blocks replace a pass of heap updates
 times faster than `lax.top_k` for 10 of 32768 on a CPU. Values, indices and the order of
 ties (lowest index first) are those of `lax.top_k`; NaN is not allowed.
 
-It knows nothing of search: callers pass a function that says how an entry's value changes.
+Callers pass a function that says how an entry's value changes.
 """
 
 from __future__ import annotations

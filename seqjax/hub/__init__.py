@@ -12,9 +12,11 @@ Inputs of any number and length are sorted, batched and put back in order inside
 do not depend on the batching.
 """
 
+from seqjax.hub.encoder import Encoder
+from seqjax.hub.generative import Hypothesis
 from seqjax.hub.language_model import LanguageModel
-from seqjax.hub.loaded import Hypothesis
+from seqjax.hub.loaded import Loaded
 from seqjax.hub.loading import load, resolve
 from seqjax.hub.translator import Translator
 
-__all__ = ["Hypothesis", "LanguageModel", "Translator", "load", "resolve"]
+__all__ = ["Encoder", "Hypothesis", "LanguageModel", "Loaded", "Translator", "load", "resolve"]

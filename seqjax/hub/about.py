@@ -1,6 +1,6 @@
 """What a loaded model is, in one line: which checkpoint, which search, on what.
 
-It knows checkpoints' records and configurations; it loads nothing.
+Records and configurations go in, one line of text comes out.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -17,6 +17,10 @@ import numpy as np
 from seqjax import checkpoints
 from seqjax.config import GenerationConfig
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint
+
+if TYPE_CHECKING:  # they import this module
+    from seqjax.hub.generative import Generative
+    from seqjax.hub.loaded import Loaded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,39 +73,32 @@ def origin_of_pt(path: str | os.PathLike[str], checkpoint: FairseqCheckpoint) ->
                   chosen=chosen)
 
 
-def describe(model: Any, options: Mapping[str, Any]) -> str:
-    """One line about a `Loaded` model and how it would search.
+def describe(model: Loaded, options: dict[str, Any]) -> str:
+    """One line about a loaded model and how it would search.
 
     Args:
       options: what was asked for: fields of `GenerationConfig`.
     """
-    parts = [" + ".join(map(str, model.origins)) or model.identity]
-    parts.append(_families(model))
-    parts.append(_search(model, options))
-    parts.append(_limits(model))
-    parts.append(_device(model))
-    return "; ".join(parts)
+    return "; ".join([" + ".join(map(str, model.origins)) or model.identity,
+                      *model.facts(options), _device(model)])
 
 
-def _families(model: Any) -> str:
+def family(model: Loaded) -> str:
+    """`transformer de-en, 4.2M parameters`."""
     names = dict.fromkeys(str(m.config.name) for m in model.models)
     size = sum(int(np.prod(x.shape)) for p in model.params for x in jax.tree.leaves(p))
-    languages = ""
-    if getattr(model.task, "source_lang", None):
-        languages = f" {model.task.source_lang}-{model.task.target_lang}"
+    source, target = model.task.languages or ("", "")
+    languages = f" {source}-{target}" if source else ""
     many = f", {len(model.models)} models" if len(model.models) > 1 else ""
-    text = f"{' + '.join(names)}{languages}, {_count(size)} parameters{many}"
-    lm = getattr(model, "lm", None)
-    if lm is not None:
-        text += f", with the language model {' + '.join(map(str, lm.origins))}"
-    return text
+    return f"{' + '.join(names)}{languages}, {_count(size)} parameters{many}"
 
 
 def _count(size: int) -> str:
     return f"{size / 1e6:.1f}M" if size >= 1e6 else f"{size:,}"
 
 
-def _search(model: Any, options: Mapping[str, Any]) -> str:
+def search(model: Generative, options: Mapping[str, Any]) -> str:
+    """`beam 5 (default), outputs of at most 200 tokens (default)`."""
     settings = model.settings(references=True, **options)
     defaults = GenerationConfig()
 
@@ -120,15 +117,7 @@ def _search(model: Any, options: Mapping[str, Any]) -> str:
     return f"{beam}, outputs of at most {length} tokens ({origin('max_len_a', 'max_len_b')})"
 
 
-def _limits(model: Any) -> str:
-    target = min(m.max_target_positions for m in model.models)
-    if not hasattr(model, "lm"):
-        return f"at most {target} tokens with the prompt (the model's)"
-    source = min(m.max_source_positions for m in model.models)
-    return f"at most {source} source and {target} target tokens (the model's)"
-
-
-def _device(model: Any) -> str:
+def _device(model: Loaded) -> str:
     dtypes = dict.fromkeys(
         np.dtype(getattr(m, "compute_dtype", np.float32)).name for m in model.models)
     return f"{jax.devices()[0].device_kind}, {' + '.join(dtypes)}"

@@ -1,6 +1,7 @@
 """What becomes of each input of a call: searched, left blank, cut, or left out.
 
-It knows lengths and limits, and searches by their limits alone; nothing is computed here.
+Lengths and the limits of searches go in, what is to be decoded and what is said of the rest
+come out, before anything is computed.
 """
 
 from __future__ import annotations

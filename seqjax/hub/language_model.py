@@ -1,10 +1,13 @@
 """Language models."""
 
+# What is given to a language model are prompts, which constrain nothing.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -15,7 +18,18 @@ from seqjax.generation import finite, hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.processors import mean_log_probs
-from seqjax.hub import arguments
+from seqjax.hub import arguments, evaluation
+from seqjax.hub.evaluation import Evaluated
+from seqjax.hub.generative import (
+    Generative,
+    Hypothesis,
+    Ids,
+    Input,
+    Split,
+    blank_hypotheses,
+    padded,
+    with_text,
+)
 from seqjax.hub.inputs import (
     Rules,
     Selection,
@@ -25,21 +39,14 @@ from seqjax.hub.inputs import (
     of_selected,
     select_prompts,
 )
-from seqjax.hub.loaded import (
-    Hypothesis,
-    Ids,
-    Input,
-    Loaded,
-    blank_hypotheses,
-    padded,
-    with_text,
-)
+from seqjax.hub.loaded import Loaded
 from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.language_modeling import LanguageModelingTask
+from seqjax.tasks.perplexity import BlockScorer, WordScores
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class LanguageModel(Loaded):
+class LanguageModel(Generative[LanguageModelingTask]):
     """A language model, or an ensemble of several, with its vocabulary.
 
         m = seqjax.load("runs/lm")
@@ -49,7 +56,71 @@ class LanguageModel(Loaded):
     """
 
     inputs_name: ClassVar[str] = "prompts"
-    task: LanguageModelingTask
+    evaluation_options: ClassVar[frozenset[str]] = frozenset((
+        "tokens_per_sample", "sample_break_mode", "add_bos_token", "context_window",
+        "post_process", "on_words", "word_stats", "softmax_batch"))
+
+    def facts(self, options: dict[str, Any]) -> list[str]:
+        target = min(m.max_target_positions for m in self.models)
+        return [*super().facts(options), f"at most {target} tokens with the prompt (the model's)"]
+
+    def fused(self, lm: Loaded) -> Loaded:
+        """Raises ConfigError: a language model has no second one."""
+        raise ConfigError(
+            f"{self.name}: is a language model itself, and takes no lm: several of "
+            "them, joined by colons, make an ensemble")
+
+    def language_model(self) -> Any:
+        if len(self.models) != 1:
+            return super().language_model()
+        return self.models[0]
+
+    def split(self, data: str, subset: str) -> Split:
+        """Raises ConfigError: a split has no prompts."""
+        raise ConfigError(
+            "--data: a language model continues prompts, which --input has; for its perplexity "
+            "on a split see python -m seqjax.evaluate")
+
+    def evaluate(
+        self, subset: str = "test", *, data: str | None = None,
+        max_tokens: int = evaluation.MAX_TOKENS, batch_size: int | None = None,
+        too_long: str | None = None, tokens_per_sample: int | None = None,
+        sample_break_mode: str | None = None, add_bos_token: bool | None = None,
+        context_window: int = 0, post_process: str | None = None,
+        on_words: Callable[[str], object] | None = None, word_stats: bool = False,
+        softmax_batch: int | None = None,
+    ) -> Evaluated:
+        """Loss and perplexity of a split, what fairseq-eval-lm says; of an ensemble, whose
+        probabilities are averaged, too.
+
+        Args:
+          data: folder (None: the one that it was trained on).
+          max_tokens, batch_size: size of a batch.
+          too_long: a block over the models' limit: left out and counted (`skip`, None), or an
+            `error`.
+          tokens_per_sample, sample_break_mode, add_bos_token: of the blocks, the context
+            included (None: as it was trained).
+          context_window: tokens of earlier blocks that every block may see.
+          post_process: `@@ `: pieces make words, and words are counted.
+          on_words: gets a line for each block as it is scored: its words and their
+            log-probabilities.
+          word_stats: the result has a line for each word.
+          softmax_batch: tokens whose distribution is computed at a time.
+
+        Raises:
+          FileNotFoundError: there is no such split.
+          ConfigError: no such folder, or another model's; blocks that cannot be scored.
+        """
+        task = evaluation.with_blocks(
+            self.task, context_window=context_window, data=data,
+            tokens_per_sample=tokens_per_sample, sample_break_mode=sample_break_mode,
+            add_bos_token=add_bos_token)
+        scorer = BlockScorer(self.models, max_tokens=max_tokens, batch_size=batch_size,
+                             softmax_batch=softmax_batch, too_long=too_long or "skip")
+        words = WordScores(task.vocab, post_process=post_process)
+        return evaluation.perplexity_of_split(
+            task, scorer, words, self.params, subset, context_window=context_window,
+            on_words=on_words, word_stats=word_stats)
 
     def sample(self, prompts: str | Sequence[str], **options: Any) -> Any:
         """The best continuation of each text, which it begins with; of an empty text, what the

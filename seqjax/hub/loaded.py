@@ -1,193 +1,103 @@
-"""What every loaded model can do, and the texts and ids that go in and out of it."""
+"""What every loaded model is and can do: who it is, and how well it does on a split.
+
+A facade is a class of these: `seqjax.load` gives the one that the model's task names
+(`tasks.entry.TaskEntry.facade`), and commands ask it instead of the task.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-import numpy as np
-
-from seqjax.config import Config, ConfigError, GenerationConfig
-from seqjax.generation import hypothesis
-from seqjax.generation.allowed import TokenTrie
-from seqjax.generation.decoder import Decoder, Prepared
-from seqjax.generation.options import settle
-from seqjax.hub import about, arguments
+from seqjax.config import Config, ConfigError
+from seqjax.hub import about, evaluation
 from seqjax.hub.about import Origin
-from seqjax.hub.inputs import Rules, Selection
-from seqjax.tasks import demands
-from seqjax.tasks.inputs import Encoded
+from seqjax.hub.evaluation import Evaluated
+from seqjax.tasks.protocol import Task
 
-Ids = Sequence[int] | np.ndarray
-Input = str | Ids | Encoded
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Hypothesis(hypothesis.Hypothesis):
-    """One output for one source: `tokens`, `score`, `positional_scores` and their text."""
-
-    text: str
-    """Plain text, detokenised."""
-    words: list[str] | None = None
-    """With `replace_unk`: words, or pieces, of the tokens without eos, after replacement."""
+TaskT = TypeVar("TaskT", bound=Task)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Loaded:
-    """One model, or an ensemble of several, with its vocabularies. Its `repr` is a line that
-    says which (`describe`)."""
+class Loaded(Generic[TaskT]):
+    """One model, or an ensemble of several. Its `repr` is a line that says which (`describe`).
 
-    task: Any
+    Alone it is the facade of a task that neither generates nor encodes text.
+    """
+
+    task: TaskT
     config: Config
     models: tuple[Any, ...]
     params: tuple[Any, ...]
-    inputs_name: ClassVar[str] = "inputs"
-    """What `stream` calls them."""
     identity: str = ""
     """Which checkpoints these are."""
     origins: tuple[Origin, ...] = ()
     """Where each came from."""
-    _decoders: dict[GenerationConfig, Decoder] = dataclasses.field(default_factory=dict, repr=False)
+    generates: ClassVar[bool] = False
+    """Whether it is a `generative.Generative`, which commands generate with."""
+    aligns: ClassVar[bool] = False
+    """Whether outputs can be aligned with their sources."""
+    evaluation_options: ClassVar[frozenset[str]] = frozenset()
+    """What `evaluate` takes beside the arguments that every facade's takes."""
 
-    def stream(
-        self, inputs: Sequence[Input], **options: Any
-    ) -> Iterator[tuple[int, list[Hypothesis]]]:
-        """Hypotheses of each input as they are found, with its place in `inputs`."""
-        raise NotImplementedError
-
-    def encoded(self, x: Input) -> Encoded:
-        """An input with its ids, which all methods take, so that it is tokenised once."""
-        raise NotImplementedError
-
-    def select(
-        self, inputs: Sequence[Encoded], *, decoder: Decoder, rules: Rules,
-        prefixes: Sequence[np.ndarray] | None = None,
-        constraints: Sequence[Sequence[np.ndarray]] | None = None,
-    ) -> Selection:
-        """Which inputs `stream` searches, leaves blank, cuts and leaves out, before anything is
-        computed.
-
-        Args:
-          decoder: of `decoder(**options)`, whose limits count.
-          prefixes: ids that each output begins with.
-          constraints: phrases of each, as ids.
-
-        Raises:
-          seqjax.generation.errors.InputError: naming an input by its place.
-        """
-        raise NotImplementedError
-
-    def _new_decoder(self, settings: GenerationConfig) -> Decoder:
-        raise NotImplementedError
+    @property
+    def name(self) -> str:
+        """What messages call it: where it came from."""
+        return self.origins[0].path if self.origins else self.identity
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()})"
 
     def describe(self, **options: Any) -> str:
-        """One line: which checkpoint and why, what kind of model, beam and length limits and
-        where they come from, device and type of matrix products.
+        """One line: which checkpoint and why, what kind of model, how calls will search and
+        where that comes from, limits, device and type of matrix products.
 
         Args:
           **options: fields of `GenerationConfig` that calls will be given.
         """
         return about.describe(self, options)
 
-    def settings(self, *, references: bool = False, **options: Any) -> GenerationConfig:
-        """The search: these options over those of the checkpoint.
+    def facts(self, options: dict[str, Any]) -> list[str]:
+        """What `describe` says of the kind of model, and of what it would do with these
+        options."""
+        del options
+        return [about.family(self)]
 
-        Args:
-          references: there will be `prefixes`, of which `prefix_size` takes the first tokens.
-          **options: fields of `GenerationConfig`; others are as the model was trained with.
+    def fused(self, lm: Loaded) -> Loaded:
+        """This model, which searches with a language model.
 
         Raises:
-          ConfigError: an unknown option, one that would change nothing, or options that
-            contradict each other.
+          ConfigError: it takes none; or `lm` is none, or of another vocabulary.
         """
-        return settle(self.config.generation, options, references=references)
+        del lm
+        raise ConfigError(f"{self.name}: a model of the task {self.task.config.name!r} takes no lm")
 
-    def decoder(self, *, references: bool = False, **options: Any) -> Decoder:
-        """The compiled search for these options (see `settings`); kept for the next call."""
-        settings = self.settings(references=references, **options)
-        if settings not in self._decoders:
-            self._decoders[settings] = self._new_decoder(settings)
-        return self._decoders[settings]
+    def language_model(self) -> Any:
+        """The one model whose log-probabilities a `fused` search adds.
 
-    def trie(self, outputs: Sequence[str | Ids]) -> TokenTrie:
-        """Permitted outputs, for `allowed`: texts, or lists of ids that end in eos; of a
-        language model with their prompts."""
-        size = len(self.task.target_vocab)
-        found = arguments.inputs(outputs, name="outputs", size=size)
-        if not found:
-            raise ValueError("outputs: got an empty list, so no output would be permitted")
-        return demands.trie_of(self.task, found)
+        Raises:
+          ConfigError: it is not one language model.
+        """
+        raise ConfigError(f"lm: {self.identity} is not one language model")
 
-    def encode(self, text: str) -> np.ndarray:
-        """Source text -> ids with final eos."""
-        return self.task.encode_source(arguments.text(text, name="text"))
+    def evaluate(
+        self, subset: str = "test", *, data: str | None = None,
+        max_tokens: int = evaluation.MAX_TOKENS, batch_size: int | None = None,
+        too_long: str | None = None,
+    ) -> Evaluated:
+        """The loss that it was trained with, on a split: what fairseq-validate says.
 
-    def decode(self, ids: Ids) -> str:
-        """Ids [T] of an output -> plain text."""
-        return self.task.decode_target(arguments.ids(ids, name="ids", size=None, empty=True))
+        Args:
+          data: folder (None: the one that it was trained on).
+          max_tokens, batch_size: size of a batch.
+          too_long: a sentence over the model's limit: an `error` (None too), or `skip`.
 
-    def _best(self, texts: str | Sequence[str], options: dict[str, Any]) -> Any:
-        """The text of the first hypothesis: a string for a string, a list for a list."""
-        if options.get("nbest", 1) != 1 and not options.get("sampling"):
-            raise ConfigError(f"generation.nbest: {options['nbest']}, but this gives the best "
-                              "alone: generate() gives them all")
-        single = isinstance(texts, str)
-        found = self._all([texts] if single else arguments.several(texts, name="texts"), options)
-        best = [hypotheses[0].text if hypotheses else "" for hypotheses in found]
-        return best[0] if single else best
-
-    def _all(self, inputs: Sequence[Input], options: dict[str, Any]) -> list[list[Hypothesis]]:
-        """What `stream` finds, in the order of the inputs."""
-        inputs = arguments.several(inputs, name=self.inputs_name)
-        out: list[list[Hypothesis]] = [[] for _ in inputs]
-        for index, hypotheses in self.stream(inputs, **options):
-            out[index] = hypotheses
-        return out
-
-    def _searched(self) -> Iterable[Any]:
-        """The parameters of all that a decoder computes with."""
-        return self.params
-
-    def _prepared(self, decoder: Decoder) -> Prepared:
-        if "_weights" not in self.__dict__:
-            self._weights = decoder.prepare(tuple(self._searched()))
-        return self._weights
-
-
-def blank_hypotheses(
-    eos: int, *, nbest: int, alignment: str | None = None, words: bool = False
-) -> list[Hypothesis]:
-    """What stands for the output of a blank input: a lone eos, which cost nothing, as many
-    times as hypotheses were asked for.
-
-    Args:
-      alignment: the kind that was asked for.
-      words: whether unknown words were to be replaced.
-    """
-    return [Hypothesis(
-        tokens=np.array([eos], np.int32), score=0.0, positional_scores=np.zeros(1, np.float32),
-        text="", words=[] if words else None, alignment=[] if alignment == "hard" else None,
-        attention=np.ones((1, 1), np.float32) if alignment == "soft" else None)] * nbest
-
-
-def with_text(task: Any, h: hypothesis.Hypothesis) -> Hypothesis:
-    """The hypothesis with its plain text."""
-    return Hypothesis(**vars(h), text=task.decode_target(h.tokens))
-
-
-def padded(
-    rows_of_ids: Sequence[Ids], *, rows: int, pad: int = 1, limit: int | None = None
-) -> np.ndarray:
-    """[rows, multiple of 16] int32; missing rows are all padding. The width is at most
-    `limit`, unless a row is longer."""
-    longest = max(len(r) for r in rows_of_ids)
-    width = -(-longest // 16) * 16
-    width = width if limit is None else max(longest, min(width, limit))
-    out = np.full((rows, width), pad, np.int32)
-    for i, ids in enumerate(rows_of_ids):
-        out[i, : len(ids)] = ids
-    return out
+        Raises:
+          FileNotFoundError: there is no such split.
+          ConfigError: no such folder, or another model's; a sentence over the limit; several
+            models.
+        """
+        return evaluation.loss_of_split(
+            self.task, self.models, self.params, subset, loss=self.config.loss, data=data,
+            max_tokens=max_tokens, batch_size=batch_size, too_long=too_long,
+            sentence_avg=self.config.train.sentence_avg)

@@ -13,16 +13,15 @@ import jax.numpy as jnp
 
 from seqjax import checkpoints, losses, models, tasks
 from seqjax import config as configuration
-from seqjax.config import Config, ConfigError
+from seqjax.config import Config, ConfigError, import_object
 from seqjax.console import compiling
 from seqjax.data import folder
 from seqjax.data.dictionaries import first_difference
 from seqjax.hub import about, arguments
-from seqjax.hub.language_model import LanguageModel
-from seqjax.hub.translator import Translator
+from seqjax.hub.loaded import Loaded
 from seqjax.interop.fairseq import files as fairseq_files
 from seqjax.models import overrides
-from seqjax.tasks.language_modeling import LanguageModelingTask
+from seqjax.tasks.protocol import Task, check_model
 from seqjax.training import compilation
 
 
@@ -38,17 +37,16 @@ def load(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *,
     data: str | os.PathLike[str] | None = None, which: str = "best", dtype: str = "auto",
     bpe: str | None = None, tokenizer: str | None = None,
-    lm: str | os.PathLike[str] | LanguageModel | None = None,
+    lm: str | os.PathLike[str] | Loaded | None = None,
     model_overrides: Mapping[str, Any] | None = None,
     tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
     quiet: bool = False,
 ) -> Any:
-    """A trained model, ready to use: a `Translator`, or a `LanguageModel`. A line on stderr,
-    its `describe()`, says what was loaded.
+    """A trained model, ready to use: what its task's entry names, a `Translator`, a
+    `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded.
 
-    Compiled programs are kept in the user's cache folder (`log.compilation_cache`). While they
-    are compiled for more than two seconds, stderr says so (`seqjax.console.compiling.hide()`
-    keeps it quiet).
+    Compiled programs are kept in the user's cache folder. While they are compiled for long,
+    stderr says so (`seqjax.console.compiling.hide()` keeps it quiet).
 
     Args:
       path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;
@@ -90,7 +88,8 @@ def load(
     model = _ensemble(paths, bpe=bpe, tokenizer=tokenizer, changes=dict(model_overrides or {}),
                       tokenizer_options=tokenizer_options or {}, **reading)
     if lm is not None:
-        model = _fused(model, lm, name=paths[0], **reading)
+        model = model.fused(lm if isinstance(lm, Loaded) else _load_lm(
+            arguments.path(lm, name="lm"), **reading))
     if not quiet:
         print(model.describe(), file=sys.stderr)
     return model
@@ -116,7 +115,7 @@ def _check_options(
 
 def _ensemble(
     paths: Sequence[str], *, which: str, changes: Mapping[str, Any], **options: Any
-) -> Translator | LanguageModel:
+) -> Loaded:
     """The model of one path, or of several.
 
     Args:
@@ -127,8 +126,8 @@ def _ensemble(
     compilation.enable_cache(config.log.compilation_cache)
     for (other, *_), name in zip(members[1:], paths[1:], strict=True):
         _check_ensemble(task, other, first=paths[0], name=name)
-    kind = LanguageModel if isinstance(task, LanguageModelingTask) else Translator
-    return kind(
+    facade = import_object(tasks.entry_of(config.task.name).facade, "facade")
+    return facade(
         task=task, config=config, models=tuple(member[2] for member in members),
         params=tuple(member[3] for member in members),
         origins=tuple(member[4] for member in members),
@@ -136,49 +135,24 @@ def _ensemble(
     )
 
 
-def _check_ensemble(task: Any, other: Any, *, first: str, name: str) -> None:
+def _check_ensemble(task: Task, other: Task, *, first: str, name: str) -> None:
     """Refuses a member with other dictionaries than the first one's."""
-    for side in ("source", "target"):
-        there, here = getattr(task, f"{side}_vocab"), getattr(other, f"{side}_vocab")
+    if len(task.dictionaries) != len(other.dictionaries):
+        raise ConfigError(f"{name}: is of another task than {first}")
+    for there, here in zip(task.dictionaries, other.dictionaries, strict=True):
         difference = first_difference(there.symbols, here.symbols, names=("there", "in this"))
         if difference is not None:
-            raise ConfigError(f"{name}: its vocabularies are not those of {first}: in the {side} "
-                              f"dictionary {difference}")
+            raise ConfigError(f"{name}: its vocabularies are not those of {first}: in the "
+                              f"{there.side} dictionary {difference}")
 
 
-def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> Any:
+def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> Loaded:
     """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
     place = None
     if data is not None and fairseq_files.is_pt(path):
         place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
     which = "best" if fairseq_files.is_pt(path) else which
     return load(path, data=place, which=which, dtype=dtype, verify=verify, quiet=True)
-
-
-def _fused(model: Any, lm: Any, *, name: str, **options: Any) -> Translator:
-    """A translator that searches with a language model.
-
-    Args:
-      lm: loaded, or where it is.
-      **options: of loading it.
-    """
-    if not isinstance(lm, LanguageModel):
-        lm = _load_lm(arguments.path(lm, name="lm"), **options)
-    about = getattr(lm, "identity", lm)
-    if not isinstance(model, Translator):
-        raise ConfigError(f"{name}: is a language model itself, and takes no lm: several of "
-                          "them, joined by colons, make an ensemble")
-    if not isinstance(lm, LanguageModel) or len(lm.models) != 1:
-        raise ConfigError(f"lm: {about} is not one language model")
-    ours, theirs = model.task.target_vocab, lm.task.target_vocab
-    difference = first_difference(ours.symbols, theirs.symbols,
-                                  names=("there", "in the language model's"))
-    if difference is not None:
-        raise ConfigError(
-            f"lm: the vocabulary of {about} ({len(theirs)} entries) is not the target vocabulary "
-            f"of {name} ({len(ours)} entries): {difference}; train it on text that was "
-            "preprocessed with that model's dictionary (--srcdict)")
-    return dataclasses.replace(model, lm=lm, identity=f"{model.identity} lm={about}")
 
 
 def _identity(path: str, which: str) -> str:
@@ -192,9 +166,9 @@ def _identity(path: str, which: str) -> str:
 def _load_one(
     path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
     tokenizer_options: Mapping[str, Any], changes: Mapping[str, Any], verify: bool,
-) -> tuple[Any, Config, Any, Any, about.Origin]:
+) -> tuple[Task, Config, Any, Any, about.Origin]:
     if fairseq_files.is_pt(path):
-        found = fairseq_files.portable(
+        found = fairseq_files.read_model(
             path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
             tokenizer_options=tokenizer_options, verify=verify)
         config, assets, params = resolve(found.config), found.assets, found.params
@@ -216,6 +190,7 @@ def _load_one(
     model = models.build(
         config.model, **task.vocab_sizes, compute_dtype=models.compute_dtype(dtype)
     )
+    check_model(task, model)
     if changes:
         checkpoints.check_shapes(params, jax.eval_shape(model.init, jax.random.key(0)),
                                  f"{path} under model_overrides")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import jax
 import numpy as np
 
-from seqjax.config import GenerationConfig
+from seqjax.config import ConfigError, GenerationConfig
+from seqjax.data.dictionaries import first_difference
+from seqjax.data.pairs import PairDataset
 from seqjax.generation import finite, hypothesis
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
@@ -18,6 +20,16 @@ from seqjax.generation.decoder import Decoded, Decoder
 from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.scoring import Scorer
 from seqjax.hub import arguments
+from seqjax.hub.generative import (
+    Generative,
+    Hypothesis,
+    Ids,
+    Input,
+    Split,
+    blank_hypotheses,
+    padded,
+    with_text,
+)
 from seqjax.hub.inputs import (
     Rules,
     Selection,
@@ -27,29 +39,57 @@ from seqjax.hub.inputs import (
     of_selected,
     select_sources,
 )
-from seqjax.hub.language_model import LanguageModel
-from seqjax.hub.loaded import (
-    Hypothesis,
-    Ids,
-    Input,
-    Loaded,
-    blank_hypotheses,
-    padded,
-    with_text,
-)
+from seqjax.hub.loaded import Loaded
 from seqjax.models.protocol import encode_tokens
-from seqjax.tasks import demands
 from seqjax.tasks import inputs as task_inputs
+from seqjax.tasks import output_constraints
 from seqjax.tasks import replace_unk as unknown_words
 from seqjax.tasks.inputs import Encoded
+from seqjax.tasks.protocol import TextTask
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Translator(Loaded):
+class Translator(Generative[TextTask]):
     """A translation model, or an ensemble of several, with its vocabularies."""
 
-    lm: LanguageModel | None = None
-    """What searches add `lm_weight` times the log-probabilities of."""
+    aligns: ClassVar[bool] = True
+    lm: Loaded | None = None
+    """What searches add `lm_weight` times the log-probabilities of (see `fused`)."""
+
+    def facts(self, options: dict[str, Any]) -> list[str]:
+        kind, *rest = super().facts(options)
+        if self.lm is not None:
+            kind += f", with the language model {' + '.join(map(str, self.lm.origins))}"
+        source = min(m.max_source_positions for m in self.models)
+        target = min(m.max_target_positions for m in self.models)
+        return [kind, *rest, f"at most {source} source and {target} target tokens (the model's)"]
+
+    def fused(self, lm: Loaded) -> Translator:
+        """A translator that searches with a language model.
+
+        Raises:
+          ConfigError: `lm` is not one language model, or has another vocabulary.
+        """
+        lm.language_model()
+        ours, theirs = self.task.target_vocab, lm.task.dictionaries[0]
+        difference = first_difference(ours.symbols, theirs.symbols,
+                                      names=("there", "in the language model's"))
+        if difference is not None:
+            raise ConfigError(
+                f"lm: the vocabulary of {lm.identity} ({len(theirs.symbols)} entries) is not the "
+                f"target vocabulary of {self.name} ({len(ours)} entries): {difference}; "
+                "train it on text that was preprocessed with that model's dictionary (--srcdict)")
+        return dataclasses.replace(self, lm=lm, identity=f"{self.identity} lm={lm.identity}")
+
+    def split(self, data: str, subset: str) -> Split:
+        task = self.task.with_config(data=data)
+        task.check_folder(data)
+        dataset = cast(PairDataset, task.dataset(subset, need_target=False))
+        rows = [dataset.sentence(i) for i in range(len(dataset))]
+        return Split(
+            inputs=[row[0] for row in rows], lengths=dataset.lengths,
+            references=None if dataset.target is None else [t for _, t in rows if t is not None],
+            limits=task.max_positions(self.models[0]))
 
     def translate(self, texts: str | Sequence[str], **options: Any) -> Any:
         """The best translation of each text.
@@ -122,10 +162,10 @@ class Translator(Loaded):
             blank, whatever it should begin with or be one of.
         """
         inputs, prefixes = self._checked(inputs, prefixes)
-        demands.check_order(constraint_order, constraints)
+        output_constraints.check_order(constraint_order, constraints)
         decoder = self.decoder(references=prefixes is not None, **options)
         sources = [self.encoded(x) for x in inputs]
-        starts, phrases = self._demanded(len(sources), prefixes, constraints)
+        starts, phrases = self._required(len(sources), prefixes, constraints)
         dictionary = unknown_words.as_dictionary(replace_unk)
         # In fairseq's batches a row's place counts: blank ones keep it, and are searched.
         rules = Rules(too_long=too_long, decode_blank=decode_blank or plan is not None)
@@ -233,7 +273,7 @@ class Translator(Loaded):
         return select_sources(inputs, decoder=decoder, rules=rules, prefixes=prefixes,
                               constraints=constraints)
 
-    def _demanded(
+    def _required(
         self, count: int, prefixes: Sequence[Input] | None,
         constraints: Sequence[Sequence[str | Ids]] | None,
     ) -> tuple[list[np.ndarray] | None, list[list[np.ndarray]] | None]:
@@ -243,7 +283,9 @@ class Translator(Loaded):
             starts = [self._prefix_ids(p) for p in prefixes]
             if len(starts) != count:
                 raise ValueError(f"prefixes: {len(starts)} for {count} inputs: give one each")
-        phrases = None if constraints is None else demands.phrase_ids(self.task, constraints)
+        phrases = None
+        if constraints is not None:
+            phrases = output_constraints.phrase_ids(self.task, constraints)
         if phrases is not None and len(phrases) != count:
             raise ValueError(
                 f"constraints: {len(phrases)} lists for {count} inputs: give one each")
@@ -310,7 +352,7 @@ class Translator(Loaded):
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         return Decoder(
             self.models, settings, unk=self.task.target_vocab.unk,
-            language_model=None if self.lm is None else self.lm.models[0],
+            language_model=None if self.lm is None else self.lm.language_model(),
         )
 
     def _searched(self) -> Iterable[Any]:
@@ -322,7 +364,7 @@ class Translator(Loaded):
 
 
 def _with_words(
-    task: Any, h: hypothesis.Hypothesis, source: Encoded, dictionary: Mapping[str, str]
+    task: TextTask, h: hypothesis.Hypothesis, source: Encoded, dictionary: Mapping[str, str]
 ) -> Hypothesis:
     """With its text, in which unknown words are replaced."""
     words = unknown_words.replaced_words(

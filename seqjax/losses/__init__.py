@@ -1,18 +1,26 @@
-"""Training losses, chosen by name."""
+"""Training losses, chosen by name. Importing this imports no JAX."""
 
 from __future__ import annotations
 
 from seqjax.losses.configs import (
-    AdaptiveLossConfig,
-    AlignmentLossConfig,
-    CrossEntropyConfig,
-    LabelSmoothedCrossEntropyConfig,
+    ADAPTIVE_LOSS,
+    ALIGNMENT_LOSS,
+    CROSS_ENTROPY,
+    LABEL_SMOOTHED_CROSS_ENTROPY,
+    MASKED_LM,
 )
+from seqjax.losses.declarations import COUNTS, Loss, Metric
 
-CONFIGS: dict[str, type] = {
-    "adaptive_loss": AdaptiveLossConfig,
-    "cross_entropy": CrossEntropyConfig,
-    "label_smoothed_cross_entropy": LabelSmoothedCrossEntropyConfig,
-    "label_smoothed_cross_entropy_with_alignment": AlignmentLossConfig,
-}
+__all__ = ["CONFIGS", "COUNTS", "LOSSES", "Loss", "Metric"]
+
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
+    ADAPTIVE_LOSS,
+    ALIGNMENT_LOSS,
+    CROSS_ENTROPY,
+    LABEL_SMOOTHED_CROSS_ENTROPY,
+    MASKED_LM,
+)}
+"""The registration: `config.loss.name` -> the loss. A new one is its file and a line here."""
+
+CONFIGS: dict[str, type] = {name: loss.config for name, loss in LOSSES.items()}
 """`config.loss.name` -> its dataclass."""

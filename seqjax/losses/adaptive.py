@@ -2,18 +2,19 @@
 
 Only the tokens whose target is in a cluster are projected onto it, a slice of columns of
 the batch at a time, so that the rare clusters cost little and their logits never exist at
-once. It knows the output layer by the small protocol `Clusters`.
+once. The output layer is any object of the small protocol `Clusters`.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from seqjax.losses.base import LossOutput
+from seqjax.losses.base import Forward, LossOutput
 from seqjax.losses.configs import AdaptiveLossConfig
 from seqjax.losses.cross_entropy import chunked_sums
 from seqjax.losses.rows import sum_over_rows
@@ -40,6 +41,17 @@ class Clusters(Protocol):
     def tail_logits(self, index: int, narrow: jax.Array) -> jax.Array:
         """Float32 [..., V_i] from `tail_hidden`."""
         ...
+
+
+def compute(
+    forward: Forward, batch: Mapping[str, jax.Array], config: AdaptiveLossConfig, *,
+    update: jax.Array,
+) -> LossOutput:
+    """The loss of a forward pass over predicted tokens (see `declarations.Loss.compute`)."""
+    del batch, update
+    features, target = forward.tokens()
+    return adaptive_loss(features.hidden, features.projection, target, config=config,
+                         pad=forward.pad, sentences=forward.sentences)
 
 
 def adaptive_loss(

@@ -7,13 +7,36 @@ whatever the model calls its alignment.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
-from seqjax.losses.base import LossOutput
+from seqjax.losses import cross_entropy
+from seqjax.losses.base import Forward, LossOutput
 from seqjax.losses.configs import AlignmentLossConfig
 from seqjax.losses.rows import sum_over_rows
+
+
+def compute(
+    forward: Forward, batch: Mapping[str, jax.Array], config: AlignmentLossConfig, *,
+    update: jax.Array,
+) -> LossOutput:
+    """The label smoothed cross entropy of a forward pass, with the alignment loss where the
+    batch has alignments (see `declarations.Loss.compute`).
+
+    Raises:
+      ValueError: it has, but the model gives no attention to the source.
+    """
+    output = cross_entropy.compute(forward, batch, config, update=update)
+    if "aligned_source" not in batch:
+        return output
+    if forward.attention is None:
+        raise ValueError(
+            f"{config.name}: this model has no attention to the source to be taught (of a "
+            "transformer_align, config.model.alignment_layer must be one of its layers)")
+    return with_alignment(output, forward.attention, batch["aligned_source"],
+                          batch["aligned_target"], config=config)
 
 
 def alignment_loss(

@@ -1,12 +1,25 @@
-"""The loss sections of a configuration, one per loss.
+"""What losses of predicted tokens say of themselves: each one's section of a configuration,
+and its `Loss`.
 
-Apart from the losses, so that configurations can be read without JAX.
+Apart from what computes them, so that configurations can be read without JAX.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
+
+from seqjax.losses.declarations import COUNTS, Loss, Metric
+
+_TOKENS = {
+    "loss": Metric(base2=True, like_loss=True),
+    "nll_loss": Metric(base2=True),
+    "ppl": Metric(perplexity_of="nll_loss", format="{:.2f}"),
+    **COUNTS,
+}
+"""Of every loss of predicted tokens."""
+_ACCURACY = {"accuracy": Metric(percent=True, maximize=True)}
+"""With `report_accuracy`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +40,11 @@ class CrossEntropyConfig:
     @property
     def ignored_prefix(self) -> int:
         return 0
+
+
+CROSS_ENTROPY = Loss(
+    name="cross_entropy", config=CrossEntropyConfig,
+    compute="seqjax.losses.cross_entropy:compute", metrics=_TOKENS | _ACCURACY)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +75,11 @@ class LabelSmoothedCrossEntropyConfig:
         return self.ignore_prefix_size
 
 
+LABEL_SMOOTHED_CROSS_ENTROPY = Loss(
+    name="label_smoothed_cross_entropy", config=LabelSmoothedCrossEntropyConfig,
+    compute="seqjax.losses.cross_entropy:compute", metrics=_TOKENS | _ACCURACY)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdaptiveLossConfig:
     """fairseq's `adaptive_loss`."""
@@ -70,6 +93,11 @@ class AdaptiveLossConfig:
     """Elements of logits that may exist at once; more are computed in chunks."""
 
 
+ADAPTIVE_LOSS = Loss(
+    name="adaptive_loss", config=AdaptiveLossConfig, compute="seqjax.losses.adaptive:compute",
+    metrics=_TOKENS, needs=frozenset({"clusters"}))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AlignmentLossConfig(LabelSmoothedCrossEntropyConfig):
     """fairseq's `label_smoothed_cross_entropy_with_alignment`."""
@@ -79,3 +107,26 @@ class AlignmentLossConfig(LabelSmoothedCrossEntropyConfig):
     """Chooses the loss."""
     alignment_lambda: float = 0.05
     """What the alignment loss is multiplied by."""
+
+
+ALIGNMENT_LOSS = Loss(
+    name="label_smoothed_cross_entropy_with_alignment", config=AlignmentLossConfig,
+    compute="seqjax.losses.alignment:compute", needs=frozenset({"alignments"}),
+    metrics=_TOKENS | _ACCURACY | {"alignment_loss": Metric(base2=True, like_loss=True)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedLMConfig:
+    """fairseq's `masked_lm`."""
+
+    name: Literal["masked_lm"] = "masked_lm"
+    """Chooses the loss."""
+    logits_budget: int = 64 * 2**20
+    """Elements of logits that may exist at once; more are computed in chunks."""
+
+
+MASKED_LM = Loss(
+    name="masked_lm", config=MaskedLMConfig, compute="seqjax.losses.masked_lm:compute",
+    needs=frozenset({"masks"}),
+    metrics={"loss": Metric(base2=True, like_loss=True),
+             "ppl": Metric(perplexity_of="loss", format="{:.2f}"), **COUNTS})

@@ -7,14 +7,14 @@ are computed again in the backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from seqjax.losses.base import LossOutput
+from seqjax.losses.base import Forward, LossOutput
 from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
 from seqjax.losses.rows import OutputLayer, project_rows, sum_over_rows
 from seqjax.losses.vocabulary_blocks import (
@@ -36,6 +36,19 @@ class _Sums:
     loss: jax.Array
     nll: jax.Array
     correct: jax.Array
+
+
+def compute(
+    forward: Forward, batch: Mapping[str, jax.Array],
+    config: CrossEntropyConfig | LabelSmoothedCrossEntropyConfig, *, update: jax.Array,
+) -> LossOutput:
+    """The loss of a forward pass over predicted tokens (see `declarations.Loss.compute`)."""
+    del batch, update
+    features, target = forward.tokens()
+    return cross_entropy(
+        features.hidden, features.projection, features.project, target, config=config,
+        pad=forward.pad, positions=forward.positions, sentences=forward.sentences,
+    )
 
 
 def cross_entropy(

@@ -2,7 +2,7 @@
 
 Chunks of logits must run over tokens that lie on one device, and what is summed for the
 output layer's gradient must cross devices once, not once a chunk. Who compiles a step says
-over what the rows are split (`split_rows`); losses ask for sums and know no axis by name.
+over what mesh axes the rows are split (`split_rows`); losses ask for sums.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 fairseq's `--model-overrides`, and `encoder_layers_to_keep` and `decoder_layers_to_keep` ("Reducing
 Transformer Depth on Demand with Structured Dropout", Fan et al. 2019). Parameters have like
-layers stacked on axis 0 under `layers`; nothing here knows a family.
+layers stacked on axis 0 under `layers`; what each key does is asked of the family.
 """
 
 from __future__ import annotations
@@ -93,12 +93,22 @@ def prune(params: Mapping[str, Any], kept: Mapping[str, Sequence[int]]) -> dict[
     """
     result = dict(params)
     for side, layers in kept.items():
-        stacked = params[side]["layers"]
-        count = jax.tree.leaves(stacked)[0].shape[0]
-        if max(layers) >= count:
-            raise ConfigError(
-                f"{LAYERS_TO_KEEP[side]}: {', '.join(map(str, layers))}: the model has {count} "
-                "layers there, numbered from 0")
-        rows = np.array(layers)
-        result[side] = {**params[side], "layers": jax.tree.map(lambda a, r=rows: a[r], stacked)}
+        result[side] = _pruned(params[side], tuple(layers), LAYERS_TO_KEEP[side])
+    return result
+
+
+def _pruned(tree: Mapping[str, Any], layers: tuple[int, ...], key: str) -> dict[str, Any]:
+    """A side of a model with these layers of its stack, which may lie deeper."""
+    result: dict[str, Any] = {}
+    for name, value in tree.items():
+        if name == "layers":
+            count = jax.tree.leaves(value)[0].shape[0]
+            if max(layers) >= count:
+                raise ConfigError(
+                    f"{key}: {', '.join(map(str, layers))}: the model has {count} layers there, "
+                    "numbered from 0")
+            value = jax.tree.map(lambda a: a[np.array(layers)], value)
+        elif isinstance(value, Mapping):
+            value = _pruned(value, layers, key)
+        result[name] = value
     return result

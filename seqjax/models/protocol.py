@@ -1,6 +1,6 @@
 """What every model offers, and the containers that cross its border.
 
-Search, losses, tasks and training know models by this file alone. It knows no layer.
+Search, losses, tasks and training know models by this file alone.
 
 Axis letters, here and everywhere: B batch, S source, T target, V vocabulary, D model,
 F feed-forward, H heads, K head size, L layers, W beam width, C cache capacity.
@@ -162,6 +162,14 @@ class Encoder(Protocol):
     def max_source_positions(self) -> int: ...
 
 
+class MaskedLanguageModel(Encoder, Protocol):
+    """A model that reads, and says of every position which word stands or stood there."""
+
+    def features(self, params: Params, encoded: Encoded) -> Features:
+        """States [B, S, D] in front of the output layer, of what `encode` gave."""
+        ...
+
+
 class Stepper(Protocol):
     """A model that writes: whole rows at once in training, position by position in search.
 
@@ -244,6 +252,26 @@ def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -
     if not isinstance(model, Encoder):
         return None
     return model.encode(params, token_source(tokens, pad=model.pad))
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A model that keeps something from update to update that is not learned by gradient: an
+    EMA teacher, batch statistics. Training keeps it in `TrainState.extra`.
+
+    Its task hands `extra` to the forward pass and gives the new one in `losses.base.Forward`.
+    In training the pass is called once a micro-batch, each with what the one before left; what
+    is to happen once an update (fairseq's `set_num_updates`) asks whether the update number is
+    another than the one that it has kept. Without `rng` it is an evaluation, and what it gives
+    is not kept.
+    """
+
+    config: Any
+
+    def init_extra(self, params: Params) -> Any:
+        """A pytree of arrays for fresh parameters; its form never changes. Leaves whose names
+        end as parameters' do are split over devices as those are. Works under jit."""
+        ...
 
 
 def position_ids(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:

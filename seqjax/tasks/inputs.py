@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import unicodedata
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from seqjax.data import sources
+from seqjax.tasks.protocol import TextTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,14 +51,8 @@ def decomposed_note(names: Sequence[str]) -> list[str]:
             "with preprocess --normalize nfc"]
 
 
-def encode_source(task: Any, text: str) -> Encoded:
-    """A text as the encoder reads it.
-
-    Args:
-      task: has `source_vocab` and `source_tokenizer`, or at least `encode_source`.
-    """
-    if not hasattr(task, "source_tokenizer"):
-        return Encoded(ids=np.asarray(task.encode_source(text), np.int32), text=text)
+def encode_source(task: TextTask, text: str) -> Encoded:
+    """A text as the encoder reads it: what `task.encode_source` gives, and its pieces."""
     tokenizer, vocab = task.source_tokenizer, task.source_vocab
     line = text if tokenizer is None else tokenizer.encode(text)
     ids = vocab.encode_line(line)
@@ -66,7 +60,7 @@ def encode_source(task: Any, text: str) -> Encoded:
     return Encoded(ids=ids, text=text, pieces=tuple(line.split()) if unknown else None)
 
 
-def encoded(task: Any, source: str | Sequence[int] | np.ndarray | Encoded) -> Encoded:
+def encoded(task: TextTask, source: str | Sequence[int] | np.ndarray | Encoded) -> Encoded:
     """A source as text, as ids that end in eos, or encoded already."""
     if isinstance(source, Encoded):
         return source

@@ -1,37 +1,86 @@
-"""Language modelling: blocks of running text, their vocabulary and tokenizer, the loss.
+"""Language modelling: from running text of a data folder to blocks, a loss and text.
 
-fairseq's task of the same name, for models that predict the next token. It knows models
-by their protocol and search not at all.
+fairseq's task of the same name, for models that predict the next token. It knows models by
+their protocol, and imports what computes where it is used.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from seqjax.config import Config, ConfigError
+from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.data import folder, id_ranges, indexed, tokenizers
-from seqjax.data.blocks import TokenBlocks
+from seqjax.data.blocks import BreakMode, ShortenMethod, TokenBlocks
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.losses.base import LossOutput
-from seqjax.models.protocol import Features, LanguageModel, Params
-from seqjax.tasks import assets, token_loss
-from seqjax.tasks.configs import LanguageModelingConfig
+from seqjax.tasks import assets
+from seqjax.tasks.entry import FairseqTask, TaskEntry
+from seqjax.tasks.text import Text
+
+if TYPE_CHECKING:  # they import JAX
+    import jax
+
+    from seqjax.losses.base import Forward
+    from seqjax.models.protocol import LanguageModel, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LanguageModelingTask:
+class LanguageModelingConfig:
+    """fairseq's `language_modeling`."""
+
+    name: Literal["language_modeling"] = "language_modeling"
+    """Chooses the task."""
+    data: str = ""
+    """Folder that `seqjax.preprocess --only-source` or fairseq-preprocess made."""
+    lang: str | None = None
+    """Language of the files' names (None: they have none)."""
+    train_subset: str = "train"
+    """Split of the data to learn from."""
+    sample_break_mode: BreakMode = "none"
+    """Where blocks may end: anywhere (`none`), between sentences (`complete`), also
+    between documents, which an empty line separates (`complete_doc`); or every sentence
+    is a block (`eos`)."""
+    tokens_per_sample: int = 1024
+    """Tokens of a block."""
+    add_bos_token: bool = False
+    """Put `<s>` in front of every block."""
+    output_dictionary_size: int = -1
+    """Predict only the first so many entries of the dictionary (negative: all); others
+    become `<unk>`."""
+    max_target_positions: int | None = None
+    """Longest block that is kept (None: the model's limit)."""
+    shorten_method: ShortenMethod = "none"
+    """Cut sentences of more than `tokens_per_sample` tokens: keep the first ones
+    (`truncate`) or a random window (`random_crop`)."""
+    shorten_data_split_list: tuple[str, ...] = ()
+    """Splits to be shortened (empty: all)."""
+    post_process: str | None = None
+    """How pieces become words where the data folder holds no tokenizer: `@@ `,
+    `sentencepiece`, ..."""
+
+    def __post_init__(self) -> None:
+        if self.tokens_per_sample < 1:
+            raise ConfigError(
+                f"config.task.tokens_per_sample: {self.tokens_per_sample}; it must be 1 or more"
+            )
+        if 0 <= self.output_dictionary_size < 5:
+            raise ConfigError(
+                f"config.task.output_dictionary_size: {self.output_dictionary_size} entries are "
+                "special symbols only; give more, or -1 for all"
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LanguageModelingTask(Text):
     """One corpus; made by `setup` from a data folder or by `from_assets`."""
 
+    Config: ClassVar[type] = LanguageModelingConfig
+    facade: ClassVar[str] = "seqjax.hub.language_model:LanguageModel"
+    model_protocol: ClassVar[str] = "seqjax.models.protocol:LanguageModel"
     config: LanguageModelingConfig
-    loss_config: Any
     seed: int
     """Of `random_crop`."""
     vocab: Vocabulary
@@ -42,16 +91,15 @@ class LanguageModelingTask:
         """Reads what the data folder says of the vocabulary and the tokenizer.
 
         Raises:
-          ConfigError: there is no such folder, or the loss does not fit the model.
+          ConfigError: there is no such folder.
         """
         cfg: LanguageModelingConfig = config.task
         if not cfg.data:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
-        token_loss.check(config)
         return cls(
-            config=cfg, loss_config=config.loss, seed=config.seed,
+            config=cfg, seed=config.seed,
             vocab=folder.load_dictionary(cfg.data, cfg.lang),
             tokenizer=folder.load_tokenizers(cfg.data).get(cfg.lang or ""),
         )
@@ -70,7 +118,7 @@ class LanguageModelingTask:
         cfg: LanguageModelingConfig = config.task
         lang = cfg.lang or ""
         return cls(
-            config=cfg, loss_config=config.loss, seed=config.seed,
+            config=cfg, seed=config.seed,
             vocab=assets.unpack_vocabulary(lang, files),
             tokenizer=assets.unpack_tokenizer(lang, files),
         )
@@ -115,6 +163,10 @@ class LanguageModelingTask:
                            size=self.output_size))
 
     @property
+    def languages(self) -> None:
+        """No pair of them: there is one side only."""
+
+    @property
     def first_token(self) -> int:
         """What generation and scoring begin with: `<s>` with `add_bos_token`, else eos."""
         return self.vocab.bos if self.config.add_bos_token else self.vocab.eos
@@ -144,8 +196,13 @@ class LanguageModelingTask:
                 "preprocess with --srcdict"
             )
 
-    def dataset(self, split: str) -> TokenBlocks:
-        """Blocks of a split; of the training split, all its shards one after the other."""
+    def dataset(self, split: str, *, need_target: bool = True) -> TokenBlocks:
+        """Blocks of a split; of the training split, all its shards one after the other.
+
+        Args:
+          need_target: either way; every block is its own target.
+        """
+        del need_target
         cfg = self.config
         prefixes = folder.mono_prefixes(
             cfg.data, split, lang=cfg.lang, combine=split == cfg.train_subset
@@ -171,44 +228,50 @@ class LanguageModelingTask:
         """Blocks to learn from."""
         return self.dataset(self.config.train_subset)
 
-    def loss(
+    def too_long_advice(self, model: LanguageModel) -> str:
+        """Blocks are as long as the configuration says, which may be too long for the model."""
+        length, limit = self.config.tokens_per_sample, self.max_positions(model)[1]
+        if length <= limit:
+            return ""
+        return (f"config.task.tokens_per_sample is {length}, but the model takes {limit} tokens: "
+                "lower it, or raise config.model.max_target_positions")
+
+    def forward(
         self, model: LanguageModel, params: Params, batch: Mapping[str, jax.Array],
-        rng: jax.Array | None,
-    ) -> LossOutput:
-        """The configured loss of a batch of [B, T] arrays `source` (what came before) and
-        `target`; pure.
+        rng: jax.Array | None = None, update: jax.Array | None = None,
+    ) -> Forward:
+        """The pass over a batch of [B, T] arrays `source` (what came before) and `target`; pure.
 
         Args:
           rng: key of dropout, or None for none.
+          update: int32 scalar, updates done before; nothing here depends on it.
         """
+        del update
+        import jax.numpy as jnp
+
+        from seqjax.losses.base import Forward
+
         segments = batch.get("target_segments")
         sentences = None
         if segments is not None:
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
         features = model.features(params, batch["source"], segments=segments, rng=rng)
-        return self.loss_of(features, batch["target"], pad=model.pad, sentences=sentences)
+        return Forward(features=features, target=batch["target"], pad=model.pad,
+                       sentences=sentences)
 
-    def loss_of(
-        self, features: Features, target: jax.Array, *, pad: int,
-        sentences: jax.Array | None = None,
-    ) -> LossOutput:
-        """The configured loss of decoder states."""
-        return token_loss.token_loss(
-            features, target, config=self.loss_config, pad=pad, sentences=sentences
-        )
+    def evaluator(
+        self, model: LanguageModel, dataset: TokenBlocks, *, generation: GenerationConfig,
+        limit: int = 0, sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
+    ) -> None:
+        """None: how well text is predicted is what the loss says already."""
+        del model, dataset, generation, limit, sharding, row_multiple
 
-    def encode_source(self, text: str) -> np.ndarray:
-        """Text -> ids with final eos."""
-        return self.vocab.encode_line(
-            text if self.tokenizer is None else self.tokenizer.encode(text)
-        )
+    def next_command(self, workdir: str, *, subset: str) -> list[str]:
+        """The perplexity of a split."""
+        return ["python", "-m", "seqjax.evaluate", "--checkpoint", workdir, "--subset", subset]
 
-    encode_target = encode_source
 
-    def decode_target(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Ids -> plain text, detokenised."""
-        if self.tokenizer is None:
-            return self.vocab.string(ids, post_process=self.config.post_process)
-        return self.tokenizer.decode(self.vocab.string(ids))
-
-    decode_source = decode_target
+ENTRY = TaskEntry(
+    name="language_modeling", config=LanguageModelingConfig,
+    task="seqjax.tasks.language_modeling:LanguageModelingTask",
+    facade=LanguageModelingTask.facade, fairseq=FairseqTask(name="language_modeling"))

@@ -9,8 +9,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from seqjax.losses import Metric
+
+BLEU: Mapping[str, Metric] = {"bleu": Metric(maximize=True, format="{:.2f}")}
+"""How validations say sacreBLEU."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

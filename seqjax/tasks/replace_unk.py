@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from seqjax.data import sources
 from seqjax.data.vocabulary import post_process
 from seqjax.tasks import inputs
 from seqjax.tasks.inputs import Encoded
+from seqjax.tasks.protocol import TextTask
 
 
 def load_dictionary(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -58,7 +58,7 @@ def as_dictionary(value: bool | Mapping[str, str] | None) -> Mapping[str, str] |
 
 
 def source_words(
-    task: Any, source: str | Sequence[int] | np.ndarray | Encoded
+    task: TextTask, source: str | Sequence[int] | np.ndarray | Encoded
 ) -> list[str]:
     """The words that alignments count, as they were written where the source is text.
 
@@ -74,7 +74,7 @@ def source_words(
 
 
 def replaced_words(
-    task: Any, tokens: Sequence[int] | np.ndarray, alignment: Sequence[tuple[int, int]],
+    task: TextTask, tokens: Sequence[int] | np.ndarray, alignment: Sequence[tuple[int, int]],
     words: Sequence[str], dictionary: Mapping[str, str],
 ) -> list[str]:
     """The words of a hypothesis; an unknown one is what the dictionary says of the source
@@ -100,7 +100,7 @@ def replaced_words(
     return result
 
 
-def join_words(task: Any, words: Sequence[str]) -> str:
+def join_words(task: TextTask, words: Sequence[str]) -> str:
     """Target words, or pieces, as plain text, detokenised.
 
     Args:

@@ -1,44 +1,71 @@
-"""Translation: sentence pairs, their vocabularies and tokenizers, the loss, ids <-> text.
+"""Translation: from sentence pairs of a data folder to batches, a loss and text.
 
-fairseq's task of the same name. It knows models by their protocol and search not at all.
+fairseq's task of the same name. It knows models by their protocol, and imports what computes
+where it is used.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from seqjax.config import Config, ConfigError, GenerationConfig
+from seqjax.config import Config, ConfigError, GenerationConfig, gives
 from seqjax.data import folder, id_ranges, pairs, tokenizers
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.generation.teacher_forcing import previous_tokens
-from seqjax.losses.alignment import AlignmentLossConfig, with_alignment
-from seqjax.losses.base import LossOutput
-from seqjax.models.protocol import (
-    EncoderDecoder,
-    Params,
-    segment_positions,
-    source_attention,
-    token_source,
-)
-from seqjax.tasks import assets, token_loss
-from seqjax.tasks.configs import TranslationConfig
-from seqjax.tasks.judging import Judge
+from seqjax.tasks import assets, metrics
+from seqjax.tasks.entry import FairseqTask, TaskEntry
+from seqjax.tasks.text import Text
+
+if TYPE_CHECKING:  # they import JAX
+    import jax
+
+    from seqjax.losses.base import Forward
+    from seqjax.models.protocol import EncoderDecoder, Params
+    from seqjax.tasks.evaluator import TranslationEvaluator
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TranslationTask:
+class TranslationConfig:
+    """fairseq's `translation`."""
+
+    name: Literal["translation"] = "translation"
+    """Chooses the task."""
+    data: str = ""
+    """Folder that `seqjax.preprocess` or fairseq-preprocess made."""
+    source_lang: str | None = None
+    """Inferred from the folder's file names when None."""
+    target_lang: str | None = None
+    """The same for the target."""
+    train_subset: str = "train"
+    """Split of the data to learn from."""
+    max_source_positions: int = 1024
+    """Longest source that is kept, eos included; the model's limit counts too."""
+    max_target_positions: int = 1024
+    """The same for the target."""
+    truncate_source: bool = False
+    """Cut long sources to `max_source_positions` instead of dropping the sentence."""
+    load_alignments: bool = dataclasses.field(
+        default=False, metadata=gives("alignments", losses_only=True))
+    """Learn from the word alignments of the data folder (`preprocess --align-suffix`), with
+    the loss `label_smoothed_cross_entropy_with_alignment`."""
+    upsample_primary: int = 1
+    """Times that the shard `train` counts beside train1, train2, ..."""
+    post_process: str | None = None
+    """How pieces become words where the data folder holds no tokenizer: `@@ `,
+    `subword_nmt`, `sentencepiece`, ... (fairseq's `--post-process`, `--eval-bleu-remove-bpe`)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TranslationTask(Text):
     """One language pair; made by `setup` from a data folder or by `from_assets`."""
 
+    Config: ClassVar[type] = TranslationConfig
+    facade: ClassVar[str] = "seqjax.hub.translator:Translator"
+    model_protocol: ClassVar[str] = "seqjax.models.protocol:EncoderDecoder"
     config: TranslationConfig
-    loss_config: Any
     source_lang: str
     target_lang: str
     source_vocab: Vocabulary
@@ -51,23 +78,20 @@ class TranslationTask:
         """Reads what the data folder says of vocabularies and tokenizers.
 
         Raises:
-          ConfigError: there is no such folder, or it holds no pair of languages; the loss
-            does not fit the model.
+          ConfigError: there is no such folder, or it holds no pair of languages.
         """
         cfg: TranslationConfig = config.task
         if not cfg.data:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data}: no such folder")
-        _check_alignments(cfg, config.loss)
-        token_loss.check(config)
         source, target = cfg.source_lang, cfg.target_lang
         if source is None or target is None:
             source, target = folder.find_pair(cfg.data)
         tokenizer = folder.load_tokenizers(cfg.data)
         return cls(
             config=dataclasses.replace(cfg, source_lang=source, target_lang=target),
-            loss_config=config.loss, source_lang=source, target_lang=target,
+            source_lang=source, target_lang=target,
             source_vocab=folder.load_dictionary(cfg.data, source),
             target_vocab=folder.load_dictionary(cfg.data, target),
             source_tokenizer=tokenizer.get(source), target_tokenizer=tokenizer.get(target),
@@ -91,7 +115,7 @@ class TranslationTask:
         cfg: TranslationConfig = config.task
         source, target = cfg.source_lang or "", cfg.target_lang or ""
         return cls(
-            config=cfg, loss_config=config.loss, source_lang=source, target_lang=target,
+            config=cfg, source_lang=source, target_lang=target,
             source_vocab=assets.unpack_vocabulary(source, files),
             target_vocab=assets.unpack_vocabulary(target, files),
             source_tokenizer=assets.unpack_tokenizer(source, files),
@@ -115,6 +139,11 @@ class TranslationTask:
                 ("source", self.source_lang, self.source_vocab),
                 ("target", self.target_lang, self.target_vocab))
         )
+
+    @property
+    def languages(self) -> tuple[str, str]:
+        """The source's and the target's."""
+        return self.source_lang, self.target_lang
 
     def max_positions(self, model: EncoderDecoder) -> tuple[int, int]:
         """Longest source and target: the smaller of the task's limit and the model's."""
@@ -158,8 +187,7 @@ class TranslationTask:
             path=folder.dict_path(self.config.data, lang), entries=len(vocabulary))
 
     def _alignments(self, *, train: bool, wanted: bool) -> Literal["none", "optional", "needed"]:
-        loaded = self.config.load_alignments and isinstance(self.loss_config, AlignmentLossConfig)
-        if not (loaded and wanted):
+        if not (self.config.load_alignments and wanted):
             return "none"
         return "needed" if train else "optional"
 
@@ -167,15 +195,27 @@ class TranslationTask:
         """Sentence pairs to learn from."""
         return self.dataset(self.config.train_subset)
 
-    def loss(
+    def too_long_advice(self, model: EncoderDecoder) -> str:
+        """Nothing in general: sentences have their own lengths."""
+        return ""
+
+    def forward(
         self, model: EncoderDecoder, params: Params, batch: Mapping[str, jax.Array],
-        rng: jax.Array | None,
-    ) -> LossOutput:
-        """The configured loss of a batch of [B, ...] arrays; pure.
+        rng: jax.Array | None = None, update: jax.Array | None = None,
+    ) -> Forward:
+        """The teacher-forced pass over a batch of [B, ...] arrays; pure.
 
         Args:
           rng: key of dropout, or None for none.
+          update: int32 scalar, updates done before; nothing here depends on it.
         """
+        del update
+        import jax.numpy as jnp
+
+        from seqjax.generation.teacher_forcing import previous_tokens
+        from seqjax.losses.base import Forward
+        from seqjax.models.protocol import segment_positions, source_attention, token_source
+
         segments = batch.get("target_segments")
         target = batch["target"]
         source = token_source(
@@ -187,75 +227,43 @@ class TranslationTask:
         if segments is not None:
             sentences = segments.max(axis=1).sum(dtype=jnp.float32)
             positions = segment_positions(segments)
-        output = token_loss.token_loss(
-            features, target, config=self.loss_config, pad=model.pad, positions=positions,
-            sentences=sentences,
-        )
-        if "aligned_source" not in batch:
-            return output
-        return with_alignment(
-            output, source_attention(features), batch["aligned_source"],
-            batch["aligned_target"], config=self.loss_config,
-        )
+        # What a loss does not look at, the compiled program does not compute.
+        attention = None if features.attention is None else source_attention(features)
+        return Forward(features=features, target=target, pad=model.pad, positions=positions,
+                       sentences=sentences, attention=attention)
 
-    def judge_for(
+    def evaluator(
         self, model: EncoderDecoder, dataset: pairs.PairDataset, *,
-        generation: GenerationConfig, limit: int = 0, **places: Any,
-    ) -> Judge:
-        """What scores translations of a dataset during training.
+        generation: GenerationConfig, limit: int = 0,
+        sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
+    ) -> TranslationEvaluator:
+        """What scores translations of a dataset during training: sacreBLEU.
 
         Args:
           limit: only the first so many sentences (0: all).
-          **places: `sharding` and `row_multiple` of a `Judge`.
+          sharding, row_multiple: how rows lie on the devices.
         """
+        from seqjax.tasks.evaluator import TranslationEvaluator
+
         count = min(limit or len(dataset), len(dataset))
         rows = [dataset.sentence(i) for i in range(count)]
         most = self.max_positions(model)[0]
         kept = [(s, t) for s, t in rows if s is not None and t is not None and len(s) <= most]
-        return Judge(
+        return TranslationEvaluator(
             model, generation, sources=[s for s, _ in kept], references=[t for _, t in kept],
             source_text=self.decode_source, target_text=self.decode_target,
-            unk=self.target_vocab.unk, **places,
+            unk=self.target_vocab.unk, sharding=sharding, row_multiple=row_multiple,
         )
 
-    def encode_source(self, text: str) -> np.ndarray:
-        """Text -> ids with final eos."""
-        return _encode(text, self.source_tokenizer, self.source_vocab)
-
-    def encode_target(self, text: str) -> np.ndarray:
-        """Text -> ids with final eos."""
-        return _encode(text, self.target_tokenizer, self.target_vocab)
-
-    def decode_target(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Ids -> plain text, detokenised."""
-        return self._decode(ids, self.target_tokenizer, self.target_vocab)
-
-    def decode_source(self, ids: Sequence[int] | np.ndarray) -> str:
-        """Ids -> plain text, detokenised."""
-        return self._decode(ids, self.source_tokenizer, self.source_vocab)
-
-    def _decode(
-        self, ids: Sequence[int] | np.ndarray, tokenizer: tokenizers.Tokenizer | None,
-        vocab: Vocabulary,
-    ) -> str:
-        if tokenizer is None:
-            return vocab.string(ids, post_process=self.config.post_process)
-        return tokenizer.decode(vocab.string(ids))
+    def next_command(self, workdir: str, *, subset: str) -> list[str]:
+        """A text is translated."""
+        del subset
+        return ["python", "-m", "seqjax.generate", "--checkpoint", workdir,
+                "--input", f"input.{self.source_lang}", "--output", f"output.{self.target_lang}"]
 
 
-def _check_alignments(cfg: TranslationConfig, loss: Any) -> None:
-    aligning = isinstance(loss, AlignmentLossConfig)
-    if cfg.load_alignments and not aligning:
-        raise ConfigError(
-            "config.task.load_alignments: only the loss "
-            f"{AlignmentLossConfig.name!r} learns from alignments; set config.loss.name to it")
-    if aligning and not cfg.load_alignments:
-        raise ConfigError(
-            f"config.loss.name: {loss.name!r} learns from alignments, which are read with "
-            "config.task.load_alignments=True")
-
-
-def _encode(
-    text: str, tokenizer: tokenizers.Tokenizer | None, vocab: Vocabulary
-) -> np.ndarray:
-    return vocab.encode_line(text if tokenizer is None else tokenizer.encode(text))
+ENTRY = TaskEntry(
+    name="translation", config=TranslationConfig,
+    task="seqjax.tasks.translation:TranslationTask", facade=TranslationTask.facade,
+    metrics=metrics.BLEU,
+    fairseq=FairseqTask(name="translation", languages=("source_lang", "target_lang")))

@@ -52,13 +52,21 @@ def read_state(
       CheckpointError: the checkpoint has other parameters or another optimizer.
       DamagedError, checksums.NotFiniteError: naming what is wrong.
     """
-    found = read_arrays(
-        folder, {"params": target.params, "state": _without_params(target)}, verify=verify)
-    return TrainState(params=found["params"], **found["state"])
+    parts = _parts(target)
+    if ("extra" in parts) != (folder / "extra").is_dir() and folder.is_dir():
+        has, hasnt = ("it", "this model") if "extra" not in parts else ("this model", "it")
+        raise CheckpointError(
+            f"{folder}: {has} has a state beside its parameters (extra/), and {hasnt} has none: "
+            "it is of another model; begin with its weights alone (config.init_from)")
+    found = read_arrays(folder, parts, verify=verify)
+    return TrainState(params=found["params"], extra=found.get("extra", {}), **found["state"])
 
 
-def _without_params(state: TrainState) -> dict[str, Any]:
-    return {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
+def _parts(state: TrainState) -> dict[str, Any]:
+    """What is written of a state, folder by folder. What most models have none of is not."""
+    counters = {"step": state.step, "skipped": state.skipped, "opt_state": state.opt_state}
+    parts = {"params": state.params, "state": counters}
+    return parts | ({"extra": state.extra} if jax.tree.leaves(state.extra) else {})
 
 
 def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> list[str]:
@@ -231,7 +239,7 @@ class Checkpoints:
         record = dataclasses.replace(record, checksums=jax.process_count())
         files = {"config.json": _json(config), "record.json": _json(dataclasses.asdict(record)),
                  **{f"assets/{name}": content for name, content in assets.items()}}
-        parts = {"params": state.params, "state": _without_params(state)}
+        parts = _parts(state)
         metrics = None
         if record.metric is not None:
             rank = record.metric if record.maximize else -record.metric
@@ -245,8 +253,7 @@ class Checkpoints:
             self._manager.save(
                 record.step, metrics=metrics, force=True,
                 args=ocp.args.Composite(
-                    params=ocp.args.PyTreeSave(parts["params"]),
-                    state=ocp.args.PyTreeSave(parts["state"]),
+                    **{name: ocp.args.PyTreeSave(tree) for name, tree in parts.items()},
                     about=FilesSave(files=_with_checksums(files, parts)),
                 ),
             )

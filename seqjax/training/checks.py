@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from seqjax.config import Config, ConfigError
+from seqjax.training import objective
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -124,6 +125,7 @@ def check(config: Config) -> None:
                 raise ConfigError(f"config.{key}: {x} is no number that can be used")
             if rule is not None and not rule[0](x):
                 raise ConfigError(f"config.{key}: {_shown(value)}; it {rule[1]}")
+    objective.check(config)
     _check_start(config)
     _check_rate(config)
     if config.batching.max_tokens is None and config.batching.max_sentences is None:

@@ -1,6 +1,6 @@
 """Compiling everything before the first step: in parallel, with progress, cached on disk.
 
-It knows shapes and functions, nothing of what they compute.
+Functions with the shapes of their arguments go in, compiled programs come out.
 """
 
 from __future__ import annotations

@@ -7,18 +7,24 @@ more; a trained one that does has diverged.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class Watch:
     """Looks at the losses of one run, in base 2, as they are reported."""
 
-    def __init__(self, *, vocab_size: int) -> None:
+    def __init__(
+        self, *, vocab_size: int | None, metrics: Sequence[str]
+    ) -> None:
         """
         Args:
-          vocab_size: words that the model chooses from.
+          vocab_size: words that the model chooses from (None: it chooses no words, and its loss
+            has nothing to be compared with).
+          metrics: those that are bits a word, of which a perplexity is reported; the first
+            that is there is looked at. Of other losses nothing is known.
         """
-        self._even = math.log2(max(vocab_size, 2))
+        self._metrics = tuple(metrics)
+        self._even = math.log2(max(vocab_size or 2, 2))
         self._vocab_size = vocab_size
         self._least = math.inf
         self._said = False
@@ -28,10 +34,10 @@ class Watch:
 
         Args:
           what: whose numbers these are: `training`, `valid`.
-          values: with `nll_loss` or `loss`, `num_updates` and maybe `lr`.
+          values: with `num_updates` and maybe `lr`.
         """
-        loss = values.get("nll_loss", values.get("loss"))
-        if loss is None or self._said:
+        loss = next((values[name] for name in self._metrics if name in values), None)
+        if loss is None or self._said or self._vocab_size is None:
             return None
         far = loss > max(2 * self._even, self._even + 10)
         grown = loss > self._even + 2 and loss > 1.5 * self._least

@@ -23,7 +23,7 @@ from seqjax.training import initial_weights, resuming, sharding
 from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.parts import Parts
 from seqjax.training.run_progress import Progress
-from seqjax.training.state import TrainState, new_state
+from seqjax.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,8 +173,7 @@ def _with_params(params: Any, parts: Parts, abstract: TrainState) -> TrainState:
     """A state of given parameters with a fresh optimizer, placed as `abstract` is."""
     ck.check_shapes(params, abstract.params, "the weights to start from")
     placed = _placed(params, abstract.params)
-    return jax.jit(lambda p: new_state(p, parts.optimizer),
-                   out_shardings=_places(abstract))(placed)
+    return jax.jit(parts.state_of, out_shardings=_places(abstract))(placed)
 
 
 def _placed(tree: Any, abstract: Any) -> Any:

@@ -1,6 +1,6 @@
 """Weights of one run for the data of another: their dictionaries compared, or rows moved.
 
-Every way of beginning with weights that exist passes through here: a work folder that is
+Every way of starting from weights that exist passes through here: a work folder that is
 continued, `resume_from`, `init_from`, and fairseq's files where their dictionaries are found.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from seqjax.data import folder
 from seqjax.data.dictionaries import Dictionary, first_difference, match
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.models import vocabulary_rows
+from seqjax.tasks.protocol import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,8 +40,7 @@ class Trained:
 
 
 def of_folder(path: pathlib.Path) -> Trained | None:
-    """The dictionaries of a checkpoint folder; None for a task of the user's own that does
-    not tell its dictionaries.
+    """The dictionaries of a checkpoint folder; None for a task without any.
 
     Raises:
       CheckpointError: it cannot be read.
@@ -57,8 +58,8 @@ def of_folder(path: pathlib.Path) -> Trained | None:
         raise
     except ValueError as error:
         raise checkpoints.CheckpointError(f"{path}: {error}") from None
-    found = getattr(task, "dictionaries", None)
-    if found is None:
+    found = task.dictionaries
+    if not found:
         return None
     return Trained(name=str(path), dictionaries=found, tokenizers=_tokenizers(assets),
                    places=[str(path / "about" / "assets" / d.name) for d in found])
@@ -71,7 +72,7 @@ def _tokenizers(assets: dict[str, bytes]) -> dict[str, bytes]:
 # ---- compared ----
 
 
-def check_same(trained: Trained | None, config: Config, task: Any, *, way_out: str) -> list[str]:
+def check_same(trained: Trained | None, config: Config, task: Task, *, way_out: str) -> list[str]:
     """Refuses data whose dictionaries are not those of the weights.
 
     Args:
@@ -85,7 +86,7 @@ def check_same(trained: Trained | None, config: Config, task: Any, *, way_out: s
     """
     if trained is None:
         return []
-    here = _dictionaries(task)
+    here = task.dictionaries
     if len(here) != len(trained.dictionaries):
         raise ConfigError(f"{trained.name}: its weights are of another task than "
                           f"config.task.name={config.task.name}")
@@ -116,11 +117,7 @@ def check_same_dictionaries(first: pathlib.Path, other: pathlib.Path) -> None:
                               f"{first}: {difference}; their rows are other words")
 
 
-def _dictionaries(task: Any) -> Sequence[Dictionary]:
-    return getattr(task, "dictionaries", ())
-
-
-def _other_tokenizers(trained: Trained, task: Any) -> list[str]:
+def _other_tokenizers(trained: Trained, task: Task) -> list[str]:
     """A line where text was cut into pieces otherwise."""
     if trained.tokenizers is None:
         return []
@@ -131,7 +128,7 @@ def _other_tokenizers(trained: Trained, task: Any) -> list[str]:
             "with; words may be cut into other pieces"] if other else []
 
 
-def check_joined(config: Config, task: Any) -> None:
+def check_joined(config: Config, task: Task) -> None:
     """Refuses one embedding for two dictionaries that only have the same length.
 
     Raises:
@@ -141,7 +138,7 @@ def check_joined(config: Config, task: Any) -> None:
                      getattr(config.model, "share_all_embeddings", False))
     if not shared:
         return
-    here = _dictionaries(task)
+    here = task.dictionaries
     source, target = (next((d for d in here if d.side == side), None)
                       for side in ("source", "target"))
     if source is None or target is None or source.vocabulary is target.vocabulary:
@@ -158,11 +155,13 @@ def check_joined(config: Config, task: Any) -> None:
 
 BEGIN_ANEW = ("begin another run from these weights: another --workdir with --config.init_from={} "
               "--config.init_vocabulary=match")
+MASK = "<mask>"
+"""The word that pretraining puts in the place of others, behind all words of the text."""
 MATCH = "set --config.init_vocabulary=match to move their rows by symbol"
 
 
 def fitted(
-    params: Any, trained: Trained | None, config: Config, task: Any, *, key: str = "init_from",
+    params: Any, trained: Trained | None, config: Config, task: Task, *, key: str = "init_from",
 ) -> tuple[Any, list[str]]:
     """Weights to start from, for the task's dictionaries.
 
@@ -182,17 +181,26 @@ def fitted(
             raise ConfigError(
                 f"config.init_vocabulary=match: the dictionaries of config.{key}="
                 f"{getattr(config, key)} are not known; put its dict.*.txt beside it")
-        if not _dictionaries(task):
+        if not task.dictionaries:
             return params, []
         return params, [
             f"note: no dictionaries lie beside {getattr(config, key)} to be compared; its rows are "
             f"taken to be words in the order of {config.task.data}"]
-    if config.init_vocabulary == "same":
+    if config.init_vocabulary == "same" and not _lacks_only_mask(trained, task):
         return params, check_same(trained, config, task, way_out=MATCH)
     return _moved(params, trained, config, task)
 
 
-def of_start(start: Any, config: Config, task: Any) -> tuple[Any, list[str]]:
+def _lacks_only_mask(trained: Trained, task: Task) -> bool:
+    """Whether every dictionary is the trained one without `<mask>`, its last word, which models
+    that were trained to fill in masks have: their row is left out, as fairseq does."""
+    here = task.dictionaries
+    return len(here) == len(trained.dictionaries) and all(
+        old.symbols[-1:] == [MASK] and old.symbols[:-1] == new.symbols
+        for old, new in zip(trained.dictionaries, here, strict=True))
+
+
+def of_start(start: Any, config: Config, task: Task) -> tuple[Any, list[str]]:
     """As `fitted`, of an `initial_state.Start`."""
     if not config.resume_from:
         return fitted(start.params, start.trained, config, task)
@@ -203,9 +211,9 @@ def of_start(start: Any, config: Config, task: Any) -> tuple[Any, list[str]]:
 
 
 def _moved(
-    params: Any, trained: Trained, config: Config, task: Any
+    params: Any, trained: Trained, config: Config, task: Task
 ) -> tuple[Any, list[str]]:
-    here = {d.side: d for d in _dictionaries(task)}
+    here = {d.side: d for d in task.dictionaries}
     there = {d.side: d for d in trained.dictionaries}
     if here.keys() != there.keys():
         raise ConfigError(f"{trained.name}: its weights are of another task than "
@@ -234,7 +242,7 @@ def _moved(
 
 
 def dictionary_files(
-    name: str, place: str, langs: Sequence[str], *, predicted: int
+    name: str, place: str, langs: Sequence[str], *, predicted: int, added: Sequence[str] = ()
 ) -> Trained:
     """The dictionaries of a folder that fairseq's weights were trained on.
 
@@ -243,11 +251,15 @@ def dictionary_files(
       place: the folder.
       langs: source and target language; of a language model one ("" for none).
       predicted: entries of the target's that have rows.
+      added: words behind those of the files.
     """
     paths = [folder.dict_path(place, lang) for lang in langs]
     paths = paths if len(paths) == 2 else paths * 2
+    vocabularies = [Vocabulary.load(path) for path in paths]
+    for word, vocabulary in itertools.product(added, vocabularies):
+        vocabulary.add_symbol(word)
     sizes = (None, predicted)
     return Trained(name=name, places=paths, dictionaries=[
-        Dictionary(side=side, name=os.path.basename(path), vocabulary=Vocabulary.load(path),
-                   size=size)
-        for side, path, size in zip(("source", "target"), paths, sizes, strict=True)])
+        Dictionary(side=side, name=os.path.basename(path), vocabulary=vocabulary, size=size)
+        for side, path, vocabulary, size in zip(
+            ("source", "target"), paths, vocabularies, sizes, strict=True)])

@@ -1,7 +1,8 @@
 """What is said of training: sums and weights from the step become fairseq's numbers.
 
-Losses are divided by ln 2 here and only here, as fairseq logs them. Nothing here touches
-a device or a file.
+How a number is averaged and shown is declared where it is made: of a loss in its `metrics`,
+of the update in `train_step.METRICS`, of the clock in `SPEED` here. Losses are divided by ln 2
+here and only here, as fairseq logs them. Nothing here touches a device or a file.
 """
 
 from __future__ import annotations
@@ -11,30 +12,42 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-BASE_2 = ("loss", "nll_loss", "alignment_loss")
-"""Metrics that the step gives in natural logarithm and people read in base 2."""
-PER_UPDATE = ("lr", "gnorm", "clip", "num_updates", "skipped")
-"""Metrics of the update, not of its tokens."""
-MAXIMIZE = ("bleu", "chrf", "accuracy")
-"""Metrics of which more is better."""
+from seqjax.losses import Metric
+from seqjax.training import train_step
 
+Declared = Mapping[str, Metric]
+"""Name of a metric -> what is declared of it."""
 Sums = Mapping[str, tuple[Any, Any]]
 """Name -> (sum, weight), host numbers."""
 
+SPEED: dict[str, Metric] = {
+    "wps": Metric(format="{:.1f}"), "ups": Metric(format="{:.2f}"),
+    "wpb": Metric(format="{:.1f}"), "bsz": Metric(format="{:.1f}"),
+    "padding": Metric(percent=True, format="{:.1f}"), "train_wall": Metric(format="{:.0f}"),
+    "wall": Metric(format="{:.0f}"), "epoch": Metric(format="{:.0f}"),
+}
+"""What `Meters` and the loop around it count and time."""
 
-def averages(sums: Sums) -> dict[str, float]:
-    """Means by weight; losses in base 2, with `ppl` = 2 ** nll_loss (or loss)."""
+
+def averages(sums: Sums, declared: Declared) -> dict[str, float]:
+    """Means by weight, as declared: losses in base 2, shares in percent, and perplexities.
+
+    Args:
+      declared: of every name in `sums`.
+    """
     found = {}
     for name, (total, weight) in sums.items():
-        if name in ("ntokens", "nsentences"):
+        metric = declared[name]
+        if metric.count:
             continue
         mean = float(total) / float(weight) if float(weight) else float("nan")
-        found[name] = mean / math.log(2) if name in BASE_2 else mean
-        if name == "accuracy":
-            found[name] = 100 * mean  # fairseq's is in percent
-    base = found.get("nll_loss", found.get("loss"))
-    if base is not None:
-        found["ppl"] = 2.0**base if base < 1000 else math.inf
+        found[name] = mean / math.log(2) if metric.base2 else mean
+        if metric.percent:
+            found[name] = 100 * mean
+    for name, metric in declared.items():
+        if metric.perplexity_of in found:
+            base = found[metric.perplexity_of]
+            found[name] = 2.0**base if base < 1000 else math.inf
     return found
 
 
@@ -48,7 +61,12 @@ def add_sums(into: dict[str, tuple[float, float]], sums: Sums) -> None:
 class Meters:
     """Running sums over some updates: an interval, an epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, declared: Declared) -> None:
+        """
+        Args:
+          declared: the metrics of the loss.
+        """
+        self._declared = declared
         self.reset()
 
     def reset(self) -> None:
@@ -69,7 +87,7 @@ class Meters:
           padding: share of its positions that are padding.
         """
         add_sums(self._sums, sums)
-        self._last = {name: float(sums[name][0]) for name in PER_UPDATE if name in sums}
+        self._last = {name: float(sums[name][0]) for name in train_step.METRICS if name in sums}
         self._updates += 1
         self._padding += padding
 
@@ -85,7 +103,8 @@ class Meters:
         seconds = max(time.monotonic() - self._start - self._paused, 1e-9)
         tokens, _ = self._sums.get("ntokens", (0.0, 1.0))
         sentences, _ = self._sums.get("nsentences", (0.0, 1.0))
-        found = averages({k: v for k, v in self._sums.items() if k not in PER_UPDATE})
+        found = averages({k: v for k, v in self._sums.items() if k not in train_step.METRICS},
+                         self._declared)
         found |= {
             "wps": tokens / seconds,
             "ups": self._updates / seconds,
@@ -94,29 +113,38 @@ class Meters:
             "num_updates": self._last.get("num_updates", 0.0),
             "lr": self._last.get("lr", 0.0),
         }
-        for name, scale in (("gnorm", 1.0), ("clip", 100.0)):
+        for name in ("gnorm", "clip"):
             if name in self._sums:
                 total, weight = self._sums[name]
+                scale = 100.0 if train_step.METRICS[name].percent else 1.0
                 found[name] = scale * total / weight
         found["padding"] = 100.0 * self._padding / self._updates
         found["train_wall"] = seconds
         return found
 
 
-_FORMATS = {
-    "ppl": "{:.2f}", "wps": "{:.1f}", "ups": "{:.2f}", "wpb": "{:.1f}", "bsz": "{:.1f}",
-    "num_updates": "{:.0f}", "lr": "{:.6g}", "clip": "{:.1f}", "padding": "{:.1f}",
-    "train_wall": "{:.0f}", "wall": "{:.0f}", "bleu": "{:.2f}",
-    "epoch": "{:.0f}",
-}
+def shown(values: Mapping[str, Any], declared: Declared) -> dict[str, str]:
+    """Numbers as fairseq prints them (3 decimals unless another format is declared); beyond
+    a billion in scientific notation.
+
+    Args:
+      declared: of the loss and of what else was measured; the trainer's own are known.
+    """
+    known = {**train_step.METRICS, **SPEED, **declared}
+    return {k: v if isinstance(v, str) else _form(known.get(k, Metric()).format, v).format(v)
+            for k, v in values.items()}
 
 
-def shown(values: Mapping[str, Any]) -> dict[str, str]:
-    """Numbers as fairseq prints them (3 decimals unless it has another format); beyond
-    a billion in scientific notation."""
-    return {k: v if isinstance(v, str) else _form(k, v).format(v) for k, v in values.items()}
-
-
-def _form(name: str, value: float) -> str:
-    form = _FORMATS.get(name, "{:.3f}")
+def _form(form: str, value: float) -> str:
     return "{:.4g}" if abs(value) >= 1e9 and form != "{:.0f}" else form
+
+
+def is_maximized(name: str, declared: Declared, *, chosen: bool | None) -> bool:
+    """Whether a higher value of the metric that is watched is better.
+
+    Args:
+      chosen: `valid.maximize` (None: as it is declared).
+    """
+    if chosen is not None:
+        return chosen
+    return name in declared and declared[name].maximize

@@ -10,21 +10,26 @@ from typing import Any
 from seqjax.config import Config
 from seqjax.data.pipeline import Batch
 from seqjax.training import divergence, triggers
-from seqjax.training.metrics import Meters
+from seqjax.training.metrics import Declared, Meters
 from seqjax.training.progress import Reporter, duration
 
 
 class MetricsLog:
     """Adds up the metrics of training, and has them reported when it is time to."""
 
-    def __init__(self, config: Config, out: Reporter, *, vocab_size: int) -> None:
+    def __init__(
+        self, config: Config, out: Reporter, *, declared: Declared, vocab_size: int | None
+    ) -> None:
         """
         Args:
-          vocab_size: words that the model chooses from.
+          declared: metrics of the loss.
+          vocab_size: words that the model chooses from (None: none).
         """
-        self._config, self._out = config, out
-        self._interval, self._epoch = Meters(), Meters()
-        self._watch = divergence.Watch(vocab_size=vocab_size)
+        self._config, self._out, self._declared = config, out, declared
+        self._interval, self._epoch = Meters(declared), Meters(declared)
+        self._watch = divergence.Watch(
+            vocab_size=vocab_size, metrics=[m.perplexity_of for m in declared.values()
+                                            if m.perplexity_of])
         self._last_line = time.monotonic()
 
     def add(self, sums: Any, batch: Batch, *, wall: float) -> None:
@@ -46,7 +51,7 @@ class MetricsLog:
         left = triggers.updates_left(self._config, done=done, batch=batch)
         head = (f"epoch {batch.epoch:03d}: {batch.step + 1:6d} / {batch.updates} "
                 f"eta={duration(left / max(values['ups'], 1e-9))}")
-        self._out.train(head, values, line=line)
+        self._out.train(head, values, declared=self._declared, line=line)
         if line:
             self.warn_if_diverged("training", values)
             self._interval.reset()
@@ -59,7 +64,8 @@ class MetricsLog:
           batch: its last.
         """
         values = self._epoch.results() | {"wall": wall, "epoch": batch.epoch}
-        self._out.summary("train", f"epoch {batch.epoch:03d} | train", values)
+        self._out.summary("train", f"epoch {batch.epoch:03d} | train", values,
+                          declared=self._declared)
         self.warn_if_diverged("training", values)
         self._epoch.reset()
 

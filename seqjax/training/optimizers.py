@@ -2,7 +2,7 @@
 
 State goes in and comes out; the learning rate is an argument of every update. Leaves
 under a `layers` key are stacks of like layers on axis 0: what an optimizer computes per
-tensor (adafactor) is computed per layer there. Nothing here knows meshes or models.
+tensor (adafactor) is computed per layer there.
 """
 
 from __future__ import annotations

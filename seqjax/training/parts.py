@@ -13,14 +13,17 @@ from jax.sharding import Mesh
 
 from seqjax import models, tasks
 from seqjax.config import Config, ConfigError
+from seqjax.data.batches import Dataset
 from seqjax.data.epoch_plan import TrainPlan
 from seqjax.data.planning import make_plan
-from seqjax.losses.base import LossOutput
-from seqjax.training import initial_weights, sharding
+from seqjax.losses import Loss
+from seqjax.tasks.protocol import Task, check_model
+from seqjax.training import initial_weights, objective, sharding
+from seqjax.training.metrics import Declared
 from seqjax.training.optimizers import Optimizer, make_optimizer
 from seqjax.training.schedules import Schedule, make_schedule
 from seqjax.training.state import TrainState, new_state
-from seqjax.training.train_step import LossFn, make_train_step, sentence_average
+from seqjax.training.train_step import make_train_step
 from seqjax.training.validation import Validator
 
 
@@ -31,9 +34,10 @@ class Parts:
     config: Config
     """With what the task found in its data: the languages."""
     mesh: Mesh
-    task: Any
+    task: Task
     model: Any
-    dataset: Any
+    loss: Loss
+    dataset: Dataset
     """The training split."""
     plan: TrainPlan
     """Its batches, of every epoch."""
@@ -46,15 +50,26 @@ class Parts:
     partition: sharding.Rules = ()
     """The family's own rules of where its parameters live."""
 
+    @property
+    def metrics(self) -> Declared:
+        """What is declared of the metrics of the loss and of validations."""
+        return self.loss.metrics if self.validator is None else self.validator.metrics
+
     @functools.cached_property
     def fresh_state(self) -> Callable[[], TrainState]:
         """Makes a state that knows nothing yet. One function, so that it is traced once."""
         key = jax.random.key(self.config.seed, impl="threefry2x32")
 
         def initial_state() -> TrainState:
-            return new_state(self.model.init(key), self.optimizer)
+            return self.state_of(self.model.init(key))
 
         return initial_state
+
+    def state_of(self, params: Any) -> TrainState:
+        """A state of these parameters with a fresh optimizer, and whatever else the model
+        begins with. Works under jit."""
+        return new_state(params, self.optimizer,
+                         extra=objective.initial_extra(self.model, params))
 
     def describe(self, params: Any) -> list[str]:
         """Lines on the model, the devices and the data.
@@ -92,45 +107,39 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
     initial_weights.check_joined(config, task)
     dtype = models.compute_dtype(config.train.compute_dtype)
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=dtype)
+    check_model(task, model)
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, lr=config.train.lr,
                              max_update=config.train.max_update)
     dataset, limits = task.train_dataset(), task.max_positions(model)
-    with _blocks_explained(config, limits):
+    with _advised(task, model):
         plan = make_plan(
             dataset.lengths, config.batching, seed=config.seed,
             update_freq=config.train.update_freq, row_multiple=sharding.rows_multiple(mesh),
             max_source_positions=limits[0], max_target_positions=limits[1],
             composition_epoch=composition_epoch,
         )
-    loss_fn = _loss_of(config, task, model)
+    loss = objective.loss_of(config.loss)
+    loss_fn = objective.loss_function(task, model, config.loss,
+                                      sentence_avg=config.train.sentence_avg)
     validator = None
     if config.valid.enabled:
-        validator = Validator(config, task, model, mesh, loss_fn, max_positions=limits)
+        validator = Validator(config, task, model, mesh, loss_fn, loss=loss, max_positions=limits)
     partition = models.family(config.model.name).partition
     step_fn = sharding.own_rules(partition)(make_train_step(
         loss_fn, optimizer, schedule, seed=config.seed, clip_norm=config.train.clip_norm))
-    return Parts(config=config, mesh=mesh, task=task, model=model, dataset=dataset, plan=plan,
-                 optimizer=optimizer, schedule=schedule, step_fn=step_fn, validator=validator,
-                 partition=partition)
+    return Parts(config=config, mesh=mesh, task=task, model=model, loss=loss, dataset=dataset,
+                 plan=plan, optimizer=optimizer, schedule=schedule, step_fn=step_fn,
+                 validator=validator, partition=partition)
 
 
 @contextlib.contextmanager
-def _blocks_explained(config: Config, limits: tuple[int, int]) -> Iterator[None]:
-    """Data that do not fit the model, where the length of a language model's blocks is why."""
+def _advised(task: Task, model: Any) -> Iterator[None]:
+    """Data that do not fit the model, where the task knows why."""
     try:
         yield
     except ValueError as error:
-        length = getattr(config.task, "tokens_per_sample", 0)
-        if length <= limits[1]:
+        advice = task.too_long_advice(model)
+        if not advice:
             raise
-        raise ConfigError(
-            f"{error}. config.task.tokens_per_sample is {length}, but the model takes {limits[1]} "
-            "tokens: lower it, or raise config.model.max_target_positions") from None
-
-
-def _loss_of(config: Config, task: Any, model: Any) -> LossFn:
-    def task_loss(params: Any, batch: Any, rng: Any) -> LossOutput:
-        return task.loss(model, params, batch, rng)
-
-    return sentence_average(task_loss) if config.train.sentence_avg else task_loss
+        raise ConfigError(f"{error}. {advice}") from None

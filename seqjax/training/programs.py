@@ -59,7 +59,7 @@ class Programs:
         jobs: dict[Hashable, compilation.Job] = {
             (groups, shape): self._job(groups, shape) for groups, shape in parts.plan.shapes}
         if parts.validator:
-            jobs |= parts.validator.jobs(self._abstract.params)
+            jobs |= parts.validator.jobs(self._abstract)
         began, counter = time.monotonic(), compilation.CompilationCounter()
         out.say(f"compiling {len(jobs)} shapes ...")
         with out_of_memory_explained(parts.config):

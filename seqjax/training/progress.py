@@ -1,8 +1,8 @@
 """Where the numbers go: the console, `train.log`, `metrics.jsonl`, TensorBoard curves.
 
 On a terminal one line changes as training goes on; elsewhere there is a line per interval.
-`train.log` has every line of the console but that one, of all runs in the folder. It knows
-nothing of how the numbers are made. Only the first process writes.
+`train.log` has every line of the console but that one, of all runs in the folder. Only the
+first process writes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from seqjax.console import columns, compiling, duration, fit, wrapped
 from seqjax.training import console_log
-from seqjax.training.metrics import shown
+from seqjax.training.metrics import Declared, shown
 
 __all__ = ["Curves", "Reporter", "duration"]
 
@@ -116,18 +116,31 @@ class Reporter:
             self._status = fit(text)
             print(self._status, end="", file=self._stream, flush=True)
 
-    def train(self, head: str, values: Mapping[str, float], *, line: bool = True) -> None:
-        """Numbers of an interval of training: `epoch 001:  100 / 1102 loss=..., ...`."""
-        text = f"{head} " + ", ".join(f"{k}={v}" for k, v in shown(values).items())
+    def train(
+        self, head: str, values: Mapping[str, float], *, declared: Declared, line: bool = True
+    ) -> None:
+        """Numbers of an interval of training: `epoch 001:  100 / 1102 loss=..., ...`.
+
+        Args:
+          declared: see `metrics.shown`.
+        """
+        text = f"{head} " + ", ".join(f"{k}={v}" for k, v in shown(values, declared).items())
         if line:
             self.say(text, fields=True)
             self.record("train_inner", values)
         else:
             self.status(text)
 
-    def summary(self, group: str, head: str, values: Mapping[str, float]) -> None:
-        """Numbers of an epoch or a validation: `epoch 001 | loss 5.1 | ...`."""
-        self.say(" | ".join([head, *(f"{k} {v}" for k, v in shown(values).items())]), fields=True)
+    def summary(
+        self, group: str, head: str, values: Mapping[str, float], *, declared: Declared
+    ) -> None:
+        """Numbers of an epoch or a validation: `epoch 001 | loss 5.1 | ...`.
+
+        Args:
+          declared: see `metrics.shown`.
+        """
+        text = [f"{k} {v}" for k, v in shown(values, declared).items()]
+        self.say(" | ".join([head, *text]), fields=True)
         self.record(group, values)
 
     def record(self, group: str, values: Mapping[str, Any]) -> None:

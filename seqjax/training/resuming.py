@@ -13,6 +13,7 @@ import numpy as np
 from seqjax import checkpoints as ck
 from seqjax.checkpoints.checksums import NotFiniteError
 from seqjax.config import Config, to_plain
+from seqjax.tasks.protocol import Task
 from seqjax.training import initial_weights
 from seqjax.training.checkpoints import Checkpoints, check_config, read_state
 from seqjax.training.state import TrainState
@@ -45,7 +46,7 @@ def named(path: str) -> tuple[pathlib.Path, bool]:
 
 
 def read(
-    folder: pathlib.Path, config: Config, abstract: TrainState, task: Any, *,
+    folder: pathlib.Path, config: Config, abstract: TrainState, task: Task, *,
     store: Checkpoints, fall_back: bool = True,
     new_state: Callable[[Any], TrainState] | None = None,
 ) -> Resumed:
@@ -111,7 +112,7 @@ def _step(folder: pathlib.Path) -> int:
 
 
 def _read(
-    folder: pathlib.Path, config: Config, abstract: TrainState, task: Any,
+    folder: pathlib.Path, config: Config, abstract: TrainState, task: Task,
     new_state: Callable[[Any], TrainState] | None,
 ) -> tuple[ck.Record, TrainState, list[str]]:
     verify = config.checkpoint.verify

@@ -6,10 +6,10 @@ import os
 import shlex
 
 from seqjax import checkpoints as ck
-from seqjax.config import Config
+from seqjax.training.parts import Parts
 
 
-def summary(config: Config, workdir: str) -> str:
+def summary(parts: Parts, workdir: str) -> str:
     """`best loss 3.456: runs/demo/checkpoints/1392; next: python -m seqjax.generate ...`.
 
     The checkpoint is the one that is used where the work folder is named.
@@ -26,19 +26,8 @@ def summary(config: Config, workdir: str) -> str:
         found = f"best {record.metric_name} {record.metric:g} at update {record.step}: {where}"
         if record.best is not None and record.best != record.metric:
             found += f" (the best ever, {record.best:g}, was not kept: checkpoint.keep_best)"
-    return f"{found}; next: {next_command(config, workdir)}"
-
-
-def next_command(config: Config, workdir: str) -> str:
-    """What a trained model is for."""
-    words = ["python", "-m"]
-    if hasattr(config.task, "source_lang"):
-        source, target = config.task.source_lang, config.task.target_lang
-        words += ["seqjax.generate", "--checkpoint", workdir, "--input", f"input.{source}",
-                  "--output", f"output.{target}"]
-    else:
-        words += ["seqjax.evaluate", "--checkpoint", workdir, "--subset", config.valid.subset]
-    return shlex.join(words)
+    words = parts.task.next_command(workdir, subset=parts.config.valid.subset)
+    return f"{found}; next: {shlex.join(words)}"
 
 
 def how_to_resume(workdir: str, *, command: str | None, step: int) -> str:

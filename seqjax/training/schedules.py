@@ -1,7 +1,7 @@
 """Learning-rate schedules: fairseq's formulas as pure functions of (updates done, epoch).
 
 A schedule may be called with Python numbers or traced arrays, and gives the rate of the
-*next* update. Epochs count from 1. It knows no optimizer and holds no state.
+*next* update. Epochs count from 1. Schedules hold no state.
 """
 
 from __future__ import annotations

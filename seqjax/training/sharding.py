@@ -205,6 +205,15 @@ def gathered(params: Any, mesh: AbstractMesh | None) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, params)
 
 
+def stored(tree: Any, mesh: AbstractMesh | None) -> Any:
+    """Arrays as they lie between updates, inside a jitted function: split by the table."""
+    if mesh is None:
+        return tree
+    return jax.tree_util.tree_map_with_path(
+        lambda path, x: jax.lax.with_sharding_constraint(
+            x, NamedSharding(mesh, spec_for(path_name(path), tuple(x.shape), mesh)[0])), tree)
+
+
 def _between(stored: NamedSharding, used: NamedSharding) -> Callable[[jax.Array], jax.Array]:
     """Identity whose result lies as `used` and whose gradient lies as `stored`."""
     constrain = jax.lax.with_sharding_constraint

@@ -1,4 +1,4 @@
-"""What training carries from update to update, as one pytree. It knows no arithmetic."""
+"""What training carries from update to update, as one pytree."""
 
 from __future__ import annotations
 
@@ -23,13 +23,23 @@ class TrainState:
     """Float32 parameters."""
     opt_state: Any
     """The optimizer's own (`seqjax.training.optimizers`)."""
+    extra: Any = struct.field(default_factory=dict)
+    """What a model keeps that is neither: an EMA teacher, batch statistics. {} of a model
+    without `init_extra` (`models.protocol.Stateful`)."""
 
 
-def new_state(params: Any, optimizer: Optimizer, *, step: int = 0) -> TrainState:
-    """A state with a fresh optimizer. Works under jit and `jax.eval_shape`."""
+def new_state(
+    params: Any, optimizer: Optimizer, *, step: int = 0, extra: Any = None
+) -> TrainState:
+    """A state with a fresh optimizer. Works under jit and `jax.eval_shape`.
+
+    Args:
+      extra: see `TrainState` (None: there is none).
+    """
     return TrainState(
         step=jnp.asarray(step, jnp.int32),
         skipped=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
+        extra={} if extra is None else extra,
     )

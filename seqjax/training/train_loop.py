@@ -1,7 +1,7 @@
 """Training from a resolved configuration to checkpoints, top to bottom.
 
 Whoever wants to know what a run does reads `train`, `_train` and `Run`. The pieces they call
-know nothing of each other: what is trained (`parts`), what it begins with (`initial_state`),
+are independent of each other: what is trained (`parts`), what it begins with (`initial_state`),
 compiled programs (`programs`), batches (`data`), what is due when (`triggers`), what is saved
 (`checkpoints`) and what is said (`metrics_log`, `progress`).
 """
@@ -13,7 +13,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -35,7 +35,7 @@ from seqjax.training import (
 )
 from seqjax.training.checkpoints import Checkpoints, check_workdir, state_bytes
 from seqjax.training.initial_state import Start
-from seqjax.training.metrics import MAXIMIZE
+from seqjax.training.metrics import is_maximized
 from seqjax.training.metrics_log import MetricsLog
 from seqjax.training.parts import Parts, prepare
 from seqjax.training.preemption import StopRequest
@@ -96,7 +96,7 @@ def _train(
         abstract = initial_state.abstract_state(parts)
         check_workdir(workdir, need_bytes=state_bytes(abstract))
         if parts.validator:
-            parts.validator.check_metric(abstract.params)
+            parts.validator.check_metric(abstract)
         initial = initial_state.begin(parts, abstract, saved=saved, start=start)
         _introduce(parts, initial, workdir=workdir, out=out)
         why = triggers.finished(parts.config, initial.progress, schedule=parts.schedule,
@@ -121,7 +121,7 @@ def _train(
         step = run.progress.step
         out.say(f"stopped at update {step}: {why} ({duration(run.elapsed())} of training, "
                 f"{compiled.count} programs compiled)")
-        out.say(run_summary.summary(parts.config, workdir))
+        out.say(run_summary.summary(parts, workdir))
         if stop.number is not None:
             out.say(run_summary.how_to_resume(workdir, command=command, step=step))
         return stop.number
@@ -147,7 +147,7 @@ def _say_nothing_to_do(
     out.say(f"nothing to do: the run ended at update {progress.step} ({why})"
             + (", before its last validation was done" if missed else "")
             + "; raise that limit to train on")
-    out.say(run_summary.summary(parts.config, workdir))
+    out.say(run_summary.summary(parts, workdir))
 
 
 @contextlib.contextmanager
@@ -195,11 +195,11 @@ class Run:
         self.progress, self._state = initial.progress, initial.state
         self._began, self._programs, self._batches = began, programs, batches
         self._saved, self._out, self._stop, self._lock = saved, out, stop, lock
-        self._metrics = MetricsLog(parts.config, out,
-                                   vocab_size=parts.task.vocab_sizes["target_vocab_size"])
+        self._metrics = MetricsLog(parts.config, out, declared=parts.metrics,
+                                   vocab_size=parts.task.vocab_sizes.get("target_vocab_size"))
         self._pending: tuple[Any, Batch] | None = None
         valid = parts.config.valid
-        self._maximize = valid.metric in MAXIMIZE if valid.maximize is None else valid.maximize
+        self._maximize = is_maximized(valid.metric, parts.metrics, chosen=valid.maximize)
 
     def to_the_end(self) -> str:
         """Updates until the run is over, and everything is on disk. Returns why it is over."""
@@ -277,14 +277,14 @@ class Run:
             self.collect()
             with self._metrics.paused():
                 found = self._stop.unless_asked(
-                    functools.partial(self._validator, self._state.params))
+                    functools.partial(self._validator, self._state))
                 if found is None:
                     self._out.say(f"{self._stop.signal} received: the validation is left off")
                 else:
                     self._take_validation(*found, batch=batch)
 
     def _take_validation(
-        self, values: dict[str, float], samples: list[tuple[str, str, str]], *, batch: Batch
+        self, values: dict[str, float], samples: Sequence[tuple[str, str, str]], *, batch: Batch
     ) -> None:
         """Remembers and says the result of a validation."""
         metric, subset = self._config.valid.metric, self._config.valid.subset
@@ -293,7 +293,8 @@ class Run:
         values["num_updates"] = progress.step
         values[f"best_{metric}"] = math.nan if progress.best is None else progress.best
         progress.history.append({"epoch": batch.epoch, **values})
-        self._out.summary("valid", f"epoch {batch.epoch:03d} | valid on {subset!r}", values)
+        self._out.summary("valid", f"epoch {batch.epoch:03d} | valid on {subset!r}", values,
+                          declared=self._parts.metrics)
         self._metrics.warn_if_diverged("valid", values)
         for source, translation, reference in samples:
             self._out.say(f"  source      {source}\n  translation {translation}\n"

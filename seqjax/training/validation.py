@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
@@ -20,10 +20,15 @@ from seqjax.config import BatchingConfig, Config, ConfigError
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
-from seqjax.training import sharding
+from seqjax.losses import Loss, Metric
+from seqjax.models.protocol import Stateful
+from seqjax.tasks.evaluator import Evaluator
+from seqjax.tasks.protocol import Task
+from seqjax.training import objective, sharding
 from seqjax.training.compilation import Job, compile_all
 from seqjax.training.metrics import add_sums, averages
-from seqjax.training.train_step import LossFn, make_eval_step, sentence_average
+from seqjax.training.state import TrainState
+from seqjax.training.train_step import LossFn, make_eval_step
 
 
 def batch_spec(
@@ -46,13 +51,16 @@ class Validator:
     """One split, its plan and its compiled evaluation."""
 
     def __init__(
-        self, config: Config, task: Any, model: Any, mesh: Mesh, loss_fn: LossFn,
-        *, max_positions: tuple[int | None, int | None],
+        self, config: Config, task: Task, model: Any, mesh: Mesh, loss_fn: LossFn,
+        *, loss: Loss, max_positions: tuple[int | None, int | None],
     ) -> None:
         """
+        Args:
+          loss: what `loss_fn` computes.
+
         Raises:
           FileNotFoundError: there is no such split.
-          ConfigError: a sentence over a limit; the metric to watch is not one.
+          ConfigError: a sentence over a limit.
         """
         self._config, self._mesh = config, mesh
         self.dataset = task.dataset(config.valid.subset)
@@ -68,42 +76,51 @@ class Validator:
         own_rules = sharding.own_rules(models.family(config.model.name).partition)
         self._step = jax.jit(own_rules(make_eval_step(loss_fn)))
         self._compiled: dict[Hashable, Any] = {}
-        self._judge: Callable[[Any], Any] | None = None
-        if config.valid.decode and hasattr(task, "judge_for"):
-            self._judge = task.judge_for(
+        self._evaluator: Evaluator | None = None
+        if config.valid.decode:
+            self._evaluator = task.evaluator(
                 model, self.dataset, generation=config.generation,
                 limit=config.valid.decode_sentences, **decoding_places(mesh),
             )
-        if config.valid.metric == "bleu" and self._judge is None:
-            raise ConfigError("config.valid.metric: 'bleu' needs config.valid.decode=True and a "
-                              "task that generates")
+        beside = {} if self._evaluator is None else self._evaluator.metrics
+        self.metrics: dict[str, Metric] = {**loss.metrics, **beside}
+        """What is declared of every metric that a validation may give."""
 
-    def check_metric(self, params: Any) -> None:
-        """Raises ConfigError if `valid.metric` is not what a validation gives; `params` may
-        be abstract."""
+    def check_metric(self, state: TrainState) -> None:
+        """Raises ConfigError if `valid.metric` is not what a validation gives.
+
+        Args:
+          state: may be abstract.
+        """
         shape = self.plan.shapes[0][1]
         spec = batch_spec(self.dataset, shape, self._mesh, packed=self._epoch.packed)
-        sums = jax.eval_shape(self._step, params, spec)
-        names = [*averages({name: (1.0, 1.0) for name in sums}), *(["bleu"] if self._judge else [])]
-        if self._config.valid.metric not in names:
-            raise ConfigError(f"config.valid.metric: {self._config.valid.metric!r} is not one of "
-                              + ", ".join(names))
+        sums = jax.eval_shape(self._step, state.params, state.extra, spec, state.step)
+        names = [*averages({name: (1.0, 1.0) for name in sums}, self.metrics),
+                 *(self._evaluator.metrics if self._evaluator else ())]
+        valid = self._config.valid
+        if valid.metric not in names:
+            more = "" if valid.decode else "; what outputs are measured by needs valid.decode=True"
+            raise ConfigError(f"config.valid.metric: {valid.metric!r} is not one of "
+                              + ", ".join(names) + more)
 
-    def jobs(self, params: Any) -> dict[Hashable, Job]:
-        """What is to be compiled, for abstract `params`."""
+    def jobs(self, state: TrainState) -> dict[Hashable, Job]:
+        """What is to be compiled, for an abstract state."""
         specs = {
             shape: batch_spec(self.dataset, shape, self._mesh, packed=self._epoch.packed)
             for _, shape in self.plan.shapes
         }
-        return {("valid", shape): Job(function=self._step, arguments=(params, spec),
-                                      size=shape.tokens) for shape, spec in specs.items()}
+        return {("valid", shape): Job(function=self._step, size=shape.tokens,
+                                      arguments=(state.params, state.extra, spec, state.step))
+                for shape, spec in specs.items()}
 
     def take(self, compiled: dict[Hashable, Any]) -> None:
         """The programs that `jobs` asked for."""
         self._compiled = compiled
 
-    def __call__(self, params: Any) -> tuple[dict[str, float], list[tuple[str, str, str]]]:
-        """Metrics by name, and samples of (source, translation, reference)."""
+    def __call__(
+        self, state: TrainState
+    ) -> tuple[dict[str, float], Sequence[tuple[str, str, str]]]:
+        """Metrics by name, and samples of (source, output, reference)."""
         shard = (jax.process_index(), jax.process_count())
         batches = epoch_batches(self._epoch, self.dataset, shard=shard)
         limit = self._config.valid.max_batches or None
@@ -111,24 +128,27 @@ class Validator:
         for batch in itertools.islice(batches, limit):
             step = self._compiled.get(("valid", batch.shape), self._step)
             arrays = sharding.place(batch.arrays, self._mesh, rows=batch.shape.rows)
-            found.append(step(params, arrays))
+            found.append(step(state.params, state.extra, arrays, state.step))
         sums: dict[str, tuple[float, float]] = {}
         for metrics in jax.device_get(found):
             add_sums(sums, metrics)
-        values, samples = averages(sums), []
-        if self._judge is not None:
-            judged = self._judge(for_decoding(params, self._mesh))
-            values["bleu"], samples = float(judged.score.score), judged.samples
+        values: dict[str, float] = averages(sums, self.metrics)
+        samples: Sequence[tuple[str, str, str]] = ()
+        if self._evaluator is not None:
+            measured = self._evaluator(for_decoding(state.params, self._mesh))
+            values |= {name: float(measured.values[name]) for name in self._evaluator.metrics}
+            samples = measured.samples
         return values, samples[: self._config.valid.samples]
 
 
 def held_out(
-    task: Any, model: Any, params: Any, subset: str, *, max_tokens: int,
+    task: Task, model: Any, params: Any, subset: str, *, loss: Any, max_tokens: int,
     batch_size: int | None = None, sentence_avg: bool = False, skip_too_long: bool = False,
 ) -> tuple[dict[str, float], int]:
     """The loss of a split outside of training, on one device (fairseq-validate).
 
     Args:
+      loss: the loss section of the configuration.
       max_tokens, batch_size: size of a batch.
       sentence_avg: the loss is per sentence instead of per token.
       skip_too_long: leave out sentences over the model's limit, with a count.
@@ -137,13 +157,15 @@ def held_out(
       Metrics by name, losses in base 2; and target tokens.
 
     Raises:
-      ConfigError: a sentence over the model's limit, unless `skip_too_long`.
+      ConfigError: a sentence over the model's limit, unless `skip_too_long`; the model has a
+        state beside its parameters.
     """
+    if isinstance(model, Stateful):
+        raise ConfigError(
+            f"config.model.name: {model.config.name} has a state beside its parameters "
+            "(init_extra), which is not read outside of training: see the validations of the run")
     dataset, limits = task.dataset(subset), task.max_positions(model)
-
-    def loss_fn(params: Any, batch: Any, rng: Any) -> Any:
-        return task.loss(model, params, batch, rng)
-
+    loss_fn = objective.loss_function(task, model, loss, sentence_avg=sentence_avg)
     try:
         plan = make_plan(
             dataset.lengths, BatchingConfig(
@@ -153,17 +175,18 @@ def held_out(
         )
     except ValueError as e:
         raise ConfigError(f"split {subset!r}: {e}") from None
-    step = jax.jit(make_eval_step(sentence_average(loss_fn) if sentence_avg else loss_fn))
+    step, update = jax.jit(make_eval_step(loss_fn)), np.int32(0)
     jobs: dict[Hashable, Job] = {
-        shape: Job(function=step, arguments=(params, _abstract(dataset, shape)), size=shape.tokens)
+        shape: Job(function=step, size=shape.tokens,
+                   arguments=(params, {}, _abstract(dataset, shape), update))
         for _, shape in plan.shapes}
     programs = compile_all(jobs)
-    found = [programs.get(batch.shape, step)(params, batch.arrays)
+    found = [programs.get(batch.shape, step)(params, {}, batch.arrays, update)
              for batch in epoch_batches(plan, dataset)]
     sums: dict[str, tuple[float, float]] = {}
     for metrics in jax.device_get(found):
         add_sums(sums, metrics)
-    values = averages(sums)
+    values = averages(sums, objective.loss_of(loss).metrics)
     if not math.isfinite(values["loss"]):
         raise ConfigError(f"split {subset!r}: its loss is {values['loss']}: the model computes "
                           "values that are not finite; its weights are damaged, or overflow in "

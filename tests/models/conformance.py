@@ -1,15 +1,10 @@
-"""What every model must do, whatever its family: a recorded case in, a failed assertion out.
-
-Cases enrol themselves (`family_goldens.names`); how a case is run is chosen by the methods that
-its model has. Programs are compiled once a case and shared by the checks (`program`, `whole`).
-"""
+"""What every model of text must compute, whatever its family: a recorded case in, a failed
+assertion out. What every model's weights must be is in `conformance_weights.py`."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,188 +13,35 @@ import family_goldens
 import jax
 import jax.numpy as jnp
 import numpy as np
-from family_goldens import FOLDER, PAD, Golden
+from family_goldens import PAD, Golden
+from kinds import (
+    Batch,
+    Found,
+    alone,
+    batch_of,
+    expected,
+    kind,
+    packed,
+    padded,
+    program,
+    scores,
+    teacher_forced,
+    whole,
+)
 
 from seqjax import models
-from seqjax.config import MeshConfig, OptimizerConfig
+from seqjax.config import MeshConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
-from seqjax.interop.fairseq import optimizer_state
 from seqjax.models.parts import configs
-from seqjax.models.protocol import Encoder, encode_tokens, token_source
-from seqjax.models.tables import any_of
+from seqjax.models.protocol import encode_tokens
 from seqjax.training import sharding
-
-Batch = dict[str, Any]
-"""Arrays whose rows are sentences, padded on the right."""
-
-
-# ---- how a model is run ----
-
-
-@dataclasses.dataclass(frozen=True)
-class Kind:
-    """Models that are run the same way."""
-
-    batch: Callable[[Golden], Batch]
-    """What was recorded, as arrays of one row a sentence."""
-    real: Callable[[Batch], np.ndarray]
-    """[B, T] bool: the positions of `scores` that are no padding."""
-    forward: Callable[..., Any]
-    """(model, params, batch, rng=) -> Features."""
-    loss: Callable[[Golden, Any, Batch], jax.Array]
-    """(golden, features, batch) -> the summed loss that was recorded."""
-
-
-def _ids(golden: Golden) -> Batch:
-    return {k: jnp.asarray(golden.arrays[k], jnp.int32)
-            for k in ("source", "prev", "target") if k in golden.arrays}
-
-
-def _features(model: Any, params: Any, batch: Batch, *, rng: Any = None) -> Any:
-    encoded = None
-    if isinstance(model, Encoder):
-        source = token_source(
-            batch["source"], pad=PAD, segments=batch.get("source_segments"))
-        encoded = model.encode(params, source, rng=rng)
-    return model.features(
-        params, batch["prev"], encoded, segments=batch.get("target_segments"), rng=rng)
-
-
-def _targets(batch: Batch) -> np.ndarray:
-    return np.asarray(batch["target"]) != PAD
-
-
-def _token_loss(golden: Golden, features: Any, batch: Batch) -> jax.Array:
-    return family_goldens.loss_of(golden, features, batch["target"])
-
-
-ENCODER_DECODER = Kind(batch=_ids, real=_targets, forward=_features, loss=_token_loss)
-LANGUAGE_MODEL = Kind(
-    batch=lambda golden: {k: v for k, v in _ids(golden).items() if k != "source"},
-    real=_targets, forward=_features, loss=_token_loss)
-
-
-def kind_of(model: Any) -> Kind:
-    """By what the model can do (`models.protocol`)."""
-    return ENCODER_DECODER if isinstance(model, Encoder) else LANGUAGE_MODEL
-
-
-def steps(model: Any) -> bool:
-    """Whether it is decoded position by position."""
-    return hasattr(model, "step")
-
-
-def padded(batch: Batch, *, rows: int = 0, columns: int = 0) -> Batch:
-    """With further rows and columns of padding."""
-    return {k: jnp.pad(v, ((0, rows), (0, columns)), constant_values=PAD)
-            for k, v in batch.items()}
-
-
-def alone(batch: Batch, row: int) -> Batch:
-    """One sentence without any padding."""
-    return {k: v[row:row + 1, : int((np.asarray(v[row]) != PAD).sum())] for k, v in batch.items()}
-
-
-def packed(golden: Golden, batch: Batch) -> Batch:
-    """All sentences in one row, with a place of padding behind them."""
-    result, masks = {}, {"source": np.asarray(batch.get("source", [[PAD]])) != PAD}
-    masks["target"] = masks["prev"] = kind_of(golden.model).real(batch)
-    for name, side in (("source", "source"), ("prev", "target"), ("target", "target")):
-        if name not in batch:
-            continue
-        parts = [np.asarray(row)[mask]
-                 for row, mask in zip(batch[name], masks[name], strict=True)]
-        numbers = np.concatenate([np.full(len(p), i + 1) for i, p in enumerate(parts)])
-        result[name] = np.pad(np.concatenate(parts), (0, 1), constant_values=PAD)[None]
-        result[f"{side}_segments"] = np.pad(numbers, (0, 1))[None].astype(np.int32)
-    return {k: jnp.asarray(v) for k, v in result.items()}
-
-
-# ---- programs, compiled once a case ----
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What one pass over a batch gave."""
-
-    lprobs: np.ndarray
-    """[B, T, V]."""
-    attention: np.ndarray | None
-    """[L, B, H, T, S]."""
-    loss: np.ndarray
-    gradient: Any
-
-
-def program(golden: Golden) -> Callable[[Any, Batch], Found]:
-    """(params, batch) -> everything, of one compiled function."""
-    kind = kind_of(golden.model)
-
-    @jax.jit
-    def run(params: Any, batch: Batch) -> Any:
-        def loss(params: Any) -> Any:
-            features = kind.forward(golden.model, params, batch)
-            lprobs = jax.nn.log_softmax(features.logits())
-            return kind.loss(golden, features, batch), (lprobs, features.attention)
-
-        return jax.value_and_grad(loss, has_aux=True)(params)
-
-    def found(params: Any, batch: Batch) -> Found:
-        (loss, (lprobs, attention)), gradient = jax.device_get(run(params, batch))
-        return Found(lprobs=lprobs, attention=attention, loss=loss, gradient=gradient)
-
-    return found
-
-
-@functools.cache
-def scores(name: str) -> Callable[[Any, Batch], np.ndarray]:
-    """(params, batch) -> log-probabilities, as decoding has them."""
-    golden = family_goldens.load(name)
-    kind = kind_of(golden.model)
-    run = jax.jit(lambda params, batch: jax.nn.log_softmax(
-        kind.forward(golden.model, params, batch).logits()))
-    return lambda params, batch: np.asarray(run(params, batch))
-
-
-@functools.cache
-def teacher_forced(name: str) -> Callable[[Any, Batch], Found]:
-    """The program of a case, under the keys with which it was recorded."""
-    golden = family_goldens.load(name)
-    return program(golden.changed(**golden.teacher_forced))
-
-
-@functools.cache
-def batch_of(name: str) -> Batch:
-    """The recorded batch, and rows of padding up to a multiple of four, which a mesh splits."""
-    golden = family_goldens.load(name)
-    batch = kind_of(golden.model).batch(golden)
-    return padded(batch, rows=-len(next(iter(batch.values()))) % 4)
-
-
-@functools.cache
-def whole(name: str) -> Found:
-    """What the case gives on `batch_of`."""
-    return teacher_forced(name)(family_goldens.load(name).params, batch_of(name))
-
-
-@functools.cache
-def expected(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities [B, T, V] as decoding has them, and which are of real positions."""
-    golden, batch = family_goldens.load(name), batch_of(name)
-    lprobs = whole(name).lprobs
-    if golden.teacher_forced:
-        lprobs = scores(name)(golden.params, batch)
-    return lprobs, kind_of(golden.model).real(batch)
-
-
-# ---- the checks ----
 
 
 def check_numbers(golden: Golden, found: Found) -> None:
     """Log-probabilities of every real position; the loss; the norm of its gradient for every
     parameter, under fairseq's names; attention, where it was recorded."""
     recorded = golden.arrays
-    kind = kind_of(golden.model)
-    real = kind.real(kind.batch(golden))
+    real = kind(golden).real(kind(golden).batch(golden))
     rows = len(real)
     np.testing.assert_allclose(found.lprobs[:rows][real], recorded["lprobs"][real], atol=1e-5)
     np.testing.assert_allclose(found.loss, recorded["loss"], rtol=1e-5)
@@ -223,7 +65,7 @@ def check_attention(golden: Golden, found: Found, batch: Batch) -> None:
     # fairseq's convolutions give the mean over layers of which some do not attend.
     total = found.attention[0, 0, 0, 0].sum()
     assert 0 < total <= 1 + 1e-5
-    for row, real in enumerate(kind_of(golden.model).real(batch)):
+    for row, real in enumerate(kind(golden).real(batch)):
         mine = found.attention[:, row][:, :, real]
         np.testing.assert_allclose(mine.sum(-1), total, atol=1e-5)
         assert not mine[..., padding[row]].any()
@@ -241,17 +83,17 @@ def check_rows(name: str) -> None:
         np.testing.assert_allclose(
             ours[:end][real[row, :end]], lprobs[row, :end][real[row, :end]], atol=1e-5)
 
-    compare(run(params, alone(batch, 2))[0], 2)
+    compare(run(params, alone(golden, batch, 2))[0], 2)
     order = np.array([2, 2, 0, 2, 1])
-    mixed = padded({k: v[order] for k, v in batch.items()}, columns=3)
-    for ours, row in zip(run(params, mixed), order, strict=True):
+    mixed = padded({k: v[order] for k, v in batch.items()}, rows=1, columns=3)
+    for ours, row in zip(run(params, mixed), order, strict=False):
         compare(ours, row)
 
 
 def check_packing(name: str) -> None:
     """Sentences that share a row give what they give alone: logits, loss and gradients."""
     golden = family_goldens.load(name)
-    batch = kind_of(golden.model).batch(golden)
+    batch = kind(golden).batch(golden)
     together = teacher_forced(name)(golden.params, packed(golden, batch))
     lprobs, real = expected(name)
     np.testing.assert_allclose(together.lprobs[0, : real.sum()], lprobs[real], atol=2e-5)
@@ -279,7 +121,7 @@ def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int 
     computed in a slot other than the position before it. The cache grows when it is full.
     """
     model, params = golden.model, golden.params
-    batch = kind_of(model).batch(golden)
+    batch = kind(golden).batch(golden)
     rows, length = prev.shape
 
     @jax.jit
@@ -314,164 +156,13 @@ def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int 
 def check_decoding(name: str) -> None:
     """Position by position as fairseq does it, and as the whole sequence at once."""
     golden = family_goldens.load(name)
-    batch = kind_of(golden.model).batch(golden)
+    batch = kind(golden).batch(golden)
     found = decode_all(golden, batch["prev"])
     lprobs, real = expected(name)
     real = real[: len(found)]
     np.testing.assert_allclose(found[real], lprobs[: len(found)][real], atol=1e-5)
     if "step_lprobs" in golden.arrays:
         np.testing.assert_allclose(found[real], golden.arrays["step_lprobs"][real], atol=1e-5)
-
-
-# ---- weights ----
-
-
-def check_init(golden: Golden) -> Any:
-    """Fresh parameters have the recorded names and shapes, and each is drawn for itself."""
-    init = jax.jit(golden.model.init)
-    fresh = jax.device_get(init(jax.random.key(0)))
-    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(np.shape, golden.checkpoint.params)
-    drawn: dict[tuple[int, ...], list[tuple[str, np.ndarray]]] = {}
-    for path, value in jax.tree_util.tree_leaves_with_path(fresh):
-        name = sharding.path_name(path)
-        assert value.dtype == np.float32 and np.isfinite(value).all(), name
-        if name.endswith("embedding"):
-            assert not value[PAD].any(), f"{name}: padding has a vector"
-        if name.endswith(("kernel", "embedding")):
-            layers = value if "layers" in name.split("/") else value[None]
-            for i, layer in enumerate(layers):
-                assert layer.std() > 0, name
-                drawn.setdefault(layer.shape, []).append((f"{name}[{i}]", layer))
-    for same in drawn.values():
-        for i, (name, value) in enumerate(same):
-            for other, theirs in same[:i]:
-                assert not np.array_equal(value, theirs), f"{name} and {other} are one draw"
-    other = jax.device_get(init(jax.random.key(1)))
-    changed = [not np.array_equal(a, b) for (p, a), b in zip(
-        jax.tree_util.tree_leaves_with_path(fresh), jax.tree.leaves(other), strict=True)
-        if sharding.path_name(p).endswith(("kernel", "embedding"))]
-    assert all(changed)
-    return fresh
-
-
-def check_round_trip(golden: Golden) -> None:
-    """Writing what was read gives every tensor back, bit for bit, with its type; and so, by name
-    and shape, without anything that the file had beside the weights."""
-    checkpoint = golden.checkpoint
-    stored = golden.stored
-    write = functools.partial(
-        fairseq_weights.to_state, checkpoint.params, checkpoint.config, **golden.sizes)
-    state = write(kept=checkpoint.kept, dtypes=checkpoint.dtypes)
-    if not stored.kept:  # a file that is pruned as it is read is another one when written
-        wanted = golden.state if spelled_as_today(golden) else stored.state
-        assert state.keys() == wanted.keys()
-        for name, value in wanted.items():
-            assert state[name].dtype == value.dtype, name
-            np.testing.assert_array_equal(state[name], value, err_msg=name)
-        again = fairseq_weights.from_tree({**golden.tree, "model": state})
-        jax.tree.map(np.testing.assert_array_equal, again.params, checkpoint.params)
-        assert again.config == checkpoint.config
-    bare = write()
-    left_out = {n for n in state if n not in bare}
-    assert all(state[n].size == 1 for n in left_out), left_out
-    assert {n: v.shape for n, v in bare.items()} == {
-        n: state[n].shape if n in state else v.shape for n, v in bare.items()}
-
-
-def spelled_as_today(golden: Golden) -> bool:
-    """Whether the file's names are those of fairseq today, and all of its layers stay."""
-    return not golden.stored.kept and golden.state.keys() == golden.stored.state.keys()
-
-
-def numbered(golden: Golden) -> tuple[list[str], list[str]]:
-    """fairseq's parameters in the order in which its modules register them, which is that of the
-    file, and those of them that no number is ever computed with."""
-    table = models.fairseq_table(golden.config.name).names
-    ignored, unused = any_of(table.ignored), any_of(table.unused)
-    copies = table.copies(golden.config)
-    names = [name for name in golden.state if name not in copies and (
-        unused.fullmatch(name) or not ignored.fullmatch(name))]
-    return names, [name for name in names if unused.fullmatch(name)]
-
-
-def check_order(golden: Golden) -> None:
-    """Names alone tell the order in which fairseq numbers an optimizer's moments."""
-    names, _ = numbered(golden)
-    table = models.fairseq_table(golden.config.name).names
-    assert optimizer_state.registered(reversed(names), table, title=golden.name) == names
-
-
-def check_moments(golden: Golden) -> None:
-    """A moment of every parameter that is used goes both ways, bit for bit."""
-    names, unused = numbered(golden)
-    rng = np.random.default_rng(0)
-    slots = ("exp_avg", "exp_avg_sq")
-    moments = {
-        number: {"step": 7, **{slot: rng.normal(size=golden.state[name].shape).astype(np.float32)
-                               for slot in slots}}
-        for number, name in enumerate(names) if name not in unused}
-    saved = {"state": moments, "param_groups": [{"lr": 0.5, "params": list(range(len(names)))}]}
-    tree = {**golden.tree, "last_optimizer_state": saved, "optimizer_history": []}
-    ours = optimizer_state.read_state(tree, name="adam")
-    assert int(ours["count"]) == 7
-    back = optimizer_state.write_state(
-        ours, golden.config, optimizer=OptimizerConfig(name="adam"), lr=0.5, **golden.sizes)
-    assert back["param_groups"][0]["params"] == saved["param_groups"][0]["params"]
-    assert back["state"].keys() == moments.keys()
-    for number, one in moments.items():
-        for slot in slots:
-            np.testing.assert_array_equal(back["state"][number][slot], one[slot])
-
-
-# ---- devices ----
-
-
-SPLIT: dict[str, tuple[str | None, ...]] = {
-    "(q_proj|k_proj|v_proj|fc1|output_projection)/kernel": ("fsdp", "tensor"),
-    "(out_proj|fc2)/kernel": ("tensor", "fsdp"),
-    "embed_tokens/embedding": ("tensor", "fsdp"),
-    "embed_positions/embedding": (None, "fsdp"),
-    "project_(in|out)_dim/kernel": (None, "fsdp"),
-    r"adaptive_softmax/(head|tail_\d/out)/kernel": ("fsdp", "tensor"),
-    r"adaptive_softmax/(class_proj|tail_\d/proj)/kernel": (None, "fsdp"),
-    r"embeddings_\d/embed/embedding": ("tensor", "fsdp"),
-    r"embeddings_\d/proj/kernel": (None, "fsdp"),
-}
-"""End of a parameter's path (a regular expression) -> how its last axes lie on a mesh, for the
-names that families share. What a family calls its own is in `goldens/FAMILY/mesh.json`."""
-
-
-def own_split(place: str) -> dict[str, tuple[str | None, ...]]:
-    """What the folder of goldens says of the names of its family."""
-    path = FOLDER / place / "mesh.json"
-    if not path.exists():
-        return {}
-    return {k: tuple(v) for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
-
-
-def check_split(golden: Golden) -> None:
-    """Every projection, by its name, lies on a mesh as it is said to."""
-    place = golden.name.partition("/")[0]
-    table = {**SPLIT, **own_split(place)}
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    rules = models.family(golden.config.name).partition
-    for path, value in jax.tree_util.tree_leaves_with_path(golden.checkpoint.params):
-        name = sharding.path_name(path)
-        found = {spec for end, spec in table.items() if re.search(f"(^|/)({end})$", name)}
-        assert len(found) < 2, f"{name}: {found}"
-        if not found:
-            vector = value.ndim - ("layers" in name.split("/")) < 2
-            assert vector, (
-                f"nothing says how {name} {list(value.shape)} lies on a mesh: name it in "
-                f"goldens/{place}/mesh.json")
-            continue
-        wanted = found.pop()
-        # As it would lie were it large: sizes of tiny models do not divide.
-        with sharding.own_rules(rules):
-            spec = tuple(sharding.spec_for(name, tuple(8 * n for n in value.shape), mesh)[0])
-        spec += (None,) * (value.ndim - len(spec))
-        assert spec == (None,) * (value.ndim - len(wanted)) + wanted, (
-            f"{name} lies as {spec}, wanted {wanted}")
 
 
 def check_mesh(name: str) -> None:
@@ -509,10 +200,10 @@ def noisy(golden: Golden, params: Any, **given: float) -> Callable[[Any, Batch],
     quiet = {rate: None if given and fields[rate] is None else 0.0
              for rate in rates(golden.config)}
     golden = golden.changed(**{**quiet, **given})
-    kind = kind_of(golden.model)
+    how = kind(golden)
 
     def run(key: Any, batch: Batch) -> Any:
-        return jax.nn.log_softmax(kind.forward(golden.model, params, batch, rng=key).logits())
+        return jax.nn.log_softmax(how.forward(golden.model, params, batch, rng=key).logits())
 
     return jax.jit(run)
 
@@ -536,7 +227,7 @@ def check_rate(cases: Sequence[str], rate: str) -> None:
             break  # the first in which the rate is read at all
     else:
         raise AssertionError(f"{rate} is read in no case")
-    real = kind_of(golden.model).real(batch)
+    real = kind(golden).real(batch)
     off = np.abs(run(key, batch) - quiet(None, batch))[real]
     assert off.max() > 1e-3, f"{rate} drops nothing"
 
@@ -574,37 +265,11 @@ def check_runtime(name: str, which: int) -> None:
 def check_half_precision(name: str) -> None:
     """bfloat16 activations stay near, and logits are float32 all the same."""
     golden, batch = family_goldens.load(name), batch_of(name)
-    kind = kind_of(golden.model)
+    how = kind(golden)
     half = dataclasses.replace(golden.model, compute_dtype=jnp.bfloat16)
     hidden, logits = jax.jit(lambda params: (
-        (f := kind.forward(half, params, batch)).hidden, f.logits()))(golden.params)
+        (f := how.forward(half, params, batch)).hidden, f.logits()))(golden.params)
     assert hidden.dtype == jnp.bfloat16 and logits.dtype == jnp.float32
     lprobs, real = expected(name)
     off = np.abs(jax.nn.log_softmax(logits)[real] - lprobs[real])
     assert 0 < off.max() < 0.25 and off.mean() < 0.05
-
-
-# ---- which cases stand for a family ----
-
-
-@functools.cache
-def by_family() -> dict[str, list[str]]:
-    """`config.model.name` -> its cases."""
-    result: dict[str, list[str]] = {}
-    for name in family_goldens.names():
-        result.setdefault(family_goldens.load(name).config.name, []).append(name)
-    return result
-
-
-def _parameters(name: str) -> set[str]:
-    """Names of the weights, whatever their layer."""
-    return {re.sub(r"\d+", "N", key) for key in family_goldens.load(name).stored.state}
-
-
-def covering(cases: list[str]) -> list[str]:
-    """Few cases that have every parameter of a family between them, the richest first."""
-    left, chosen = set().union(*map(_parameters, cases)), []
-    while left:
-        chosen.append(max(cases, key=lambda name: len(_parameters(name) & left)))
-        left -= _parameters(chosen[-1])
-    return chosen

@@ -13,17 +13,17 @@ import pytest
 
 from seqjax import config, models
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
-from seqjax.models.transformer.lm_config import ARCHS, TransformerLMConfig
+from seqjax.models.transformer.lm_config import ARCHS, TransformerLanguageModelConfig
 
 
-def small(**values) -> TransformerLMConfig:
-    return TransformerLMConfig(
+def small(**values) -> TransformerLanguageModelConfig:
+    return TransformerLanguageModelConfig(
         decoder_embed_dim=8, decoder_ffn_embed_dim=8, decoder_layers=1,
         decoder_attention_heads=2, max_target_positions=6, **values,
     )
 
 
-def build(cfg: TransformerLMConfig, vocab: int = 20, output: int | None = None):
+def build(cfg: TransformerLanguageModelConfig, vocab: int = 20, output: int | None = None):
     return models.build(
         cfg, source_vocab_size=vocab, target_vocab_size=vocab if output is None else output,
         compute_dtype=jnp.float32,
@@ -57,7 +57,7 @@ def test_old_checkpoints_without_final_norm_or_with_tied_projections():
 def test_named_architectures_resolve():
     for arch in ARCHS:
         found = config.resolve_model({"arch": arch}, models=models.CONFIGS, archs=models.ARCHS)
-        assert isinstance(found, TransformerLMConfig)
+        assert isinstance(found, TransformerLanguageModelConfig)
         assert found.decoder_normalize_before == (arch != "transformer_lm")
     wiki = config.resolve_model(
         {"arch": "transformer_lm_wiki103", "adaptive_softmax_dropout": "0.1"},

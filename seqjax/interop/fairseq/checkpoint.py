@@ -21,10 +21,10 @@ from seqjax.config import ConfigError
 from seqjax.interop import weights
 from seqjax.interop.fairseq.config import (
     FairseqConfig,
-    TaskFacts,
+    TaskArgs,
     from_checkpoint,
     model_config,
-    task_facts,
+    task_args,
 )
 from seqjax.interop.torch.files import read_pt
 from seqjax.interop.torch.pickle_machine import CheckpointError
@@ -44,7 +44,7 @@ class FairseqCheckpoint:
     """float32 numpy arrays as the model's `init` makes them."""
     source_vocab_size: int
     target_vocab_size: int
-    task: TaskFacts
+    task: TaskArgs
     fairseq: FairseqConfig
     """Everything that the file says about how it was trained, in fairseq's keys."""
     dtypes: dict[str, str]
@@ -93,7 +93,7 @@ def from_tree(
         config=with_layers(config, {k: len(v) for k, v in kept.items()}),
         params=prune(params, kept),
         source_vocab_size=stored.source_vocab_size, target_vocab_size=stored.target_vocab_size,
-        task=task_facts(stored.fairseq), fairseq=_without_pruning(stored.fairseq),
+        task=task_args(stored.fairseq), fairseq=_without_pruning(stored.fairseq),
         dtypes={k: v.dtype.name for k, v in state.items() if v.dtype != np.float32},
         kept={k: np.array(v) for k, v in state.items() if plan.ignored.fullmatch(k)},
         extra={k: v for k, v in tree.items() if k not in ("model", "cfg", "args")},
@@ -160,7 +160,8 @@ def _stored_layers(state: State, config: Any, kept: Kept) -> tuple[Any, Kept]:
     """
     counts, result = {}, dict(kept)
     for side, layers in kept_layers(config).items():
-        numbers = {m[1] for n in state if (m := re.match(rf"{side}\.layers\.(\d+)\.", n))}
+        inside = re.compile(rf"{side}\.(?:\w+\.)?layers\.(\d+)\.")
+        numbers = {m[1] for n in state if (m := inside.match(n))}
         counts[side] = len(numbers)
         if len(layers) != len(numbers):
             result.setdefault(side, tuple(sorted(layers)))

@@ -1,8 +1,8 @@
 """A command line of fairseq's, as it stands in a script, read into names and values.
 
 It may begin with an environment or a launcher, be cut over lines, end in a pipe or a
-redirection, and have flags in any form that argparse takes. What the flags mean is the
-business of `fairseq_flags` and `fairseq_recipe`.
+redirection, and have flags in any form that argparse takes. What the flags mean is said by
+`flags` and `recipe`.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ def parse(text: str) -> Command:
     if program == "fairseq-train":
         if "arch" not in chosen:
             raise ConfigError("fairseq-train: --arch is needed")
-        chosen = {"task": "translation", "criterion": "cross_entropy", "lr_scheduler": "fixed",
-                  "optimizer": "adam", "scoring": "bleu", **chosen}
+        chosen = {**fairseq_names.USUAL, "scoring": "bleu", **chosen}
         switches = [w for w in words if w == "--use-bmuf"]
         allowed = fairseq_names.accepted(chosen, switches=switches)
     data, given = _read(words, flags, allowed, program)
@@ -194,7 +193,7 @@ def _only_longer(name: str, flags: Mapping[str, Flag], allowed: frozenset[str]) 
 def _find(
     name: str, flags: Mapping[str, Flag], allowed: frozenset[str], program: str
 ) -> Flag:
-    """By its name or an unambiguous beginning of it."""
+    """By its name or an unambiguous prefix of it."""
     name = name if name in flags or not name.startswith("--") else name.replace("_", "-")
     found = (flags.get(name) or _only_longer(name, flags, allowed)
              or _only_longer(name, flags, frozenset(f.names[0] for f in flags.values())))

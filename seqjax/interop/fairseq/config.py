@@ -1,8 +1,8 @@
 """What a fairseq checkpoint says about itself: old `args` and new `cfg` as one plain form.
 
 fairseq up to 0.10 stored one flat Namespace, later ones a tree of groups whose `model` group
-may itself be such a Namespace. Both become a `FairseqConfig`. This file knows fairseq's key
-names and none of its weights; which model keys exist is asked of the family's dataclass.
+may itself be such a Namespace. Both become a `FairseqConfig`; which model keys exist is asked
+of the family's dataclass.
 """
 
 from __future__ import annotations
@@ -46,9 +46,19 @@ class FairseqConfig:
         value = self.groups.get(group, {}).get(key)
         return default if value is None or value == _MISSING else value
 
+    def flat(self) -> dict[str, Any]:
+        """Model, tokenizer, subword model, criterion and task as one namespace; the components'
+        names stand under their groups', as in fairseq's older form."""
+        args: dict[str, Any] = {}
+        for group in ("tokenizer", "bpe", "criterion", "task"):
+            values = dict(self.groups.get(group, {}))
+            args[group] = values.pop("_name", None)
+            args |= {k: v for k, v in values.items() if k not in args}
+        return {**self.model, **args}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TaskFacts:
+class TaskArgs:
     """What one needs besides the weights to use the model."""
 
     task: str | None
@@ -106,8 +116,8 @@ def _from_namespace(args: Mapping[str, Any]) -> FairseqConfig:
     for side in ("source", "target"):  # one key for both before 0.5
         if args.get("max_positions") and f"max_{side}_positions" not in args:
             args = {**args, f"max_{side}_positions": args["max_positions"]}
-    groups["task"]["_name"] = args.get("task") or "translation"
-    groups["criterion"]["_name"] = args.get("criterion") or "cross_entropy"
+    groups["task"]["_name"] = args.get("task") or fairseq_names.USUAL["task"]
+    groups["criterion"]["_name"] = args.get("criterion") or fairseq_names.USUAL["criterion"]
     return FairseqConfig(arch=arch, model=dict(args), groups=groups)
 
 
@@ -154,10 +164,10 @@ def _interpolated(tree: dict[str, Any]) -> dict[str, Any]:
     return resolve(tree, 0)
 
 
-def task_facts(config: FairseqConfig) -> TaskFacts:
+def task_args(config: FairseqConfig) -> TaskArgs:
     """Languages, padding side, tokenizer and criterion."""
     text = config.get
-    return TaskFacts(
+    return TaskArgs(
         task=config.name("task"),
         source_lang=text("task", "source_lang"),
         target_lang=text("task", "target_lang"),

@@ -14,8 +14,9 @@ from typing import Any
 
 from seqjax import models
 from seqjax.config import to_plain
-from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, plan_of
+from seqjax.interop.fairseq.checkpoint import plan_of
 from seqjax.interop.fairseq.keys import GROUPS, chosen_types, spelled
+from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.fairseq.optimizer_state import in_module_order
 from seqjax.interop.torch.writer import write_pt
 from seqjax.interop.weights import to_state
@@ -23,13 +24,13 @@ from seqjax.models.overrides import resolved
 from seqjax.models.parts.configs import ORIGIN, RUNTIME, kind
 from seqjax.models.tables import State
 
-_ALWAYS = {"task": "translation", "criterion": "cross_entropy", "left_pad_source": True,
+_ALWAYS = {"task": USUAL["task"], "criterion": USUAL["criterion"], "left_pad_source": True,
            "left_pad_target": False, "tokenizer": None, "bpe": None}
 
 
 def save_fairseq(
     path: str | os.PathLike[str], params: Mapping[str, Any], config: Any, *,
-    source_vocab_size: int, target_vocab_size: int, facts: Mapping[str, Any],
+    source_vocab_size: int, target_vocab_size: int, extra_args: Mapping[str, Any],
     kept: State | None = None, dtypes: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
@@ -38,7 +39,7 @@ def save_fairseq(
     Args:
       path: an existing file is replaced.
       params, config: of the model.
-      facts: fairseq's own keys for the rest: `source_lang`, `target_lang`, `bpe`, `criterion`
+      extra_args: fairseq's own keys for the rest: `source_lang`, `target_lang`, `bpe`, `criterion`
         with its options, ...; they may also hold keys of the model, which `config` overrides.
         Values are spelled as fairseq wants them (`fairseq_keys`).
       kept, dtypes: of the checkpoint that the parameters came from, if they did (`to_state`).
@@ -48,7 +49,7 @@ def save_fairseq(
       ConfigError: a model that fairseq cannot build.
       WeightsError: parameters of another shape than the model's.
     """
-    args = namespace(config, facts)
+    args = namespace(config, extra_args)
     plan = plan_of(config, source_vocab_size=source_vocab_size,
                    target_vocab_size=target_vocab_size)
     state = in_module_order(to_state(params, plan, kept=kept, dtypes=dtypes), plan)
@@ -62,7 +63,7 @@ def save_fairseq(
     })
 
 
-def namespace(config: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+def namespace(config: Any, extra_args: Mapping[str, Any]) -> dict[str, Any]:
     """The flat Namespace that a file says to fairseq.
 
     Nothing is left to its architecture functions, which run for some models and not for
@@ -76,7 +77,7 @@ def namespace(config: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
     ours = {k: v for k, v in to_plain(resolved(config)).items()
             if k not in ("name", *table.unsaid)
             and kind(type(config), k) not in (RUNTIME["kind"], ORIGIN["kind"])}
-    args = {**_ALWAYS, **facts, **ours, "arch": _arch(config)}
+    args = {**_ALWAYS, **extra_args, **ours, "arch": _arch(config)}
     for key, value in ours.items():
         if value is None:  # its own default holds
             del args[key]
@@ -91,20 +92,3 @@ def _arch(config: Any) -> str:
     its language models but the one without defaults are made pre-norm."""
     forced = config.name == "transformer_lm" and not config.decoder_normalize_before
     return config.name if forced or not config.arch else config.arch
-
-
-def resave_fairseq(path: str | os.PathLike[str], checkpoint: FairseqCheckpoint) -> None:
-    """Writes what `load_fairseq` read, parameters possibly changed since; every tensor that
-    was not changed keeps its bits."""
-    fairseq = checkpoint.fairseq
-    facts: dict[str, Any] = {}
-    for group in ("tokenizer", "bpe", "criterion", "task"):
-        values = dict(fairseq.groups.get(group, {}))
-        facts[group] = values.pop("_name", None)
-        facts |= {k: v for k, v in values.items() if k not in facts}
-    save_fairseq(
-        path, checkpoint.params, checkpoint.config,
-        source_vocab_size=checkpoint.source_vocab_size,
-        target_vocab_size=checkpoint.target_vocab_size,
-        facts={**fairseq.model, **facts}, kept=checkpoint.kept, dtypes=checkpoint.dtypes,
-        extra={**checkpoint.extra, "last_optimizer_state": None})

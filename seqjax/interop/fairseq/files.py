@@ -1,7 +1,7 @@
 """A fairseq `.pt` with the files around it, as what our own checkpoint folders hold.
 
 A `.pt` has weights and options, but no dictionaries: those come from a data folder, or lie
-beside it. `portable` brings everything together: a configuration, named files
+beside it. `read_model` brings everything together: a configuration, named files
 (vocabularies, tokenizer models) and parameters, from which `tasks.from_assets` and
 `models.build` make a model as from a folder of ours.
 """
@@ -20,11 +20,13 @@ from seqjax.config import ConfigError, build, to_plain
 from seqjax.data import folder, tokenizers
 from seqjax.data.dictionaries import first_difference
 from seqjax.data.vocabulary import Vocabulary
+from seqjax.interop.fairseq import names as fairseq_names
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, Params, load_fairseq
 from seqjax.tasks import assets
+from seqjax.tasks.entry import TaskEntry
 
-TASKS = ("translation", "language_modeling")
-"""fairseq's tasks whose checkpoints can be used."""
+MASKED = ("denoising", "masked_lm", "multilingual_masked_lm", "sentence_prediction")
+"""fairseq's tasks that put the word `<mask>` behind those of `dict.txt`, their only dictionary."""
 POST_PROCESS = {"subword_nmt": "subword_nmt", "fastbpe": "subword_nmt",
                 "sentencepiece": "sentencepiece"}
 """fairseq's `--bpe` -> how pieces become words again."""
@@ -36,7 +38,7 @@ _CODES, _PIECES = ("code", "bpecodes"), ("sentencepiece.bpe.model",)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Portable:
+class FairseqModel:
     """What a folder of ours holds, made from a fairseq checkpoint."""
 
     config: dict[str, Any]
@@ -54,12 +56,12 @@ def is_pt(path: str | os.PathLike[str]) -> bool:
         os.fspath(path).endswith(".pt") and not os.path.isdir(path))
 
 
-def portable(
+def read_model(
     path: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None,
     bpe: str | None = None, tokenizer: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
-) -> Portable:
+) -> FairseqModel:
     """A fairseq checkpoint and all that is needed to use it.
 
     Args:
@@ -93,7 +95,7 @@ def portable(
             sections["train"] = {"sentence_avg": True}
     except ConfigError as error:
         raise type(error)(f"{path}: {error}") from None
-    return Portable(config=sections, assets=files, params=checkpoint.params,
+    return FairseqModel(config=sections, assets=files, params=checkpoint.params,
                     checkpoint=checkpoint)
 
 
@@ -113,17 +115,20 @@ def loss_section(checkpoint: FairseqCheckpoint) -> dict[str, Any]:
 # ---- the task ----
 
 
-def task_name(checkpoint: FairseqCheckpoint) -> str:
+def task_entry(checkpoint: FairseqCheckpoint) -> TaskEntry:
     """The checkpoint's task.
 
     Raises:
-      ConfigError: it is not one of `TASKS`.
+      ConfigError: it is not here.
     """
-    name = checkpoint.task.task or "translation"
-    if name not in TASKS:
+    name = checkpoint.task.task or fairseq_names.USUAL["task"]
+    found = tasks.of_fairseq(name)
+    if found is None:
         raise ConfigError(f"its task is {name!r}; seqjax can use checkpoints of "
-                          + " and ".join(TASKS))
-    return name
+                          + " and ".join(tasks.fairseq_names())
+                          + ". Training of these can begin with its weights (config.init_from), "
+                          "and python -m seqjax.convert keys lists them")
+    return found
 
 
 def _task(
@@ -132,13 +137,13 @@ def _task(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The task's section, and its files. The tokenizer that was `asked` for is over that of
     the data folder."""
-    name = task_name(checkpoint)
+    entry = task_entry(checkpoint)
+    keys = language_keys(entry)
     home = os.path.dirname(os.path.abspath(path))
-    place, langs = _dictionaries(checkpoint, home=home, data=data, pair=name == "translation")
+    place, langs = _dictionaries(checkpoint, home=home, data=data, keys=keys)
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
-    section = {**_given(checkpoint, tasks.CONFIGS[name]), "name": name, "data": place}
-    if name == "translation":
-        section |= {"source_lang": langs[0], "target_lang": langs[1]}
+    section = {**_given(checkpoint, entry.config), "name": entry.name, "data": place,
+               **dict(zip(keys, langs, strict=False))}
     files: dict[str, bytes] = {}
     text = folder.load_tokenizers(place)
     for lang, size, side in zip(langs, sizes, ("source", "target"), strict=False):
@@ -156,6 +161,11 @@ def _task(
             files |= assets.pack_tokenizer(lang, found)
     section.setdefault("post_process", _post_process(checkpoint, chosen))
     return section, files
+
+
+def language_keys(entry: TaskEntry | None) -> tuple[str, ...]:
+    """Keys of the task's section that name the languages of its dictionaries."""
+    return entry.fairseq.languages if entry and entry.fairseq else ()
 
 
 def _check_beside(vocabulary: Vocabulary, where: str, home: str, lang: str) -> None:
@@ -176,18 +186,29 @@ def dictionaries_of(
     path: str | os.PathLike[str], checkpoint: FairseqCheckpoint
 ) -> tuple[str, tuple[str, ...]] | None:
     """The folder with a checkpoint's dictionaries and their languages: beside it, or where it
-    was trained; None where there are none of the model's sizes."""
+    was trained; None where there are none of the model's sizes (`<mask>` is in no file, see
+    `added_words`)."""
     home = os.path.dirname(os.path.abspath(path))
-    pair = checkpoint.task.task != "language_modeling"
+    added = added_words(checkpoint)
+    # Weights of a task that is not here may be a beginning all the same: taken for the usual.
+    entry = tasks.of_fairseq(checkpoint.task.task or "") or tasks.of_fairseq(
+        fairseq_names.USUAL["task"])
     try:
-        place, langs = _dictionaries(checkpoint, home=home, data=None, pair=pair)
+        place, langs = _dictionaries(
+            checkpoint, home=home, data=None, keys=() if added else language_keys(entry))
     except ConfigError:
         return None
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
     for lang, size in zip(langs, sizes, strict=False):
-        if len(Vocabulary.load(folder.dict_path(place, lang))) != size:
+        vocabulary = Vocabulary.load(folder.dict_path(place, lang))
+        if len(vocabulary) + sum(word not in vocabulary for word in added) != size:
             return None
     return place, langs
+
+
+def added_words(checkpoint: FairseqCheckpoint) -> tuple[str, ...]:
+    """Words that its task put behind those of the dictionary's file, if they were not there."""
+    return ("<mask>",) if checkpoint.task.task in MASKED else ()
 
 
 def _given(checkpoint: FairseqCheckpoint, cls: type) -> dict[str, Any]:
@@ -201,9 +222,14 @@ def _given(checkpoint: FairseqCheckpoint, cls: type) -> dict[str, Any]:
 
 
 def _dictionaries(
-    checkpoint: FairseqCheckpoint, *, home: str, data: str | os.PathLike[str] | None, pair: bool
+    checkpoint: FairseqCheckpoint, *, home: str, data: str | os.PathLike[str] | None,
+    keys: tuple[str, ...],
 ) -> tuple[str, tuple[str, ...]]:
-    """The folder with the dictionaries, and their languages ("" for none)."""
+    """The folder with the dictionaries, and their languages ("" for none).
+
+    Args:
+      keys: of fairseq's task that name them (`language_keys`).
+    """
     if data is not None:
         if not os.path.isdir(data):
             raise FileNotFoundError(f"{data}: no such data folder")
@@ -211,12 +237,11 @@ def _dictionaries(
     else:
         trained_on = str(checkpoint.fairseq.get("task", "data") or "").split(os.pathsep)[0]
         candidates = [home, *([trained_on] if os.path.isdir(trained_on) else [])]
-    facts = checkpoint.task
     missing = ""
     for place in candidates:
         langs: Sequence[str | None] = ("",)
-        if pair:
-            langs = (facts.source_lang, facts.target_lang)
+        if keys:
+            langs = [checkpoint.fairseq.get("task", key) for key in keys]
             if None in langs:
                 try:
                     langs = folder.find_pair(place)

@@ -63,33 +63,6 @@ def table() -> tuple[Flag, ...]:
                       key=key, note=note) for names, commands, kind, default, key, note in rows)
 
 
-# ---- documentation ----
-
-
-def markdown() -> str:
-    """The table of docs/from-fairseq.md."""
-    groups: dict[str, list[Flag]] = {"Training": [], "Preprocessing": [],
-                                     "Generation and evaluation": []}
-    for flag in table():
-        only = flag.commands if flag.commands else "T"
-        group = ("Training" if "T" in only else
-                 "Preprocessing" if only == "P" else "Generation and evaluation")
-        groups[group].append(flag)
-    lines: list[str] = []
-    for title, flags in groups.items():
-        lines += [f"### {title}", "", "| fairseq | seqjax | |", "| --- | --- | --- |"]
-        lines += [_row(flag) for flag in flags]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _row(flag: Flag) -> str:
-    names = ", ".join(f"`{name}`" for name in flag.names)
-    here = {"(no)": "not supported, because", "(not needed)": "not needed",
-            "(implied)": "implied"}.get(flag.key, f"`{flag.key}`")
-    return f"| {names} | {here} | {flag.note} |"
-
-
 def unsupported(values: Mapping[str, Any], flags: Iterable[Flag]) -> list[str]:
     """`--flag VALUE: why` for what was asked for and is not here."""
     return [f"{f.shown(values[f.dest])}: {f.note}" for f in flags

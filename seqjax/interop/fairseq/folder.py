@@ -21,10 +21,12 @@ from seqjax import checkpoints, models, tasks
 from seqjax.config import CheckpointConfig, Config, ConfigError, to_plain
 from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq.export import save_fairseq
-from seqjax.interop.fairseq.files import Portable, portable
+from seqjax.interop.fairseq.files import FairseqModel, read_model
 from seqjax.interop.fairseq.keys import classes, types
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
 from seqjax.models.tables import State
+from seqjax.tasks.entry import FairseqTask
+from seqjax.tasks.protocol import Task
 from seqjax.training.checkpoints import Checkpoints, read_state
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
@@ -32,6 +34,8 @@ from seqjax.training.state import new_state
 
 MEMORY, ARRAYS = "fairseq.json", "fairseq.bin"
 """Assets with fairseq's own keys, and with the entries of its file that hold no parameter."""
+_ARGS = "facts"
+"""In `MEMORY`: fairseq's own arguments. A name on disk, in checkpoints that exist."""
 
 
 def write_folder(
@@ -46,19 +50,19 @@ def write_folder(
 
     Args:
       resolve: `hub.resolve`.
-      data, bpe, tokenizer, verify: see `portable`.
+      data, bpe, tokenizer, verify: see `read_model`.
 
     Returns:
       The checkpoint's folder.
 
     Raises:
-      ConfigError: see `portable`; or `target` holds checkpoints already.
+      ConfigError: see `read_model`; or `target` holds checkpoints already.
     """
     if checkpoints.steps_in(pathlib.Path(target) / checkpoints.FOLDER):
         raise ConfigError(f"{target}: holds checkpoints already; name another folder")
     if os.path.isfile(target):
         raise ConfigError(f"{target}: is a file; name a folder")
-    found = portable(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
+    found = read_model(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
     step = updates(found.checkpoint.extra)
     raw = _training(found)
     if "train" in found.config:
@@ -73,7 +77,7 @@ def write_folder(
     return checkpoints.find(target)
 
 
-def _training(found: Portable) -> dict[str, Any]:
+def _training(found: FairseqModel) -> dict[str, Any]:
     """How it was trained, as far as a configuration of ours can say it."""
     try:
         return fairseq_recipe.from_fairseq(
@@ -82,16 +86,11 @@ def _training(found: Portable) -> dict[str, Any]:
         return {}  # an optimizer or criterion that is not here: the model is usable all the same
 
 
-def _memory(found: Portable) -> dict[str, bytes]:
+def _memory(found: FairseqModel) -> dict[str, bytes]:
     """fairseq's keys, precisions and further entries, as files."""
     fairseq = found.checkpoint.fairseq
-    facts: dict[str, Any] = {}
-    for group in ("tokenizer", "bpe", "criterion", "task"):
-        values = dict(fairseq.groups.get(group, {}))
-        facts[group] = values.pop("_name", None)
-        facts |= {k: v for k, v in values.items() if k not in facts}
     kept = found.checkpoint.kept
-    about = {"facts": {**fairseq.model, **facts}, "dtypes": found.checkpoint.dtypes,
+    about = {_ARGS: fairseq.flat(), "dtypes": found.checkpoint.dtypes,
              "kept": {k: [v.dtype.name, *v.shape] for k, v in kept.items()}}
     return {MEMORY: json.dumps(about, default=str).encode(),
             ARRAYS: b"".join(np.ascontiguousarray(v).tobytes() for v in kept.values())}
@@ -134,6 +133,9 @@ def write_file(
     task = tasks.from_assets(config, assets)
     if models.family(config.model.name).fairseq is None:
         raise ConfigError(f"{folder}: fairseq has no model {config.model.name!r}")
+    entry = tasks.entry_of(config.task.name)
+    if entry.fairseq is None:
+        raise ConfigError(f"{folder}: fairseq has no task {config.task.name!r}")
     memory = json.loads(assets[MEMORY]) if MEMORY in assets else {}
     record = checkpoints.read_record(folder)
     extra: dict[str, Any] = {
@@ -150,29 +152,27 @@ def write_file(
         extra["last_optimizer_state"] = _optimizer_state(folder, config, task, verify=verify)
     save_fairseq(
         target, params, config.model, **task.vocab_sizes,
-        facts={**_facts(config, task), **memory.get("facts", {})},
+        extra_args={**_extra_args(config, entry.fairseq), **memory.get(_ARGS, {})},
         kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
 
 
-def _facts(config: Config, task: Any) -> dict[str, Any]:
+def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:
     """What fairseq wants to know beside the model, in its own keys."""
     schedule = to_plain(config.schedule)
     schedule["warmup_steps"] = schedule["warmup_updates"]  # as tri_stage calls them
     schedule["total_num_update"] = schedule["total_num_update"] or config.train.max_update
-    facts = {
+    return {
         **_of("lr_scheduler", config.schedule.name, schedule),
         **_of("optimizer", config.optimizer.name, to_plain(config.optimizer)),
         **_of("criterion", config.loss.name, to_plain(config.loss)),
-        **_of("task", config.task.name, to_plain(config.task)),
-        "task": config.task.name, "criterion": config.loss.name,
+        **_of("task", task.name, to_plain(config.task)),
+        "task": task.name, "criterion": config.loss.name,
         "optimizer": config.optimizer.name, "lr_scheduler": config.schedule.name,
         "seed": config.seed, "lr": config.train.lr, "update_freq": config.train.update_freq,
         "clip_norm": config.train.clip_norm, "sentence_avg": config.train.sentence_avg,
         "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
-        "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences}
-    if config.task.name == "translation":
-        facts |= {"source_lang": task.source_lang, "target_lang": task.target_lang}
-    return facts
+        "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences,
+        **{key: getattr(config.task, key) or "" for key in task.languages}}
 
 
 def _of(group: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def _of(group: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _optimizer_state(
-    folder: pathlib.Path, config: Config, task: Any, *, verify: bool
+    folder: pathlib.Path, config: Config, task: Task, *, verify: bool
 ) -> dict[str, Any]:
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=jnp.float32)
     optimizer = make_optimizer(config.optimizer)

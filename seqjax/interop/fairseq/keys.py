@@ -33,12 +33,6 @@ def classes(group: str) -> Mapping[str, str]:
 
 
 @functools.cache
-def architectures() -> Mapping[str, str]:
-    """Every named architecture of fairseq's for a model that is here -> the model's name."""
-    return {row[3]: row[1] for row in _rows() if row[2] == "arch"}
-
-
-@functools.cache
 def types(group: str, component: str) -> Mapping[str, str]:
     """Keys of a component -> their types: `bool`, `int`, `float`, `str`, `enum`, `any` or
     `list[...]`, with `?` where None is allowed. Of the group `any`: what every run has."""

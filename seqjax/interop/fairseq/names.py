@@ -19,6 +19,9 @@ from seqjax.config import ConfigError, OptimizerConfig, ScheduleConfig, nearest
 KINDS = {"task": "task", "arch": "architecture", "criterion": "criterion",
          "optimizer": "optimizer", "lr_scheduler": "lr-scheduler"}
 """fairseq's name of what a run chooses -> how it is called."""
+USUAL = {"task": "translation", "criterion": "cross_entropy", "optimizer": "adam",
+         "lr_scheduler": "fixed"}
+"""What fairseq takes where a run does not choose. It has no usual optimizer; this is ours."""
 _PLURAL = {"criterion": "criteria"}
 _OTHERS = ("bpe", "tokenizer", "scoring")
 """Further components that add flags."""
@@ -45,7 +48,7 @@ def registered() -> Mapping[tuple[str, str], Registered]:
 
 def here() -> dict[str, list[str]]:
     """Kind -> the names that seqjax has."""
-    return {"task": sorted(tasks.CONFIGS), "arch": sorted(models.ARCHS),
+    return {"task": tasks.fairseq_names(), "arch": sorted(models.ARCHS),
             "criterion": sorted(losses.CONFIGS),
             "optimizer": sorted(get_args(get_type_hints(OptimizerConfig)["name"])),
             "lr_scheduler": sorted(get_args(get_type_hints(ScheduleConfig)["name"]))}

@@ -1,7 +1,6 @@
 """What fairseq-generate and fairseq-interactive print, line for line.
 
-It knows tasks by their vocabularies and tokenizers; what is decoded, how and in which order
-is the caller's.
+Hypotheses of one sentence and the task's vocabularies go in, lines of text come out.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import numpy as np
 from seqjax.data import sources
 from seqjax.data.vocabulary import post_process as join_pieces
 from seqjax.tasks import metrics
+from seqjax.tasks.protocol import TextTask
 
 _BASE_2 = np.float32(np.log(2))
 Result = Mapping[str, Any]
@@ -22,18 +22,20 @@ and `text`; where they were asked for also `alignment`, `attention`, and `words`
 ones replaced)."""
 
 
-def source_text(task: Any, ids: Any, *, post_process: str | None) -> str:
+def source_text(task: TextTask, ids: Any, *, post_process: str | None) -> str:
     """A source as the S- line of fairseq-interactive has it."""
     return task.source_vocab.string(ids, post_process=post_process)
 
 
-def reference_text(task: Any, ids: Any, *, post_process: str | None) -> str:
+def reference_text(task: TextTask, ids: Any, *, post_process: str | None) -> str:
     """A reference as the T- line has it; its unknown words match nothing."""
     text = task.target_vocab.string(ids, post_process=post_process, escape_unk=True)
     return text if task.target_tokenizer is None else task.target_tokenizer.decode(text)
 
 
-def hypothesis_texts(task: Any, result: Result, *, post_process: str | None) -> tuple[str, str]:
+def hypothesis_texts(
+    task: TextTask, result: Result, *, post_process: str | None
+) -> tuple[str, str]:
     """A hypothesis as the H- and the D- line have it."""
     words = result.get("words")
     if words is None:
@@ -73,7 +75,7 @@ def alignment_text(result: Result, kind: str, *, padding: int | None = None) -> 
 
 
 def sentence_lines(
-    task: Any, index: int, source: Any, reference: np.ndarray | None,
+    task: TextTask, index: int, source: Any, reference: np.ndarray | None,
     hypotheses: Iterable[Result], *, post_process: str | None, timing: str | None = None,
     constraints: Iterable[Any] | None = None,
     alignment: str | None = None, padding: int | None = None,
@@ -113,7 +115,7 @@ def sentence_lines(
 
 
 def final_line(
-    task: Any, pairs: Iterable[tuple[np.ndarray, Result]], *, subset: str, beam: int,
+    task: TextTask, pairs: Iterable[tuple[np.ndarray, Result]], *, subset: str, beam: int,
     scoring: str, post_process: str | None,
 ) -> str:
     """`Generate test with beam=5: BLEU4 = ...`, of references and best hypotheses.

@@ -28,7 +28,7 @@ from seqjax.interop.fairseq import flags as fairseq_flags
 from seqjax.interop.fairseq import names as fairseq_names
 from seqjax.interop.fairseq import recipe_sections
 from seqjax.interop.fairseq.config import FairseqConfig
-from seqjax.interop.fairseq.restore import beginning
+from seqjax.interop.fairseq.restore import restore_options
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 
@@ -126,16 +126,13 @@ def _recipe(
         "task": {}, "model": {}, "loss": {}, "optimizer": {}, "schedule": {}, "train": {},
         "batching": {}, "valid": {}, "checkpoint": {}, "log": {}, "generation": {}}
     notes: list[str] = []
-    names = {"task": flat.get("task") or "translation",
-             "criterion": flat.get("criterion") or "cross_entropy",
-             "optimizer": flat.get("optimizer") or "adam",
-             "lr_scheduler": flat.get("lr_scheduler") or "fixed"}
+    names = {kind: flat.get(kind) or usual for kind, usual in fairseq_names.USUAL.items()}
     fairseq_names.check({**names, "arch": str(flat["arch"])}, where="the run",
                         user_dir=bool(flat.get("user_dir")))
     flat = _older(flat, names["lr_scheduler"], notes)
     idle = [*fairseq_conditions.without_effect(flat, table), *_of_other_models(flat, table)]
-    start = beginning(flat)
-    raw["optimizer"] |= start.optimizer
+    restore = restore_options(flat)
+    raw["optimizer"] |= restore.optimizer
     for flag in table:
         value = flat.get(flag.dest)
         section, _, key = flag.key.partition(".")
@@ -153,13 +150,13 @@ def _recipe(
                          model=model if stored is None else stored)
     result: dict[str, Any] = {k: v for k, v in raw.items() if v}
     result["seed"] = 1 if flat.get("seed") is None else recipe_sections.whole(flat["seed"])
-    result |= start.raw
+    result |= restore.raw
     # A validation's budget that is training's own asks for nothing.
     given = {k: v for k, v in flat.items() if v is not None
              and not (k.endswith("_valid") and v == flat.get(k.removesuffix("_valid")))}
     named = " ".join(idle)
-    return Recipe(raw=result, notes=(*notes, *start.notes),
-                  unsupported=(*start.unsupported, *fairseq_flags.unsupported(given, table),
+    return Recipe(raw=result, notes=(*notes, *restore.notes),
+                  unsupported=(*restore.unsupported, *fairseq_flags.unsupported(given, table),
                                *_refused_values(given)),
                   unneeded=(*idle, *(line for line in fairseq_flags.elsewhere(given, table)
                                      if line.split(":")[0] not in named)))

@@ -24,9 +24,9 @@ from seqjax.config import (
     to_plain,
 )
 from seqjax.interop.fairseq.config import FairseqConfig, model_config
-from seqjax.interop.fairseq.restore import beginning
+from seqjax.interop.fairseq.restore import restore_options
 from seqjax.models.overrides import kept_layers, with_layers
-from seqjax.training.metrics import MAXIMIZE
+from seqjax.training.metrics import is_maximized
 
 COMPOUNDING = (
     "--scale-parameter with --lr: fairseq multiplies the scales of all tensors so far into the "
@@ -126,7 +126,9 @@ def fill(
 
 
 def _task(flat: Mapping[str, Any], raw: Raw, name: str, notes: list[str]) -> None:
-    cls = tasks.CONFIGS[name]
+    entry = tasks.of_fairseq(name)
+    assert entry is not None  # `fairseq_names.check` has said so
+    cls, name = entry.config, entry.name
     given = {k: v for k, v in _known(cls, flat).items() if v is not None and k != "name"}
     if int(given.get("upsample_primary", 1)) < 1:
         given.pop("upsample_primary")
@@ -170,7 +172,7 @@ def _built(
         if before != after and field.name in given:
             notes.append(f"fairseq takes no notice of --{field.name.replace('_', '-')} here: its "
                          f"{arch} is built without it.")
-    if "init_from" not in beginning(flat).raw:  # nothing to choose from: fewer layers
+    if "init_from" not in restore_options(flat).raw:  # nothing to choose from: fewer layers
         built = with_layers(built, {k: len(v) for k, v in kept_layers(built).items()})
     return built
 
@@ -252,7 +254,7 @@ def _validation(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
         raw["generation"] = {k: v for k, v in given.items() if k in known}
         for key in sorted(set(given) - known):
             notes.append(f"--eval-bleu-args: {key} is not an option here.")
-    _best(flat, section, decode, notes)
+    _best(flat, raw, decode, notes)
     if flat.get("valid_subset") not in (None, "valid"):
         first, *more = str(flat["valid_subset"]).split(",")
         section["subset"] = first
@@ -267,10 +269,13 @@ def _validation(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
 
 
 def _best(
-    flat: Mapping[str, Any], section: dict[str, Any], decode: bool, notes: list[str]
+    flat: Mapping[str, Any], raw: Raw, decode: bool, notes: list[str]
 ) -> None:
     """Which checkpoint is the best."""
+    section = raw["valid"]
     metric = str(section.get("metric") or "loss")
+    declared = {**losses.LOSSES[raw["loss"]["name"]].metrics,
+                **tasks.TASKS[raw["task"]["name"]].metrics}
     if metric == "loss":
         section.pop("metric", None)
     if metric == "bleu" and not decode:
@@ -280,7 +285,7 @@ def _best(
         raise ConfigError("--best-checkpoint-metric accuracy: give --report-accuracy as well")
     if flat.get("maximize_best_checkpoint_metric"):
         section["maximize"] = True
-    elif metric in MAXIMIZE:
+    elif is_maximized(metric, declared, chosen=None):
         notes.append(f"--best-checkpoint-metric {metric} without --maximize-best-checkpoint-metric "
                      f"keeps the checkpoint of the lowest {metric} in fairseq; here the highest "
                      "(valid.maximize=False for fairseq's).")

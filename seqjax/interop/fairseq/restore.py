@@ -29,7 +29,7 @@ _OVERRIDES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Beginning:
+class RestoreOptions:
     """Where a run begins."""
 
     raw: dict[str, Any]
@@ -40,8 +40,8 @@ class Beginning:
     unsupported: tuple[str, ...]
 
 
-def beginning(flat: Mapping[str, Any]) -> Beginning:
-    """The beginning that a command's values ask for.
+def restore_options(flat: Mapping[str, Any]) -> RestoreOptions:
+    """What a command's flags ask for, in our keys.
 
     Raises:
       ConfigError: values that fairseq refuses together.
@@ -85,8 +85,8 @@ def beginning(flat: Mapping[str, Any]) -> Beginning:
         optimizer = _overriding(flat, overrides, notes, unsupported)
         notes.append(f"{flag}: fairseq goes on with the checkpoint's own betas, eps, momentum and "
                      "weight decay; here those of this configuration hold.")
-    return Beginning(raw=raw, optimizer=optimizer, notes=tuple(notes),
-                     unsupported=tuple(unsupported))
+    return RestoreOptions(raw=raw, optimizer=optimizer, notes=tuple(notes),
+                          unsupported=tuple(unsupported))
 
 
 def _flag(dest: str) -> str:

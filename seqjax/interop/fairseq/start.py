@@ -13,7 +13,7 @@ from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import Config, ConfigError, to_plain
 from seqjax.data.pipeline import DataState
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, from_tree
-from seqjax.interop.fairseq.files import dictionaries_of, is_pt
+from seqjax.interop.fairseq.files import added_words, dictionaries_of, is_pt
 from seqjax.interop.fairseq.optimizer_state import read_state, updates
 from seqjax.interop.torch.files import read_pt
 from seqjax.models.overrides import kept_layers, resolved
@@ -50,7 +50,7 @@ def start_from(config: Config) -> Start | None:
             check_finite(checkpoint.params, "its weights")
         found = dictionaries_of(path, checkpoint)
         trained = None if found is None else dictionary_files(
-            path, *found, predicted=checkpoint.target_vocab_size)
+            path, *found, predicted=checkpoint.target_vocab_size, added=added_words(checkpoint))
         if key == "init_from":
             return Start(params=checkpoint.params, trained=trained)
         fresh = "optimizer" in config.resume_reset

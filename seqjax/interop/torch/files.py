@@ -3,7 +3,7 @@
 Both formats: the zip archive (torch since 1.6) and the older stream of pickles followed by
 raw storages. Tensors are read-only numpy views of the memory-mapped file, so that nothing
 is read from disk before it is used. Nothing in the file is ever executed: see
-`pickle_machine` and `torch_globals`. It knows nothing of fairseq's checkpoints.
+`pickle_machine` and `names`.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ class _MappedFile:
 
 
 def _load_stream(mapped: mmap.mmap, *, names: Names, limits: Limits) -> Any:
-    """Magic number, version, system facts, the object, storage keys, then per storage an
+    """Magic number, version, system information, the object, storage keys, then per storage an
     int64 count and its values. Always little-endian."""
     data = memoryview(mapped)
     roots: dict[str, Storage] = {}

@@ -2,8 +2,8 @@
 
 The table below is the whole of it; any other name is refused. Tensors become `Tensor`
 (a storage and a layout, checked against the storage's size), config objects become inert
-records, which `plain` turns into dicts, lists and scalars at the end.
-It knows nothing of files: `torch_pickle` finds the storages.
+records, which `plain` turns into dicts, lists and scalars at the end. Storages are found by
+`files`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Storage:
     """[size], of `dtype`."""
 
 
-@dataclasses.dataclass(eq=False, frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Tensor:
     """A layout over a storage, already checked to lie within it."""
 
@@ -121,7 +121,7 @@ class Names:
             "collections.OrderedDict": self.mapping,
             "collections.defaultdict": lambda factory=None, items=(): self.mapping(items),
             "collections.Counter": self.mapping,
-            "argparse.Namespace": lambda: Record("argparse.Namespace"),
+            "argparse.Namespace": lambda: Record(name="argparse.Namespace"),
             "builtins.getattr": _enum_member,
             "builtins.type": _type_of_none,
             "builtins.set": self.hashed(set),
@@ -162,7 +162,7 @@ class Names:
         if module == "typing":
             return Global(full)
         if module.split(".")[0] in self._plain and all(p.isidentifier() for p in full.split(".")):
-            return Global(full, lambda *args: Record(full, args), member=True)
+            return Global(full, lambda *args: Record(name=full, args=args), member=True)
         raise UnsafeCheckpointError(
             f"refers to {full[:200]!r}, which is not on the list of what a checkpoint may hold;"
             " nothing was run. If it is a class of your own whose attributes are wanted as plain"
@@ -195,7 +195,7 @@ class Names:
                 f" not lie within its storage of {available} values")
         if count > available:  # expanded or overlapping: cheap as a view, not once copied
             self._budget.charge(count * dtype.itemsize, f"a tensor of shape {shape}")
-        return Tensor(storage, dtype, offset, shape, strides)
+        return Tensor(storage=storage, dtype=dtype, offset=offset, shape=shape, strides=strides)
 
     def tensor_of_dtype(
         self, storage: Any, offset: Any, shape: Any, strides: Any, grad: Any, hooks: Any,
@@ -287,7 +287,7 @@ def _path(*parts: Any) -> str:
 
 
 def _dtype(code: Any, align: Any = False, copy: Any = True) -> Record:
-    record = Record("numpy.dtype", build=_set_byte_order)
+    record = Record(name="numpy.dtype", build=_set_byte_order)
     text = code.decode("ascii") if isinstance(code, bytes) else code
     if not isinstance(text, str) or len(text) > 8 or text.lstrip("<>|=")[:1] not in "?biufcSU":
         raise UnsafeCheckpointError(f"a numpy array of dtype {brief(code)}")
@@ -328,7 +328,7 @@ def _filled(shape: Any, dtype: np.dtype, fortran: bool, data: Any) -> np.ndarray
 
 
 def _new_array(*args: Any) -> Record:
-    return Record("numpy.ndarray", build=_fill_array)
+    return Record(name="numpy.ndarray", build=_fill_array)
 
 
 def _fill_array(record: Record, state: Any) -> None:

@@ -3,8 +3,8 @@
 Python's own `pickle` imports whatever a file names and calls it. This machine builds only
 plain containers, scalars and the inert records below; a name in the file is looked up in a
 table of *our* functions (`resolve`) and never imported, so that a hostile file can at worst
-be refused. It reads what pickle protocols 2 to 5 write and knows nothing of torch: tensors
-come in through `resolve` and `persistent`.
+be refused. Bytes of pickle protocols 2 to 5 go in, objects come out; torch's tensors come in
+through `resolve` and `persistent`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Global:
     """Whether `getattr(this, 'NAME')` is an enum member (how some Pythons pickle enums)."""
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class Record:
     """An instance of a class that we do not have: its name and what it was given."""
 
@@ -88,7 +88,6 @@ class Record:
     """What BUILD does instead of keeping `state`."""
 
 
-_MARK = object()
 _KEY_TYPES = (str, int, float, bool, bytes, type(None))
 
 

@@ -10,6 +10,7 @@ import ast
 import dataclasses
 from typing import Any, Literal
 
+from seqjax.config import gives
 from seqjax.models.parts.configs import (
     LIMIT,
     ORIGIN,
@@ -199,7 +200,8 @@ class FConvLanguageModelConfig:
     """Width of the embedding, and in front of an ordinary output projection."""
     decoder_layers: str = "[(1268, 4)] * 13"
     """fairseq's expression: a list of (channels, kernel width[, residual])."""
-    adaptive_softmax_cutoff: tuple[int, ...] | None = None
+    adaptive_softmax_cutoff: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=gives("clusters"))
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)

@@ -2,7 +2,7 @@
 
 Weight normalisation keeps fairseq's two parameters, a direction `weight_v` and a length
 `weight_g` per output. The decoder's `decode` is given the window that each convolution
-sees, so that whole sequences and single positions share it. Nothing here knows a whole model.
+sees, so that whole sequences and single positions share it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flax import struct
 
 from seqjax.models.fconv.config import ConvSpec
 from seqjax.models.parts.attention import MASKED
-from seqjax.models.parts.layers import dropout, linear
+from seqjax.models.parts.layers import dropout, gated, linear
 from seqjax.models.parts.parameters import Param, constant, initialise, normal, zero_row
 from seqjax.models.parts.windows import windows
 from seqjax.models.protocol import Params, position_ids
@@ -82,12 +82,6 @@ def folded(params: Params, dtype: Any) -> dict[str, jax.Array]:
 def apply(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     """A linear map of `folded` parameters in the type of `x`."""
     return linear(x, weights["kernel"], weights["bias"], dtype=x.dtype)
-
-
-def gated(x: jax.Array) -> jax.Array:
-    """Half of the channels, each times the sigmoid of its partner in the other half."""
-    value, gate = jnp.split(x, 2, axis=-1)
-    return value * jax.nn.sigmoid(gate)
 
 
 def stack_parameters(

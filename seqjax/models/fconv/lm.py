@@ -14,13 +14,7 @@ import jax
 from seqjax.models.fconv import layers
 from seqjax.models.fconv.config import FConvLanguageModelConfig
 from seqjax.models.fconv.model import Cache, ConvolutionalModel, Weights, empty_rings
-from seqjax.models.parts.adaptive import (
-    AdaptiveSoftmax,
-    band_ends,
-    check_softmax_widths,
-    log_probs,
-    output_projection,
-)
+from seqjax.models.parts.adaptive import AdaptiveSoftmax, log_probs, output_projection
 from seqjax.models.parts.layers import dropout
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR, project_biased
 from seqjax.models.protocol import Encoded, Features, Params
@@ -33,20 +27,11 @@ class FConvLanguageModel(ConvolutionalModel):
     config: FConvLanguageModelConfig
 
     def __post_init__(self) -> None:
-        if self._ends is not None:
-            check_softmax_widths(self._width, ADAPTIVE_FACTOR, len(self._ends))
+        self._check_softmax(self._width, ADAPTIVE_FACTOR)
 
     @property
     def _width(self) -> int:
         return self.config.decoder_convolutions[-1].channels
-
-    @property
-    def _ends(self) -> tuple[int, ...] | None:
-        """Ends of the clusters of the adaptive softmax."""
-        cutoffs = self.config.adaptive_softmax_cutoff
-        if cutoffs is None:
-            return None
-        return band_ends(cutoffs, self.target_vocab_size, key="adaptive_softmax_cutoff")
 
     def init(self, rng: jax.Array) -> Params:
         cfg, dim = self.config, self.config.decoder_embed_dim
@@ -55,12 +40,12 @@ class FConvLanguageModel(ConvolutionalModel):
             "embed_tokens": layers.embedding(self.source_vocab_size, dim),
             **layers.stack_parameters(cfg.decoder_convolutions, dim, dropout=cfg.dropout),
         }
-        if self._ends is None:
+        if self._output_ends is None:
             decoder["fc2"] = layers.dense(self._width, dim)
             decoder["fc3"] = layers.dense(dim, self.target_vocab_size, dropout=cfg.dropout)
         decoder = layers.start(first, decoder)
-        if self._ends is not None:
-            softmax = AdaptiveSoftmax(self._width, self._ends, ADAPTIVE_FACTOR, False, False)
+        if self._output_ends is not None:
+            softmax = AdaptiveSoftmax(self._width, self._output_ends, ADAPTIVE_FACTOR, False, False)
             decoder["adaptive_softmax"] = softmax.init(second)["params"]
         return {"decoder": decoder}
 
@@ -75,7 +60,7 @@ class FConvLanguageModel(ConvolutionalModel):
         hidden, _ = self._hidden(
             weights, prev_output_tokens, None, segments=segments, rng=keys[1]
         )
-        if self._ends is not None:
+        if self._output_ends is not None:
             hidden = dropout(hidden, self.config.adaptive_softmax_dropout, keys[2])
         return self._features(weights, hidden, None)
 
@@ -95,13 +80,13 @@ class FConvLanguageModel(ConvolutionalModel):
         """`key` is for dropout inside an adaptive softmax."""
         cfg, decoder, dtype = self.config, params["decoder"], self.compute_dtype
         stack = layers.fold(decoder, len(cfg.decoder_convolutions), dtype=dtype)
-        if self._ends is None:
+        if self._output_ends is None:
             return Weights(
                 stack=stack, fc2=layers.folded(decoder["fc2"], dtype),
                 projection=layers.folded(decoder["fc3"], dtype), project=project_biased,
             )
         projection = output_projection(
-            decoder["adaptive_softmax"], None, ends=self._ends, key=key,
+            decoder["adaptive_softmax"], None, ends=self._output_ends, key=key,
             dropout=cfg.adaptive_softmax_dropout,
         )
         return Weights(stack=stack, fc2=None, projection=projection, project=log_probs)

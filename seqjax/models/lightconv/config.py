@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from seqjax.config import gives
 from seqjax.models.parts.configs import (
     ORIGIN,
     TRAINING_ONLY,
@@ -18,7 +19,7 @@ from seqjax.models.parts.configs import (
     check_rates,
     limit,
 )
-from seqjax.models.transformer.lm_config import TransformerLMConfig
+from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 
 ConvType = Literal["lightweight", "dynamic"]
 
@@ -254,7 +255,8 @@ class LightConvLanguageModelConfig(_CommonConfig):
     """Ids at which a new band of the embedding begins."""
     adaptive_input_factor: float = 4.0
     """Each band has this many times fewer dimensions than the one before."""
-    adaptive_softmax_cutoff: tuple[int, ...] | None = None
+    adaptive_softmax_cutoff: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=gives("clusters"))
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_factor: float = 4.0
@@ -270,7 +272,7 @@ class LightConvLanguageModelConfig(_CommonConfig):
         super().__post_init__()
         check_positive(self, ("decoder_ffn_embed_dim", "decoder_input_dim"))
         # Embedding and output layer are the transformer's, and so is what they refuse.
-        TransformerLMConfig(**{key: getattr(self, key) for key in (
+        TransformerLanguageModelConfig(**{key: getattr(self, key) for key in (
             "decoder_embed_dim", "decoder_attention_heads", "decoder_input_dim",
             "decoder_output_dim", "share_decoder_input_output_embed", "adaptive_input",
             "adaptive_input_cutoff", "adaptive_input_factor", "adaptive_softmax_cutoff",

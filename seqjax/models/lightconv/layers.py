@@ -1,19 +1,21 @@
 """Arithmetic of lightweight and dynamic convolutions: weights shared by groups of channels.
 
 A convolution is a product with a band matrix, which is how accelerators do it fast; long
-rows are cut into blocks, so that cost stays linear. Nothing here knows a whole model.
+rows are cut into blocks, so that cost stays linear.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqjax.models.parts.attention import MASKED
+from seqjax.models.parts.layers import gated, project
+from seqjax.models.protocol import Params
 
 _BLOCK = 128
 """Positions of a block; rows of up to twice as many are one band."""
@@ -81,6 +83,38 @@ def normalise(taps: jax.Array, valid: jax.Array | None, *, softmax: bool) -> jax
     if softmax:
         return jax.nn.softmax(taps if valid is None else jnp.where(valid, taps, MASKED), axis=-1)
     return taps if valid is None else jnp.where(valid, taps, 0.0)
+
+
+def taps(
+    weights: jax.Array, x: jax.Array, valid: jax.Array | None, *, softmax: bool
+) -> jax.Array:
+    """The normalised weights of every position of x [B, T, C], float32.
+
+    Args:
+      weights: [H, K], the same everywhere, or [C, H, K] from which inputs make them.
+      valid, softmax: see `normalise`.
+
+    Returns:
+      [1, 1, H, K], or [B, T, H, K].
+    """
+    if weights.ndim == 2:
+        return normalise(weights[None, None], valid, softmax=softmax)
+    made = jnp.einsum("btc,chk->bthk", x, weights.astype(x.dtype))
+    return normalise(made, valid, softmax=softmax)
+
+
+def block(
+    w: Params, x: jax.Array, convolution: Callable[[jax.Array], jax.Array], *, glu: bool
+) -> jax.Array:
+    """A convolution between two projections, of whole rows or of single steps [..., D].
+
+    Args:
+      w: linear1 and linear2.
+      convolution: of channels [..., C].
+      glu: whether channels are gated.
+    """
+    x = project(w["linear1"], x)
+    return project(w["linear2"], convolution(gated(x) if glu else x))
 
 
 def same_segment(segments: jax.Array, *, width: int, left: int) -> jax.Array:

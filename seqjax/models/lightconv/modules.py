@@ -16,32 +16,32 @@ from flax import linen as nn
 
 from seqjax.models.lightconv.layers import (
     Frame,
+    block,
     causal_frame,
     centred_frame,
     convolve,
-    normalise,
     same_segment,
+    taps,
 )
+from seqjax.models.parts import decoder_layer
 from seqjax.models.parts.attention import MultiheadAttention, segment_mask
+from seqjax.models.parts.decoder_layer import LayerForm
 from seqjax.models.parts.layers import (
     Embedding,
     Initializer,
     LayerNorm,
     Linear,
     dropout,
+    dropout_key,
     embedding_init,
+    transposed,
     xavier_uniform,
 )
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack import stack
-from seqjax.models.protocol import Encoded, Source
-
-
-def gated(x: jax.Array) -> jax.Array:
-    """Half of the channels, each times the sigmoid of its partner in the other half."""
-    value, gate = jnp.split(x, 2, axis=-1)
-    return value * jax.nn.sigmoid(gate)
+from seqjax.models.parts.stack_ends import Ends
+from seqjax.models.protocol import Encoded, Params, Source
 
 
 def _kernel_init() -> Initializer:
@@ -76,6 +76,23 @@ class Convolution(nn.Module):
         return self.weight
 
 
+def encoder_form(cfg: Any) -> LayerForm:
+    """The switches of an encoder's layers."""
+    return LayerForm(
+        pre_norm=cfg.encoder_normalize_before, dropout=cfg.dropout,
+        activation_dropout=cfg.relu_dropout, norms=("layer_norm1", "", "layer_norm2"),
+    )
+
+
+def decoder_form(cfg: Any) -> LayerForm:
+    """The switches of a decoder's layers."""
+    return LayerForm(
+        pre_norm=cfg.decoder_normalize_before, dropout=cfg.dropout,
+        activation_dropout=cfg.relu_dropout,
+        norms=("conv_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
+    )
+
+
 class _Layer(nn.Module):
     """What encoder and decoder layers share."""
 
@@ -83,53 +100,51 @@ class _Layer(nn.Module):
     dtype: Any
     frame: Frame
 
-    def _drop(self, x: jax.Array, rate: float) -> jax.Array:
-        return dropout(x, rate, self.make_rng("dropout") if self.has_rng("dropout") else None)
+    def _key(self) -> jax.Array | None:
+        return dropout_key(self)
 
-    def _linear(self, width: int, features: int, name: str) -> Linear:
-        return Linear(
-            width, features, name=name, dtype=self.dtype, kernel_init=xavier_uniform(),
-            bias_init=nn.initializers.zeros_init(),
-        )
+    def _parameters(
+        self, form: LayerForm, *, width: int, channels: int, inner: int, glu: bool,
+        reads: bool = False,
+    ) -> Params:
+        options: dict[str, Any] = dict(
+            dtype=self.dtype, kernel_init=xavier_uniform(), bias_init=nn.initializers.zeros_init())
+        first = Linear(width, channels * (2 if glu else 1), name="linear1", **options)
+        return {
+            "linear1": first.weights(),
+            "linear2": Linear(channels, width, name="linear2", **options).weights(),
+            **decoder_layer.parameters(form, width=width, inner=inner, reads=reads, **options),
+        }
 
-    def _block(
-        self, x: jax.Array, weights: jax.Array, valid: jax.Array, *, side: str,
-        real: jax.Array | None, seen: jax.Array | None,
-    ) -> jax.Array:
-        """The convolution between two projections.
+    def _mix(
+        self, w: Params, weights: jax.Array, valid: jax.Array, *, glu: bool, heads: int,
+        seen: jax.Array | None, real: jax.Array | None = None,
+    ) -> decoder_layer.Mix:
+        """The convolution block of whole rows.
 
         Args:
-          weights: the layer's, in the frame.
+          w: `_parameters`.
+          weights: of the layer's convolution, in the frame.
           valid: [width] bool, the frame's taps that the layer has.
-          real: [B, T]; padding is zeros to its neighbours (None: all).
           seen: [B, T, width] bool, what packing lets be seen (None: all).
+          real: [B, T]; padding is zeros to its neighbours (None: all).
         """
         cfg = self.config
-        width, channels = getattr(cfg, f"{side}_width"), getattr(cfg, f"{side}_channels")
-        glu, heads = getattr(cfg, f"{side}_glu"), getattr(cfg, f"{side}_attention_heads")
-        x = self._drop(x, cfg.input_dropout)
-        x = self._linear(width, channels * (2 if glu else 1), "linear1")(x)
-        x = gated(x) if glu else x
-        if real is not None:
-            x = jnp.where(real[..., None], x, 0)
-        if getattr(cfg, f"{side}_conv_type") == "dynamic":
-            weights = jnp.einsum("btc,chk->bthk", x, weights.astype(self.dtype))
-        else:
-            weights = weights[None, None]
-        taps = normalise(weights, valid, softmax=cfg.weight_softmax)
-        rows = x.shape[0] if self.has_rng("dropout") and cfg.weight_rate else taps.shape[0]
-        taps = jnp.broadcast_to(taps, (rows, x.shape[1], *taps.shape[2:]))
-        taps = self._drop(taps, cfg.weight_rate)
-        if seen is not None:
-            taps = jnp.where(seen[:, :, None], taps, 0)
-        groups = x.reshape(*x.shape[:2], heads, channels // heads)
-        y = convolve(groups, taps, left=self.frame.left).reshape(x.shape)
-        return self._drop(self._linear(channels, width, "linear2")(y), cfg.dropout)
 
-    def _feed_forward(self, x: jax.Array, width: int, inner: int) -> jax.Array:
-        hidden = jax.nn.relu(self._linear(width, inner, "fc1")(x))
-        y = self._linear(inner, width, "fc2")(self._drop(hidden, self.config.relu_dropout))
-        return self._drop(y, self.config.dropout)
+        def convolution(x: jax.Array) -> jax.Array:
+            if real is not None:
+                x = jnp.where(real[..., None], x, 0)
+            found = taps(weights, x, valid, softmax=cfg.weight_softmax)
+            rows = x.shape[0] if self.has_rng("dropout") and cfg.weight_rate else found.shape[0]
+            found = jnp.broadcast_to(found, (rows, x.shape[1], *found.shape[2:]))
+            found = dropout(found, cfg.weight_rate, self._key())
+            if seen is not None:
+                found = jnp.where(seen[:, :, None], found, 0)
+            groups = x.reshape(*x.shape[:2], heads, x.shape[2] // heads)
+            return convolve(groups, found, left=self.frame.left).reshape(x.shape)
+
+        return lambda x: block(
+            w, dropout(x, cfg.input_dropout, self._key()), convolution, glu=glu)
 
 
 class EncoderLayer(_Layer):
@@ -140,15 +155,16 @@ class EncoderLayer(_Layer):
         self, x: jax.Array, weights: jax.Array, valid: jax.Array, real: jax.Array,
         seen: jax.Array | None,
     ) -> tuple[jax.Array, None]:
-        cfg, pre = self.config, self.config.encoder_normalize_before
-        norm = LayerNorm(cfg.encoder_width, name="layer_norm1")
-        y = norm(x) if pre else x
-        x = x + self._block(y, weights, valid, side="encoder", real=real, seen=seen)
-        x = x if pre else norm(x)
-        norm = LayerNorm(cfg.encoder_width, name="layer_norm2")
-        y = norm(x) if pre else x
-        x = x + self._feed_forward(y, cfg.encoder_width, cfg.encoder_ffn_embed_dim)
-        return x if pre else norm(x), None
+        cfg, form = self.config, encoder_form(self.config)
+        w = self._parameters(
+            form, width=cfg.encoder_width, channels=cfg.encoder_channels,
+            inner=cfg.encoder_ffn_embed_dim, glu=cfg.encoder_glu,
+        )
+        mix = self._mix(
+            w, weights, valid, glu=cfg.encoder_glu, heads=cfg.encoder_attention_heads,
+            seen=seen, real=real,
+        )
+        return decoder_layer.layer(w, x, form=form, mix=mix, key=self._key)[0], None
 
 
 class DecoderLayer(_Layer):
@@ -159,36 +175,25 @@ class DecoderLayer(_Layer):
         self, x: jax.Array, weights: jax.Array, valid: jax.Array, seen: jax.Array | None,
         memory: jax.Array | None, memory_mask: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array | None]:
-        cfg, pre = self.config, self.config.decoder_normalize_before
-        width = cfg.decoder_width
-        norm = LayerNorm(width, name="conv_layer_norm")
-        y = norm(x) if pre else x
-        x = x + self._block(y, weights, valid, side="decoder", real=None, seen=seen)
-        x = x if pre else norm(x)
-        probs = None
-        if memory is not None:
-            norm = LayerNorm(width, name="encoder_attn_layer_norm")
-            attention = MultiheadAttention(
-                width, cfg.decoder_attention_heads, kdim=memory.shape[-1],
-                dropout=cfg.attention_dropout, dtype=self.dtype, name="encoder_attn",
-            )
-            y, probs = attention(norm(x) if pre else x, memory, memory_mask)
-            x = x + self._drop(y, cfg.dropout)
-            x = x if pre else norm(x)
-        norm = LayerNorm(width, name="final_layer_norm")
-        x = x + self._feed_forward(norm(x) if pre else x, width, cfg.decoder_ffn)
-        return x if pre else norm(x), probs
+        cfg, form = self.config, decoder_form(self.config)
+        width, heads = cfg.decoder_width, cfg.decoder_attention_heads
+        w = self._parameters(
+            form, width=width, channels=cfg.decoder_channels, inner=cfg.decoder_ffn,
+            glu=cfg.decoder_glu, reads=memory is not None,
+        )
+        attention = None if memory is None else MultiheadAttention(
+            width, heads, kdim=memory.shape[-1], dropout=cfg.attention_dropout, dtype=self.dtype,
+            name="encoder_attn",
+        )
+        return decoder_layer.layer(
+            w, x, form=form, key=self._key,
+            mix=self._mix(w, weights, valid, glu=cfg.decoder_glu, heads=heads, seen=seen),
+            read=None if attention is None else lambda y: attention(y, memory, memory_mask),
+        )
 
 
-class _Side(nn.Module):
+class _Side(Ends):
     """What encoder and decoder share."""
-
-    config: Any
-    dtype: Any
-
-    def _dropped(self, x: jax.Array) -> jax.Array:
-        key = self.make_rng("dropout") if self.has_rng("dropout") else None
-        return dropout(x, self.config.dropout, key)
 
     def _convolutions(self, side: str) -> list[Convolution]:
         cfg = self.config
@@ -227,17 +232,13 @@ class Encoder(_Side):
 
     def __call__(self, source: Source) -> Encoded:
         cfg, tokens, segments = self.config, source.values, source.visible_segments
-        x = self.embed_tokens(tokens) * cfg.encoder_width**0.5
-        if not cfg.no_token_positional_embeddings:
-            x = x + self.embed_positions(tokens, source.segments)
+        x = self.enter(
+            self.embed_tokens(tokens), tokens, source.segments, scale=cfg.encoder_width**0.5)
         real = source.mask
-        x = self._dropped(x).astype(self.dtype)
         weights = self.frame.place([conv() for conv in self.convs])
         valid = jnp.asarray(self.frame.valid())
         x, _ = self.layers(x, weights, valid, real, self._seen(segments, self.frame))
-        if cfg.encoder_normalize_before:
-            x = self.layer_norm(x)
-        return Encoded(out=x, mask=real, segments=segments)
+        return Encoded(out=self.leave(x), mask=real, segments=segments)
 
 
 class Decoder(_Side):
@@ -255,7 +256,7 @@ class Decoder(_Side):
         if self.vocab_size is not None:
             self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, PAD)
         if cfg.input_dim != dim:
-            self.project_in_dim = self._bias_free(cfg.input_dim, dim)
+            self.project_in_dim = self.bias_free(cfg.input_dim, dim)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
                 dim, cfg.decoder_learned_pos, cfg.max_target_positions
@@ -268,18 +269,12 @@ class Decoder(_Side):
         if cfg.decoder_normalize_before and self.final_norm:
             self.layer_norm = LayerNorm(dim)
         if cfg.output_dim != dim:
-            self.project_out_dim = self._bias_free(dim, cfg.output_dim)
+            self.project_out_dim = self.bias_free(dim, cfg.output_dim)
         if self.output_size is not None:
-            init = embedding_init(cfg.output_dim, None)
             self.output_projection = Linear(
                 cfg.output_dim, self.output_size, use_bias=False, dtype=self.dtype,
-                kernel_init=lambda key, shape, dtype=jnp.float32: init(key, shape[::-1], dtype).T,
+                kernel_init=transposed(embedding_init(cfg.output_dim, None)),
             )
-
-    def _bias_free(self, width: int, features: int) -> Linear:
-        return Linear(
-            width, features, use_bias=False, kernel_init=xavier_uniform(), dtype=self.dtype
-        )
 
     def __call__(
         self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
@@ -294,13 +289,7 @@ class Decoder(_Side):
         Returns:
           Hidden states [B, T, output_dim]; attention to the source [L, B, H, T, S].
         """
-        cfg = self.config
-        x = embedded * cfg.decoder_width**0.5
-        if cfg.input_dim != cfg.decoder_width:
-            x = self.project_in_dim(x)
-        if not cfg.no_token_positional_embeddings:
-            x = x + self.embed_positions(tokens, segments)
-        x = self._dropped(x).astype(self.dtype)
+        x = self.enter(embedded, tokens, segments, scale=self.config.decoder_width**0.5)
         memory, memory_mask = None, None
         if encoded is not None:
             memory, memory_mask = encoded.out, encoded.mask[:, None, None, :]
@@ -310,11 +299,7 @@ class Decoder(_Side):
         valid = self._valid(tokens, packed=segments is not None)
         seen = self._seen(segments, self.frame)
         x, attention = self.layers(x, weights, valid, seen, memory, memory_mask)
-        if cfg.decoder_normalize_before and self.final_norm:
-            x = self.layer_norm(x)
-        if cfg.output_dim != cfg.decoder_width:
-            x = self.project_out_dim(x)
-        return x, attention
+        return self.leave(x), attention
 
     def _valid(self, tokens: jax.Array, *, packed: bool) -> jax.Array:
         """[L, width] bool: the taps that each layer normalises over."""

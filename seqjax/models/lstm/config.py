@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from seqjax.config import gives
 from seqjax.models.parts.configs import (
     LIMIT,
     ORIGIN,
@@ -44,7 +45,8 @@ class _DecoderConfig:
     """On every layer's output, attention's included (None: dropout)."""
     share_decoder_input_output_embed: bool = False
     """The output projection is the target embedding (not with an adaptive softmax)."""
-    adaptive_softmax_cutoff: tuple[int, ...] | None = None
+    adaptive_softmax_cutoff: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=gives("clusters"))
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     max_target_positions: int = dataclasses.field(default=100_000, metadata=LIMIT)

@@ -2,7 +2,7 @@
 
 The decoder's `advance` computes one position and is used for whole sequences (inside a
 scan over time) and for search alike. Gates are in torch's order: input, forget, cell,
-output. Nothing here knows a whole model.
+output.
 """
 
 from __future__ import annotations

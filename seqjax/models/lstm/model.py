@@ -15,13 +15,7 @@ from flax import struct
 
 from seqjax.models.lstm import layers
 from seqjax.models.lstm.config import LSTMConfig
-from seqjax.models.parts.adaptive import (
-    AdaptiveSoftmax,
-    band_ends,
-    check_softmax_widths,
-    log_probs,
-    output_projection,
-)
+from seqjax.models.parts.adaptive import AdaptiveSoftmax, log_probs, output_projection
 from seqjax.models.parts.attention import segment_mask
 from seqjax.models.parts.layers import dropout, embed, linear
 from seqjax.models.parts.module_model import SizedModel
@@ -101,16 +95,7 @@ class RecurrentModel(SizedModel):
     """What the translation and the language model share: from decoder states to logits."""
 
     def __post_init__(self) -> None:
-        if self._ends is not None:
-            check_softmax_widths(self.config.decoder_width, ADAPTIVE_FACTOR, len(self._ends))
-
-    @property
-    def _ends(self) -> tuple[int, ...] | None:
-        """Ends of the clusters of the adaptive softmax."""
-        cutoffs = self.config.adaptive_softmax_cutoff
-        if cutoffs is None:
-            return None
-        return band_ends(cutoffs, self.target_vocab_size, key="adaptive_softmax_cutoff")
+        self._check_softmax(self.config.decoder_width, ADAPTIVE_FACTOR)
 
     def _init_output(self, rng: jax.Array) -> Params:
         """Parameters behind the recurrent layers."""
@@ -120,9 +105,9 @@ class RecurrentModel(SizedModel):
             # With an adaptive softmax fairseq has it as well, and makes no use of it.
             fc = layers.dense(cfg.decoder_width, cfg.decoder_out_embed_dim)
             tree["additional_fc"] = initialise(wide, fc)
-        if self._ends is not None:
+        if self._output_ends is not None:
             softmax = AdaptiveSoftmax(
-                cfg.decoder_width, self._ends, ADAPTIVE_FACTOR, False, False
+                cfg.decoder_width, self._output_ends, ADAPTIVE_FACTOR, False, False
             )
             tree["adaptive_softmax"] = softmax.init(output)["params"]
         elif not cfg.ties_output:
@@ -135,9 +120,9 @@ class RecurrentModel(SizedModel):
     ) -> Weights:
         """`key` is for dropout inside an adaptive softmax."""
         cfg, dtype = self.config, self.compute_dtype
-        if self._ends is not None:
+        if self._output_ends is not None:
             projection: Any = output_projection(
-                decoder["adaptive_softmax"], None, ends=self._ends, key=key,
+                decoder["adaptive_softmax"], None, ends=self._output_ends, key=key,
                 dropout=cfg.decoder_out_rate,
             )
             project = log_probs
@@ -150,7 +135,7 @@ class RecurrentModel(SizedModel):
         return Weights(
             table=table, decoder=layers.fuse(cfg, decoder, dtype=dtype, residuals=residuals),
             bridge={name: decoder[name] for name in names if name in decoder},
-            additional_fc=None if self._ends is not None else decoder.get("additional_fc"),
+            additional_fc=None if self._output_ends is not None else decoder.get("additional_fc"),
             projection=projection, project=project,
         )
 
@@ -164,7 +149,7 @@ class RecurrentModel(SizedModel):
             fc = weights.additional_fc
             out = linear(out, fc["kernel"], fc["bias"], dtype=self.compute_dtype)
             out = dropout(out, rate, key)
-        elif self._ends is not None:
+        elif self._output_ends is not None:
             out = dropout(out, rate, key)
         return Features(
             hidden=out, projection=weights.projection, project=weights.project,

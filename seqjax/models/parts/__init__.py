@@ -1,1 +1,1 @@
-"""Bricks that families of models share. They know no family."""
+"""Bricks that families of models share: layers, attention, positions, output layers."""

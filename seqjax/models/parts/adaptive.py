@@ -4,7 +4,7 @@ Baevski and Auli 2019, Grave et al. 2017; fairseq's `AdaptiveInput` and `Adaptiv
 Words, ordered by frequency, are cut into bands at `cutoffs`; band i has `factor ** i` times
 fewer dimensions. The softmax is of two levels: the head holds the words of the first band
 and one class per tail cluster, a tail its words given its class. The loss over clusters is
-in `seqjax.losses.adaptive`; nothing here knows a whole model.
+in `seqjax.losses.adaptive`.
 """
 
 from __future__ import annotations

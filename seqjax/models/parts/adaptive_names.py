@@ -1,6 +1,6 @@
 """Names of an adaptive softmax (and a tied adaptive input) in fairseq's files.
 
-Shared by the tables of the families that may have one; it knows none of them.
+Shared by the tables of the families that may have one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Multi-head attention over whole sequences, with fairseq's parameters and arithmetic.
 
-Attention over a cache, one position at a time, is in `decoding.py`.
+Attention over a cache, one position at a time, is in `cached_attention.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.parts.layers import Linear, dropout, xavier_uniform
+from seqjax.models.parts.layers import Linear, dropout, dropout_key, xavier_uniform
 from seqjax.models.parts.position_split import inside_layer, into_products
 
 MASKED = jnp.finfo(jnp.float32).min
@@ -97,10 +97,9 @@ class MultiheadAttention(nn.Module):
             (q,) = self._project(x, (self.q_proj,))
             k, v = self._project(memory, (self.k_proj, self.v_proj))
         scale = (self.embed_dim // self.heads) ** -0.5
-        key = self.make_rng("dropout") if self.has_rng("dropout") else None
         out, probs = attend(
             self._split(q * scale), self._split(k), self._split(v), mask,
-            dropout_rate=self.dropout, key=key,
+            dropout_rate=self.dropout, key=dropout_key(self),
         )
         out = inside_layer(out.reshape(*x.shape[:2], self.embed_dim))
         return self.out_proj(out), probs

@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from seqjax.config import gives
+
 _KIND, _TABLE = "kind", "table"
 TRAINING_ONLY: Mapping[str, str] = {_KIND: "training only"}
 """Metadata of a key that matters while a model is trained and leaves no trace in what it then
@@ -62,7 +64,8 @@ class RuntimeConfig:
 class AdaptiveSoftmaxConfig:
     """An output layer whose rare words are narrow (Grave et al. 2017)."""
 
-    adaptive_softmax_cutoff: tuple[int, ...] | None = None
+    adaptive_softmax_cutoff: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=gives("clusters"))
     """Ids at which a new cluster of the output layer begins (None: an ordinary softmax).
     Train with `loss.name=adaptive_loss`."""
     adaptive_softmax_factor: float = 4.0

@@ -1,14 +1,14 @@
 """The small parts that every model is made of: linear, embedding, norm, dropout.
 
 Linen modules here only own parameters and their initialisation (fairseq's); the
-arithmetic is in plain functions. Nothing here knows a whole model.
+arithmetic is in plain functions.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +20,8 @@ from seqjax.models.parts.position_split import by_position
 
 Initializer = Callable[..., jax.Array]
 Dtype = Any
+EPS = 1e-5
+"""Of layer norms."""
 
 
 def xavier_uniform(gain: float = 1.0) -> Initializer:
@@ -52,6 +54,15 @@ def embedding_init(dim: int, pad: int | None) -> Initializer:
     return init
 
 
+def transposed(init: Initializer) -> Initializer:
+    """`init` for a kernel that fairseq keeps, and starts, the other way round."""
+
+    def apply(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+        return init(key, shape[::-1], dtype).T
+
+    return apply
+
+
 class Linear(nn.Module):
     """`x @ kernel + bias`; kernel [in, out] (fairseq's weight, transposed)."""
 
@@ -75,6 +86,15 @@ class Linear(nn.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return linear(x, self.kernel, self.bias, dtype=self.dtype)
+
+    def weights(self) -> dict[str, jax.Array]:
+        """What `project` reads."""
+        return {"kernel": self.kernel} | ({} if self.bias is None else {"bias": self.bias})
+
+
+def project(weights: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+    """`linear` of {kernel, bias if there is one} in the type of `x`."""
+    return linear(x, weights["kernel"], weights.get("bias"), dtype=x.dtype)
 
 
 def linear(
@@ -123,7 +143,7 @@ def _rows_forward(table, ids, shape):
 
 def _rows_backward(shape, ids, dy):
     # Zeros that are not known before `dy` is: a constant's copy, as large as the table, would
-    # be made at the beginning of the step and kept.
+    # be made at the start of the step and kept.
     zeros = jnp.broadcast_to(dy.reshape(-1)[0] * 0, shape)
     return zeros.at[ids].add(dy, mode="clip"), None
 
@@ -157,13 +177,23 @@ class LayerNorm(nn.Module):
     """Layer norm with float32 statistics; parameters `scale` and `bias` [D]."""
 
     dim: int
-    eps: float = 1e-5
+    eps: float = EPS
 
-    @nn.compact
+    def setup(self) -> None:
+        self.scale = self.param("scale", nn.initializers.ones_init(), (self.dim,))
+        self.bias = self.param("bias", nn.initializers.zeros_init(), (self.dim,))
+
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones_init(), (self.dim,))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.dim,))
-        return layer_norm(x, scale, bias, self.eps)
+        return layer_norm(x, self.scale, self.bias, self.eps)
+
+    def weights(self) -> dict[str, jax.Array]:
+        """What `norm` reads."""
+        return {"scale": self.scale, "bias": self.bias}
+
+
+def norm(weights: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
+    """`layer_norm` of {scale, bias} with fairseq's epsilon."""
+    return layer_norm(x, weights["scale"], weights["bias"], EPS)
 
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:
@@ -208,6 +238,11 @@ def _layer_norm_backward(eps, saved, dy):
 _layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
+def dropout_key(module: nn.Module) -> jax.Array | None:
+    """A module's next key to drop out by; None where it is applied without."""
+    return module.make_rng("dropout") if module.has_rng("dropout") else None
+
+
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """`x` with each element zeroed with probability `rate`, the rest scaled up.
 
@@ -246,3 +281,9 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
         "linear": lambda x: x,
         "swish": jax.nn.silu,
     }[name]
+
+
+def gated(x: jax.Array) -> jax.Array:
+    """Half of the channels, each times the sigmoid of its partner in the other half."""
+    value, gate = jnp.split(x, 2, axis=-1)
+    return value * jax.nn.sigmoid(gate)

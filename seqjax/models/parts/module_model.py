@@ -1,7 +1,7 @@
 """What models share on the way from parameters and layers to `protocol`'s models.
 
 A family made of a Linen module says which one, and how it decodes step by step; the output layer,
-adaptive or not, is here. It knows nothing of any family's layers.
+adaptive or not, is here.
 """
 
 from __future__ import annotations
@@ -53,6 +53,21 @@ class SizedModel:
     def max_target_positions(self) -> int:
         return self.config.max_target_positions
 
+    @property
+    def _output_ends(self) -> tuple[int, ...] | None:
+        """Ends of the clusters of the adaptive softmax (None: an ordinary softmax)."""
+        cutoff = getattr(self.config, "adaptive_softmax_cutoff", None)
+        if cutoff is None:
+            return None
+        return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
+
+    def _check_softmax(self, width: int, factor: float) -> None:
+        """Raises ValueError for clusters that do not fit the dictionary, and warns of those that
+        get nothing of `width` dimensions."""
+        ends = self._output_ends
+        if ends is not None:
+            check_softmax_widths(width, factor, len(ends))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModuleModel(SizedModel):
@@ -74,20 +89,6 @@ class ModuleModel(SizedModel):
         """Encoder and decoder (`half` 0 and 1) drop out independently."""
         rngs = None if rng is None else {"dropout": jax.random.fold_in(rng, half)}
         return self._module.apply({"params": params}, *args, rngs=rngs, method=method)
-
-    @property
-    def _output_ends(self) -> tuple[int, ...] | None:
-        """Ends of the clusters of the adaptive softmax (None: an ordinary softmax)."""
-        cutoff = getattr(self.config, "adaptive_softmax_cutoff", None)
-        if cutoff is None:
-            return None
-        return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
-
-    def _check_softmax(self) -> None:
-        """Raises ValueError for clusters that do not fit the dictionary."""
-        ends, cfg = self._output_ends, self.config
-        if ends is not None:
-            check_softmax_widths(cfg.output_dim, cfg.adaptive_softmax_factor, len(ends))
 
     def _table(self, params: Params) -> Any:
         """The decoder's embedding: [V, D], or the bands of an adaptive one."""
@@ -135,13 +136,10 @@ class ModuleModel(SizedModel):
         return Features(
             hidden=hidden, projection=projection, project=project, attention=attention)
 
-
     def prepare(self, params: Params) -> Weights:
-        table = self._table(params)
-        look_up = adaptive.look_up if isinstance(table, adaptive.AdaptiveTable) else None
         return self._decoding.prepare(
-            self.config, params["decoder"], table=table, dtype=self.compute_dtype,
-            projection=self._projection(params), look_up=look_up,
+            self.config, params["decoder"], dtype=self.compute_dtype, table=self._table(params),
+            projection=self._projection(params),
         )
 
     def start(
@@ -229,7 +227,7 @@ class ModuleLanguageModel(ModuleModel):
         if self._input_ends is not None:
             check_input_widths(
                 cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(self._input_ends))
-        self._check_softmax()
+        self._check_softmax(cfg.output_dim, cfg.adaptive_softmax_factor)
 
     @property
     def _input_ends(self) -> tuple[int, ...] | None:

@@ -44,6 +44,7 @@ def project_biased(projection: dict[str, jax.Array], hidden: jax.Array) -> jax.A
     return logits + projection["bias"].astype(jnp.float32)
 
 
+@by_word(0)
 def project_tied(projection: dict[str, jax.Array], hidden: jax.Array) -> jax.Array:
     """Float32 logits [..., V] from {table [V, D], bias [V]}."""
     logits = jax.lax.dot_general(

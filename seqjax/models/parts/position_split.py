@@ -3,7 +3,7 @@
 Devices that split a layer's heads and features all hold what is between: each may take the
 positions of its own instead. Who compiles a step says how (`positions_split`); layer norms,
 which see every position by itself, ask for it, and attention and feed-forward say what they
-need, so that nothing else is split otherwise than it was. Nothing here knows a device.
+need, so that nothing else is split otherwise than it was.
 """
 
 from __future__ import annotations

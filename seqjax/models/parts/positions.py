@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.models.parts.layers import embedding_init, sinusoid_table
 from seqjax.models.parts.module_model import PAD
-from seqjax.models.protocol import position_ids
+from seqjax.models.protocol import Params, position_ids
 
 
 class Positions(nn.Module):
@@ -28,3 +30,13 @@ class Positions(nn.Module):
             sinusoids = sinusoid_table(tokens.shape[1], self.dim, PAD + 1)
             table = jnp.pad(jnp.asarray(sinusoids), ((PAD + 1, 0), (0, 0)))
         return jnp.take(table, position_ids(tokens, segments, pad=PAD), axis=0, mode="clip")
+
+
+def step_positions(cfg: Any, decoder: Params, *, dim: int) -> jax.Array | None:
+    """[max_target_positions, dim]: row p is what `Positions` gives position p of a decoder with
+    these parameters; None where it has no positions."""
+    if cfg.no_token_positional_embeddings:
+        return None
+    if cfg.decoder_learned_pos:
+        return decoder["embed_positions"]["embedding"][PAD + 1 :]
+    return jnp.asarray(sinusoid_table(cfg.max_target_positions, dim, PAD + 1))

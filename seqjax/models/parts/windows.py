@@ -1,8 +1,7 @@
 """Windows over time for convolutions: of whole sequences, and while decoding.
 
 While decoding, the last `width` inputs of every hypothesis live in a ring that is written
-in place; beams are never moved, each finds its past through the ancestor table. Nothing
-here knows a layer.
+in place; beams are never moved, each finds its past through the ancestor table.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ FAMILIES = (
         fairseq="seqjax.models.transformer.fairseq:TABLE",
     ),
     Family(
-        name="transformer_lm", config=lm_config.TransformerLMConfig, archs=lm_config.ARCHS,
-        model="seqjax.models.transformer.lm:TransformerLMModel",
+        name="transformer_lm", config=lm_config.TransformerLanguageModelConfig,
+        archs=lm_config.ARCHS,
+        model="seqjax.models.transformer.lm:TransformerLanguageModel",
         fairseq="seqjax.models.transformer.lm_fairseq:TABLE",
     ),
 )

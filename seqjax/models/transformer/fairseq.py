@@ -56,7 +56,8 @@ def number_norms(state: State) -> State:
     return result
 
 
-def _version(state: State, side: str) -> float:
+def version(state: State, side: str) -> float:
+    """Of the format of an encoder or decoder; files from before there were any have 1."""
     value = state.get(f"{side}.version")
     return 1.0 if value is None or value.size == 0 else float(np.asarray(value).reshape(-1)[0])
 
@@ -67,7 +68,7 @@ def upgrade(state: State, config: TransformerConfig) -> tuple[State, Transformer
     if "decoder.embed_out" in state and _OUTPUT not in state:
         state[_OUTPUT] = state.pop("decoder.embed_out")
     for side in ("encoder", "decoder"):
-        if getattr(config, f"{side}_normalize_before") and _version(state, side) < _NORMED[side]:
+        if getattr(config, f"{side}_normalize_before") and version(state, side) < _NORMED[side]:
             config = dataclasses.replace(config, **{f"no_{side}_final_norm": True})
             for leaf in ("weight", "bias"):
                 state.pop(f"{side}.layer_norm.{leaf}", None)

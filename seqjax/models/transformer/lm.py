@@ -1,7 +1,6 @@
-"""fairseq's transformer language model: the decoder of `transformer.py` without a source.
+"""fairseq's transformer language model: the decoder of `modules.py` without a source.
 
-`TransformerLMModel` is what the rest of the project sees (`protocol.LanguageModel`).
-Nothing here knows losses or search.
+`TransformerLanguageModel` is what the rest of the project sees (`protocol.LanguageModel`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from flax import linen as nn
 from seqjax.models.parts.module_model import ModuleLanguageModel, adaptive_input
 from seqjax.models.protocol import Encoded, Features, Params
 from seqjax.models.transformer import decoding
-from seqjax.models.transformer.lm_config import TransformerLMConfig
+from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 from seqjax.models.transformer.modules import Decoder
 
 
@@ -38,7 +37,7 @@ class _LMDecoder(Decoder):
 class _TransformerLM(nn.Module):
     """Parameters and forward pass."""
 
-    config: TransformerLMConfig
+    config: TransformerLanguageModelConfig
     input_size: int | None
     output_size: int | None
     input_ends: tuple[int, ...] | None
@@ -61,10 +60,10 @@ class _TransformerLM(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerLMModel(ModuleLanguageModel):
+class TransformerLanguageModel(ModuleLanguageModel):
     """`protocol.LanguageModel` for fairseq's transformer language model."""
 
-    config: TransformerLMConfig
+    config: TransformerLanguageModelConfig
     _decoding: ClassVar[Any] = decoding
 
     @functools.cached_property

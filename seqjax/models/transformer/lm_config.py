@@ -1,7 +1,7 @@
 """Configuration of the transformer language model and fairseq's named architectures.
 
-Field names and defaults are fairseq's. It knows no data: how text becomes blocks of
-tokens is the task's business.
+Field names and defaults are fairseq's. How text becomes blocks of tokens is in the task's
+configuration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from seqjax.models.transformer.config import NormFormerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerLMConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
+class TransformerLanguageModelConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """fairseq's `transformer_lm`: a decoder without a source."""
 
     name: Literal["transformer_lm"] = "transformer_lm"

@@ -22,13 +22,15 @@ from seqjax.models.transformer.fairseq import (
     number_norms,
     split_in_proj,
 )
-from seqjax.models.transformer.lm_config import TransformerLMConfig
+from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 
 _OUTPUT = "decoder.output_projection.weight"
 _WORDS = "decoder.embed_tokens.weight"
 
 
-def upgrade(state: State, config: TransformerLMConfig) -> tuple[State, TransformerLMConfig]:
+def upgrade(
+    state: State, config: TransformerLanguageModelConfig
+) -> tuple[State, TransformerLanguageModelConfig]:
     """Today's names, and what old files tell by their weights alone.
 
     Old files have keys for final norms and tied projections that mean something else; the
@@ -70,12 +72,14 @@ def has_layer_weight(state: State, name: str) -> bool:
     return any(re.fullmatch(rf"decoder\.layers\.\d+\.{name}(\..*)?", n) for n in state)
 
 
-def as_trained(config: TransformerLMConfig, criterion: str) -> TransformerLMConfig:
+def as_trained(
+    config: TransformerLanguageModelConfig, criterion: str
+) -> TransformerLanguageModelConfig:
     """Without what fairseq's language models ignore."""
     return dataclasses.replace(config, **dict.fromkeys(SCALES, False))
 
 
-def check_export(config: TransformerLMConfig) -> None:
+def check_export(config: TransformerLanguageModelConfig) -> None:
     """Raises ConfigError for what fairseq's language models ignore: the model that it would
     build has no place for these weights."""
     wrong = [key for key in SCALES if getattr(config, key)]
@@ -86,7 +90,9 @@ def check_export(config: TransformerLMConfig) -> None:
             "fairseq (a translation model can)")
 
 
-def _without_last_cutoff(config: TransformerLMConfig, state: State) -> TransformerLMConfig:
+def _without_last_cutoff(
+    config: TransformerLanguageModelConfig, state: State
+) -> TransformerLanguageModelConfig:
     """A last cutoff that is the vocabulary's size says nothing; without it there is always
     one tail per cutoff (see `copies`)."""
     sizes = dict(zip(("adaptive_input_cutoff", "adaptive_softmax_cutoff"), vocabulary(state),
@@ -127,7 +133,7 @@ def _rows(state: State, pattern: str, *, least: int = 1) -> int:
     return sum(state[pattern.format(i)].shape[0] for i in range(count))
 
 
-def copies(config: TransformerLMConfig) -> Mapping[str, str]:
+def copies(config: TransformerLanguageModelConfig) -> Mapping[str, str]:
     """Tied weights, which fairseq writes under each of their names."""
     if config.adaptive_softmax_cutoff is None:
         return {_OUTPUT: _WORDS} if config.share_decoder_input_output_embed else {}
@@ -142,7 +148,7 @@ def copies(config: TransformerLMConfig) -> Mapping[str, str]:
     return found
 
 
-def constants(config: TransformerLMConfig) -> State:
+def constants(config: TransformerLanguageModelConfig) -> State:
     """The version of the format, and buffers without meaning."""
     return {
         "decoder.version": np.array([3], np.float32),
@@ -156,7 +162,7 @@ def constants(config: TransformerLMConfig) -> State:
 def derive(values: dict[str, Any], explicit: set[str]) -> None:
     """What follows from other keys."""
     drop_empty(values)
-    TransformerLMConfig.follow(values)
+    TransformerLanguageModelConfig.follow(values)
 
 
 KEYS = ConfigKeys(

@@ -7,7 +7,11 @@ import dataclasses
 import functools
 from typing import Any, ClassVar
 
+import jax
+
+from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.parts.module_model import ModuleEncoderDecoder
+from seqjax.models.protocol import Params
 from seqjax.models.transformer import decoding
 from seqjax.models.transformer.config import TransformerConfig
 from seqjax.models.transformer.modules import Transformer
@@ -28,7 +32,7 @@ class TransformerModel(ModuleEncoderDecoder):
                 "config.model: a shared output projection needs decoder_output_dim "
                 f"({cfg.output_dim}) equal to the embedding's width ({cfg.input_dim})"
             )
-        self._check_softmax()
+        self._check_softmax(cfg.output_dim, cfg.adaptive_softmax_factor)
 
     @functools.cached_property
     def _module(self) -> Transformer:  # type: ignore[override]
@@ -36,3 +40,12 @@ class TransformerModel(ModuleEncoderDecoder):
             self.config, self.source_vocab_size, self.target_vocab_size, self._own_output(),
             self._output_ends, self.compute_dtype,
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertBegunTransformerModel(TransformerModel):
+    """The same, begun as BERT is: fairseq's models that are made for pretraining."""
+
+    def init(self, rng: jax.Array) -> Params:
+        """See `protocol`."""
+        return bert_init(super().init(rng), jax.random.fold_in(rng, 1), pad=self.pad)

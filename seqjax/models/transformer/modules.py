@@ -1,7 +1,7 @@
 """fairseq's encoder-decoder transformer, whole sequences at a time.
 
 `TransformerModel` is what the rest of the project sees (`protocol.EncoderDecoder`);
-position-by-position decoding is in `decoding.py`. Nothing here knows losses or search.
+position-by-position decoding is in `decoding.py`.
 """
 
 from __future__ import annotations
@@ -13,77 +13,73 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from seqjax.models.parts import decoder_layer, normformer
 from seqjax.models.parts.attention import MultiheadAttention, causal_mask, joint_mask, segment_mask
+from seqjax.models.parts.decoder_layer import LayerForm
 from seqjax.models.parts.layers import (
     Embedding,
     LayerNorm,
     Linear,
-    activation,
-    dropout,
+    dropout_key,
     embedding_init,
-    xavier_uniform,
+    transposed,
 )
 from seqjax.models.parts.module_model import PAD, adaptive_softmax
-from seqjax.models.parts.position_split import inside_layer, into_products
 from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack import stack
-from seqjax.models.protocol import Encoded, Params, Source
-from seqjax.models.transformer import normformer
+from seqjax.models.parts.stack_ends import Ends
+from seqjax.models.protocol import Encoded, Source
 from seqjax.models.transformer.config import TransformerConfig
 
 
-class _Layer(nn.Module):
-    """What encoder and decoder layers share: dropout, norm placement, feed-forward."""
+def encoder_form(cfg: Any) -> LayerForm:
+    """The switches of an encoder's layers."""
+    return LayerForm(
+        pre_norm=cfg.encoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
+        activation_dropout=cfg.activation_dropout, layerdrop=cfg.encoder_layerdrop,
+    )
+
+
+def decoder_form(cfg: Any) -> LayerForm:
+    """The switches of a decoder's layers."""
+    return LayerForm(
+        pre_norm=cfg.decoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
+        activation_dropout=cfg.activation_dropout, layerdrop=cfg.decoder_layerdrop,
+    )
+
+
+def embedding_scale(cfg: Any, width: int) -> float | None:
+    """What embeddings are multiplied by (None: nothing)."""
+    return None if cfg.no_scale_embedding else width**0.5
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, pre- or post-norm."""
 
     config: Any
     dtype: Any
 
-    def _drop(self, x: jax.Array, rate: float) -> jax.Array:
-        return dropout(x, rate, self.make_rng("dropout") if self.has_rng("dropout") else None)
-
-    def _feed_forward(
-        self, x: jax.Array, embed_dim: int, ffn_dim: int, extras: Params
-    ) -> jax.Array:
-        """`extras` are NormFormer's parameters, if the layer has any."""
-        cfg = self.config
-        hidden = Linear(embed_dim, ffn_dim, name="fc1", dtype=self.dtype)(into_products(x))
-        hidden = activation(cfg.activation_fn)(inside_layer(hidden))
-        hidden = self._drop(hidden, cfg.activation_dropout)
-        hidden = normformer.inside_feed_forward(extras, hidden)
-        y = Linear(ffn_dim, embed_dim, name="fc2", dtype=self.dtype)(inside_layer(hidden))
-        return self._drop(y, cfg.dropout)
-
-    def _layer_drop(self, before: jax.Array, after: jax.Array, rate: float) -> jax.Array:
-        if rate == 0.0 or not self.has_rng("dropout"):
-            return after
-        return jnp.where(jax.random.uniform(self.make_rng("dropout")) < rate, before, after)
-
-
-class EncoderLayer(_Layer):
-    """Self-attention and feed-forward, pre- or post-norm."""
-
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
-        cfg, before = self.config, x
+        cfg, form = self.config, encoder_form(self.config)
         dim = cfg.encoder_embed_dim
-        pre = cfg.encoder_normalize_before
-        norm = LayerNorm(dim, name="self_attn_layer_norm")
         attention = MultiheadAttention(
             dim, cfg.encoder_attention_heads, dropout=cfg.attention_dropout,
             dtype=self.dtype, name="self_attn",
         )
-        y, _ = attention(norm(x) if pre else x, None, mask)
-        x = x + self._drop(y, cfg.dropout)
-        x = x if pre else norm(x)
-        norm = LayerNorm(dim, name="final_layer_norm")
-        x = x + self._feed_forward(norm(x) if pre else x, dim, cfg.encoder_ffn_embed_dim, {})
-        x = x if pre else norm(x)
-        return self._layer_drop(before, x, cfg.encoder_layerdrop), None
+        w = decoder_layer.parameters(form, width=dim, inner=cfg.encoder_ffn_embed_dim)
+        x, _ = decoder_layer.layer(
+            w, x, form=form, mix=lambda y: attention(y, None, mask)[0],
+            key=lambda: dropout_key(self),
+        )
+        return x, None
 
 
-class DecoderLayer(_Layer):
+class DecoderLayer(nn.Module):
     """Causal self-attention, attention to the source, feed-forward."""
 
+    config: Any
+    dtype: Any
     memory_dim: int | None = None
     """Width of the encoder's output (None: no attention to a source)."""
     joint: bool = False
@@ -94,45 +90,32 @@ class DecoderLayer(_Layer):
         self, x: jax.Array, memory: jax.Array | None, mask: jax.Array,
         memory_mask: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array | None]:
-        cfg, before = self.config, x
-        dim, heads = cfg.decoder_embed_dim, cfg.decoder_attention_heads
-        pre = cfg.decoder_normalize_before
+        cfg, form = self.config, decoder_form(self.config)
+        dim, reads = cfg.decoder_embed_dim, self.memory_dim is not None
         make = functools.partial(
-            MultiheadAttention, dim, heads, dropout=cfg.attention_dropout, dtype=self.dtype
+            MultiheadAttention, dim, cfg.decoder_attention_heads, dropout=cfg.attention_dropout,
+            dtype=self.dtype,
         )
-        extras = normformer.parameters(self, cfg)
-        norm = LayerNorm(dim, name="self_attn_layer_norm")
-        y = norm(x) if pre else x
-        both = jnp.concatenate([memory, y], axis=1) if self.joint and memory is not None else None
-        y, _ = make(name="self_attn")(y, both, mask)
-        x = x + self._drop(normformer.after_attention(extras, y), cfg.dropout)
-        x = x if pre else norm(x)
-        probs = None
-        if self.memory_dim is not None:
-            norm = LayerNorm(dim, name="encoder_attn_layer_norm")
-            attention = make(name="encoder_attn", kdim=self.memory_dim)
-            y, probs = attention(norm(x) if pre else x, memory, memory_mask)
-            x = x + self._drop(y, cfg.dropout)
-            x = x if pre else norm(x)
-        norm = LayerNorm(dim, name="final_layer_norm")
-        y = self._feed_forward(norm(x) if pre else x, dim, cfg.decoder_ffn_embed_dim, extras)
-        x = normformer.residual(extras, x) + y
-        x = x if pre else norm(x)
-        return self._layer_drop(before, x, cfg.decoder_layerdrop), probs
+        own = make(name="self_attn")
+        other = make(name="encoder_attn", kdim=self.memory_dim) if reads else None
+
+        def mix(y: jax.Array) -> jax.Array:
+            if not self.joint or memory is None:
+                return own(y, None, mask)[0]
+            return own(y, jnp.concatenate([memory, y], axis=1), mask)[0]
+
+        w = {
+            **decoder_layer.parameters(
+                form, width=dim, inner=cfg.decoder_ffn_embed_dim, reads=reads),
+            **normformer.parameters(self, cfg),
+        }
+        return decoder_layer.layer(
+            w, x, form=form, mix=mix, key=lambda: dropout_key(self),
+            read=None if other is None else lambda y: other(y, memory, memory_mask),
+        )
 
 
-class _Side(nn.Module):
-    """What encoder and decoder share: from embedded tokens to the first layer's input."""
-
-    config: Any
-    dtype: Any
-
-    def _dropped(self, x: jax.Array) -> jax.Array:
-        key = self.make_rng("dropout") if self.has_rng("dropout") else None
-        return dropout(x, self.config.dropout, key)
-
-
-class Encoder(_Side):
+class Encoder(Ends):
     """fairseq's `TransformerEncoder`."""
 
     vocab_size: int
@@ -154,23 +137,17 @@ class Encoder(_Side):
 
     def __call__(self, source: Source) -> Encoded:
         cfg, tokens, segments = self.config, source.values, source.visible_segments
-        x = self.embed_tokens(tokens)
-        if not cfg.no_scale_embedding:
-            x = x * cfg.encoder_embed_dim**0.5
-        if not cfg.no_token_positional_embeddings:
-            x = x + self.embed_positions(tokens, source.segments)
-        if cfg.layernorm_embedding:
-            x = self.layernorm_embedding(x)
+        x = self.enter(
+            self.embed_tokens(tokens), tokens, source.segments,
+            scale=embedding_scale(cfg, cfg.encoder_embed_dim))
         real = source.mask
-        x = (self._dropped(x) * real[..., None]).astype(self.dtype)
+        x = x * real[..., None]
         mask = real[:, None, None, :] if segments is None else segment_mask(segments, segments)
         x, _ = self.layers(x, mask)
-        if cfg.encoder_normalize_before and not cfg.no_encoder_final_norm:
-            x = self.layer_norm(x)
-        return Encoded(out=x, mask=real, segments=segments)
+        return Encoded(out=self.leave(x), mask=real, segments=segments)
 
 
-class Decoder(_Side):
+class Decoder(Ends):
     """fairseq's `TransformerDecoder`, up to the output projection."""
 
     vocab_size: int | None
@@ -187,7 +164,7 @@ class Decoder(_Side):
         if self.vocab_size is not None:
             self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, PAD)
         if cfg.input_dim != dim:
-            self.project_in_dim = self._bias_free(cfg.input_dim, dim)
+            self.project_in_dim = self.bias_free(cfg.input_dim, dim)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
                 dim, cfg.decoder_learned_pos, cfg.max_target_positions
@@ -202,19 +179,14 @@ class Decoder(_Side):
         if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
             self.layer_norm = LayerNorm(dim)
         if cfg.output_dim != dim:
-            self.project_out_dim = self._bias_free(dim, cfg.output_dim)
+            self.project_out_dim = self.bias_free(dim, cfg.output_dim)
         if self.output_size is not None:
             self.output_projection = Linear(
                 cfg.output_dim, self.output_size, use_bias=False, dtype=self.dtype,
-                kernel_init=_transposed(embedding_init(cfg.output_dim, None)),
+                kernel_init=transposed(embedding_init(cfg.output_dim, None)),
             )
         if self.output_ends is not None:
             self.adaptive_softmax = adaptive_softmax(cfg, self.output_ends)
-
-    def _bias_free(self, width: int, features: int) -> Linear:
-        return Linear(
-            width, features, use_bias=False, kernel_init=xavier_uniform(), dtype=self.dtype
-        )
 
     def __call__(
         self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
@@ -232,16 +204,8 @@ class Decoder(_Side):
           where the layers have none of its own.
         """
         cfg = self.config
-        x = embedded
-        if not cfg.no_scale_embedding:
-            x = x * cfg.decoder_embed_dim**0.5
-        if cfg.input_dim != cfg.decoder_embed_dim:
-            x = self.project_in_dim(x)
-        if not cfg.no_token_positional_embeddings:
-            x = x + self.embed_positions(tokens, segments)
-        if cfg.layernorm_embedding:
-            x = self.layernorm_embedding(x)
-        x = self._dropped(x).astype(self.dtype)
+        scale = embedding_scale(cfg, cfg.decoder_embed_dim)
+        x = self.enter(embedded, tokens, segments, scale=scale)
         mask = (tokens != PAD)[:, None, None, :]
         if not full_context:
             mask = mask & causal_mask(tokens.shape[1])
@@ -255,11 +219,7 @@ class Decoder(_Side):
             if self.joint:
                 mask = joint_mask(memory_mask, mask)
         x, attention = self.layers(x, memory, mask, memory_mask)
-        if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
-            x = self.layer_norm(x)
-        if cfg.output_dim != cfg.decoder_embed_dim:
-            x = self.project_out_dim(x)
-        return x, attention
+        return self.leave(x), attention
 
     def own_output(self, hidden: jax.Array) -> jax.Array:
         """Touches the parameters of an output layer of its own (for initialisation)."""
@@ -301,10 +261,3 @@ class Transformer(nn.Module):
         """Touches every parameter (for initialisation)."""
         hidden, _ = self.decode(tokens, self.encode(source), None)
         return self.decoder.own_output(hidden)
-
-
-def _transposed(init: Any) -> Any:
-    def apply(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        return init(key, shape[::-1], dtype).T
-
-    return apply

@@ -3,7 +3,7 @@
 "NormFormer: Improved Transformer Pretraining with Extra Normalization" (Shleifer, Weston and
 Ott 2021); fairseq's `scale_attn`, `scale_fc`, `scale_heads` and `scale_resids`. The functions
 take a layer's parameters by fairseq's names and do nothing for those that are not there, so
-that whole sequences and single positions share them. Nothing here knows a whole layer.
+that whole sequences and single positions share them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.parts.layers import layer_norm
+from seqjax.models.parts.layers import norm
 from seqjax.models.protocol import Params
 
 NAMES = ("c_attn", "w_resid", "attn_ln", "ffn_layernorm")
 """All parameters of a layer that are NormFormer's."""
-EPS = 1e-5
 
 
 def parameters(module: nn.Module, cfg: Any) -> Params:
@@ -58,4 +57,4 @@ def residual(w: Params, x: jax.Array) -> jax.Array:
 
 
 def _normed(w: Params, name: str, x: jax.Array) -> jax.Array:
-    return layer_norm(x, w[name]["scale"], w[name]["bias"], EPS) if name in w else x
+    return norm(w[name], x) if name in w else x

@@ -1,9 +1,10 @@
-"""How good a model's translations are, while it trains: real decoding and sacreBLEU."""
+"""How good a model is while it trains, by what it generates: named metrics and samples."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -11,31 +12,48 @@ import numpy as np
 from seqjax.config import GenerationConfig
 from seqjax.generation import options
 from seqjax.generation.decoder import Decoder
+from seqjax.losses import Metric
 from seqjax.models.protocol import EncoderDecoder, Params
 from seqjax.tasks import metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Judged:
-    """The verdict on some sentences."""
+class Evaluation:
+    """What an evaluator found."""
 
-    score: metrics.Score
-    """sacreBLEU of the detokenised translations."""
-    samples: list[tuple[str, str, str]]
-    """(source, translation, reference) of every sentence, in order."""
+    values: Mapping[str, float]
+    """Of each metric that it declares."""
+    samples: Sequence[tuple[str, str, str]] = ()
+    """(source, output, reference) of every sentence, in order."""
 
 
-class Judge:
-    """Translates the same sentences at each validation and scores them.
+class Evaluator(Protocol):
+    """Measures a model at each validation, always on the same sentences."""
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The names of what it measures, and how each is to be read. Any of them may be
+        `valid.metric`."""
+        ...
+
+    def __call__(self, params: Params) -> Evaluation:
+        """With these parameters."""
+        ...
+
+
+class TranslationEvaluator:
+    """Translates sentences and scores them: `bleu`, sacreBLEU of the detokenised text.
 
     The compiled search is kept from call to call. `generation.prefix_size` forces tokens of
-    the references; of `nbest` hypotheses the best is judged.
+    the references; of `nbest` hypotheses the best is scored.
 
     Args:
       sources, references: ids with final eos.
       source_text, target_text: ids -> plain text.
       sharding, row_multiple: how rows lie on the devices (see `Decoder`).
     """
+
+    metrics: Mapping[str, Metric] = metrics.BLEU
 
     def __init__(
         self, model: EncoderDecoder, generation: GenerationConfig, *,
@@ -45,7 +63,7 @@ class Judge:
     ) -> None:
         settings = options.settle(
             GenerationConfig(), options.own(generation), references=True)
-        # The best is judged; draws must be as many as the beam is wide.
+        # The best is scored; draws must be as many as the beam is wide.
         settings = dataclasses.replace(
             settings, nbest=settings.beam if settings.sampling else 1)
         self._decoder = Decoder(
@@ -61,12 +79,11 @@ class Judge:
         self._references = [target_text(r) for r in references]
         self._target_text = target_text
 
-    def __call__(self, params: Params) -> Judged:
+    def __call__(self, params: Params) -> Evaluation:
         """Decodes with these parameters."""
         found = self._decoder.decode(
             params, self._sources, plan=self._plan, prefixes=self._prefixes)
         texts = [self._target_text(hypotheses[0].tokens) for hypotheses in found]
-        return Judged(
-            score=metrics.sacrebleu(texts, self._references),
-            samples=list(zip(self._source_texts, texts, self._references, strict=True)),
-        )
+        return Evaluation(
+            values={"bleu": metrics.sacrebleu(texts, self._references).score},
+            samples=list(zip(self._source_texts, texts, self._references, strict=True)))

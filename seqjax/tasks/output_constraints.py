@@ -1,7 +1,6 @@
 """What a user asks of outputs, from text to ids: phrases to contain, permitted outputs.
 
-It knows tasks by their vocabularies and tokenizers; the search that fulfils it is in
-`seqjax.generation`.
+The search that keeps to them is in `seqjax.generation`.
 """
 
 from __future__ import annotations
@@ -13,12 +12,13 @@ import numpy as np
 
 from seqjax.config import ConfigError
 from seqjax.generation.allowed import TokenTrie
+from seqjax.tasks.protocol import TextTask
 
 Text = str | Sequence[int] | np.ndarray
 """A text, or its ids."""
 
 
-def phrase_ids(task: Any, constraints: Sequence[Sequence[Text]]) -> list[list[np.ndarray]]:
+def phrase_ids(task: TextTask, constraints: Sequence[Sequence[Text]]) -> list[list[np.ndarray]]:
     """Each input's phrases as ids without eos.
 
     Args:
@@ -42,7 +42,7 @@ def check_order(order: str, constraints: Sequence[Any] | None) -> None:
         raise ConfigError(f"constraint_order: {order!r}, but there are no constraints")
 
 
-def trie_of(task: Any, outputs: Sequence[Text]) -> TokenTrie:
+def trie_of(task: TextTask, outputs: Sequence[Text]) -> TokenTrie:
     """A trie of permitted outputs: texts, or ids that end in eos."""
     if isinstance(outputs, str):
         raise TypeError("permitted outputs: give a list of texts")

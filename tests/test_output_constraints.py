@@ -17,7 +17,7 @@ import seqjax
 from seqjax import convert, generate, interactive
 from seqjax.commands import jobs
 from seqjax.config import ConfigError
-from seqjax.tasks import demands
+from seqjax.tasks import output_constraints
 
 TEXTS = ["aa1 aa2", "aa0", "aa3 aa4 aa5 aa6"]
 PHRASES = [["bb3 bb4", "bb1"], [], ["bb7"]]
@@ -231,10 +231,10 @@ def test_mistakes(run, text, more, message):
 
 
 def test_lines_are_read_as_fairseq_reads_them():
-    sources, phrases = demands.split_lines([" a b\tc d \te\n", "x\t", "y", ""])
+    sources, phrases = output_constraints.split_lines([" a b\tc d \te\n", "x\t", "y", ""])
     assert sources == ["a b", "x", "y", ""] and phrases == [["c d ", "e"], [], [], []]
     with pytest.raises(TypeError, match="input 1 has the text 'bb1'"):
-        demands.phrase_ids(None, [[], "bb1"])
+        output_constraints.phrase_ids(None, [[], "bb1"])
 
 
 def test_constraints_from_stdin(run, expected, monkeypatch, capsys):

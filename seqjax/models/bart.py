@@ -1,0 +1,89 @@
+"""BART: a transformer that was trained to undo noise (Lewis et al. 2020).
+
+Keys in fairseq's words in, the transformer's model out, which begins as BERT does. Of its own
+BART has its defaults and, in files, heads for classification, which are carried along.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from seqjax.models.family import Family
+from seqjax.models.parts import heads
+from seqjax.models.tables import FairseqTable, State
+from seqjax.models.transformer import fairseq
+from seqjax.models.transformer.config import TransformerConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BartConfig(TransformerConfig):
+    """fairseq's `bart`, by default `bart_large`."""
+
+    name: Literal["bart"] = "bart"  # type: ignore[assignment]
+    """Chooses the family of models."""
+    activation_fn: Literal[
+        "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
+    ] = "gelu"
+    """Of the feed-forward network."""
+    encoder_embed_dim: int = 1024
+    """Width of the encoder."""
+    encoder_ffn_embed_dim: int = 4096
+    """Inner width of the feed-forward network."""
+    encoder_layers: int = 12
+    """Layers of the encoder."""
+    encoder_attention_heads: int = 16
+    """Heads of the attention; the width is a multiple of them."""
+    encoder_learned_pos: bool = True
+    """Learned positions instead of sinusoids."""
+    decoder_embed_dim: int = 1024
+    """Width of the decoder."""
+    decoder_ffn_embed_dim: int = 4096
+    """Inner width of the feed-forward network."""
+    decoder_layers: int = 12
+    """Layers of the decoder."""
+    decoder_attention_heads: int = 16
+    """Heads of the attention; the width is a multiple of them."""
+    decoder_learned_pos: bool = True
+    """Learned positions instead of sinusoids."""
+    share_decoder_input_output_embed: bool = True
+    """The output projection is the target embedding (not with an adaptive softmax)."""
+    share_all_embeddings: bool = True
+    """One embedding for source, target and output."""
+    no_scale_embedding: bool = True
+    """Embeddings are not multiplied by the square root of their width."""
+    layernorm_embedding: bool = True
+    """A norm behind the embeddings."""
+
+
+ARCHS: dict[str, dict[str, Any]] = {
+    "bart_large": {},
+    "bart_base": {
+        "encoder_embed_dim": 768, "encoder_ffn_embed_dim": 3072, "encoder_layers": 6,
+        "encoder_attention_heads": 12, "decoder_layers": 6, "decoder_attention_heads": 12,
+    },
+}
+"""fairseq architecture name -> the defaults that it changes."""
+
+
+def upgrade(state: State, config: BartConfig) -> tuple[State, BartConfig]:
+    """Today's names, as the transformer's; says which heads are carried along."""
+    heads.warn(state)
+    return fairseq.upgrade(state, config)  # type: ignore[return-value]
+
+
+FAIRSEQ = FairseqTable(
+    keys=dataclasses.replace(
+        fairseq.KEYS, refused={**fairseq.KEYS.refused, **heads.REFUSED},
+        dropped={**fairseq.KEYS.dropped, **heads.DROPPED}),
+    names=dataclasses.replace(
+        fairseq.NAMES, upgrade=upgrade, ignored=(*fairseq.NAMES.ignored, heads.NAMES)),
+)
+
+FAMILIES = (
+    Family(
+        name="bart", config=BartConfig, archs=ARCHS,
+        model="seqjax.models.transformer.model:BertBegunTransformerModel",
+        fairseq="seqjax.models.bart:FAIRSEQ",
+    ),
+)

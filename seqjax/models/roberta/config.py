@@ -1,0 +1,111 @@
+"""Configuration of RoBERTa and fairseq's named architectures.
+
+Field names and defaults are fairseq's; XLM-R and CamemBERT are `roberta_base` and
+`roberta_large` with dictionaries of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from seqjax.models.parts.configs import (
+    ORIGIN,
+    TRAINING_ONLY,
+    RuntimeConfig,
+    check_layers,
+    check_rates,
+    follow_kept,
+    limit,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RobertaConfig(RuntimeConfig):
+    """fairseq's `roberta`: an encoder with a head that predicts masked tokens."""
+
+    name: Literal["roberta"] = "roberta"
+    """Chooses the family of models."""
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
+    """fairseq's architecture name; sets defaults of the other keys."""
+    activation_fn: Literal[
+        "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
+    ] = "gelu"
+    """Of the feed-forward network and of the head."""
+    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
+    """On the embeddings and on the output of every sublayer."""
+    attention_dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
+    """On the weights of the attention."""
+    activation_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
+    """After the activation of the feed-forward network."""
+    encoder_embed_dim: int = 768
+    """Width of the encoder."""
+    encoder_ffn_embed_dim: int = 3072
+    """Inner width of the feed-forward network."""
+    encoder_layers: int = 12
+    """Layers of the encoder."""
+    encoder_layers_to_keep: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=ORIGIN)
+    """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
+    their number is `encoder_layers`, whatever that says."""
+    encoder_attention_heads: int = 12
+    """Heads of the attention; the width is a multiple of them."""
+    encoder_normalize_before: bool = False
+    """Norms in front of each sublayer (pre-norm) instead of behind it."""
+    encoder_learned_pos: bool = True
+    """Learned positions instead of sinusoids."""
+    encoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
+    """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
+    layernorm_embedding: bool = True
+    """A norm behind the embeddings."""
+    no_scale_embedding: bool = True
+    """Embeddings are not multiplied by the square root of their width."""
+    no_token_positional_embeddings: bool = False
+    """No positions are added to the embeddings."""
+    no_encoder_final_norm: bool = False
+    """A pre-norm encoder without a norm behind its last layer, as fairseq takes files to be
+    that do not tell their version."""
+    untie_weights_roberta: bool = False
+    """The head has an output layer of its own instead of the embedding."""
+    max_positions: int = dataclasses.field(
+        default=512, metadata=limit(table="encoder_learned_pos"))
+    """Longest sentence, special symbols included (with learned positions: rows of their
+    table)."""
+
+    @staticmethod
+    def follow(values: dict[str, Any]) -> None:
+        """Where layers are left out, their number is that of those that stay."""
+        follow_kept(values)
+
+    def __post_init__(self) -> None:
+        check_layers(self)
+        if self.encoder_attention_heads < 1 or (
+                self.encoder_embed_dim % self.encoder_attention_heads):
+            raise ValueError(
+                f"config.model: encoder_embed_dim {self.encoder_embed_dim} is not a multiple of "
+                f"encoder_attention_heads {self.encoder_attention_heads}")
+        check_rates(self, (
+            "dropout", "attention_dropout", "activation_dropout", "encoder_layerdrop"))
+
+    @property
+    def max_source_positions(self) -> int:
+        """`max_positions`, by the name under which encoders know it."""
+        return self.max_positions
+
+
+_LARGE = {
+    "encoder_layers": 24, "encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096,
+    "encoder_attention_heads": 16,
+}
+
+ARCHS: dict[str, dict[str, Any]] = {
+    "roberta": {},
+    "roberta_base": {},
+    "roberta_large": _LARGE,
+    "roberta_prenorm": {"layernorm_embedding": False, "encoder_normalize_before": True},
+    "xlm": {
+        "encoder_layers": 16, "encoder_embed_dim": 1280, "encoder_ffn_embed_dim": 5120,
+        "encoder_attention_heads": 16,
+    },
+}
+"""fairseq architecture name -> the defaults that it changes."""

@@ -1,0 +1,121 @@
+"""RoBERTa: from masked sentences to states of every token, and to the words behind the masks.
+
+The encoder is the transformer's; of its own RoBERTa has the head for masked language modelling
+and the way in which it begins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from seqjax.models.parts.bert_init import bert_init
+from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
+from seqjax.models.parts.module_model import EOS, SizedModel
+from seqjax.models.parts.outputs import project_tied
+from seqjax.models.protocol import Encoded, Features, Params, Source, token_source
+from seqjax.models.roberta.config import RobertaConfig
+from seqjax.models.transformer.modules import Encoder
+
+
+class MaskedLMHead(nn.Module):
+    """fairseq's `RobertaLMHead`, up to the projection onto the vocabulary."""
+
+    dim: int
+    vocab_size: int
+    activation_fn: str
+    tied: bool
+    """The projection is the embedding."""
+    dtype: Any
+
+    def setup(self) -> None:
+        self.dense = Linear(self.dim, self.dim, dtype=self.dtype)
+        self.layer_norm = LayerNorm(self.dim)
+        if not self.tied:
+            self.weight = self.param(
+                "weight", fan_in_uniform(self.dim), (self.vocab_size, self.dim))
+        self.bias = self.param("bias", nn.initializers.zeros_init(), (self.vocab_size,))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """States [..., D] in front of the projection, from the encoder's."""
+        return self.layer_norm(activation(self.activation_fn)(self.dense(x)))
+
+
+class RobertaEncoder(nn.Module):
+    """fairseq's `RobertaEncoder`: a transformer's encoder with the head on top."""
+
+    config: RobertaConfig
+    vocab_size: int
+    dtype: Any
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.sentence_encoder = Encoder(cfg, self.dtype, self.vocab_size)
+        self.lm_head = MaskedLMHead(
+            cfg.encoder_embed_dim, self.vocab_size, cfg.activation_fn,
+            not cfg.untie_weights_roberta, self.dtype)
+
+
+class Roberta(nn.Module):
+    """Parameters, and the way through the encoder and through the head."""
+
+    config: RobertaConfig
+    vocab_size: int
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        self.encoder = RobertaEncoder(self.config, self.vocab_size, self.dtype)
+
+    def encode(self, source: Source) -> Encoded:
+        return self.encoder.sentence_encoder(source)
+
+    def head(self, states: jax.Array) -> jax.Array:
+        return self.encoder.lm_head(states)
+
+    def __call__(self, source: Source) -> jax.Array:
+        """Touches every parameter (for initialisation)."""
+        return self.head(self.encode(source).out)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RobertaModel(SizedModel):
+    """`protocol.MaskedLanguageModel` for fairseq's RoBERTa."""
+
+    config: RobertaConfig
+
+    @functools.cached_property
+    def _module(self) -> Roberta:
+        return Roberta(self.config, self.source_vocab_size, self.compute_dtype)
+
+    @property
+    def max_source_positions(self) -> int:
+        return self.config.max_positions
+
+    def init(self, rng: jax.Array) -> Params:
+        """Begun as BERT is, but for an output layer of its own, which torch begins."""
+        source = token_source(jnp.full((1, 1), EOS, jnp.int32), pad=self.pad)
+        params = self._module.init({"params": rng}, source)["params"]
+        return bert_init(params, jax.random.fold_in(rng, 1), pad=self.pad)
+
+    def encode(
+        self, params: Params, source: Source, *, rng: jax.Array | None = None,
+    ) -> Encoded:
+        """See `protocol`."""
+        rngs = None if rng is None else {"dropout": rng}
+        found: Any = self._module.apply({"params": params}, source, rngs=rngs, method="encode")
+        return found
+
+    def features(self, params: Params, encoded: Encoded) -> Features:
+        """See `protocol`."""
+        hidden: Any = self._module.apply({"params": params}, encoded.out, method="head")
+        encoder = params["encoder"]
+        own = self.config.untie_weights_roberta
+        table = encoder["lm_head"]["weight"] if own else (
+            encoder["sentence_encoder"]["embed_tokens"]["embedding"])
+        projection = {"table": table, "bias": encoder["lm_head"]["bias"]}
+        return Features(hidden=hidden, projection=projection, project=project_tied)

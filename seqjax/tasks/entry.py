@@ -1,0 +1,79 @@
+"""From a task's name to what others need to know of it: a `TaskEntry`.
+
+Training, the hub, interop and the command lines ask the entry, so that none of them knows a
+task by its name. It imports no JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from seqjax.config import ConfigError, import_object
+from seqjax.losses import Metric
+from seqjax.tasks.protocol import METHODS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FairseqTask:
+    """How fairseq knows a task."""
+
+    name: str
+    """Its `--task`."""
+    languages: tuple[str, ...] = ()
+    """Keys of its section that name the languages of its dictionaries, source first; their
+    files are `dict.LANGUAGE.txt`. Without any there is one, `dict.txt`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskEntry:
+    """What a task says of itself."""
+
+    name: str
+    """`config.task.name`."""
+    config: type
+    """Its section of the configuration: a frozen dataclass with `name` and `data`."""
+    task: str
+    """`module:Class` of what `protocol.Task` describes; imported when it is used."""
+    facade: str
+    """`module:Class` of the `hub.loaded.Loaded` that `seqjax.load` gives: what a trained model
+    can do, how a split is decoded and how it is evaluated."""
+    metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
+    """What its `Task.evaluator` measures, where that is known without a model."""
+    fairseq: FairseqTask | None = None
+    """None: fairseq has no such task, so that no `.pt` is read or written."""
+
+    def load(self) -> Any:
+        """The task's class.
+
+        Raises:
+          ConfigError: it lacks methods of `protocol.Task`; the message names them.
+        """
+        cls = import_object(self.task, "config.task.name")
+        missing = [name for name in METHODS if not callable(getattr(cls, name, None))]
+        if missing:
+            raise ConfigError(
+                f"config.task.name: {self.task!r} has no {', '.join(missing)}: a task has the "
+                "members of seqjax.tasks.protocol.Task (docs/extending.md)")
+        return cls
+
+
+def of_object(name: str) -> TaskEntry:
+    """The entry of a caller's own task, `package.module:Object`: a class with `Config`, `facade`
+    and, if fairseq has it too, `fairseq` (a `FairseqTask`).
+
+    Raises:
+      ConfigError: there is no such object, or it does not say these.
+    """
+    found = import_object(name, "config.task.name")
+    config, facade = getattr(found, "Config", None), getattr(found, "facade", None)
+    if not dataclasses.is_dataclass(config):
+        raise ConfigError(f"config.task.name: {name!r} has no dataclass named Config")
+    if not isinstance(facade, str) or ":" not in facade:
+        raise ConfigError(
+            f"config.task.name: {name!r} does not say what seqjax.load gives: set facade to "
+            "'module:Class', such as 'seqjax.hub.translator:Translator'")
+    assert isinstance(config, type)
+    return TaskEntry(name=name, config=config, task=name, facade=facade,
+                     fairseq=getattr(found, "fairseq", None))
