@@ -26,14 +26,8 @@ RATES = [(family, rate) for family, cases in TEXTS.items()
          for rate in conformance.rates(load(cases[0]).config)]
 
 
-def group(name):
-    """The cases of one folder stay in one process, which compiles for all its checks once."""
-    return pytest.mark.xdist_group(f"conformance/{name.partition('/')[0]}")
-
-
 def cases(names):
-    return pytest.mark.parametrize(
-        "name", [pytest.param(name, marks=group(name)) for name in names])
+    return pytest.mark.parametrize("name", names)
 
 
 def test_every_family_has_a_case():
@@ -97,7 +91,7 @@ def test_dropout(name):
 
 
 @pytest.mark.parametrize(("name", "rate"), [
-    pytest.param(family, rate, marks=group(FAMILIES[family][0])) for family, rate in RATES])
+    pytest.param(family, rate, id=f"{FAMILIES[family][0]}-{rate}") for family, rate in RATES])
 def test_every_rate_drops_something(name, rate):
     conformance.check_rate(FAMILIES[name], rate)
 
