@@ -34,12 +34,12 @@ from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
 MODELS = ("transformer", "transformer_align", "transformer_lm", "lstm", "lstm_lm", "fconv",
-          "fconv_lm", "lightconv", "lightconv_lm")
+          "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
 COMPONENTS = {
     "task": (TASK_REGISTRY, ("translation", "language_modeling")),
     "criterion": (CRITERION_REGISTRY, (
         "cross_entropy", "label_smoothed_cross_entropy", "adaptive_loss",
-        "label_smoothed_cross_entropy_with_alignment")),
+        "label_smoothed_cross_entropy_with_alignment", "wav2vec")),
     "optimizer": (OPTIMIZER_REGISTRY, ("adam", "nag", "adafactor", "sgd")),
     "lr_scheduler": (LR_SCHEDULER_REGISTRY, (
         "inverse_sqrt", "polynomial_decay", "fixed", "cosine", "tri_stage")),

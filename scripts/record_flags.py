@@ -45,9 +45,9 @@ from fairseq_cli import score  # noqa: E402
 HERE = {
     "task": ("translation", "language_modeling"),
     "model": ("bart", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "lstm", "lstm_lm",
-              "roberta", "transformer", "transformer_align", "transformer_lm"),
+              "roberta", "transformer", "transformer_align", "transformer_lm", "wav2vec2"),
     "criterion": ("adaptive_loss", "cross_entropy", "label_smoothed_cross_entropy",
-                  "label_smoothed_cross_entropy_with_alignment", "masked_lm"),
+                  "label_smoothed_cross_entropy_with_alignment", "masked_lm", "wav2vec"),
     "simul_type": (),
 }
 """Whose flags are recorded; of the registries that are not named, everybody's."""

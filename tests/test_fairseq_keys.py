@@ -57,7 +57,7 @@ def test_everything_that_is_here_has_a_name_in_fairseq():
         "label_smoothed_cross_entropy": "LabelSmoothedCrossEntropyCriterion",
         "label_smoothed_cross_entropy_with_alignment":
             "LabelSmoothedCrossEntropyCriterionWithAlignment",
-        "adaptive_loss": "AdaptiveLoss"}
+        "adaptive_loss": "AdaptiveLoss", "wav2vec": "Wav2vecCriterion"}
     assert fairseq_keys.classes("optimizer") == {
         "adam": "FairseqAdam", "nag": "FairseqNAG", "sgd": "SGD", "adafactor": "FairseqAdafactor"}
 

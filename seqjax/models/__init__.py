@@ -16,7 +16,7 @@ from seqjax.models.family import Family
 if TYPE_CHECKING:
     from seqjax.models.tables import FairseqTable
 
-PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta")
+PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2")
 """Modules of this folder that have a tuple `FAMILIES`. The one registration."""
 
 

@@ -1,0 +1,388 @@
+"""What models of waveforms share: samples to frames, positions by convolution, masks, codebooks.
+
+Waveforms [B, N] come in; features [B, T, C], their mask, quantized vectors and what these say of
+their codebooks go out. Linen modules here own parameters; nothing knows a whole model.
+Letters beside the usual ones: N samples, T frames, C channels, G groups of a codebook.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from seqjax.models.parts.audio_config import ConvLayer, frame_count
+from seqjax.models.parts.layers import Initializer, LayerNorm, Linear
+from seqjax.models.parts.parameters import normal, uniform
+
+CHANNELS_LAST = ("NWC", "WIO", "NWC")
+EPS = 1e-5
+"""Of every norm, torch's default. (What a waveform is divided by before it gets here has
+another: fairseq adds 1e-5 to the variance, Hugging Face 1e-7.)"""
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact one, by the error function."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+# ---- samples to frames ----
+
+
+class FeatureExtractor(nn.Module):
+    """fairseq's `ConvFeatureExtractionModel`: convolutions over samples."""
+
+    layers: tuple[ConvLayer, ...]
+    mode: str
+    """`default`: a group norm of single channels behind the first convolution, over all frames
+    of a row; `layer_norm`: a layer norm behind each."""
+    bias: bool
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, samples: jax.Array) -> jax.Array:
+        """[B, T, C] for `samples` [B, N]; as many frames as `frame_count` says."""
+        x = samples.astype(self.dtype)[..., None]
+        for i, layer in enumerate(self.layers):
+            kaiming = normal((2.0 / (layer.width * x.shape[-1])) ** 0.5)
+            x = Convolution(
+                x.shape[-1], layer.channels, layer.width, bias=self.bias, stride=layer.stride,
+                kernel_init=kaiming, dtype=self.dtype, name=f"conv_layers_{i}_0")(x)
+            if self.mode == "layer_norm":
+                x = LayerNorm(layer.channels, EPS, name=f"conv_layers_{i}_2_1")(x)
+            elif i == 0:
+                x = ChannelNorm(layer.channels, name=f"conv_layers_{i}_2")(x)
+            x = gelu(x)
+        return x
+
+
+class Convolution(nn.Module):
+    """torch's `Conv1d` over frames [B, T, C]; kernel [K, in / groups, out]."""
+
+    in_channels: int
+    channels: int
+    width: int
+    bias: bool = True
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    kernel_init: Initializer | None = None
+    """None: torch's default."""
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        fan_in = self.width * self.in_channels // self.groups
+        kernel = self.param(
+            "kernel", self.kernel_init or uniform(fan_in**-0.5),
+            (self.width, self.in_channels // self.groups, self.channels))
+        bias = None
+        if self.bias:
+            bias = self.param("bias", uniform(fan_in**-0.5), (self.channels,))
+        return convolve(
+            x, kernel, bias, stride=self.stride, padding=self.padding, groups=self.groups,
+            dtype=self.dtype)
+
+
+def convolve(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, stride: int = 1,
+    padding: int = 0, groups: int = 1, dtype: Any = jnp.float32,
+) -> jax.Array:
+    """`x` [B, T, in] with `kernel` [K, in / groups, out], in `dtype`."""
+    y = jax.lax.conv_general_dilated(
+        x.astype(dtype), kernel.astype(dtype), (stride,), [(padding, padding)],
+        dimension_numbers=CHANNELS_LAST, feature_group_count=groups)
+    return y if bias is None else y + bias.astype(dtype)
+
+
+class ChannelNorm(nn.Module):
+    """torch's `GroupNorm` with a group for each channel: over the frames of a row, all of
+    them, whatever is padding. Float32 statistics."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones_init(), (self.channels,))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
+        wide = x.astype(jnp.float32)
+        centred = wide - wide.mean(axis=1, keepdims=True)
+        inverse = jax.lax.rsqrt((centred * centred).mean(axis=1, keepdims=True) + EPS)
+        return (centred * inverse * scale + bias).astype(x.dtype)
+
+
+def frame_mask(real: jax.Array, layers: tuple[ConvLayer, ...]) -> jax.Array:
+    """[B, T] bool: frames that see nothing but real samples, by wav2vec 2.0's rule.
+
+    fairseq attends to all frames of a row that is too short for one; here it has none.
+
+    Args:
+      real: [B, N] bool, the real samples, padding behind them.
+    """
+    frames = frame_count(real.shape[1], layers)
+    lengths = frame_count(real.sum(axis=1, dtype=jnp.int32), layers)
+    return jnp.arange(frames) < lengths[:, None]
+
+
+def scale_gradient(x: jax.Array, factor: float) -> jax.Array:
+    """`x`, whose gradient is multiplied by `factor` (0: none flows)."""
+    if factor == 1.0:
+        return x
+    stopped = jax.lax.stop_gradient(x)
+    return stopped if factor == 0.0 else _scaled(x, factor)
+
+
+@jax.custom_vjp
+def _scaled(x: jax.Array, factor: float) -> jax.Array:
+    return x
+
+
+_scaled.defvjp(lambda x, factor: (x, factor), lambda factor, dy: (dy * factor, None))
+
+
+# ---- positions ----
+
+
+class PositionalConvolution(nn.Module):
+    """A grouped convolution over frames in place of position embeddings, with weight norm.
+
+    Its weight is `weight_g` [K, 1, 1] times `weight_v` [K, D / groups, D] divided by the norm of
+    each of its K taps (torch's `weight_norm` with dim 2).
+    """
+
+    dim: int
+    width: int
+    groups: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.width, self.dim // self.groups, self.dim)
+        v = self.param("weight_v", normal((4.0 / (self.width * self.dim)) ** 0.5), shape)
+        g = self.param("weight_g", lambda key: _tap_norms(v))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.dim,))
+        kernel = v * (g / _tap_norms(v))
+        return gelu(_same(x, kernel, bias, groups=self.groups, dtype=self.dtype))
+
+
+class PositionalConvolutions(nn.Module):
+    """Several smaller ones, each with a norm without parameters in place of weight norm."""
+
+    dim: int
+    width: int
+    groups: int
+    depth: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = max(3, self.width // self.depth)
+        for i in range(self.depth):
+            x = Convolution(
+                self.dim, self.dim, width, groups=self.groups, padding=width // 2,
+                dtype=self.dtype, name=f"convs_{i}")(x)
+            x = gelu(_normalised(_without_last(x, width)))
+        return x
+
+
+def _tap_norms(v: jax.Array) -> jax.Array:
+    return jnp.sqrt((v * v).sum(axis=(1, 2), keepdims=True))
+
+
+def _same(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, *, groups: int, dtype: Any
+) -> jax.Array:
+    """As many frames as come in."""
+    width = kernel.shape[0]
+    y = convolve(x, kernel, bias, padding=width // 2, groups=groups, dtype=dtype)
+    return _without_last(y, width)
+
+
+def _without_last(x: jax.Array, width: int) -> jax.Array:
+    """fairseq's `SamePad`: an even width has made a frame too many."""
+    return x[:, :-1] if width % 2 == 0 else x
+
+
+def _normalised(x: jax.Array) -> jax.Array:
+    wide = x.astype(jnp.float32)
+    centred = wide - wide.mean(-1, keepdims=True)
+    inverse = jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + EPS)
+    return (centred * inverse).astype(x.dtype)
+
+
+# ---- masks ----
+
+
+def apply_masks(
+    x: jax.Array, mask_emb: jax.Array, *, frames: jax.Array | None = None,
+    channels: jax.Array | None = None, channels_first: bool = False,
+) -> jax.Array:
+    """`x` [B, T, D] with masked frames and channels.
+
+    Args:
+      mask_emb: [D], what masked frames become.
+      frames: [B, T] bool (None: none).
+      channels: [B, D] bool, which are 0 in every frame of a row (None: none).
+      channels_first: the masked frames then have all channels.
+    """
+    if channels is not None and channels_first:
+        x = jnp.where(channels[:, None], 0, x)
+    if frames is not None:
+        x = jnp.where(frames[..., None], mask_emb.astype(x.dtype), x)
+    if channels is not None and not channels_first:
+        x = jnp.where(channels[:, None], 0, x)
+    return x
+
+
+def masked_positions(mask: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Where the masked frames of each row are, in their order.
+
+    Args:
+      mask: [B, T] bool.
+      count: M, how many of a row are returned at most.
+
+    Returns:
+      Positions [B, M] int32 and which of these are masked frames, [B, M] bool (a row may have
+      fewer than M).
+    """
+    order = jnp.argsort(~mask, axis=1, stable=True)[:, :count]
+    return order, jnp.take_along_axis(mask, order, axis=1)
+
+
+# ---- codebooks ----
+
+
+@struct.dataclass
+class Quantized:
+    """Quantized vectors and what their choice says of the codebook."""
+
+    vectors: jax.Array
+    """[B, T, vq_dim]."""
+    codes: jax.Array
+    """[B, T, G] int32: the likeliest entry of each group; in training, the drawn one."""
+    prob_perplexity: jax.Array
+    """Of the mean of the frames' probabilities, summed over groups: how many entries are in
+    use. It has a gradient."""
+    code_perplexity: jax.Array
+    """Of the likeliest entries, summed over groups."""
+    temp: jax.Array
+    """Temperature of the Gumbel softmax at this update."""
+
+
+class GumbelVectorQuantizer(nn.Module):
+    """fairseq's: every group chooses one of its entries; those of a frame are joined."""
+
+    dim: int
+    """Width of what is quantized."""
+    entries: int
+    """V, of each group."""
+    groups: int
+    """G."""
+    vq_dim: int
+    """Width of the joined entries."""
+    temp: tuple[float, float, float]
+    """First and last temperature, and the factor of each update."""
+    depth: int = 1
+    """Linear layers that score entries."""
+    factor: int = 3
+    """Those but the last are this many times as wide as `dim`."""
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        out = self.groups * self.entries
+        inner = self.dim * self.factor
+        widths = [self.dim, *[inner] * (self.depth - 1)]
+        for i, width in enumerate(widths[:-1]):
+            setattr(self, f"weight_proj_{i}", Linear(width, inner, dtype=self.dtype))
+        if self.depth == 1:
+            last = Linear(
+                self.dim, out, kernel_init=normal(1.0), bias_init=nn.initializers.zeros_init(),
+                dtype=self.dtype)
+        else:
+            last = Linear(inner, out, dtype=self.dtype)
+        setattr(self, self._last, last)
+        self.vars = self.param(
+            "vars", nn.initializers.uniform(1.0), (1, out, self.vq_dim // self.groups))
+
+    def __call__(
+        self, x: jax.Array, real: jax.Array | None = None, *,
+        rng: jax.Array | None = None, update: jax.Array | int | None = None,
+    ) -> Quantized:
+        """Quantizes `x` [B, T, dim].
+
+        Args:
+          real: [B, T] bool, which frames the perplexities are of (None: all).
+          rng: for the Gumbel noise of training; None chooses the likeliest entries.
+          update: updates done so far, for the temperature (None: 0).
+        """
+        for i in range(self.depth - 1):
+            x = gelu(getattr(self, f"weight_proj_{i}")(x))
+        shape = (*x.shape[:-1], self.groups, self.entries)
+        logits = getattr(self, self._last)(x).astype(jnp.float32).reshape(shape)  # [B, T, G, V]
+        likeliest = logits.argmax(axis=-1)
+        temp = temperature(self.temp, update)
+        probs = _mean(jax.nn.softmax(logits), real)
+        used = _mean(jax.nn.one_hot(likeliest, self.entries), real)
+        if rng is None:
+            codes, weights = likeliest, jax.nn.one_hot(likeliest, self.entries)
+        else:
+            noisy = (logits + jax.random.gumbel(rng, logits.shape)) / temp
+            codes, soft = noisy.argmax(axis=-1), jax.nn.softmax(noisy)
+            # The value is the drawn entry's, the gradient that of the softmax.
+            hard = jax.nn.one_hot(codes, self.entries)
+            weights = soft + jax.lax.stop_gradient(hard - soft)
+        return Quantized(
+            vectors=self._joined(weights), codes=codes.astype(jnp.int32), temp=temp,
+            prob_perplexity=_perplexity(probs),
+            code_perplexity=jax.lax.stop_gradient(_perplexity(used)))
+
+    @property
+    def _last(self) -> str:
+        """The name of the last linear layer; fairseq numbers it where there are several."""
+        return "weight_proj" if self.depth == 1 else f"weight_proj_{self.depth - 1}_last"
+
+    def _joined(self, weights: jax.Array) -> jax.Array:
+        """[..., vq_dim] of each group's entries weighted [..., G, V]."""
+        table = self.vars.reshape(self.groups, self.entries, -1).astype(self.dtype)
+        y = jnp.einsum("...gv,gvd->...gd", weights.astype(self.dtype), table)
+        return y.reshape(*weights.shape[:-2], self.vq_dim)
+
+    def lookup(self, codes: jax.Array) -> jax.Array:
+        """[..., vq_dim]: the entries `codes` [..., G], joined."""
+        return self._joined(jax.nn.one_hot(codes, self.entries))
+
+
+def joined_codes(index: jax.Array, *, entries: int, groups: int) -> jax.Array:
+    """[..., G] the entry of each group, for numbers `index` [...] of all combinations, of
+    which the first group's counts most."""
+    factors = jnp.asarray([entries**i for i in reversed(range(groups))], jnp.int32)
+    return index[..., None] // factors % entries
+
+
+def temperature(
+    schedule: tuple[float, float, float], update: jax.Array | int | None
+) -> jax.Array:
+    """Float32: the first one times the factor to the power of `update`, not below the last.
+
+    The factor is so near 1 that its power is taken by its logarithm, in float64 here: rounded
+    to float32 itself, 0.999995 would be off by a percent after 400,000 updates.
+    """
+    first, last, factor = schedule
+    done = jnp.asarray(0 if update is None else update, jnp.float32)
+    return jnp.maximum(first * jnp.exp(done * math.log(factor)), last)
+
+
+def _mean(x: jax.Array, real: jax.Array | None) -> jax.Array:
+    """[G, V] mean of [B, T, G, V] over the real frames."""
+    if real is None:
+        return x.mean(axis=(0, 1))
+    total = jnp.where(real[..., None, None], x, 0).sum(axis=(0, 1))
+    return total / jnp.maximum(real.sum(), 1)
+
+
+def _perplexity(probs: jax.Array) -> jax.Array:
+    return jnp.exp(-(probs * jnp.log(probs + 1e-7)).sum(-1)).sum()
