@@ -126,6 +126,11 @@ def _file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], di
         size = int(np.prod(shape))
         state[key] = flat[at : at + size].reshape(shape)
         at += size
+    if "model" in about:  # fairseq's dataclass, and gradients of two passes
+        norms = about["eval"]["grads"]
+        arrays["grads"] = np.array(list(norms.values()))
+        tree = {"cfg": {"model": about["model"]}, "model": state}
+        return tree, arrays, {"grads": list(norms)}
     beside = _ARGS if "prev" in arrays else {"task": "masked_lm"}
     args = {**beside, "arch": about["arch"], **about["args"]}
     return {"args": args, "model": state}, arrays, about

@@ -6,10 +6,8 @@ from __future__ import annotations
 import functools
 import json
 import re
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from family_goldens import FOLDER, PAD, Golden
 
@@ -21,32 +19,34 @@ from seqjax.models.tables import any_of
 from seqjax.training import sharding
 
 
-def check_init(golden: Golden) -> Any:
-    """Fresh parameters have the recorded names and shapes, and each is drawn for itself."""
+def check_shapes(golden: Golden) -> None:
+    """Fresh parameters have the recorded names and shapes."""
+    fresh = jax.eval_shape(golden.model.init, jax.random.key(0))
+    assert jax.tree.map(lambda x: x.shape, fresh) == jax.tree.map(
+        np.shape, golden.checkpoint.params)
+    assert all(x.dtype == np.float32 for x in jax.tree.leaves(fresh))
+
+
+def check_init(golden: Golden) -> None:
+    """Each parameter is drawn for itself, by the key alone; padding has no vector."""
     init = jax.jit(golden.model.init)
-    fresh = jax.device_get(init(jax.random.key(0)))
-    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(np.shape, golden.checkpoint.params)
+    fresh, other = (jax.device_get(init(jax.random.key(i))) for i in (0, 1))
     drawn: dict[tuple[int, ...], list[tuple[str, np.ndarray]]] = {}
-    for path, value in jax.tree_util.tree_leaves_with_path(fresh):
+    for (path, value), theirs in zip(
+            jax.tree_util.tree_leaves_with_path(fresh), jax.tree.leaves(other), strict=True):
         name = sharding.path_name(path)
-        assert value.dtype == np.float32 and np.isfinite(value).all(), name
+        assert np.isfinite(value).all(), name
         if name.endswith("embedding"):
             assert not value[PAD].any(), f"{name}: padding has a vector"
-        if name.endswith(("kernel", "embedding")):
-            layers = value if "layers" in name.split("/") else value[None]
-            for i, layer in enumerate(layers):
+        if name.endswith(("kernel", "embedding", "weight_v")):
+            assert not np.array_equal(value, theirs), f"{name} does not depend on the key"
+            for i, layer in enumerate(value if "layers" in name.split("/") else value[None]):
                 assert layer.std() > 0, name
                 drawn.setdefault(layer.shape, []).append((f"{name}[{i}]", layer))
     for same in drawn.values():
         for i, (name, value) in enumerate(same):
-            for other, theirs in same[:i]:
-                assert not np.array_equal(value, theirs), f"{name} and {other} are one draw"
-    other = jax.device_get(init(jax.random.key(1)))
-    changed = [not np.array_equal(a, b) for (p, a), b in zip(
-        jax.tree_util.tree_leaves_with_path(fresh), jax.tree.leaves(other), strict=True)
-        if sharding.path_name(p).endswith(("kernel", "embedding"))]
-    assert all(changed)
-    return fresh
+            for earlier, theirs in same[:i]:
+                assert not np.array_equal(value, theirs), f"{name} and {earlier} are one draw"
 
 
 def check_round_trip(golden: Golden) -> None:
@@ -155,8 +155,8 @@ def check_split(golden: Golden) -> None:
         found = {spec for end, spec in table.items() if re.search(f"(^|/)({end})$", name)}
         assert len(found) < 2, f"{name}: {found}"
         if not found:
-            vector = value.ndim - ("layers" in name.split("/")) < 2
-            assert vector, (
+            axes = sum(n > 1 for n in value.shape) - ("layers" in name.split("/"))
+            assert axes < 2, (
                 f"nothing says how {name} {list(value.shape)} lies on a mesh: name it in "
                 f"goldens/{place}/mesh.json")
             continue

@@ -225,7 +225,8 @@ def _parameters(name: str) -> set[str]:
 
 def covering(cases: list[str]) -> list[str]:
     """Few cases that have every parameter of a family between them, the richest first."""
-    left, chosen = set().union(*map(_parameters, cases)), []
+    left: set[str] = set().union(*map(_parameters, cases))
+    chosen: list[str] = []
     while left:
         chosen.append(max(cases, key=lambda name: len(_parameters(name) & left)))
         left -= _parameters(chosen[-1])
