@@ -108,13 +108,18 @@ def load(name: str) -> Golden:
     """The case `FAMILY/CASE`."""
     read = _folder if FOLDER.joinpath(name).is_dir() else _file
     tree, arrays, about = read(FOLDER / name)
+    gradients = dict(zip(about["grads"], arrays.pop("grads").tolist(), strict=True))
+    return of(tree, name=name, arrays=arrays, gradients=gradients,
+              teacher_forced=about.get("teacher_forced", {}))
+
+
+def of(tree: dict[str, Any], **recorded: Any) -> Golden:
+    """A file's contents with what was recorded of it (other fields of `Golden`)."""
     stored, config = fairseq_weights.describe(tree), fairseq_weights.stored_config(tree)
     model = models.build(
         config, source_vocab_size=stored.source_vocab_size,
         target_vocab_size=stored.target_vocab_size, compute_dtype=jnp.float32)
-    gradients = dict(zip(about["grads"], arrays.pop("grads").tolist(), strict=True))
-    return Golden(name=name, arrays=arrays, tree=tree, gradients=gradients, config=config,
-                  stored=stored, model=model, teacher_forced=about.get("teacher_forced", {}))
+    return Golden(tree=tree, stored=stored, config=config, model=model, **recorded)
 
 
 def _file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
@@ -163,3 +168,42 @@ def loss_of(golden: Golden, features: Any, target: jax.Array) -> jax.Array:
         features.hidden, features.projection, features.project, target,
         config=LabelSmoothedCrossEntropyConfig(), pad=PAD,
     ).sum
+
+
+def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int = 4) -> np.ndarray:
+    """Log-probabilities [B, T, V] of position-by-position decoding.
+
+    Every hypothesis changes its slot at every position: what is returned for a position was
+    computed in a slot other than the position before it. The cache grows when it is full.
+    """
+    model, params = golden.model, golden.params
+    source = None if golden.is_lm else golden.batch()[0]
+    rows, length = prev.shape
+
+    @jax.jit
+    def start(params: Any) -> tuple[Any, Any]:
+        weights = model.prepare(params)
+        encoded = None if source is None else encode_tokens(model, params, source)
+        return weights, model.start(
+            weights, encoded, rows=rows, beam=beam, capacity=capacity)
+
+    weights, cache = start(params)
+    step, result = jax.jit(model.step), []
+    for t in range(length):
+        if t == capacity:
+            capacity *= 2
+            cache = model.grow(cache, capacity=capacity)
+        mine = t % beam  # the slot of the true sequence; the others hold a wrong one
+        tokens = jnp.where(jnp.arange(beam) == mine, prev[:, t, None], 3)
+        held = np.array([c % beam for c in range(capacity)])
+        table = np.where(np.arange(beam)[:, None] == mine, held, (held + 1) % beam)
+        table[:, t:] = np.arange(beam)[:, None]
+        if t:
+            parents = jnp.where(jnp.arange(beam) == mine, (t - 1) % beam, t % beam)
+            cache = model.reorder(cache, jnp.broadcast_to(parents, (rows, beam)))
+        ancestors = jnp.broadcast_to(jnp.asarray(table, jnp.int32), (rows, beam, capacity))
+        features, cache = step(
+            weights, tokens, cache, position=jnp.int32(t), ancestors=ancestors
+        )
+        result.append(jax.nn.log_softmax(features.logits())[:, mine])
+    return np.stack(result, axis=1)

@@ -33,7 +33,6 @@ from seqjax import models
 from seqjax.config import MeshConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.models.parts import configs
-from seqjax.models.protocol import encode_tokens
 from seqjax.training import sharding
 
 
@@ -117,50 +116,11 @@ def check_gradients(ours: Any, wanted: Any) -> None:
             sharding.path_name(path))
 
 
-def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int = 4) -> np.ndarray:
-    """Log-probabilities [B, T, V] of position-by-position decoding.
-
-    Every hypothesis changes its slot at every position: what is returned for a position was
-    computed in a slot other than the position before it. The cache grows when it is full.
-    """
-    model, params = golden.model, golden.params
-    batch = kind(golden).batch(golden)
-    rows, length = prev.shape
-
-    @jax.jit
-    def start(params: Any) -> tuple[Any, Any]:
-        weights = model.prepare(params)
-        encoded = encode_tokens(model, params, batch.get("source"))
-        return weights, model.start(
-            weights, encoded, rows=rows, beam=beam, capacity=capacity)
-
-    weights, cache = start(params)
-    step, result = jax.jit(model.step), []
-    for t in range(length):
-        if t == capacity:
-            capacity *= 2
-            cache = model.grow(cache, capacity=capacity)
-        mine = t % beam  # the slot of the true sequence; the others hold a wrong one
-        tokens = jnp.where(jnp.arange(beam) == mine, prev[:, t, None], 3)
-        held = np.array([c % beam for c in range(capacity)])
-        table = np.where(np.arange(beam)[:, None] == mine, held, (held + 1) % beam)
-        table[:, t:] = np.arange(beam)[:, None]
-        if t:
-            parents = jnp.where(jnp.arange(beam) == mine, (t - 1) % beam, t % beam)
-            cache = model.reorder(cache, jnp.broadcast_to(parents, (rows, beam)))
-        ancestors = jnp.broadcast_to(jnp.asarray(table, jnp.int32), (rows, beam, capacity))
-        features, cache = step(
-            weights, tokens, cache, position=jnp.int32(t), ancestors=ancestors
-        )
-        result.append(jax.nn.log_softmax(features.logits())[:, mine])
-    return np.stack(result, axis=1)
-
-
 def check_decoding(name: str) -> None:
     """Position by position as fairseq does it, and as the whole sequence at once."""
     golden = family_goldens.load(name)
     batch = kind(golden).batch(golden)
-    found = decode_all(golden, batch["prev"])
+    found = family_goldens.decode_all(golden, batch["prev"])
     lprobs, real = expected(name)
     real = real[: len(found)]
     np.testing.assert_allclose(found[real], lprobs[: len(found)][real], atol=1e-5)
