@@ -27,8 +27,12 @@ CASES = ("lstm/bidirectional", "lstm/lm_residual", "fconv/mixed", "fconv/lm_adap
          "transformer_align/causal", "transformer/postnorm")
 
 
+NEEDED = {"wav2vec2": dict(quantize_targets=True)}
+"""Keys without which another key of a family may not be set."""
+
+
 def config_of(name):
-    return models.FAMILIES[name].config()
+    return models.FAMILIES[name].config(**NEEDED.get(name, {}))
 
 
 def idle(cls, *kinds):
@@ -50,6 +54,8 @@ def other(config, key):
         return next(choice for choice in choices if choice != value)
     if isinstance(value, int):
         return value + 3
+    if isinstance(value, tuple):
+        return tuple(0.9 * x for x in value)
     return 0.37
 
 
