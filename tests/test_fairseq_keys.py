@@ -55,7 +55,6 @@ def test_everything_that_is_here_has_a_name_in_fairseq():
             "criterion": losses.CONFIGS, "task": tasks.CONFIGS,
             "optimizer": names(OptimizerConfig), "lr_scheduler": names(ScheduleConfig)}.items():
         assert set(fairseq_keys.classes(group)) == set(ours)
-    theirs = {row[3]: row[1] for row in fairseq_keys._rows() if row[2] == "arch"}
     for arch, (family, _) in models.ARCHS.items():
         assert architectures()[arch] == family
     assert fairseq_keys.classes("criterion") == {
