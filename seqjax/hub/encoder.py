@@ -32,8 +32,8 @@ class Encoder(Loaded[TextTask]):
         m.evaluate("valid")                      # the loss that it was trained with
     """
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
-        return [*super().facts(options), f"at most {self._limit} tokens (the model's)"]
+    def description(self, options: dict[str, Any]) -> list[str]:
+        return [*super().description(options), f"at most {self._limit} tokens (the model's)"]
 
     def encode(self, text: str) -> np.ndarray:
         """Text -> ids with final eos."""

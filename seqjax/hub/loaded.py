@@ -56,9 +56,9 @@ class Loaded(Generic[TaskT]):
           **options: fields of `GenerationConfig` that calls will be given.
         """
         return "; ".join([" + ".join(map(str, self.origins)) or self.identity,
-                          *self.facts(options), about.device(self.models)])
+                          *self.description(options), about.device(self.models)])
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
+    def description(self, options: dict[str, Any]) -> list[str]:
         """What `describe` says of the kind of model, and of what it would do with these
         options."""
         del options
