@@ -80,7 +80,7 @@ def describe(model: Loaded, options: dict[str, Any]) -> str:
       options: what was asked for: fields of `GenerationConfig`.
     """
     return "; ".join([" + ".join(map(str, model.origins)) or model.identity,
-                      *model.facts(options), _device(model)])
+                      *model.description(options), _device(model)])
 
 
 def family(model: Loaded) -> str:

@@ -32,7 +32,7 @@ class Encoder(Loaded[TextTask]):
         m.evaluate("valid")                      # the loss that it was trained with
     """
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
+    def description(self, options: dict[str, Any]) -> list[str]:
         return [about.family(self), f"at most {self._limit} tokens (the model's)"]
 
     def encode(self, text: str) -> np.ndarray:

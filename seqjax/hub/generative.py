@@ -103,7 +103,7 @@ class Generative(Loaded[TextTaskT]):
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         raise NotImplementedError
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
+    def description(self, options: dict[str, Any]) -> list[str]:
         return [about.family(self), about.search(self, options)]
 
     def settings(self, *, references: bool = False, **options: Any) -> GenerationConfig:

@@ -57,7 +57,7 @@ class Loaded(Generic[TaskT]):
         """
         return about.describe(self, options)
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
+    def description(self, options: dict[str, Any]) -> list[str]:
         """What `describe` says of the kind of model, and of what it would do with these
         options."""
         del options
