@@ -104,7 +104,8 @@ class Generative(Loaded[TextTaskT]):
         raise NotImplementedError
 
     def description(self, options: dict[str, Any]) -> list[str]:
-        return [about.family(self), about.search(self, options)]
+        return [*super().description(options),
+                about.search(self.settings(references=True, **options), options)]
 
     def settings(self, *, references: bool = False, **options: Any) -> GenerationConfig:
         """The search: these options over those of the checkpoint.
