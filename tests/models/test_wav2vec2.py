@@ -18,10 +18,10 @@ from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.interop.fairseq import optimizer_state
 from seqjax.losses.wav2vec_config import WAV2VEC, Wav2VecConfig
 from seqjax.models.parts import audio, masking
+from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import conv_layers, frame_count, receptive_field
 from seqjax.models.protocol import Source
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
-from seqjax.models.wav2vec2.modules import Drawn
 from seqjax.training import sharding
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
