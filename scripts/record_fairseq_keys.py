@@ -33,8 +33,8 @@ from fairseq.optim import OPTIMIZER_REGISTRY
 from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
-MODELS = ("transformer", "transformer_align", "transformer_lm", "lstm", "lstm_lm", "fconv",
-          "fconv_lm", "lightconv", "lightconv_lm", "bart", "roberta", "wav2vec2")
+MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm", "lstm",
+          "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
 COMPONENTS = {
     "task": (TASK_REGISTRY, ("translation", "language_modeling")),
     "criterion": (CRITERION_REGISTRY, (

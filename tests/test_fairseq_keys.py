@@ -62,7 +62,8 @@ def test_everything_that_is_here_has_a_name_in_fairseq():
         "label_smoothed_cross_entropy": "LabelSmoothedCrossEntropyCriterion",
         "label_smoothed_cross_entropy_with_alignment":
             "LabelSmoothedCrossEntropyCriterionWithAlignment",
-        "adaptive_loss": "AdaptiveLoss", "masked_lm": "MaskedLmLoss", "wav2vec": "Wav2vecCriterion"}
+        "adaptive_loss": "AdaptiveLoss", "masked_lm": "MaskedLmLoss",
+        "wav2vec": "Wav2vecCriterion"}
     assert fairseq_keys.classes("optimizer") == {
         "adam": "FairseqAdam", "nag": "FairseqNAG", "sgd": "SGD", "adafactor": "FairseqAdafactor"}
 
