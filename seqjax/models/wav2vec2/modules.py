@@ -18,7 +18,6 @@ from seqjax.models.parts.stack import stack
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
 
 
-
 @struct.dataclass
 class Drawn:
     """What is drawn for a batch (`Wav2Vec2Model.draw`), and given to the model."""
