@@ -17,6 +17,7 @@ from seqjax import hub, models, tasks
 from seqjax.config import ConfigError
 from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.interop.fairseq.checkpoint import from_tree, to_state
+from seqjax.interop.fairseq.export import namespace
 from seqjax.interop.torch.writer import write_pt
 from seqjax.models.overrides import resolved
 from seqjax.models.protocol import token_source
@@ -92,6 +93,11 @@ def test_defaults_are_fairseqs():
     assert recorded.keys() == models.FAMILIES["bart"].archs.keys()
     assert {key for values in recorded.values() for key in values} - known == {
         "relu_dropout", "pooler_activation_fn", "pooler_dropout"}
+
+
+def test_a_file_names_an_architecture_that_fairseq_has():
+    assert namespace(models.CONFIGS["bart"](), {})["arch"] == "bart_large"
+    assert namespace(models.CONFIGS["bart"](arch="bart_base"), {})["arch"] == "bart_base"
 
 
 def checkpoint(case="bart/shared", **args):

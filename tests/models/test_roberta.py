@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from resave import resave_fairseq
 
 from seqjax import models
 from seqjax.config import ConfigError, MeshConfig
 from seqjax.interop.fairseq import checkpoint as fairseq
-from seqjax.interop.fairseq.export import resave_fairseq
 from seqjax.interop.torch.files import read_pt
 from seqjax.interop.weights import WeightsError
 from seqjax.losses.configs import MaskedLMConfig
