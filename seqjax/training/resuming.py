@@ -130,7 +130,7 @@ def _read(
     if new_state is not None:
         fresh = new_state(ck.read_params(folder, verify=verify))
         extra = read_extra(folder, abstract, verify=verify)  # the model's, not the optimizer's
-        return record, fresh.replace(extra=extra), notes
+        return record, dataclasses.replace(fresh, extra=extra), notes
     return record, read_state(folder, abstract, verify=verify), notes
 
 
