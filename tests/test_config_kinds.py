@@ -52,6 +52,8 @@ def other(config, key):
         return next(choice for choice in choices if choice != value)
     if isinstance(value, int):
         return value + 3
+    if isinstance(value, tuple):
+        return (value[0] + 1, *value[1:])
     return 0.37
 
 
