@@ -29,8 +29,12 @@ CASES = ("lstm/bidirectional", "lstm/lm_residual", "fconv/mixed", "fconv/lm_adap
          "transformer_align/causal", "transformer")
 
 
+NEEDED = {"wav2vec2": {"quantize_targets": True}}
+"""Keys without which others of the family may not have another value."""
+
+
 def config_of(name):
-    return models.FAMILIES[name].config()
+    return models.FAMILIES[name].config(**NEEDED.get(name, {}))
 
 
 def idle(cls, *kinds):
