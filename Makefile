@@ -12,8 +12,8 @@ VENV ?= .venv-$(notdir $(PYTHON))
 endif
 BIN := $(VENV)/bin
 
-# Tests run on as many processes as there are cores, whole files at a time, so that what a
-# file compiles once is compiled once.
+# Tests run on as many processes as there are cores, whole files at a time (of what every model
+# must do, whole cases: tests/conftest.py), so that what they share is compiled once.
 PYTEST_FLAGS ?= -q -n auto --dist loadfile
 BENCH ?= all
 BENCH_FLAGS ?=

@@ -28,18 +28,18 @@ from typing import Any
 
 from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.dataclass.configs import FairseqConfig
-from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_REGISTRY
 from fairseq.optim import OPTIMIZER_REGISTRY
 from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
-MODELS = ("transformer", "transformer_align", "transformer_lm", "lstm", "lstm_lm", "fconv",
-          "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
+MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm", "lstm",
+          "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
 COMPONENTS = {
     "task": (TASK_REGISTRY, ("translation", "language_modeling")),
     "criterion": (CRITERION_REGISTRY, (
         "cross_entropy", "label_smoothed_cross_entropy", "adaptive_loss",
-        "label_smoothed_cross_entropy_with_alignment", "wav2vec")),
+        "label_smoothed_cross_entropy_with_alignment", "masked_lm", "wav2vec")),
     "optimizer": (OPTIMIZER_REGISTRY, ("adam", "nag", "adafactor", "sgd")),
     "lr_scheduler": (LR_SCHEDULER_REGISTRY, (
         "inverse_sqrt", "polynomial_decay", "fixed", "cosine", "tri_stage")),
@@ -61,7 +61,7 @@ def rows() -> Iterator[tuple[str, str, str, str, str]]:
             yield "model", name, "arch", arch, ARCH_MODEL_REGISTRY[arch].__name__
     for name in MODELS:
         yield from (("model", name, "key", *row) for row in of_component(
-            ARCH_MODEL_REGISTRY[name]))
+            MODEL_REGISTRY[name]))
 
 
 def of_component(cls: Any) -> list[tuple[str, str]]:

@@ -58,6 +58,11 @@ CASES = {
         _SMALL + "--cross-self-attention --no-cross-attention --decoder-normalize-before", "cfg"),
     "cross_self_both": (
         _SMALL + "--cross-self-attention --share-decoder-input-output-embed", "structured"),
+    "cross_self_scaled": (
+        _SMALL + "--cross-self-attention --encoder-normalize-before scale_heads=1", "cfg"),
+    "no_cross_attention": (
+        _SMALL + "--no-cross-attention --share-decoder-input-output-embed"
+        " --activation-fn linear", "cfg"),
     "pruned": (
         _SMALL + "--encoder-layers 3 --decoder-layers 3 encoder_layers_to_keep=2,0"
         " decoder_layers_to_keep=0,2", "cfg"),
@@ -155,7 +160,8 @@ def forward(model: torch.nn.Module) -> dict[str, np.ndarray]:
     with torch.no_grad():
         lprobs = model.get_normalized_probs(
             model(**inputs), log_probs=True, sample={"target": None})
-    norms = {f"grad_norm/{k}": v.grad.norm().numpy() for k, v in model.named_parameters()}
+    norms = {f"grad_norm/{k}": v.grad.norm().numpy() for k, v in model.named_parameters()
+             if v.grad is not None}  # without attention to the source the encoder has none
     return {**batch, "loss": loss.detach().numpy(), "lprobs": lprobs.numpy(), **norms}
 
 

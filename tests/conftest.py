@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import pathlib
+import re
 import stat
 import tempfile
 import warnings
@@ -43,6 +44,20 @@ if _cache := _private_cache():
 import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """`--dist loadfile`, which keeps a file's tests in one process, so that what they share is
+    compiled once; of what every model must do, a case's tests."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrCase(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            case = re.search(r"test_conformance\.py::.*\[(\w+/\w+)", nodeid)
+            return case[1] if case else super()._split_scope(nodeid)
+
+    return ByFileOrCase(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,8 @@
-"""What fairseq recorded for tiny models (scripts/record_families.py), and checks on it.
+"""What fairseq recorded for tiny models: names of cases in, tensors and our model of them out.
 
-Shared by the tests of the recurrent and convolutional families.
+A case is `goldens/FAMILY/CASE.npz` (scripts/record_families.py and those beside it) or a folder
+`goldens/FAMILY/CASE` with `checkpoint.pt` and `forward.npz` (scripts/record_transformer.py). Its
+being there enrols it (`names`). What is checked on it is in `models/conformance.py`.
 """
 
 from __future__ import annotations
@@ -16,34 +18,69 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import models
-from seqjax.config import MeshConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
+from seqjax.interop.torch.files import read_pt
 from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
-from seqjax.models.protocol import encode_tokens, token_source
-from seqjax.training import sharding
+from seqjax.models.protocol import Encoder, encode_tokens
 
 FOLDER = pathlib.Path(__file__).parent / "goldens"
 PAD = 1
+_ARGS = {"criterion": "label_smoothed_cross_entropy", "max_source_positions": 20,
+         "max_target_positions": 20, "tokens_per_sample": 20}
+"""What scripts/record_families.py gives every model beside its own `args`."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Golden:
     """One recorded case and our model of it."""
 
+    name: str
+    """`FAMILY/CASE`."""
     arrays: dict[str, np.ndarray]
-    state: dict[str, np.ndarray]
+    """What was recorded besides: the batch, padded on the right, and what came of it."""
+    tree: dict[str, Any]
+    """The file that fairseq would have saved."""
     gradients: dict[str, float]
-    checkpoint: fairseq_weights.FairseqCheckpoint
+    """fairseq's name of a parameter -> norm of its gradient."""
+    teacher_forced: dict[str, Any]
+    """Keys of ours under which whole rows were recorded (fairseq's convolutions normalise
+    kernels that are longer than a row otherwise than in decoding)."""
+    stored: fairseq_weights.Stored
+    """The model's section and weights as the file says them, under today's names."""
+    config: Any
+    """The model's section, layers that are left out left out."""
     model: Any
+
+    @functools.cached_property
+    def checkpoint(self) -> fairseq_weights.FairseqCheckpoint:
+        """The file as it is read."""
+        return fairseq_weights.from_tree(self.tree)
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """fairseq's tensors by name, in the order of the file."""
+        return self.tree["model"]
 
     @property
     def is_lm(self) -> bool:
-        return self.checkpoint.config.name.endswith("_lm")
+        return not isinstance(self.model, Encoder)
 
     @property
     def params(self) -> Any:
         return jax.tree.map(jnp.asarray, self.checkpoint.params)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Of the dictionaries, as `models.build` and `to_state` take them."""
+        return {"source_vocab_size": self.model.source_vocab_size,
+                "target_vocab_size": self.model.target_vocab_size}
+
+    def changed(self, **changes: Any) -> Golden:
+        """The same weights under other keys of the model."""
+        config = dataclasses.replace(self.config, **changes)
+        return dataclasses.replace(
+            self, config=config, model=dataclasses.replace(self.model, config=config))
 
     def batch(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """source, previous tokens, target."""
@@ -56,10 +93,37 @@ class Golden:
         return self.model.features(params, prev, encoded, **options)
 
 
+def names(family: str = "*") -> list[str]:
+    """Every recorded case, of a folder of goldens that is called as a family or as one of
+    `models.PLACES`."""
+    folders = sorted({*models.PLACES, *models.FAMILIES}) if family == "*" else [family]
+    found = [path for folder in folders if FOLDER.joinpath(folder).is_dir()
+             for path in FOLDER.joinpath(folder).iterdir()
+             if path.suffix == ".npz" or path.joinpath("forward.npz").exists()]
+    return sorted(f"{path.parent.name}/{path.stem}" for path in found)
+
+
 @functools.cache
 def load(name: str) -> Golden:
     """The case `FAMILY/CASE`."""
-    with np.load(FOLDER / f"{name}.npz") as file:
+    read = _folder if FOLDER.joinpath(name).is_dir() else _file
+    tree, arrays, about = read(FOLDER / name)
+    gradients = dict(zip(about["grads"], arrays.pop("grads").tolist(), strict=True))
+    return of(tree, name=name, arrays=arrays, gradients=gradients,
+              teacher_forced=about.get("teacher_forced", {}))
+
+
+def of(tree: dict[str, Any], **recorded: Any) -> Golden:
+    """A file's contents with what was recorded of it (other fields of `Golden`)."""
+    stored, config = fairseq_weights.describe(tree), fairseq_weights.stored_config(tree)
+    model = models.build(
+        config, source_vocab_size=stored.source_vocab_size,
+        target_vocab_size=stored.target_vocab_size, compute_dtype=jnp.float32)
+    return Golden(tree=tree, stored=stored, config=config, model=model, **recorded)
+
+
+def _file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
+    with np.load(path.with_name(path.name + ".npz")) as file:
         arrays = dict(file)
     about = json.loads(str(arrays.pop("about")))
     flat, state, at = arrays.pop("weights"), {}, 0
@@ -67,21 +131,36 @@ def load(name: str) -> Golden:
         size = int(np.prod(shape))
         state[key] = flat[at : at + size].reshape(shape)
         at += size
-    args = {"criterion": "label_smoothed_cross_entropy", "max_source_positions": 20,
-            "max_target_positions": 20, "tokens_per_sample": 20, "arch": about["arch"],
-            **about["args"]}
-    checkpoint = fairseq_weights.from_tree({"args": args, "model": state})
-    model = models.build(
-        checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
-        target_vocab_size=checkpoint.target_vocab_size, compute_dtype=jnp.float32,
-    )
-    gradients = dict(zip(about["grads"], arrays.pop("grads").tolist(), strict=True))
-    return Golden(arrays, state, gradients, checkpoint, model)
+    if "model" in about:  # fairseq's dataclass, and gradients of two passes
+        norms = about["eval"]["grads"]
+        arrays["grads"] = np.array(list(norms.values()))
+        tree = {"cfg": {"model": about["model"]}, "model": state}
+        return tree, arrays, {"grads": list(norms)}
+    beside = _ARGS if "prev" in arrays else {"task": "masked_lm"}
+    args = {**beside, "arch": about["arch"], **about["args"]}
+    return {"args": args, "model": state}, arrays, about
+
+
+def _folder(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
+    with np.load(path / "forward.npz") as file:
+        recorded = dict(file)
+    inputs = {k.rpartition("/")[2]: v for k, v in recorded.items() if k.startswith("sample/")}
+    arrays = {
+        "source": right_padded(inputs["src_tokens"]), "prev": inputs["prev_output_tokens"],
+        "target": inputs["target"], "lprobs": recorded["lprobs"], "loss": recorded["loss"]}
+    norms = {k.removeprefix("grad_norm/"): v for k, v in recorded.items() if "grad_norm/" in k}
+    arrays["grads"] = np.array(list(norms.values()))
+    return read_pt(path / "checkpoint.pt"), arrays, {"grads": list(norms)}
+
+
+def right_padded(rows: np.ndarray) -> np.ndarray:
+    """Rows padded on the left, padded on the right."""
+    return np.stack([np.roll(row, -(row == PAD).sum()) for row in rows])
 
 
 def loss_of(golden: Golden, features: Any, target: jax.Array) -> jax.Array:
     """The loss that was recorded."""
-    if getattr(golden.checkpoint.config, "adaptive_softmax_cutoff", None) is not None:
+    if getattr(golden.config, "adaptive_softmax_cutoff", None) is not None:
         return adaptive_loss(
             features.hidden, features.projection, target, config=AdaptiveLossConfig(), pad=PAD
         ).sum
@@ -91,60 +170,22 @@ def loss_of(golden: Golden, features: Any, target: jax.Array) -> jax.Array:
     ).sum
 
 
-def check_numbers(golden: Golden) -> None:
-    """Log-probabilities of every real position, teacher-forced; the loss; and the norm of
-    its gradient for every parameter, under fairseq's names."""
-    source, prev, target = golden.batch()
-
-    @jax.jit
-    def run(params: Any) -> Any:
-        def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-            features = golden.features(params, source, prev)
-            return loss_of(golden, features, target), jax.nn.log_softmax(features.logits())
-
-        return jax.value_and_grad(loss, has_aux=True)(params)
-
-    (value, lprobs), gradient = jax.device_get(run(golden.params))
-    real = np.asarray(target) != PAD
-    np.testing.assert_allclose(lprobs[real], golden.arrays["lprobs"][real], atol=1e-5)
-    np.testing.assert_allclose(value, golden.arrays["loss"], rtol=1e-5)
-    theirs = fairseq_weights.to_state(
-        gradient, golden.checkpoint.config,
-        source_vocab_size=golden.checkpoint.source_vocab_size,
-        target_vocab_size=golden.checkpoint.target_vocab_size,
-    )
-    for name, norm in golden.gradients.items():
-        ours = np.linalg.norm(theirs[name].ravel())
-        np.testing.assert_allclose(ours, norm, rtol=1e-4, atol=1e-5, err_msg=name)
-
-
-def check_round_trip(golden: Golden) -> None:
-    """Writing what was read gives every tensor back, bit for bit."""
-    state = fairseq_weights.to_state(
-        golden.checkpoint.params, golden.checkpoint.config, kept=golden.checkpoint.kept,
-        source_vocab_size=golden.checkpoint.source_vocab_size,
-        target_vocab_size=golden.checkpoint.target_vocab_size,
-    )
-    assert state.keys() == golden.state.keys()
-    for name, value in golden.state.items():
-        np.testing.assert_array_equal(state[name], value, err_msg=name)
-
-
-def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int = 8) -> np.ndarray:
+def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int = 4) -> np.ndarray:
     """Log-probabilities [B, T, V] of position-by-position decoding.
 
     Every hypothesis changes its slot at every position: what is returned for a position was
     computed in a slot other than the position before it. The cache grows when it is full.
     """
     model, params = golden.model, golden.params
-    source = golden.batch()[0]
+    source = None if golden.is_lm else golden.batch()[0]
     rows, length = prev.shape
 
     @jax.jit
     def start(params: Any) -> tuple[Any, Any]:
         weights = model.prepare(params)
-        encoded = encode_tokens(model, params, source)
-        return weights, model.start(weights, encoded, rows=rows, beam=beam, capacity=capacity)
+        encoded = None if source is None else encode_tokens(model, params, source)
+        return weights, model.start(
+            weights, encoded, rows=rows, beam=beam, capacity=capacity)
 
     weights, cache = start(params)
     step, result = jax.jit(model.step), []
@@ -166,103 +207,3 @@ def decode_all(golden: Golden, prev: jax.Array, *, beam: int = 2, capacity: int 
         )
         result.append(jax.nn.log_softmax(features.logits())[:, mine])
     return np.stack(result, axis=1)
-
-
-def check_decoding(golden: Golden, *, capacity: int = 8) -> None:
-    """Position by position as fairseq does it, and as the whole sequence at once."""
-    source, prev, target = golden.batch()
-    steps = decode_all(golden, prev, capacity=capacity)
-    real = np.asarray(target) != PAD
-    np.testing.assert_allclose(steps[real], golden.arrays["step_lprobs"][real], atol=1e-5)
-    logits = jax.jit(golden.features)(golden.params, source, prev).logits()
-    np.testing.assert_allclose(steps[real], jax.nn.log_softmax(logits)[real], atol=1e-5)
-
-
-def check_packing(golden: Golden) -> None:
-    """Sentences that share a row give what they give alone."""
-    model, params = golden.model, golden.params
-    source, prev, target = golden.batch()
-    alone = np.asarray(jax.jit(golden.features)(params, source, prev).logits())
-    real_source, real = np.asarray(source) != PAD, np.asarray(target) != PAD
-
-    def packed(tokens: jax.Array, keep: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        parts = [np.asarray(row)[mask] for row, mask in zip(tokens, keep, strict=True)]
-        numbers = np.concatenate([np.full(len(p), i + 1) for i, p in enumerate(parts)])
-        pad = (0, 3)
-        return (jnp.asarray(np.pad(np.concatenate(parts), pad, constant_values=PAD)[None]),
-                jnp.asarray(np.pad(numbers, pad)[None]))
-
-    tokens, segments = packed(prev, real)
-    if golden.is_lm:
-        features = jax.jit(model.features)(params, tokens, segments=segments)
-    else:
-        sources, source_segments = packed(source, real_source)
-        encoded = jax.jit(model.encode)(
-            params, token_source(sources, pad=PAD, segments=source_segments))
-        features = jax.jit(model.features)(params, tokens, encoded, segments=segments)
-    together = np.asarray(features.logits())[0, : real.sum()]
-    np.testing.assert_allclose(together, alone[real], atol=2e-5)
-
-
-def check_padding(golden: Golden) -> None:
-    """Wider padding and rows without a token change nothing and stay finite."""
-    source, prev, target = golden.batch()
-    real = np.asarray(target) != PAD
-    wide = jax.jit(golden.features)(
-        golden.params, jnp.pad(source, ((0, 1), (0, 4)), constant_values=PAD),
-        jnp.pad(prev, ((0, 1), (0, 3)), constant_values=PAD),
-    ).logits()
-    assert np.isfinite(wide).all()
-    ours = np.asarray(jax.nn.log_softmax(wide))[:3, : prev.shape[1]]
-    np.testing.assert_allclose(ours[real], golden.arrays["lprobs"][real], atol=1e-5)
-
-
-def check_mesh(golden: Golden) -> None:
-    """Parameters and rows spread over a mesh (2, 2, 2) give what one device gives."""
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-    source, prev, target = (
-        jnp.pad(x, ((0, 1), (0, 0)), constant_values=PAD) for x in golden.batch())
-
-    def loss(params: Any, source: jax.Array, prev: jax.Array, target: jax.Array) -> jax.Array:
-        return loss_of(golden, golden.features(params, source, prev), target)
-
-    run = jax.jit(jax.value_and_grad(loss))
-    value, gradient = run(golden.params, source, prev, target)
-    rows = jax.NamedSharding(mesh, jax.P(("data", "fsdp")))
-    spread = jax.device_put(golden.params, sharding.shardings(golden.params, mesh))
-    assert any(not x.is_fully_replicated for x in jax.tree.leaves(spread))
-    there = run(spread, *(jax.device_put(x, rows) for x in (source, prev, target)))
-    np.testing.assert_allclose(there[0], value, rtol=1e-5)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), there[1], gradient)
-
-
-def check_init(golden: Golden) -> Any:
-    """Fresh parameters have the recorded shapes; returns them."""
-    fresh = jax.jit(golden.model.init)(jax.random.key(0))
-    assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(np.shape, golden.checkpoint.params)
-    return fresh
-
-
-def check_dropout(golden: Golden) -> None:
-    """Dropout depends on the key alone, and changes the result.
-
-    Traced anew each time: a compiled function gives the same answer twice whatever it was made
-    from, while a key taken from the host would differ from trace to trace.
-    """
-    source, prev, _ = golden.batch()
-
-    def run(key: jax.Array | None) -> jax.Array:
-        params = golden.params
-        if golden.is_lm:
-            return golden.model.features(params, prev, rng=key).hidden
-        encoded = golden.model.encode(params, token_source(source, pad=1), rng=key)
-        return golden.model.features(params, prev, encoded, rng=key).hidden
-
-    def traced(key: jax.Array | None) -> jax.Array:
-        return jax.jit(lambda: run(key))()
-
-    first, again = traced(jax.random.key(3)), traced(jax.random.key(3))
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first - traced(None)).max() > 1e-3
-    assert np.abs(first - traced(jax.random.key(4))).max() > 1e-3

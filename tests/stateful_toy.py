@@ -19,8 +19,7 @@ from seqjax.config import gives
 from seqjax.losses import COUNTS, Metric
 from seqjax.losses.base import LossOutput
 from seqjax.models.protocol import Encoded, Features
-from seqjax.tasks.configs import TranslationConfig
-from seqjax.tasks.translation import TranslationTask
+from seqjax.tasks.translation import TranslationConfig, TranslationTask
 
 MOMENTUM = 0.5
 

@@ -16,7 +16,7 @@ from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.interop.fairseq.checkpoint import load_fairseq
 from seqjax.interop.torch.files import read_pt
-from seqjax.training import train_loop, validation
+from seqjax.training import held_out, train_loop
 
 FOLDER = GOLDENS / "aligned_training"
 MODEL = FOLDER / "model.pt"
@@ -51,15 +51,15 @@ def test_going_on_logs_what_fairseq_logged(data, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:the alignment of sentence")
-def test_a_split_is_judged_as_fairseq_validate_does(data):
+def test_the_loss_of_a_split_is_fairseq_validate_s(data):
     model = hub.load(MODEL, data=data)
-    values, tokens = validation.held_out(
+    found = held_out.held_out(
         model.task, model.models[0], model.params[0], "valid", loss=model.config.loss,
         max_tokens=700)
     recorded = json.loads((FOLDER / "validate.json").read_text())
     for key in ("loss", "nll_loss", "alignment_loss"):
-        assert values[key] == pytest.approx(float(recorded[f"valid_{key}"]), abs=1.1e-3), key
-    assert tokens == float(recorded["valid_wpb"])
+        assert found.values[key] == pytest.approx(float(recorded[f"valid_{key}"]), abs=1.1e-3), key
+    assert found.tokens == float(recorded["valid_wpb"])
 
 
 def test_what_fairseq_generate_printed(data):

@@ -140,7 +140,7 @@ def config_of(data, **changes):
     raw = raw_config(data, **SECTIONS)
     raw["model"] = {"name": "stateful_toy:Model"}
     for name, values in changes.items():
-        raw[name] = {**raw.get(name, {}), **values}
+        raw[name] = {**raw.get(name, {}), **values} if isinstance(values, dict) else values
     return resolve(raw)
 
 
@@ -207,6 +207,22 @@ def test_the_teacher_is_updated_once_an_update(data, tmp_path):
     for one, many in zip(found["one"], found["mesh"], strict=True):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(
             np.asarray(a), np.asarray(b), rtol=1e-3, atol=1e-4), one.extra, many.extra)
+
+
+def test_a_fresh_optimizer_leaves_it_as_it_is(data, tmp_path):
+    """As fairseq's `--reset-optimizer`, whose models have it among their tensors."""
+    config = config_of(data, train={"max_update": 3})
+    train_loop.train(config, workdir=str(tmp_path / "first"))
+    before = state_of(ck.find(tmp_path / "first", which="last"), config)
+    again = {"resume_from": str(tmp_path / "first"), "resume_reset": ["optimizer"]}
+    train_loop.train(config_of(data, train={"max_update": 1}, **again),
+                     workdir=str(tmp_path / "second"))
+    after = state_of(ck.find(tmp_path / "second", which="last"), config)
+    decay = stateful_toy.ModelConfig().ema_decay
+    jax.tree.map(lambda t, p, new: np.testing.assert_allclose(
+        new, decay * t + (1 - decay) * p, rtol=1e-6, atol=1e-6),
+        before.extra["teacher"], before.params, after.extra["teacher"])
+    assert int(before.extra["at"]) == 2 and int(after.extra["at"]) == 0
 
 
 # ---- what does not fit ----

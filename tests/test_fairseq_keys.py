@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import types
 import typing
 
 import pytest
@@ -27,7 +26,8 @@ SMALL = {
                      "adaptive_input_cutoff": (10, 20)},
 }
 WITHOUT_OPTION = {"scale_attn", "scale_fc", "scale_heads", "scale_resids", "decoder_input_dim",
-                  "decoder_output_dim", "decoder_conv_dim", "no_token_positional_embeddings"}
+                  "decoder_output_dim", "decoder_conv_dim", "no_token_positional_embeddings",
+                  "encoder_learned_pos", "no_scale_embedding"}
 """Keys that fairseq's code reads from the Namespace of models that have no option for them."""
 
 
@@ -45,19 +45,25 @@ def names(config: type) -> tuple[str, ...]:
     return typing.get_args(typing.get_type_hints(config)["name"])
 
 
+def architectures():
+    """fairseq's named architectures for models that are here -> the model's name."""
+    return {row[3]: row[1] for row in fairseq_keys._rows() if row[2] == "arch"}
+
+
 def test_everything_that_is_here_has_a_name_in_fairseq():
     for group, ours in {
             "criterion": losses.CONFIGS, "task": tasks.CONFIGS,
             "optimizer": names(OptimizerConfig), "lr_scheduler": names(ScheduleConfig)}.items():
         assert set(fairseq_keys.classes(group)) == set(ours)
     for arch, (family, _) in models.ARCHS.items():
-        assert fairseq_keys.architectures()[arch] == family
+        assert architectures()[arch] == family
     assert fairseq_keys.classes("criterion") == {
         "cross_entropy": "CrossEntropyCriterion",
         "label_smoothed_cross_entropy": "LabelSmoothedCrossEntropyCriterion",
         "label_smoothed_cross_entropy_with_alignment":
             "LabelSmoothedCrossEntropyCriterionWithAlignment",
-        "adaptive_loss": "AdaptiveLoss", "wav2vec": "Wav2vecCriterion"}
+        "adaptive_loss": "AdaptiveLoss", "masked_lm": "MaskedLmLoss",
+        "wav2vec": "Wav2vecCriterion"}
     assert fairseq_keys.classes("optimizer") == {
         "adam": "FairseqAdam", "nag": "FairseqNAG", "sgd": "SGD", "adafactor": "FairseqAdafactor"}
 
@@ -134,12 +140,15 @@ def test_a_language_model_with_scales_is_not_for_fairseq():
 @pytest.mark.parametrize("schedule", names(ScheduleConfig))
 @pytest.mark.parametrize("optimizer", names(OptimizerConfig))
 def test_the_rest_of_a_run_has_fairseqs_types(task, schedule, optimizer):
+    languages = {"source_lang": "a", "target_lang": "b"} if task == "translation" else {}
     config = hub.resolve({
-        "task": {"name": task}, "optimizer": {"name": optimizer}, "schedule": {"name": schedule},
+        "task": {"name": task, **languages},
+        "optimizer": {"name": optimizer}, "schedule": {"name": schedule},
         "train": {"max_update": 100}, "loss": {"name": "cross_entropy"},
         **({"model": {"arch": "transformer_lm"}} if task == "language_modeling" else {})})
-    pair = types.SimpleNamespace(source_lang="a", target_lang="b")
-    extra_args = fairseq_folder._extra_args(config, pair)
+    theirs = tasks.entry_of(task).fairseq
+    assert theirs is not None
+    extra_args = fairseq_folder._extra_args(config, theirs)
     args = namespace(config.model, extra_args)
     kinds = fairseq_keys.chosen_types({
         "task": task, "optimizer": optimizer, "lr_scheduler": schedule,

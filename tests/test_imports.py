@@ -39,9 +39,9 @@ ALLOWED: dict[str, set[str]] = {
         "data",
     },
     "interop": {"config", "checkpoints", "models", "data", "losses", "tasks", "training"},
-    # A trained model is read, used and evaluated without what trains.
+    # A trained model is read and used without what trains, but for the loss of a split.
     "hub": {"config", "console", *NOUNS - {"training"}, "training.compilation",
-            "training.metrics", "training.objective", "training.validation"},
+            "training.held_out"},
     "__init__": {"hub"},
     "__main__": {"config", "cli", *VERBS},
     "locking": {"config"},

@@ -1,6 +1,6 @@
 """A key gives each family the parameters that it gave before: paths, shapes and values.
 
-`tests/goldens/initial_values.json` was recorded with this file (`python
+`tests/goldens/initial_values/values.json` was recorded with this file (`python
 tests/test_initial_values.py` prints it) before layers were shared by both passes: of every
 parameter its shape, its first and last value and the sum of all absolute ones.
 """
@@ -18,7 +18,7 @@ import pytest
 
 from seqjax import models
 
-RECORDED = pathlib.Path(__file__).parent / "goldens" / "initial_values.json"
+RECORDED = pathlib.Path(__file__).parent / "goldens" / "initial_values" / "values.json"
 BOTH = {f"{side}_{key}": value for side in ("encoder", "decoder") for key, value in dict(
     embed_dim=8, ffn_embed_dim=12, layers=2, attention_heads=2).items()}
 OWN = {key: value for key, value in BOTH.items() if key.startswith("decoder")}

@@ -57,9 +57,10 @@ def sizes(checkpoint):
 # ---- numbers ----
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["adaptive", "old"])
 def test_numbers_are_fairseqs(case, check_goldens):
-    """Log-probabilities, loss and every gradient norm."""
+    """Log-probabilities, loss and every gradient norm, as the script compares them; every case's
+    are compared in models/test_conformance.py."""
     found = check_goldens.compare(GOLDENS / case)
     assert found.lprobs <= 1e-4
     assert found.loss <= 1e-4

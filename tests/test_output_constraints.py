@@ -26,7 +26,7 @@ SEARCH = ["--beam", "4", "--max-len-b", "12"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    root = tmp_path_factory.mktemp("demands")
+    root = tmp_path_factory.mktemp("constraints")
     data = write_data(root / "data")
     write_checkpoint(root / "run", data)
     write_language_model(root / "lm", data / "dict.bb.txt")

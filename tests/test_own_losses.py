@@ -18,7 +18,7 @@ import pytest
 import tiny_run
 
 import seqjax
-from seqjax import checkpoints, evaluate, losses
+from seqjax import checkpoints, evaluate, losses, models, tasks
 from seqjax.config import ConfigError
 from seqjax.losses import COUNTS, LOSSES, Loss, Metric
 from seqjax.losses.base import Forward, LossOutput
@@ -99,6 +99,20 @@ def test_what_is_declared_of_the_losses_here():
     assert {name: set(loss.needs) for name, loss in LOSSES.items() if loss.needs} == {
         "adaptive_loss": {"clusters"},
         "label_smoothed_cross_entropy_with_alignment": {"alignments"}}
+
+
+def test_what_losses_need_some_key_gives():
+    """Keys that are of the same name give the same, in every model and task."""
+    given: dict[str, set[object]] = {}
+    for classes in (models.CONFIGS, tasks.CONFIGS):
+        for cls in classes.values():
+            for field in dataclasses.fields(cls):
+                given.setdefault(field.name, set()).add(
+                    getattr(field.metadata.get("gives"), "what", None))
+    found = {name: what for name, what in given.items() if what != {None}}
+    assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"}}
+    needed = {what for loss in LOSSES.values() for what in loss.needs}
+    assert needed == {what for names in found.values() for what in names}
 
 
 def test_what_is_declared_of_updates_and_the_clock():
@@ -240,6 +254,31 @@ def test_own_loss_by_the_command_line(mypackage, data, tmp_path, monkeypatch, ca
     done = subprocess.run(wrong, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2 and "config.loss.penalyt: unknown key. Did you mean 'penalty'?" in (
         done.stderr), done.stderr
+
+
+def test_fairseq_is_told_of_a_loss_that_it_has(mypackage, data, tmp_path):
+    """It builds a criterion whenever it loads a model."""
+    from tiny_checkpoint import write_checkpoint
+
+    from seqjax import convert
+    from seqjax.interop.fairseq.checkpoint import load_fairseq
+
+    run = write_checkpoint(tmp_path / "run", data, loss={"name": "mypackage.losses:MyLoss"})
+    with pytest.warns(UserWarning, match="fairseq has no criterion 'mypackage.losses:MyLoss'"):
+        convert.main([str(run), str(tmp_path / "model.pt")])
+    assert load_fairseq(tmp_path / "model.pt").task.criterion["_name"] == "cross_entropy"
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_key_of_a_criterion_is_lost(name):
+    from seqjax.interop.fairseq.config import FairseqConfig, task_facts
+    from seqjax.interop.fairseq.keys import types
+
+    own = {field.name for field in dataclasses.fields(LOSSES[name].config)} - {"name"}
+    given = {key: 7 for key in own & set(types("criterion", name))}
+    criterion = {"_name": name, "sentence_avg": True, "post_process": "letter", **given}
+    found = task_facts(FairseqConfig(arch="transformer", model={}, groups={"criterion": criterion}))
+    assert found.criterion == {"_name": name, "sentence_avg": True, **given}
 
 
 OTHERS = '''

@@ -13,7 +13,7 @@ import pytest
 
 from seqjax.config import ConfigError
 from seqjax.losses import LOSSES
-from seqjax.tasks import judging
+from seqjax.tasks import metrics
 from seqjax.training import progress
 from seqjax.training.compilation import Memory, check_memory, enable_cache, user_cache
 from seqjax.training.metrics import Meters, averages, shown
@@ -56,7 +56,7 @@ def test_meters_are_weighted(monkeypatch):
 
 def test_shown_as_fairseq_prints():
     values = {"loss": 1.23456, "ppl": 2.0, "lr": 1e-7, "num_updates": 5.0, "bleu": 12.345}
-    assert shown(values, {**DECLARED, **judging.METRICS}) == {
+    assert shown(values, {**DECLARED, **metrics.BLEU}) == {
         "loss": "1.235", "ppl": "2.00", "lr": "1e-07", "num_updates": "5", "bleu": "12.35"}
 
 

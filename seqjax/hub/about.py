@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,10 +17,7 @@ import numpy as np
 from seqjax import checkpoints
 from seqjax.config import GenerationConfig
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint
-
-if TYPE_CHECKING:  # they import this module
-    from seqjax.hub.generative import Generative
-    from seqjax.hub.loaded import Loaded
+from seqjax.tasks.protocol import Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,23 +70,13 @@ def origin_of_pt(path: str | os.PathLike[str], checkpoint: FairseqCheckpoint) ->
                   chosen=chosen)
 
 
-def describe(model: Loaded, options: dict[str, Any]) -> str:
-    """One line about a loaded model and how it would search.
-
-    Args:
-      options: what was asked for: fields of `GenerationConfig`.
-    """
-    return "; ".join([" + ".join(map(str, model.origins)) or model.identity,
-                      *model.facts(options), _device(model)])
-
-
-def family(model: Loaded) -> str:
-    """`transformer de-en, 4.2M parameters`."""
-    names = dict.fromkeys(str(m.config.name) for m in model.models)
-    size = sum(int(np.prod(x.shape)) for p in model.params for x in jax.tree.leaves(p))
-    source, target = model.task.languages or ("", "")
+def family(task: Task, models: Sequence[Any], params: Sequence[Any]) -> str:
+    """`transformer de-en, 4.2M parameters`, of one model or several of a task."""
+    names = dict.fromkeys(str(m.config.name) for m in models)
+    size = sum(int(np.prod(x.shape)) for p in params for x in jax.tree.leaves(p))
+    source, target = task.languages or ("", "")
     languages = f" {source}-{target}" if source else ""
-    many = f", {len(model.models)} models" if len(model.models) > 1 else ""
+    many = f", {len(models)} models" if len(models) > 1 else ""
     return f"{' + '.join(names)}{languages}, {_count(size)} parameters{many}"
 
 
@@ -97,9 +84,13 @@ def _count(size: int) -> str:
     return f"{size / 1e6:.1f}M" if size >= 1e6 else f"{size:,}"
 
 
-def search(model: Generative, options: Mapping[str, Any]) -> str:
-    """`beam 5 (default), outputs of at most 200 tokens (default)`."""
-    settings = model.settings(references=True, **options)
+def search(settings: GenerationConfig, options: Mapping[str, Any]) -> str:
+    """`beam 5 (default), outputs of at most 200 tokens (default)`.
+
+    Args:
+      settings: of the search.
+      options: those of them that were asked for.
+    """
     defaults = GenerationConfig()
 
     def origin(*names: str) -> str:
@@ -117,7 +108,8 @@ def search(model: Generative, options: Mapping[str, Any]) -> str:
     return f"{beam}, outputs of at most {length} tokens ({origin('max_len_a', 'max_len_b')})"
 
 
-def _device(model: Loaded) -> str:
+def device(models: Sequence[Any]) -> str:
+    """`cpu, float32`: where models compute, and in what type."""
     dtypes = dict.fromkeys(
-        np.dtype(getattr(m, "compute_dtype", np.float32)).name for m in model.models)
+        np.dtype(getattr(m, "compute_dtype", np.float32)).name for m in models)
     return f"{jax.devices()[0].device_kind}, {' + '.join(dtypes)}"

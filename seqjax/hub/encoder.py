@@ -12,7 +12,7 @@ import numpy as np
 
 from seqjax.config import ConfigError
 from seqjax.generation import finite
-from seqjax.hub import about, arguments
+from seqjax.hub import arguments
 from seqjax.hub.generative import Input, padded
 from seqjax.hub.loaded import Loaded
 from seqjax.models.protocol import token_source
@@ -32,8 +32,8 @@ class Encoder(Loaded[TextTask]):
         m.evaluate("valid")                      # the loss that it was trained with
     """
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
-        return [about.family(self), f"at most {self._limit} tokens (the model's)"]
+    def description(self, options: dict[str, Any]) -> list[str]:
+        return [*super().description(options), f"at most {self._limit} tokens (the model's)"]
 
     def encode(self, text: str) -> np.ndarray:
         """Text -> ids with final eos."""

@@ -18,9 +18,7 @@ from seqjax.console import compiling
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.tasks.perplexity import BlockScorer, WordScores
 from seqjax.tasks.protocol import Task
-from seqjax.training.metrics import shown
-from seqjax.training.objective import loss_of
-from seqjax.training.validation import held_out
+from seqjax.training.held_out import held_out
 
 MAX_TOKENS = 36000
 """Positions of a batch, padding included."""
@@ -65,14 +63,12 @@ def loss_of_split(
     task.check_folder(task.config.data)
     notes = _over_limits(task, models[0], subset, skip=too_long == "skip")
     began = _clock()
-    values, tokens = held_out(
+    found = held_out(
         task, models[0], params[0], subset, loss=loss, max_tokens=max_tokens, batch_size=batch_size,
         sentence_avg=sentence_avg, skip_too_long=too_long == "skip")
-    declared = loss_of(loss).metrics
-    texts, values = shown(values, declared), {k: values[k] for k in declared if k in values}
     return Evaluated(
-        values=values, tokens=tokens, seconds=_clock() - began, notes=notes,
-        text=" | ".join([subset, *(f"{k} {texts[k]}" for k in values)]))
+        values=found.values, tokens=found.tokens, seconds=_clock() - began, notes=notes,
+        text=" | ".join([subset, *(f"{k} {v}" for k, v in found.shown.items())]))
 
 
 def _over_limits(task: Task, model: Any, subset: str, *, skip: bool) -> list[str]:

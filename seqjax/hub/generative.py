@@ -103,8 +103,9 @@ class Generative(Loaded[TextTaskT]):
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         raise NotImplementedError
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
-        return [about.family(self), about.search(self, options)]
+    def description(self, options: dict[str, Any]) -> list[str]:
+        return [*super().description(options),
+                about.search(self.settings(references=True, **options), options)]
 
     def settings(self, *, references: bool = False, **options: Any) -> GenerationConfig:
         """The search: these options over those of the checkpoint.

@@ -60,9 +60,10 @@ class LanguageModel(Generative[LanguageModelingTask]):
         "tokens_per_sample", "sample_break_mode", "add_bos_token", "context_window",
         "post_process", "on_words", "word_stats", "softmax_batch"))
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
+    def description(self, options: dict[str, Any]) -> list[str]:
         target = min(m.max_target_positions for m in self.models)
-        return [*super().facts(options), f"at most {target} tokens with the prompt (the model's)"]
+        return [*super().description(options),
+                f"at most {target} tokens with the prompt (the model's)"]
 
     def fused(self, lm: Loaded) -> Loaded:
         """Raises ConfigError: a language model has no second one."""

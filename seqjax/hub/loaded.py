@@ -55,13 +55,14 @@ class Loaded(Generic[TaskT]):
         Args:
           **options: fields of `GenerationConfig` that calls will be given.
         """
-        return about.describe(self, options)
+        return "; ".join([" + ".join(map(str, self.origins)) or self.identity,
+                          *self.description(options), about.device(self.models)])
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
+    def description(self, options: dict[str, Any]) -> list[str]:
         """What `describe` says of the kind of model, and of what it would do with these
         options."""
         del options
-        return [about.family(self)]
+        return [about.family(self.task, self.models, self.params)]
 
     def fused(self, lm: Loaded) -> Loaded:
         """This model, which searches with a language model.

@@ -56,8 +56,8 @@ class Translator(Generative[TextTask]):
     lm: Loaded | None = None
     """What searches add `lm_weight` times the log-probabilities of (see `fused`)."""
 
-    def facts(self, options: dict[str, Any]) -> list[str]:
-        kind, *rest = super().facts(options)
+    def description(self, options: dict[str, Any]) -> list[str]:
+        kind, *rest = super().description(options)
         if self.lm is not None:
             kind += f", with the language model {' + '.join(map(str, self.lm.origins))}"
         source = min(m.max_source_positions for m in self.models)

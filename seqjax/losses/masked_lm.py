@@ -83,7 +83,7 @@ def masked_lm(
         return total
 
     widths = sorted({-(-target.shape[1] // share) for share in _SHARES})
-    # What a branch keeps for the backward pass, every other branch keeps too, as zeros.
+    # None keeps its logits: what one keeps for the backward pass, all others would give as zeros.
     total = jax.lax.switch(
         jnp.searchsorted(jnp.asarray(widths), counts.max()),
         [jax.checkpoint(first(width)) for width in widths])

@@ -1,7 +1,7 @@
 """The contrastive loss of masked frames: which of some candidates is a frame's true target?
 
 The scores of candidates come in, under the names that models of pretraining give them in
-`Forward.aux`; sums go out. Nothing here knows a model.
+`Forward.aux`; sums go out.
 """
 
 from __future__ import annotations

@@ -78,6 +78,7 @@ FAIRSEQ = FairseqTable(
         dropped={**fairseq.KEYS.dropped, **heads.DROPPED}),
     names=dataclasses.replace(
         fairseq.NAMES, upgrade=upgrade, ignored=(*fairseq.NAMES.ignored, heads.NAMES)),
+    arch=lambda config: config.arch or "bart_large",  # there is none of the family's own name
 )
 
 FAMILIES = (

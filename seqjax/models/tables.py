@@ -98,6 +98,9 @@ class FairseqTable:
     """How the weights are called."""
     check_export: Callable[[Any], None] = lambda config: None
     """Raises ConfigError for a configuration that fairseq has no model for."""
+    arch: Callable[[Any], str] = lambda config: config.arch or config.name
+    """The architecture that a file names: one that fairseq has, and whose function leaves a model
+    as it is whose keys are all said."""
     unsaid: tuple[str, ...] = ()
     """Keys of ours that no file of fairseq's has: what they say, its weights say."""
     as_trained: Callable[[Any, str], Any] = lambda config, criterion: config

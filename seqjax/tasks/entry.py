@@ -1,7 +1,7 @@
 """From a task's name to what others need to know of it: a `TaskEntry`.
 
-Training, the hub, interop and the command lines ask the entry, so that none of them knows a
-task by its name. It imports no JAX.
+Training, the hub, interop and the command lines ask the entry, never for a task's name.
+Importing it imports no JAX.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """An input as text and as ids at once, so that it is tokenised once.
 
-It knows tasks by their vocabularies and tokenizers.
+Texts, or ids, and a task's vocabulary and tokenizer go in; `Encoded` inputs come out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Language modelling: from running text of a data folder to blocks, a loss and text.
 
-fairseq's task of the same name, for models that predict the next token. It knows models by
-their protocol, and imports what computes where it is used.
+fairseq's task of the same name, for models that predict the next token. What computes is
+imported where it is used.
 """
 
 from __future__ import annotations

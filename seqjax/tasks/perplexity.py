@@ -2,7 +2,7 @@
 
 What fairseq-eval-lm computes: log-probabilities of every token of a corpus' blocks, each
 block after as much context of the blocks before it as asked for; sums over words made of
-pieces; statistics per word. It knows models by their protocol and prints nothing.
+pieces; statistics per word, as plain data for who prints them.
 """
 
 from __future__ import annotations

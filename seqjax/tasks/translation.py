@@ -1,7 +1,6 @@
 """Translation: from sentence pairs of a data folder to batches, a loss and text.
 
-fairseq's task of the same name. It knows models by their protocol, and imports what computes
-where it is used.
+fairseq's task of the same name. What computes is imported where it is used.
 """
 
 from __future__ import annotations

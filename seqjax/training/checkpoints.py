@@ -53,13 +53,27 @@ def read_state(
       DamagedError, checksums.NotFiniteError: naming what is wrong.
     """
     parts = _parts(target)
-    if ("extra" in parts) != (folder / "extra").is_dir() and folder.is_dir():
-        has, hasnt = ("it", "this model") if "extra" not in parts else ("this model", "it")
-        raise CheckpointError(
-            f"{folder}: {has} has a state beside its parameters (extra/), and {hasnt} has none: "
-            "it is of another model; begin with its weights alone (config.init_from)")
+    _check_extra(folder, parts)
     found = read_arrays(folder, parts, verify=verify)
     return TrainState(params=found["params"], extra=found.get("extra", {}), **found["state"])
+
+
+def read_extra(folder: pathlib.Path, target: TrainState, *, verify: bool = True) -> Any:
+    """What the model kept beside its parameters (`TrainState.extra`), without the optimizer; {}
+    of most. Arguments and errors are as for `read_state`."""
+    parts = _parts(target)
+    _check_extra(folder, parts)
+    wanted = {name: tree for name, tree in parts.items() if name == "extra"}
+    return read_arrays(folder, wanted, verify=verify)["extra"] if wanted else {}
+
+
+def _check_extra(folder: pathlib.Path, parts: Mapping[str, Any]) -> None:
+    if ("extra" in parts) == (folder / "extra").is_dir() or not folder.is_dir():
+        return
+    has, hasnt = ("it", "this model") if "extra" not in parts else ("this model", "it")
+    raise CheckpointError(
+        f"{folder}: {has} has a state beside its parameters (extra/), and {hasnt} has none: it is "
+        "of another model; begin with its weights alone (config.init_from)")
 
 
 def _parts(state: TrainState) -> dict[str, Any]:

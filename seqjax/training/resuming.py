@@ -15,7 +15,7 @@ from seqjax.checkpoints.checksums import NotFiniteError
 from seqjax.config import Config, to_plain
 from seqjax.tasks.protocol import Task
 from seqjax.training import initial_weights
-from seqjax.training.checkpoints import Checkpoints, check_config, read_state
+from seqjax.training.checkpoints import Checkpoints, check_config, read_extra, read_state
 from seqjax.training.state import TrainState
 
 
@@ -128,7 +128,9 @@ def _read(
         initial_weights.of_folder(folder), config, task,
         way_out=initial_weights.BEGIN_ANEW.format(folder))
     if new_state is not None:
-        return record, new_state(ck.read_params(folder, verify=verify)), notes
+        fresh = new_state(ck.read_params(folder, verify=verify))
+        extra = read_extra(folder, abstract, verify=verify)  # the model's, not the optimizer's
+        return record, dataclasses.replace(fresh, extra=extra), notes
     return record, read_state(folder, abstract, verify=verify), notes
 
 

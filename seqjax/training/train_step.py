@@ -131,19 +131,17 @@ def make_train_step(
         norm = global_norm(gradient)
         rate = schedule(state.step, epoch)
 
-        def update(gradient: Any, opt_state: Any, params: Any, *extras: Any) -> tuple:
+        def update(gradient: Any, extra: Any, opt_state: Any, params: Any, _: Any) -> tuple:
             if clip_norm > 0:
                 factor = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
                 gradient = jax.tree.map(lambda g: g * factor, gradient)
-            return *optimizer.update(gradient, opt_state, params, rate), extras[1]
+            return *optimizer.update(gradient, opt_state, params, rate), extra
 
         # A branch: what it copies of the state is copied then, not kept from the start.
         finite = jnp.isfinite(norm)
         params, opt_state, extra = jax.lax.cond(
-            finite, update, lambda gradient, opt_state, params, *extras: (
-                params, opt_state, extras[0]),
-            gradient, state.opt_state, state.params, state.extra, extra,
-        )
+            finite, update, lambda _gradient, _extra, *kept: (kept[1], kept[0], kept[2]),
+            gradient, extra, state.opt_state, state.params, state.extra)
         new = TrainState(
             step=state.step + finite,
             skipped=jnp.where(finite, 0, state.skipped + 1),

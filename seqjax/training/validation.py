@@ -7,7 +7,6 @@ compiled, before the first step.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -16,16 +15,15 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax import models
-from seqjax.config import BatchingConfig, Config, ConfigError
+from seqjax.config import Config, ConfigError
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss, Metric
-from seqjax.models.protocol import Stateful
 from seqjax.tasks.evaluator import Evaluator
 from seqjax.tasks.protocol import Task
-from seqjax.training import objective, sharding
-from seqjax.training.compilation import Job, compile_all
+from seqjax.training import sharding
+from seqjax.training.compilation import Job
 from seqjax.training.metrics import add_sums, averages
 from seqjax.training.state import TrainState
 from seqjax.training.train_step import LossFn, make_eval_step
@@ -139,66 +137,6 @@ class Validator:
             values |= {name: float(measured.values[name]) for name in self._evaluator.metrics}
             samples = measured.samples
         return values, samples[: self._config.valid.samples]
-
-
-def held_out(
-    task: Task, model: Any, params: Any, subset: str, *, loss: Any, max_tokens: int,
-    batch_size: int | None = None, sentence_avg: bool = False, skip_too_long: bool = False,
-) -> tuple[dict[str, float], int]:
-    """The loss of a split outside of training, on one device (fairseq-validate).
-
-    Args:
-      loss: the loss section of the configuration.
-      max_tokens, batch_size: size of a batch.
-      sentence_avg: the loss is per sentence instead of per token.
-      skip_too_long: leave out sentences over the model's limit, with a count.
-
-    Returns:
-      Metrics by name, losses in base 2; and target tokens.
-
-    Raises:
-      ConfigError: a sentence over the model's limit, unless `skip_too_long`; the model has a
-        state beside its parameters.
-    """
-    if isinstance(model, Stateful):
-        raise ConfigError(
-            f"config.model.name: {model.config.name} has a state beside its parameters "
-            "(init_extra), which is not read outside of training: see the validations of the run")
-    dataset, limits = task.dataset(subset), task.max_positions(model)
-    loss_fn = objective.loss_function(task, model, loss, sentence_avg=sentence_avg)
-    try:
-        plan = make_plan(
-            dataset.lengths, BatchingConfig(
-                max_tokens=max_tokens, max_sentences=batch_size, required_batch_size_multiple=1,
-                skip_invalid_size_inputs_valid_test=skip_too_long),
-            seed=1, train=False, max_source_positions=limits[0], max_target_positions=limits[1],
-        )
-    except ValueError as e:
-        raise ConfigError(f"split {subset!r}: {e}") from None
-    step, update = jax.jit(make_eval_step(loss_fn)), np.int32(0)
-    jobs: dict[Hashable, Job] = {
-        shape: Job(function=step, size=shape.tokens,
-                   arguments=(params, {}, _abstract(dataset, shape), update))
-        for _, shape in plan.shapes}
-    programs = compile_all(jobs)
-    found = [programs.get(batch.shape, step)(params, {}, batch.arrays, update)
-             for batch in epoch_batches(plan, dataset)]
-    sums: dict[str, tuple[float, float]] = {}
-    for metrics in jax.device_get(found):
-        add_sums(sums, metrics)
-    values = averages(sums, objective.loss_of(loss).metrics)
-    if not math.isfinite(values["loss"]):
-        raise ConfigError(f"split {subset!r}: its loss is {values['loss']}: the model computes "
-                          "values that are not finite; its weights are damaged, or overflow in "
-                          "this dtype (try float32)")
-    return values, int(sums["ntokens"][0])
-
-
-def _abstract(dataset: Any, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
-    """Arrays of a batch of `shape` on one device."""
-    none = np.zeros(0, np.int64)
-    arrays = dataset.materialise(none, none.astype(np.int32), shape, packed=False)
-    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in arrays.items()}
 
 
 def decoding_places(mesh: Mesh) -> dict[str, Any]:

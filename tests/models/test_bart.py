@@ -1,5 +1,5 @@
-"""BART: recorded numbers (scripts/record_families.py), its defaults, how it begins, and what its
-files hold besides the transformer's weights."""
+"""What is peculiar to BART: its defaults, how it begins, and what its files hold besides the
+transformer's weights; what every model does is in test_conformance.py."""
 
 from __future__ import annotations
 
@@ -17,51 +17,19 @@ from seqjax import hub, models, tasks
 from seqjax.config import ConfigError
 from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.interop.fairseq.checkpoint import from_tree, to_state
+from seqjax.interop.fairseq.export import namespace
 from seqjax.interop.torch.writer import write_pt
 from seqjax.models.overrides import resolved
 from seqjax.models.protocol import token_source
 from seqjax.training import initial_weights
 
 GOLDENS = family_goldens.FOLDER / "bart"
-CASES = ["bart/shared", "bart/prenorm_untied"]
 
 
-@pytest.fixture(params=CASES)
-def golden(request):
-    return family_goldens.load(request.param)
-
-
-def test_forward_loss_and_gradients(golden):
-    family_goldens.check_numbers(golden)
-
-
-def test_round_trip(golden):
-    family_goldens.check_round_trip(golden)
-
-
-def test_decoding_is_the_full_forward_pass(golden):
-    family_goldens.check_decoding(golden, capacity=4)
-
-
-def test_packed_rows_are_what_they_are_alone(golden):
-    family_goldens.check_packing(golden)
-
-
-def test_padding_changes_nothing(golden):
-    family_goldens.check_padding(golden)
-
-
-def test_mesh(golden):
-    family_goldens.check_mesh(golden)
-
-
-def test_dropout(golden):
-    family_goldens.check_dropout(golden)
-
-
-def test_begins_as_bert_does(golden):
+@pytest.mark.parametrize("case", family_goldens.names("bart"))
+def test_begins_as_bert_does(case):
     """Kernels and embeddings N(0, 0.02), biases and padding's rows zero, norms one."""
-    params = family_goldens.check_init(golden)
+    params = jax.jit(family_goldens.load(case).model.init)(jax.random.key(0))
     drawn = []
     for path, value in jax.tree_util.tree_leaves_with_path(params):
         name = path[-1].key
@@ -92,6 +60,11 @@ def test_defaults_are_fairseqs():
     assert recorded.keys() == models.FAMILIES["bart"].archs.keys()
     assert {key for values in recorded.values() for key in values} - known == {
         "relu_dropout", "pooler_activation_fn", "pooler_dropout"}
+
+
+def test_a_file_names_an_architecture_that_fairseq_has():
+    assert namespace(models.CONFIGS["bart"](), {})["arch"] == "bart_large"
+    assert namespace(models.CONFIGS["bart"](arch="bart_base"), {})["arch"] == "bart_base"
 
 
 def checkpoint(case="bart/shared", **args):

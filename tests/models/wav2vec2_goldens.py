@@ -45,7 +45,8 @@ class Golden:
         return Source(values=samples, mask=jnp.arange(samples.shape[1]) < lengths[:, None])
 
     @property
-    def drawn(self) -> Drawn:
+    def drawn(self) -> Any:
+        """A `Drawn`."""
         arrays = {name: jnp.asarray(self.arrays[name]) for name in (
             "mask", "negatives", "channels") if name in self.arrays}
         codebook, n = self.arrays.get("codebook"), self.model.config.codebook_negatives

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from seqjax import models
+from seqjax import losses, models
 from seqjax.config import ConfigError, build
 from seqjax.interop.fairseq import names as fairseq_names
 from seqjax.interop.fairseq.keys import boolean
@@ -176,10 +176,14 @@ def task_args(config: FairseqConfig) -> TaskArgs:
         truncate_source=boolean(text("task", "truncate_source", False)),
         tokenizer=_component(config, "tokenizer", ("moses_", "source_lang", "target_lang")),
         bpe=_component(config, "bpe", ("bpe_", "sentencepiece_", "gpt2_", "vocab_bpe")),
-        criterion=_component(config, "criterion", (
-            "label_smoothing", "report_accuracy", "ignore_prefix_size", "sentence_avg",
-            "alignment_lambda")) or {},
+        criterion=_component(config, "criterion", ("sentence_avg", *_loss_keys())) or {},
     )
+
+
+def _loss_keys() -> set[str]:
+    """Keys of all losses that are here; ours are named as fairseq's."""
+    return {field.name for cls in losses.CONFIGS.values() for field in dataclasses.fields(cls)
+            if field.name != "name"}
 
 
 def _component(

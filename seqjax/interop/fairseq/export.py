@@ -77,7 +77,7 @@ def namespace(config: Any, extra_args: Mapping[str, Any]) -> dict[str, Any]:
     ours = {k: v for k, v in to_plain(resolved(config)).items()
             if k not in ("name", *table.unsaid)
             and kind(type(config), k) not in (RUNTIME["kind"], ORIGIN["kind"])}
-    args = {**_ALWAYS, **extra_args, **ours, "arch": _arch(config)}
+    args = {**_ALWAYS, **extra_args, **ours, "arch": table.arch(config)}
     for key, value in ours.items():
         if value is None:  # its own default holds
             del args[key]
@@ -85,10 +85,3 @@ def namespace(config: Any, extra_args: Mapping[str, Any]) -> dict[str, Any]:
         args["criterion"] = "adaptive_loss"  # by which some models know that they have it
     chosen = {group: args.get(group) for group in GROUPS if group != "model"}
     return spelled(args, chosen_types({**chosen, "model": config.name}))
-
-
-def _arch(config: Any) -> str:
-    """The architecture, unless fairseq's function of that name would change the model: all of
-    its language models but the one without defaults are made pre-norm."""
-    forced = config.name == "transformer_lm" and not config.decoder_normalize_before
-    return config.name if forced or not config.arch else config.arch

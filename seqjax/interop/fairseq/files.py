@@ -190,7 +190,7 @@ def dictionaries_of(
     `added_words`)."""
     home = os.path.dirname(os.path.abspath(path))
     added = added_words(checkpoint)
-    # Weights of a task that is not here may be a beginning all the same: taken for the usual.
+    # Weights of a task that is not here may be started from all the same: taken for the usual.
     entry = tasks.of_fairseq(checkpoint.task.task or "") or tasks.of_fairseq(
         fairseq_names.USUAL["task"])
     try:

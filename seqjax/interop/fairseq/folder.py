@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from seqjax.interop.fairseq import recipe as fairseq_recipe
 from seqjax.interop.fairseq.export import save_fairseq
 from seqjax.interop.fairseq.files import FairseqModel, read_model
 from seqjax.interop.fairseq.keys import classes, types
+from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
 from seqjax.models.tables import State
 from seqjax.tasks.entry import FairseqTask
@@ -166,13 +168,23 @@ def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:
         **_of("optimizer", config.optimizer.name, to_plain(config.optimizer)),
         **_of("criterion", config.loss.name, to_plain(config.loss)),
         **_of("task", task.name, to_plain(config.task)),
-        "task": task.name, "criterion": config.loss.name,
+        "task": task.name, "criterion": _criterion(config),
         "optimizer": config.optimizer.name, "lr_scheduler": config.schedule.name,
         "seed": config.seed, "lr": config.train.lr, "update_freq": config.train.update_freq,
         "clip_norm": config.train.clip_norm, "sentence_avg": config.train.sentence_avg,
         "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
         "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences,
         **{key: getattr(config.task, key) or "" for key in task.languages}}
+
+
+def _criterion(config: Config) -> str:
+    """fairseq's name of the loss. Of one that it has not, plain cross entropy's, with a warning:
+    it builds one whenever it loads a model."""
+    if config.loss.name in classes("criterion"):
+        return config.loss.name
+    warnings.warn(f"fairseq has no criterion {config.loss.name!r}: the file says "
+                  f"{USUAL['criterion']}", stacklevel=2)
+    return USUAL["criterion"]
 
 
 def _of(group: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:

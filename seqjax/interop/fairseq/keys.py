@@ -2,8 +2,8 @@
 
 `keys.tsv` is recorded from fairseq (`scripts/record_fairseq_keys.py`). The writer
 spells every value by it, because fairseq checks types where it has dataclasses, and evaluates
-text where it has none: a language model's cutoffs are the text `10,20`, an LSTM's attention
-is the text `True`.
+text where it has none: a language model's cutoffs are the text `10,20`, a recurrent decoder's
+attention is the text `True`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.models.parts.adaptive import band_ends, band_widths
 from seqjax.models.tables import State
 
 RENAMES: tuple[tuple[str, str], ...] = (
@@ -47,6 +46,9 @@ def empty_tails(width: int, factor: float, config: Any, vocab_size: int) -> Stat
     """`Family.empty` of an adaptive softmax on top of a width: clusters without dimensions."""
     if config.adaptive_softmax_cutoff is None:
         return {}
+    # A family in one file names its tables where it registers, which must not wait for JAX.
+    from seqjax.models.parts.adaptive import band_ends, band_widths
+
     ends = band_ends(config.adaptive_softmax_cutoff, vocab_size, key="adaptive_softmax_cutoff")
     widths = band_widths(width, factor, len(ends))
     state: State = {}

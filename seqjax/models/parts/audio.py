@@ -7,11 +7,13 @@ Letters beside the usual ones: N samples, T frames, C channels, G groups of a co
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 
@@ -23,6 +25,10 @@ CHANNELS_LAST = ("NWC", "WIO", "NWC")
 EPS = 1e-5
 """Of every norm, torch's default. (What a waveform is divided by before it gets here has
 another: fairseq adds 1e-5 to the variance, Hugging Face 1e-7.)"""
+
+
+Array = jax.Array | np.ndarray
+"""What is drawn on the host, before or after it is on a device."""
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -93,10 +99,44 @@ def convolve(
     padding: int = 0, groups: int = 1, dtype: Any = jnp.float32,
 ) -> jax.Array:
     """`x` [B, T, in] with `kernel` [K, in / groups, out], in `dtype`."""
-    y = jax.lax.conv_general_dilated(
-        x.astype(dtype), kernel.astype(dtype), (stride,), [(padding, padding)],
-        dimension_numbers=CHANNELS_LAST, feature_group_count=groups)
+    y: Any = _grouped(x.astype(dtype), kernel.astype(dtype), stride, padding, groups)
     return y if bias is None else y + bias.astype(dtype)
+
+
+def _convolve(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int
+) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride,), [(padding, padding)], dimension_numbers=CHANNELS_LAST,
+        feature_group_count=groups)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _grouped(
+    x: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int
+) -> jax.Array:
+    """`_convolve`, with the gradient of a kernel of groups taken group by group.
+
+    XLA (of jax 0.10) multiplies it by the size of every mesh axis along which rows are not
+    split; that of a convolution without groups is right (findings/grouped_convolution.sh).
+    """
+    return _convolve(x, kernel, stride, padding, groups)
+
+
+def _grouped_forward(x, kernel, stride, padding, groups):
+    return _convolve(x, kernel, stride, padding, groups), (x, kernel)
+
+
+def _grouped_backward(stride, padding, groups, saved, dy):
+    x, kernel = saved
+    dx = jax.vjp(lambda x: _convolve(x, kernel, stride, padding, groups), x)[1](dy)[0]
+    parts = zip(*(jnp.split(a, groups, axis=-1) for a in (x, kernel, dy)), strict=True)
+    own = [jax.vjp(lambda k, x=x: _convolve(x, k, stride, padding, 1), kernel)[1](dy)[0]
+           for x, kernel, dy in parts]
+    return dx, jnp.concatenate(own, axis=-1)
+
+
+_grouped.defvjp(_grouped_forward, _grouped_backward)
 
 
 class ChannelNorm(nn.Module):
@@ -218,8 +258,8 @@ def _normalised(x: jax.Array) -> jax.Array:
 
 
 def apply_masks(
-    x: jax.Array, mask_emb: jax.Array, *, frames: jax.Array | None = None,
-    channels: jax.Array | None = None, channels_first: bool = False,
+    x: jax.Array, mask_emb: jax.Array, *, frames: Array | None = None,
+    channels: Array | None = None, channels_first: bool = False,
 ) -> jax.Array:
     """`x` [B, T, D] with masked frames and channels.
 
@@ -238,7 +278,7 @@ def apply_masks(
     return x
 
 
-def masked_positions(mask: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+def masked_positions(mask: Array, count: int) -> tuple[jax.Array, jax.Array]:
     """Where the masked frames of each row are, in their order.
 
     Args:
@@ -250,7 +290,7 @@ def masked_positions(mask: jax.Array, count: int) -> tuple[jax.Array, jax.Array]
       fewer than M).
     """
     order = jnp.argsort(~mask, axis=1, stable=True)[:, :count]
-    return order, jnp.take_along_axis(mask, order, axis=1)
+    return order, jnp.take_along_axis(jnp.asarray(mask), order, axis=1)
 
 
 # ---- codebooks ----
@@ -356,11 +396,11 @@ class GumbelVectorQuantizer(nn.Module):
         return self._joined(jax.nn.one_hot(codes, self.entries))
 
 
-def joined_codes(index: jax.Array, *, entries: int, groups: int) -> jax.Array:
+def joined_codes(index: Array, *, entries: int, groups: int) -> jax.Array:
     """[..., G] the entry of each group, for numbers `index` [...] of all combinations, of
     which the first group's counts most."""
     factors = jnp.asarray([entries**i for i in reversed(range(groups))], jnp.int32)
-    return index[..., None] // factors % entries
+    return jnp.asarray(index)[..., None] // factors % entries
 
 
 def temperature(

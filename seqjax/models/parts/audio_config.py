@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import operator
 from typing import Any, Literal
 
 from seqjax.models.parts.configs import TRAINING_ONLY
@@ -57,16 +56,17 @@ def conv_layers(text: str, *, key: str = "config.model.conv_feature_layers") -> 
 
 def _value(node: ast.expr) -> Any:
     """Of an expression of literals, sums and products."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mult)):
-        apply: Any = operator.add if isinstance(node.op, ast.Add) else operator.mul
-        left, right = _value(node.left), _value(node.right)
-        if not (isinstance(left, list) or isinstance(right, list)):
-            raise ValueError("not a list")
-        if isinstance(node.op, ast.Mult) and max(
-                n for n in (left, right) if isinstance(n, int)) > 1000:
-            raise ValueError("too many layers")
-        return apply(left, right)
-    return ast.literal_eval(node)
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mult))):
+        return ast.literal_eval(node)
+    left, right = _value(node.left), _value(node.right)
+    if isinstance(node.op, ast.Add):
+        if not (isinstance(left, list) and isinstance(right, list)):
+            raise ValueError("a sum of something else than lists")
+        return left + right
+    some, times = (left, right) if isinstance(left, list) else (right, left)
+    if not isinstance(some, list) or not isinstance(times, int) or times > 1000:
+        raise ValueError("no list, or far too long a one")
+    return some * times
 
 
 def frame_count(samples: Any, layers: tuple[ConvLayer, ...]) -> Any:

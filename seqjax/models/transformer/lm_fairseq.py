@@ -165,6 +165,12 @@ def derive(values: dict[str, Any], explicit: set[str]) -> None:
     TransformerLanguageModelConfig.follow(values)
 
 
+def arch(config: TransformerLanguageModelConfig) -> str:
+    """The one of the family's name for models that are post-norm: fairseq makes those of all its
+    other architectures pre-norm."""
+    return config.arch or config.name if config.decoder_normalize_before else config.name
+
+
 KEYS = ConfigKeys(
     refused={
         "character_embeddings": (False,), "base_layers": (0,),
@@ -190,4 +196,4 @@ NAMES = WeightNames(
 )
 
 TABLE = FairseqTable(
-    keys=KEYS, names=NAMES, as_trained=as_trained, check_export=check_export)
+    keys=KEYS, names=NAMES, as_trained=as_trained, check_export=check_export, arch=arch)

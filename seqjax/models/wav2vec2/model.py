@@ -14,13 +14,10 @@ import numpy as np
 
 from seqjax.models.parts import masking
 from seqjax.models.parts.audio_config import frame_count, receptive_field
+from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.protocol import Encoded, Params, Source
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
 from seqjax.models.wav2vec2.modules import Drawn, Wav2Vec2
-
-LAYER_STD = 0.02
-"""fairseq's `init_bert_params`: matrices of the transformer's layers are N(0, 0.02), their
-biases 0."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,18 +42,25 @@ class Wav2Vec2Model:
         """Longest row, in frames."""
         return self.config.max_positions
 
-    def frames(self, samples: Any) -> Any:
-        """Frames of rows of so many samples (a number or an integer array), as many as `encode`
-        marks as real: 0 for a row that is too short for one."""
+    def frames(self, samples: int) -> int:
+        """T, of a batch of rows of `samples`."""
         found = frame_count(samples, self.config.conv_layers)
         return found - found % self.config.crop_seq_to_multiple
+
+    def real_frames(self, lengths: np.ndarray, *, samples: int) -> np.ndarray:
+        """[B] frames that `encode` marks as real in rows of `lengths` [B] samples, padded to
+        `samples`; 0 in a row that is too short for one."""
+        found = frame_count(np.asarray(lengths), self.config.conv_layers)
+        return np.minimum(found, self.frames(samples))
 
     def init(self, rng: jax.Array) -> Params:
         """Fresh float32 parameters, with fairseq's initialisation."""
         own, layers = jax.random.split(rng)
-        samples = jnp.zeros((1, receptive_field(self.config.conv_layers) * 2), jnp.float32)
+        long = receptive_field(self.config.conv_layers) * 2 * self.config.crop_seq_to_multiple
+        samples = jnp.zeros((1, long), jnp.float32)
         params = self._module.init({"params": own}, samples)["params"]
-        params["encoder"]["layers"] = _bert_layers(params["encoder"]["layers"], layers)
+        encoder = params["encoder"]
+        encoder["layers"] = bert_init(encoder["layers"], layers, pad=self.pad)
         return params
 
     def encode(
@@ -117,8 +121,8 @@ class Wav2Vec2Model:
         Raises:
           ValueError: a row so short that nothing would be left of it.
         """
-        cfg, frames = self.config, int(self.frames(samples))
-        sizes = np.asarray(self.frames(np.asarray(lengths)))
+        cfg, frames = self.config, self.frames(samples)
+        sizes = self.real_frames(lengths, samples=samples).tolist()
         mask = masking.draw_mask(
             masking.frame_spans(cfg), sizes, frames, rng, same=cfg.require_same_masks,
             share_kept=cfg.mask_dropout)
@@ -196,16 +200,3 @@ class Wav2Vec2Model:
                 drawn.codebook_negatives is None or drawn.codebook_negatives.shape != wanted):
             raise ValueError(f"pretraining needs codebook_negatives {list(wanted)}")
 
-
-def _bert_layers(layers: Params, rng: jax.Array) -> Params:
-    """Layers with the kernels and biases of `init_bert_params`, in place of their own."""
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(layers)
-
-    def fresh(path: tuple[Any, ...], x: jax.Array, key: jax.Array) -> jax.Array:
-        if path[-1].key == "kernel":
-            return LAYER_STD * jax.random.normal(key, x.shape, x.dtype)
-        return jnp.zeros_like(x) if path[-1].key == "bias" else x
-
-    keys = jax.random.split(rng, len(leaves))
-    return jax.tree.unflatten(
-        treedef, [fresh(path, x, key) for (path, x), key in zip(leaves, keys, strict=True)])

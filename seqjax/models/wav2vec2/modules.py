@@ -10,29 +10,28 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from seqjax.models.parts import audio
+from seqjax.models.parts import audio, decoder_layer
 from seqjax.models.parts.attention import MultiheadAttention
-from seqjax.models.parts.layers import LayerNorm, Linear, activation, dropout
-from seqjax.models.parts.position_split import inside_layer, into_products
+from seqjax.models.parts.audio import Array
+from seqjax.models.parts.layers import LayerNorm, Linear, dropout, dropout_key
 from seqjax.models.parts.stack import stack
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
-
 
 
 @struct.dataclass
 class Drawn:
     """What is drawn for a batch (`Wav2Vec2Model.draw`), and given to the model."""
 
-    mask: Any = None
+    mask: Array | None = None
     """[B, T] bool: the masked frames. At least as many are in a row as are compared (M); where
     a row has fewer, the rest of its negatives count for nothing."""
-    negatives: Any = None
+    negatives: Array | None = None
     """[B, M * K] int32, M major: rows of the flat list of targets, B * M masked frames (all B * T
     frames with `negatives_from_everywhere`), K for each masked frame in its row's order: those
     of the same row and those of any row together, as fairseq's `neg_idxs`."""
-    channels: Any = None
+    channels: Array | None = None
     """[B, D] bool: channels that are 0 in a row."""
-    codebook_negatives: Any = None
+    codebook_negatives: Array | None = None
     """[B, M, codebook_negatives] int32: numbers of combinations of entries."""
 
 
@@ -42,36 +41,20 @@ class EncoderLayer(nn.Module):
     config: Wav2Vec2Config
     dtype: Any
 
-    def _drop(self, x: jax.Array, rate: float) -> jax.Array:
-        return dropout(x, rate, self.make_rng("dropout") if self.has_rng("dropout") else None)
-
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
-        cfg, dim, before = self.config, self.config.encoder_embed_dim, x
-        pre = cfg.layer_norm_first
+        cfg, dim = self.config, self.config.encoder_embed_dim
+        form = decoder_layer.LayerForm(
+            pre_norm=cfg.layer_norm_first, activation=cfg.activation_fn, dropout=cfg.dropout,
+            activation_dropout=cfg.activation_dropout, layerdrop=cfg.encoder_layerdrop)
         attention = MultiheadAttention(
             dim, cfg.encoder_attention_heads, dropout=cfg.attention_dropout, dtype=self.dtype,
             name="self_attn")
-        norm = LayerNorm(dim, name="self_attn_layer_norm")
-        y, _ = attention(norm(x) if pre else x, None, mask)
-        x = x + self._drop(y, cfg.dropout)
-        x = x if pre else norm(x)
-        norm = LayerNorm(dim, name="final_layer_norm")
-        x = x + self._feed_forward(norm(x) if pre else x)
-        x = x if pre else norm(x)
-        rate = cfg.encoder_layerdrop
-        if rate and self.has_rng("dropout"):
-            x = jnp.where(jax.random.uniform(self.make_rng("dropout")) < rate, before, x)
+        w = decoder_layer.parameters(form, width=dim, inner=cfg.encoder_ffn_embed_dim)
+        x, _ = decoder_layer.layer(
+            w, x, form=form, mix=lambda y: attention(y, None, mask)[0],
+            key=lambda: dropout_key(self))
         return x, None
-
-    def _feed_forward(self, x: jax.Array) -> jax.Array:
-        cfg, dim, inner = (
-            self.config, self.config.encoder_embed_dim, self.config.encoder_ffn_embed_dim)
-        hidden = Linear(dim, inner, name="fc1", dtype=self.dtype)(into_products(x))
-        hidden = activation(cfg.activation_fn)(inside_layer(hidden))
-        hidden = self._drop(hidden, cfg.activation_dropout)
-        y = Linear(inner, dim, name="fc2", dtype=self.dtype)(inside_layer(hidden))
-        return self._drop(y, cfg.dropout)
 
 
 class TransformerEncoder(nn.Module):
@@ -102,7 +85,7 @@ class TransformerEncoder(nn.Module):
         extra = -frames % cfg.required_seq_len_multiple
         x = jnp.pad(x, ((0, 0), (0, extra), (0, 0)))
         seen = jnp.pad(real, ((0, 0), (0, extra)))
-        x = dropout(x, cfg.dropout, self.make_rng("dropout") if self.has_rng("dropout") else None)
+        x = dropout(x, cfg.dropout, dropout_key(self))
         x, _ = self.layers(x, seen[:, None, None, :])
         x = x[:, :frames]
         return self.layer_norm(x) if cfg.layer_norm_first else x
@@ -145,7 +128,7 @@ class Wav2Vec2(nn.Module):
             cfg.quantizer_depth, cfg.quantizer_factor, self.dtype)
 
     def _drop(self, x: jax.Array, rate: float) -> jax.Array:
-        return dropout(x, rate, self.make_rng("dropout") if self.has_rng("dropout") else None)
+        return dropout(x, rate, dropout_key(self))
 
     def _noise(self) -> jax.Array | None:
         return self.make_rng("gumbel") if self.has_rng("gumbel") else None

@@ -1,8 +1,8 @@
-"""`transformer_align` and its loss against what fairseq computes (scripts/record_alignments.py)."""
+"""The loss of alignments against what fairseq computes (scripts/record_alignments.py), the data
+that it reads, and training with it."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import family_goldens as goldens
@@ -17,8 +17,6 @@ from seqjax.data.indexed import IndexedWriter
 from seqjax.data.pairs import PairDataset
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.losses.alignment import AlignmentLossConfig
-from seqjax.models.protocol import source_attention, token_source
-from seqjax.models.transformer.config import TransformerAlignConfig
 from seqjax.tasks.translation import TranslationConfig, TranslationTask
 from seqjax.training import checks, train_loop
 from seqjax.training.objective import loss_function
@@ -30,58 +28,6 @@ LAMBDA = 0.3
 @pytest.fixture(scope="module", params=CASES)
 def golden(request):
     return goldens.load(f"transformer_align/{request.param}")
-
-
-def test_log_probabilities_loss_and_gradients_are_fairseqs(golden):
-    goldens.check_numbers(golden)
-
-
-def test_decoding_equals_full_forward_and_fairseq(golden):
-    goldens.check_decoding(golden)
-
-
-def test_round_trip_keeps_every_tensor(golden):
-    goldens.check_round_trip(golden)
-
-
-def test_packed_rows_equal_separate_rows(golden):
-    goldens.check_packing(golden)
-
-
-def test_padding_changes_nothing(golden):
-    goldens.check_padding(golden)
-
-
-def test_initialisation():
-    goldens.check_init(goldens.load("transformer_align/full_context"))
-
-
-def test_attention_is_fairseqs(golden):
-    source, prev, target = golden.batch()
-    found = jax.jit(lambda p: source_attention(golden.features(p, source, prev)))(golden.params)
-    for row in range(len(source)):
-        real = np.asarray(target[row]) != goldens.PAD
-        np.testing.assert_allclose(
-            np.asarray(found)[row, real], golden.arrays["attention"][row, real], atol=1e-6)
-
-
-def test_architectures_and_switches():
-    big = resolve({"model": {"arch": "transformer_wmt_en_de_big_align"}}).model
-    assert (big.name, big.encoder_embed_dim, big.alignment_layer, big.alignment_heads,
-            big.attention_dropout) == ("transformer_align", 1024, 4, 1, 0.1)
-    with pytest.raises(ValueError, match="alignment_heads: 0 must be 1"):
-        TransformerAlignConfig(alignment_heads=0)
-
-
-def test_a_layer_that_is_not_there_translates_but_aligns_nothing(golden):
-    config = dataclasses.replace(golden.checkpoint.config, alignment_layer=4)
-    model = dataclasses.replace(golden.model, config=config)
-    source, prev, _ = golden.batch()
-    features = jax.eval_shape(
-        lambda p: model.features(p, prev, model.encode(p, token_source(source, pad=1))),
-        golden.params)
-    with pytest.raises(ValueError, match="alignment_layer must be one of its layers"):
-        source_attention(features)
 
 
 # ---- the loss ----

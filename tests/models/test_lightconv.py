@@ -1,8 +1,7 @@
-"""Lightweight and dynamic convolutions against what fairseq computes, and by themselves."""
+"""What is peculiar to lightweight and dynamic convolutions; what every model does is in
+test_conformance.py."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import family_goldens as goldens
 import jax
@@ -16,63 +15,21 @@ from seqjax.models.lightconv import layers as lightconv_layers
 from seqjax.models.lightconv.config import LightConvConfig, LightConvLanguageModelConfig
 from seqjax.models.lightconv.layers import causal_frame, centred_frame, convolve
 
-CASES = ("lightweight", "dynamic", "odd", "wide_kernel", "lm", "lm_adaptive")
-SHORT = ("wide_kernel",)
-"""Its kernels are longer than the sentences, and what they make of them shows."""
-
-
-@pytest.fixture(scope="module", params=CASES)
-def golden(request):
-    return goldens.load(f"lightconv/{request.param}")
-
-
-def with_config(golden, **changes):
-    cfg = dataclasses.replace(golden.checkpoint.config, **changes)
-    return dataclasses.replace(golden, model=dataclasses.replace(golden.model, config=cfg))
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_log_probabilities_loss_and_gradients_are_fairseqs(name):
-    golden = goldens.load(f"lightconv/{name}")
-    goldens.check_numbers(with_config(golden, short_batch_softmax=name in SHORT))
-
 
 def test_short_batches_normalise_over_whole_kernels_unless_asked():
+    """As fairseq decodes, not as its Python code computes whole rows."""
     golden = goldens.load("lightconv/wide_kernel")
-    with pytest.raises(AssertionError):
-        goldens.check_numbers(golden)
+    source, prev, target = golden.batch()
+    real = np.asarray(target) != 1
+    logits = jax.jit(golden.features)(golden.params, source, prev).logits()
+    lprobs = np.asarray(jax.nn.log_softmax(logits))[real]
+    np.testing.assert_allclose(lprobs, golden.arrays["step_lprobs"][real], atol=1e-5)
+    assert np.abs(lprobs - golden.arrays["lprobs"][real]).max() > 1e-2
 
 
-def test_decoding_equals_full_forward_and_fairseq(golden):
-    goldens.check_decoding(golden)
-
-
-def test_round_trip_keeps_every_tensor(golden):
-    goldens.check_round_trip(golden)
-
-
-def test_packed_rows_equal_separate_rows(golden):
-    goldens.check_packing(golden)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_padding_changes_nothing(name):
-    golden = goldens.load(f"lightconv/{name}")
-    goldens.check_padding(with_config(golden, short_batch_softmax=name in SHORT))
-
-
-def test_dropout(golden):
-    goldens.check_dropout(with_config(golden, weight_dropout=0.2))
-
-
-def test_weight_dropout_alone_changes_the_result():
-    quiet = dict(dropout=0.0, input_dropout=0.0, attention_dropout=0.0, weight_dropout=0.3)
-    for name in ("lightweight", "dynamic"):
-        goldens.check_dropout(with_config(goldens.load(f"lightconv/{name}"), **quiet))
-
-
-def test_initialisation(golden):
-    fresh = goldens.check_init(golden)
+@pytest.mark.parametrize("name", ["lightconv/dynamic", "lightconv/lm"])
+def test_initialisation(name):
+    fresh = jax.jit(goldens.load(name).model.init)(jax.random.key(0))
     layers = fresh["decoder"]["layers"]
     bound = (6 / sum(layers["fc1"]["kernel"].shape[1:])) ** 0.5
     assert 0.8 * bound < np.abs(layers["fc1"]["kernel"]).max() <= bound
@@ -92,12 +49,6 @@ def test_lightweight_kernels_start_as_torchs():
 
 def build(cfg):
     return models.build(cfg, source_vocab_size=11, target_vocab_size=12, compute_dtype=jnp.float32)
-
-
-@pytest.mark.parametrize("changes", [
-    dict(scan_unroll=1), dict(scan_unroll=1, remat="dots"), dict(remat="full")])
-def test_how_it_is_compiled_changes_no_gradient(changes):
-    goldens.check_numbers(with_config(goldens.load("lightconv/lightweight"), **changes))
 
 
 @pytest.mark.parametrize("length", [5, 9, 40, 75])
@@ -146,28 +97,6 @@ def test_old_names_are_read():
     jax.tree.map(np.testing.assert_array_equal, checkpoint.params, golden.checkpoint.params)
 
 
-def test_export_without_an_origin_has_what_fairseq_expects():
-    golden = goldens.load("lightconv/dynamic")
-    state = fairseq_weights.to_state(
-        golden.checkpoint.params, golden.checkpoint.config,
-        source_vocab_size=golden.checkpoint.source_vocab_size,
-        target_vocab_size=golden.checkpoint.target_vocab_size)
-    assert {k: v.shape for k, v in state.items()} == {
-        k: v.shape for k, v in golden.state.items()}
-
-
-def test_half_precision_stays_close():
-    golden = goldens.load("lightconv/lightweight")
-    source, prev, target = golden.batch()
-    half = dataclasses.replace(
-        golden, model=dataclasses.replace(golden.model, compute_dtype=jnp.bfloat16))
-    features = half.features(golden.params, source, prev)
-    assert features.hidden.dtype == jnp.bfloat16 and features.logits().dtype == jnp.float32
-    real = np.asarray(target) != 1
-    np.testing.assert_allclose(
-        jax.nn.log_softmax(features.logits())[real], golden.arrays["lprobs"][real], atol=0.25)
-
-
 def test_attention_is_reported():
     golden = goldens.load("lightconv/lightweight")
     source, prev, _ = golden.batch()
@@ -205,7 +134,3 @@ def test_architectures():
 def test_bad_configurations_are_named(cls, changes, names):
     with pytest.raises(ValueError, match=names):
         cls(**changes)
-
-
-def test_mesh_changes_nothing():
-    goldens.check_mesh(goldens.load("lightconv/dynamic"))

@@ -1,4 +1,5 @@
-"""The transformer: cached decoding, packing, padding, switches, initialisation."""
+"""What is peculiar to the transformer: switches, initialisation, configurations; what every model
+does is in test_conformance.py."""
 
 from __future__ import annotations
 
@@ -22,24 +23,11 @@ BASE = TransformerConfig(
 PRENORM = dict(encoder_normalize_before=True, decoder_normalize_before=True)
 SWITCHES = {
     "postnorm": {},
-    "prenorm_shared": dict(
-        PRENORM, share_all_embeddings=True, encoder_learned_pos=True, decoder_learned_pos=True,
-        layernorm_embedding=True, activation_fn="gelu",
-    ),
-    "odd": dict(
-        PRENORM, encoder_embed_dim=24, encoder_layers=3, encoder_attention_heads=2,
-        decoder_input_dim=20, decoder_output_dim=28, no_scale_embedding=True,
-        no_token_positional_embeddings=True, no_decoder_final_norm=True,
-        activation_fn="gelu_accurate",
-    ),
-    "tied_output": dict(share_decoder_input_output_embed=True, activation_fn="swish"),
-    "merged": dict(merge_src_tgt_embed=True, encoder_normalize_before=True),
     "normformer": dict(
         PRENORM, scale_attn=True, scale_fc=True, scale_heads=True, scale_resids=True),
     "adaptive": dict(
         share_all_embeddings=True, adaptive_softmax_cutoff=(10, 25), adaptive_softmax_factor=2.0),
     "cross_self": dict(cross_self_attention=True, scale_heads=True),
-    "cross_self_alone": dict(PRENORM, cross_self_attention=True, no_cross_attention=True),
     "blind": dict(no_cross_attention=True),
 }
 
@@ -60,143 +48,10 @@ def batch(rows=3, source=7, target=6, seed=0):
     return jnp.asarray(src), jnp.asarray(prev)
 
 
-@pytest.fixture(scope="module", params=sorted(SWITCHES))
-def model_and_params(request):
-    model = make(**SWITCHES[request.param])
-    return model, moved(jax.jit(model.init)(jax.random.key(0)))
-
-
 def moved(params):
     """Every parameter off its start, so that those which begin with 1 or 0 show."""
     rng = np.random.default_rng(4)
     return jax.tree.map(lambda a: a + 0.1 * rng.normal(size=a.shape).astype(np.float32), params)
-
-
-def logits(model, params, src, prev, **kwargs):
-    encoded = model.encode(
-        params, token_source(src, pad=1, segments=kwargs.get("source_segments")))
-    return model.features(
-        params, prev, encoded, segments=kwargs.get("target_segments")
-    ).logits()
-
-
-def test_cached_decoding_equals_full_forward(model_and_params):
-    model, params = model_and_params
-    src, prev = batch()
-    full = logits(model, params, src, prev)
-    weights = model.prepare(params)
-    encoded = model.encode(params, token_source(src, pad=1))
-    cache = model.start(weights, encoded, rows=src.shape[0], beam=2, capacity=4)
-    for t in range(prev.shape[1]):
-        capacity = 4 if t < 4 else 8
-        if t == 4:
-            cache = model.grow(cache, capacity=8)
-        ancestors = jnp.broadcast_to(jnp.arange(2)[None, :, None], (3, 2, capacity))
-        tokens = jnp.stack([prev[:, t]] * 2, axis=1)
-        features, cache = model.step(
-            weights, tokens, cache, position=jnp.int32(t), ancestors=ancestors
-        )
-        np.testing.assert_allclose(features.logits()[:, 0], full[:, t], atol=1e-5)
-        np.testing.assert_allclose(features.logits()[:, 1], full[:, t], atol=1e-5)
-
-
-def test_ancestors_choose_the_history():
-    """Two hypotheses that swap slots at every position see their own past."""
-    model = make()
-    params = jax.jit(model.init)(jax.random.key(0))
-    src, first = batch()
-    _, second = batch(seed=1)
-    full = [logits(model, params, src, prev) for prev in (first, second)]
-    weights = model.prepare(params)
-    encoded = model.encode(params, token_source(src, pad=1))
-    cache = model.start(weights, encoded, rows=src.shape[0], beam=2, capacity=6)
-    for t in range(first.shape[1]):
-        order = [0, 1] if t % 2 == 0 else [1, 0]  # slot -> sequence at this position
-        tokens = jnp.stack([(first, second)[s][:, t] for s in order], axis=1)
-        table = np.zeros((3, 2, 6), np.int32)
-        for slot, sequence in enumerate(order):
-            for c in range(6):
-                held = [0, 1] if c % 2 == 0 else [1, 0]
-                table[:, slot, c] = held.index(sequence) if c < t else slot
-        features, cache = model.step(
-            weights, tokens, cache, position=jnp.int32(t), ancestors=jnp.asarray(table)
-        )
-        for slot, sequence in enumerate(order):
-            np.testing.assert_allclose(
-                features.logits()[:, slot], full[sequence][:, t], atol=1e-5
-            )
-
-
-def test_packed_rows_equal_separate_rows(model_and_params):
-    model, params = model_and_params
-    src, prev = batch(rows=2, source=5, target=4)
-    src = src.at[1, 3:].set(1)
-    alone = logits(model, params, src, prev)
-    packed_src = jnp.concatenate([src[0], src[1, :3], jnp.array([1, 1])])[None]
-    packed_prev = jnp.concatenate([prev[0], prev[1], jnp.array([1])])[None]
-    packed = logits(
-        model, params, packed_src, packed_prev,
-        source_segments=jnp.array([[1] * 5 + [2] * 3 + [0] * 2]),
-        target_segments=jnp.array([[1] * 4 + [2] * 4 + [0]]),
-    )
-    np.testing.assert_allclose(packed[0, :4], alone[0], atol=1e-5)
-    np.testing.assert_allclose(packed[0, 4:8], alone[1], atol=1e-5)
-
-
-def test_padding_and_empty_rows_change_nothing():
-    model = make()
-    params = jax.jit(model.init)(jax.random.key(0))
-    src, prev = batch()
-    wide = jnp.pad(src, ((0, 2), (0, 5)), constant_values=1)
-    long = jnp.pad(prev, ((0, 2), (0, 3)), constant_values=1)
-    padded = logits(model, params, wide, long)
-    np.testing.assert_allclose(padded[:3, :6], logits(model, params, src, prev), atol=1e-5)
-    assert np.isfinite(padded).all()
-
-
-@pytest.mark.parametrize("changes", [
-    {"scan_unroll": 1}, {"remat": "full"}, {"remat": "dots", "scan_unroll": 1},
-])
-def test_unrolling_and_recomputation_change_no_gradient(changes):
-    src, prev = batch()
-    params = jax.jit(make().init)(jax.random.key(0))
-
-    def gradient(model):
-        def loss(params):
-            key = jax.random.key(3)
-            encoded = model.encode(params, token_source(src, pad=1), rng=key)
-            return (model.features(params, prev, encoded, rng=key).logits() ** 2).mean()
-
-        return jax.jit(jax.grad(loss))(params)
-
-    expected, got = gradient(make()), gradient(make(**changes))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), expected, got)
-
-
-def test_dropout_draws_anew_for_each_key_layer_and_place():
-    model = make(dropout=0.3, attention_dropout=0.2, activation_dropout=0.1,
-                 encoder_layerdrop=0.3, decoder_layerdrop=0.3)
-    params = jax.jit(model.init)(jax.random.key(0))
-    src, prev = batch()
-
-    def run(seed):
-        key = None if seed is None else jax.random.key(seed)
-        encoded = model.encode(params, token_source(src, pad=1), rng=key)
-        return model.features(params, prev, encoded, rng=key).logits()
-
-    assert np.array_equal(run(1), run(1))
-    assert not np.allclose(run(1), run(2))
-    assert not np.allclose(run(1), run(None))
-
-
-def test_bfloat16_stays_near_float32():
-    model = make()
-    params = jax.jit(model.init)(jax.random.key(0))
-    half = dataclasses.replace(model, compute_dtype=jnp.bfloat16)
-    src, prev = batch()
-    exact, rough = logits(model, params, src, prev), logits(half, params, src, prev)
-    assert rough.dtype == jnp.float32
-    assert 0 < float(jnp.abs(exact - rough).max()) < 0.2
 
 
 def test_initialisation_is_fairseqs():

@@ -1,4 +1,5 @@
-"""The transformer language model against what fairseq computes, and by itself."""
+"""What is peculiar to the transformer language model; what every model does is in
+test_conformance.py."""
 
 from __future__ import annotations
 
@@ -13,58 +14,6 @@ import pytest
 from seqjax import config, models
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.models.transformer.lm_config import ARCHS, TransformerLanguageModelConfig
-
-CASES = (
-    "learned", "widths", "adaptive", "adaptive_words", "adaptive_apart", "adaptive_softmax",
-    "normformer",
-)
-
-
-@pytest.fixture(scope="module", params=CASES)
-def golden(request):
-    return goldens.load(f"transformer_lm/{request.param}")
-
-
-@pytest.fixture(scope="module", params=("widths", "adaptive", "normformer"))
-def one(request):
-    return goldens.load(f"transformer_lm/{request.param}")
-
-
-def test_log_probabilities_loss_and_gradients_are_fairseqs(golden):
-    goldens.check_numbers(golden)
-
-
-def test_decoding_equals_full_forward_and_fairseq(golden):
-    goldens.check_decoding(golden)
-
-
-def test_round_trip_keeps_every_tensor(golden):
-    goldens.check_round_trip(golden)
-
-
-def test_packed_rows_equal_separate_rows(one):
-    goldens.check_packing(one)
-
-
-def test_padding_changes_nothing(one):
-    goldens.check_padding(one)
-
-
-@pytest.mark.parametrize("case", ["adaptive", "normformer"])
-def test_the_same_on_a_mesh(case):
-    goldens.check_mesh(goldens.load(f"transformer_lm/{case}"))
-
-
-def test_dropout(one):
-    goldens.check_dropout(one)
-
-
-def test_initialisation(one):
-    fresh = goldens.check_init(one)["decoder"]
-    words = fresh["embed_tokens"]
-    bands = [words] if "embedding" in words else [words[k]["embed"] for k in sorted(words)]
-    for band in bands:
-        assert (np.asarray(band["embedding"])[1] == 0).all()
 
 
 def small(**values) -> TransformerLanguageModelConfig:
@@ -157,17 +106,6 @@ def test_rows_over_learned_positions_are_refused():
     params = jax.eval_shape(model.init, jax.random.key(0))
     with pytest.raises(ValueError, match="7 tokens.*6 positions"):
         jax.eval_shape(model.features, params, jnp.full((1, 7), 2))
-
-
-def test_runtime_settings_change_no_number():
-    base = small(adaptive_softmax_cutoff=(8,), dropout=0.0)
-    model = build(base)
-    params = jax.jit(model.init)(jax.random.key(0))
-    tokens = jnp.array([[2, 7, 9, 11]])
-    expected = jax.jit(lambda p: model.features(p, tokens).logits())(params)
-    other = build(dataclasses.replace(base, remat="full", scan_unroll=1))
-    found = jax.jit(lambda p: other.features(p, tokens).logits())(params)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_cutoff_at_the_end_of_the_vocabulary_is_exported_and_read_again():

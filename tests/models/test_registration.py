@@ -1,0 +1,87 @@
+"""`PLACES` is the one registration: whatever it does not name is shared, and no other file of the
+package knows a family by its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import seqjax
+from seqjax import models
+from seqjax.config import import_object
+from seqjax.models.tables import FairseqTable
+
+PACKAGE = pathlib.Path(seqjax.__file__).parent
+SHARED = {"__init__", "family", "tables", "protocol", "overrides", "vocabulary_rows", "parts"}
+"""What `seqjax/models/` holds besides families."""
+WORDS = {"transformer"}
+"""Names that are words of the field as well: a text may say "transformer" and mean any of them."""
+
+
+def test_every_module_of_models_is_registered_or_shared():
+    found = {path.stem for path in (PACKAGE / "models").iterdir()
+             if path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py")))}
+    assert found == SHARED | set(models.PLACES)
+
+
+def names_of(place: str) -> set[str]:
+    return {place, *(name for name, family in models.FAMILIES.items()
+                     if family.model.startswith(f"seqjax.models.{place}"))}
+
+
+@pytest.mark.parametrize("place", sorted(set(models.PLACES) - WORDS))
+def test_nobody_else_knows_a_familys_name(place):
+    word = re.compile("|".join(rf"(?<![a-z0-9]){name}(?![a-z0-9])" for name in names_of(place)))
+    own = {PACKAGE / "models" / "__init__.py", PACKAGE / "models" / f"{place}.py"}
+    elsewhere = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path in own or path.is_relative_to(PACKAGE / "models" / place):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if word.search(line.lower()):
+                elsewhere.append(f"{path.relative_to(PACKAGE)}:{number}: {line.strip()}")
+    assert not elsewhere, "\n".join(elsewhere)
+
+
+@pytest.mark.parametrize("family", models.FAMILIES.values(), ids=lambda family: family.name)
+def test_what_a_family_says_of_itself_is_there(family):
+    assert dataclasses.is_dataclass(family.config)
+    assert family.config().name == family.name
+    model = import_object(family.model, "model")
+    assert isinstance(model, type)
+    if family.fairseq is not None:
+        assert isinstance(import_object(family.fairseq, "fairseq"), FairseqTable)
+        assert models.fairseq_table(family.name) is import_object(family.fairseq, "fairseq")
+    if family.huggingface is not None:
+        import_object(family.huggingface, "huggingface")
+    for pattern, axes in family.partition:
+        re.compile(pattern)
+        assert set(axes) <= {None, "data", "fsdp", "tensor"}
+
+
+def test_an_architecture_belongs_to_one_family():
+    every = [arch for family in models.FAMILIES.values() for arch in family.archs]
+    assert len(every) == len(set(every)) == len(models.ARCHS)
+
+
+@pytest.mark.parametrize("arch", sorted(models.ARCHS))
+def test_every_architecture_makes_a_configuration(arch):
+    name, values = models.ARCHS[arch]
+    config = models.CONFIGS[name]
+    assert set(values) <= {f.name for f in dataclasses.fields(config)} - {"name", "arch"}
+    values = dict(values)
+    if hasattr(config, "follow"):
+        config.follow(values)
+    assert config(**values, arch=arch).arch == arch
+
+
+def test_configurations_do_not_wait_for_jax():
+    code = ("import sys; from seqjax import models; [config() for config in "
+            "models.CONFIGS.values()]; print(sorted({'jax', 'flax', 'numpy'} & set(sys.modules)))")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "jax" not in found.stdout and "flax" not in found.stdout, found.stdout
