@@ -53,7 +53,7 @@ class LabelSmoothedCrossEntropyConfig:
 
     name: Literal["label_smoothed_cross_entropy"] = "label_smoothed_cross_entropy"
     """Chooses the loss."""
-    label_smoothing: float = 0.1
+    label_smoothing: float = dataclasses.field(default=0.1, metadata={"fairseq_default": 0.0})
     """Share of the target's probability that is spread over the whole vocabulary."""
     ignore_prefix_size: int = 0
     """Target tokens at the start of each sentence that are not scored."""

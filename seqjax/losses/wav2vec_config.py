@@ -19,7 +19,7 @@ class Wav2VecConfig:
 
     name: Literal["wav2vec"] = "wav2vec"
     """Chooses the loss."""
-    infonce: bool = True
+    infonce: bool = dataclasses.field(default=True, metadata={"fairseq_default": False})
     """Cross entropy over the target and its negatives. fairseq's default is False: a yes or no
     for each of them, which only models before wav2vec 2.0 are trained with; it is not here."""
     loss_weights: tuple[float, ...] | None = None

@@ -179,8 +179,9 @@ def _built(
 
 def _loss(flat: Mapping[str, Any], raw: Raw, name: str) -> None:
     values = {k: v for k, v in _known(losses.CONFIGS[name], flat).items() if v is not None}
-    if "smoothed" in name:
-        values.setdefault("label_smoothing", 0.0)
+    for field in dataclasses.fields(losses.CONFIGS[name]):
+        if "fairseq_default" in field.metadata:
+            values.setdefault(field.name, field.metadata["fairseq_default"])
     built = build(losses.CONFIGS[name], {**values, "name": name}, "loss")
     raw["loss"] = {"name": name, **_differing(built, losses.CONFIGS[name]())}
 
