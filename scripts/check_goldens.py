@@ -4,9 +4,11 @@
 
 FOLDER holds one folder per model with `checkpoint.pt` and `forward.npz` (the collated batch
 under `sample/`, `lprobs`, `loss`, `grad_norm/PARAMETER`, and what the model returned under
-`net_output/`, of which its attention to the source is compared). Prints one line per model; exits
-with 1 if a model differs. A model is run by what it can do (`models.protocol`), its loss is that of
-the criterion that it was trained with; no family is known by name.
+`net_output/`, of which its attention to the source is compared; of waveforms in place of `lprobs`
+the states `features`, the scores `net_output/x`, and `drawn/`, the masks and negatives). Prints
+one line per model; exits with 1 if a model differs. A model is run by what it can do
+(`models.protocol`), its loss is that of the criterion that it was trained with; no family is
+known by name.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ from seqjax import losses, models
 from seqjax.config import ConfigError
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, load_fairseq, to_state
 from seqjax.losses.base import Forward
+from seqjax.models.parts.audio import Drawn
 from seqjax.models.protocol import (
     Encoder,
     Features,
     Params,
+    Source,
     encode_tokens,
     source_attention,
     token_source,
@@ -44,7 +48,8 @@ class Difference:
     """How far a model is from what was recorded; every number should be below 1e-4."""
 
     lprobs: float
-    """Largest absolute difference of a log-probability on an unpadded position."""
+    """Largest absolute difference of a log-probability on an unpadded position; of a model of
+    waveforms, of a state or of a masked frame's score."""
     loss: float
     """Relative."""
     grad_norm: float
@@ -190,17 +195,55 @@ def compare_text(
             attention, recorded, target, turned=models.family(name).turns_padding))
 
 
+def compare_waveforms(
+    checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray]
+) -> Difference:
+    """States, scores of candidates, loss and gradients of a model that is pretrained on
+    waveforms."""
+    model = models.build(
+        checkpoint.config, source_vocab_size=0, target_vocab_size=0, compute_dtype=jnp.float32)
+    samples = recorded["sample/net_input/source"]
+    padding = recorded.get("sample/net_input/padding_mask", np.zeros(samples.shape, bool))
+    source = Source(values=jnp.asarray(samples), mask=jnp.asarray(~padding))
+    first, second = ([jnp.asarray(recorded[f"drawn/{kind}_{i}"]) for kind in (
+        "mask", "negatives")] for i in range(2))
+    config = loss_config(checkpoint)
+    compute = losses.LOSSES[config.name].function
+
+    @jax.jit
+    def run(params: Params) -> tuple[Any, Any]:
+        def loss(params: Params) -> jax.Array:
+            forward = Forward(aux=model.pretrain(params, source, Drawn(*first)))
+            return compute(forward, {}, config, update=jnp.int32(0)).sum
+        return jax.value_and_grad(loss)(params)
+
+    value, grads = jax.device_get(run(checkpoint.params))
+    states = jax.jit(model.encode)(checkpoint.params, source).out
+    scores = jax.jit(model.pretrain)(checkpoint.params, source, Drawn(*second))["logits"]
+    scores, wanted = np.asarray(scores).transpose(2, 0, 1), recorded["net_output/x"]
+    finite = np.isfinite(wanted)
+    apart = float("inf") if (finite != np.isfinite(scores)).any() else max(
+        float(np.abs(scores[finite] - wanted[finite]).max()),
+        float(np.abs(states - recorded["features"]).max()))
+    worst, parameter = compare_gradients(grads, checkpoint, recorded)
+    return Difference(
+        lprobs=apart, loss=abs(float(value) / recorded["loss"].item() - 1), grad_norm=worst,
+        parameter=parameter, attention=0.0)
+
+
 def compare(folder: pathlib.Path) -> Difference:
     """One golden.
 
     Raises:
-      ConfigError: a family that is not here yet, or one that does not read text.
+      ConfigError: a family that is not here yet, or one that reads neither text nor waveforms.
     """
     checkpoint = load_fairseq(folder / "checkpoint.pt")
     with np.load(folder / "forward.npz") as recorded:
-        if "sample/net_input/src_tokens" not in recorded:
-            raise ConfigError(f"{folder}: {checkpoint.config.name} does not read text")
-        return compare_text(checkpoint, recorded)
+        if "sample/net_input/src_tokens" in recorded:
+            return compare_text(checkpoint, recorded)
+        if "drawn/negatives_0" in recorded:
+            return compare_waveforms(checkpoint, dict(recorded))
+        raise ConfigError(f"{folder}: {checkpoint.config.name} reads neither text nor waveforms")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -40,8 +40,7 @@ from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import DataState, places
 from seqjax.data.planning import make_plan
 from seqjax.interop.fairseq.checkpoint import load_fairseq
-from seqjax.models.parts import layers
-from seqjax.models.transformer import modules as transformer
+from seqjax.models.parts import decoder_layer, layers
 from seqjax.training.metrics import averages
 from seqjax.training.objective import loss_function, loss_of
 from seqjax.training.optimizers import make_optimizer
@@ -104,11 +103,11 @@ def relu_shifted(shift: float) -> Iterator[None]:
         known = layers.activation(name)
         return (lambda x: known(x + shift)) if name == "relu" and shift else known
 
-    transformer.activation = activation
+    decoder_layer.activation = activation
     try:
         yield
     finally:
-        transformer.activation = layers.activation
+        decoder_layer.activation = layers.activation
 
 
 class Repeated:

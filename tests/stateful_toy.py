@@ -52,9 +52,9 @@ class Model(ToyModel):
     def init_extra(self, params):
         return {"teacher": params, "at": jnp.int32(-1), "mean": jnp.zeros(self.config.width)}
 
-    def encode(self, params, source, *, segments=None, rng=None):
-        mask = source != self.pad
-        return Encoded(out=params["source"]["embedding"][source] * mask[..., None], mask=mask)
+    def encode(self, params, source, *, rng=None, update=None):
+        out = params["source"]["embedding"][source.values] * source.mask[..., None]
+        return Encoded(out=out, mask=source.mask)
 
     def features(self, params, prev_output_tokens, encoded, *, segments=None, rng=None):
         states = params["target"]["embedding"][prev_output_tokens]

@@ -18,6 +18,7 @@ from seqjax.config import ConfigError, OptimizerConfig, ScheduleConfig
 from seqjax.losses.base import LossOutput
 from seqjax.models.protocol import Stateful
 from seqjax.training import initial_state, objective, parts, sharding, train_loop
+from seqjax.training.checkpoints import read_state
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
@@ -146,7 +147,7 @@ def config_of(data, **changes):
 
 def state_of(folder, config):
     made = parts.prepare(config)
-    return ck.read_state(folder, initial_state.abstract_state(made))
+    return read_state(folder, initial_state.abstract_state(made))
 
 
 def assert_equal(a, b):
@@ -253,7 +254,7 @@ def test_states_of_other_models_are_refused(data, tmp_path):
     assert not (folder / "extra").exists()
     target = initial_state.abstract_state(parts.prepare(resolve(plain)))
     with pytest.raises(ck.CheckpointError, match="this model has a state beside its parameters"):
-        ck.read_state(folder, target.replace(extra={"x": target.step}))
+        read_state(folder, target.replace(extra={"x": target.step}))
 
 
 def test_most_models_have_none(data):

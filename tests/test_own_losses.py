@@ -16,12 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_run
+from flax import struct
 
 import seqjax
 from seqjax import checkpoints, evaluate, losses, models, tasks
 from seqjax.config import ConfigError
 from seqjax.losses import COUNTS, LOSSES, Loss, Metric
 from seqjax.losses.base import Forward, LossOutput
+from seqjax.models.protocol import Encoded
 from seqjax.training import metrics, objective, train_step
 from seqjax.training.divergence import Watch
 
@@ -30,13 +32,15 @@ from seqjax.training.divergence import Watch
 B, T, D, V = 3, 5, 4, 9
 
 
+@struct.dataclass
 class Clusters:
     """An adaptive softmax of a head of 6 words and a tail of 3."""
 
-    ends = (6, V)
+    kernel: jax.Array
+    ends: tuple[int, int] = struct.field(pytree_node=False, default=(6, V))
 
     def head_logits(self, hidden):
-        return hidden @ jnp.ones((D, 7))
+        return hidden @ self.kernel
 
     def tail_hidden(self, index, hidden):
         return hidden
@@ -64,9 +68,15 @@ def everything(name: str) -> tuple[Forward, dict[str, jax.Array], object]:
     section = LOSSES[name].config()
     if hasattr(section, "report_accuracy"):
         section = dataclasses.replace(section, report_accuracy=True)
+    says = ("prob_perplexity", "code_perplexity", "temp", "num_vars", "features_pen")
+    if hasattr(section, "log_keys"):
+        section = dataclasses.replace(section, log_keys=says, loss_weights=(0.1, 10.0))
     forward = Forward(
-        features=States(hidden, Clusters() if clusters else jnp.ones((D, V))),
-        target=jnp.asarray(rng.integers(4, V, (B, T))), pad=1, attention=attention)
+        features=States(hidden, Clusters(jnp.ones((D, 7))) if clusters else jnp.ones((D, V))),
+        encoded=Encoded(out=hidden, mask=jnp.ones((B, T), bool)),
+        target=jnp.asarray(rng.integers(4, V, (B, T))), pad=1, attention=attention,
+        aux={"logits": hidden, "masked": jnp.ones((B, T), bool),
+             **dict.fromkeys(says, jnp.float32(2))})
     pairs = jnp.zeros((B, 2), jnp.int32)
     return forward, {"aligned_source": pairs, "aligned_target": pairs}, section
 
@@ -90,15 +100,18 @@ def test_what_is_declared_of_the_losses_here():
         return {n for loss in LOSSES.values() for n, m in loss.metrics.items()
                 if all(getattr(m, key) == value for key, value in marks.items())}
 
-    assert names(base2=True) == {"loss", "nll_loss", "alignment_loss"}
+    assert names(base2=True) == {
+        "loss", "nll_loss", "alignment_loss", "loss_0", "loss_1", "loss_2"}
     assert names(like_loss=True) == {"loss", "alignment_loss"}
     assert names(percent=True) == names(maximize=True) == {"accuracy"}
     assert names(count=True) == set(COUNTS) == {"ntokens", "nsentences"}
-    assert names(perplexity_of="nll_loss") == names(format="{:.2f}") == {"ppl"}
+    assert names(perplexity_of="nll_loss") == names(perplexity_of="loss") == {"ppl"}
+    assert names(format="{:.2f}") == {"ppl"} and names(format="{:.5f}") == {"accuracy"}
     assert names(format="{:.3f}") | {"ppl"} == names()
     assert {name: set(loss.needs) for name, loss in LOSSES.items() if loss.needs} == {
         "adaptive_loss": {"clusters"},
-        "label_smoothed_cross_entropy_with_alignment": {"alignments"}}
+        "label_smoothed_cross_entropy_with_alignment": {"alignments"},
+        "masked_lm": {"masks"}, "wav2vec": {"negatives"}}
 
 
 def test_what_losses_need_some_key_gives():
@@ -110,9 +123,11 @@ def test_what_losses_need_some_key_gives():
                 given.setdefault(field.name, set()).add(
                     getattr(field.metadata.get("gives"), "what", None))
     found = {name: what for name, what in given.items() if what != {None}}
-    assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"}}
+    assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"},
+                     "num_negatives": {"negatives"}}
     needed = {what for loss in LOSSES.values() for what in loss.needs}
-    assert needed == {what for names in found.values() for what in names}
+    # Sentences are masked by a task that is not here yet: until then the loss is refused.
+    assert needed - {what for names in found.values() for what in names} == {"masks"}
 
 
 def test_what_is_declared_of_updates_and_the_clock():
@@ -185,7 +200,7 @@ def test_a_metric_of_a_loss_is_named_where_it_is_declared_and_computed(repositor
     found = {
         (str(path.relative_to(repository / "seqjax")), node.value)
         for path in (repository / "seqjax").rglob("*.py")
-        if path.parent.name != "losses"
+        if "models" not in path.parts and path.parent.name != "losses"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and node.value in own}
     assert found == {("hub/evaluation.py", "ppl"),
@@ -271,13 +286,13 @@ def test_fairseq_is_told_of_a_loss_that_it_has(mypackage, data, tmp_path):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_key_of_a_criterion_is_lost(name):
-    from seqjax.interop.fairseq.config import FairseqConfig, task_facts
+    from seqjax.interop.fairseq.config import FairseqConfig, task_args
     from seqjax.interop.fairseq.keys import types
 
     own = {field.name for field in dataclasses.fields(LOSSES[name].config)} - {"name"}
     given = {key: 7 for key in own & set(types("criterion", name))}
     criterion = {"_name": name, "sentence_avg": True, "post_process": "letter", **given}
-    found = task_facts(FairseqConfig(arch="transformer", model={}, groups={"criterion": criterion}))
+    found = task_args(FairseqConfig(arch="transformer", model={}, groups={"criterion": criterion}))
     assert found.criterion == {"_name": name, "sentence_avg": True, **given}
 
 

@@ -20,6 +20,7 @@ from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss, Metric
+from seqjax.tasks import entry_of
 from seqjax.tasks.evaluator import Evaluator
 from seqjax.tasks.protocol import Task
 from seqjax.training import sharding
@@ -96,6 +97,9 @@ class Validator:
         names = [*averages({name: (1.0, 1.0) for name in sums}, self.metrics),
                  *(self._evaluator.metrics if self._evaluator else ())]
         valid = self._config.valid
+        if not valid.decode and valid.metric in entry_of(self._config.task.name).metrics:
+            raise ConfigError(f"config.valid.metric: {valid.metric!r} needs "
+                              "config.valid.decode=True")
         if valid.metric not in names:
             more = "" if valid.decode else "; what outputs are measured by needs valid.decode=True"
             raise ConfigError(f"config.valid.metric: {valid.metric!r} is not one of "

@@ -223,11 +223,23 @@ def _parameters(name: str) -> set[str]:
     return {re.sub(r"\d+", "N", key) for key in family_goldens.load(name).stored.state}
 
 
-def covering(cases: list[str]) -> list[str]:
+def _products(name: str) -> set[str]:
+    """Matrices and what is multiplied beside them, whatever their side: no biases, no norms."""
+    state = family_goldens.load(name).stored.state
+    return {re.sub(r"\d+", "N", ".".join(key.split(".")[-2:])) for key, value in state.items()
+            if value.ndim > 1 or not key.endswith(("weight", "bias"))}
+
+
+def covering(cases: list[str], parts: Callable[[str], set[str]] = _parameters) -> list[str]:
     """Few cases that have every parameter of a family between them, the richest first."""
-    left: set[str] = set().union(*map(_parameters, cases))
+    left: set[str] = set().union(*map(parts, cases))
     chosen: list[str] = []
     while left:
-        chosen.append(max(cases, key=lambda name: len(_parameters(name) & left)))
-        left -= _parameters(chosen[-1])
+        chosen.append(max(cases, key=lambda name: len(parts(name) & left)))
+        left -= parts(chosen[-1])
     return chosen
+
+
+def covering_products(cases: list[str]) -> list[str]:
+    """Few cases that have every kind of matrix of a family between them."""
+    return covering(cases, _products)

@@ -89,7 +89,7 @@ def test_a_mesh_splits_every_projection_as_its_name_says(name):
     conformance_weights.check_split(load(name))
 
 
-@cases([case for case in COVERING if case in TEXT])
+@cases([case for cases in TEXTS.values() for case in kinds.covering_products(cases)])
 def test_a_mesh_changes_nothing(name):
     conformance.check_mesh(name)
 

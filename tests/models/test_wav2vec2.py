@@ -18,10 +18,10 @@ from seqjax.config import MeshConfig, OptimizerConfig, ScheduleConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.losses.wav2vec_config import WAV2VEC, Wav2VecConfig
 from seqjax.models.parts import audio, masking
+from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import conv_layers, frame_count, receptive_field
-from seqjax.models.protocol import Source
+from seqjax.models.protocol import Encoder, MaskedLanguageModel, Source
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
-from seqjax.models.wav2vec2.modules import Drawn
 from seqjax.training import sharding
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
@@ -474,3 +474,4 @@ def test_the_family_is_registered():
     built = models.build(
         Wav2Vec2Config(), source_vocab_size=0, target_vocab_size=0, compute_dtype=jnp.float32)
     assert built.frames(16000) == 49
+    assert isinstance(built, Encoder) and not isinstance(built, MaskedLanguageModel)

@@ -17,8 +17,8 @@ from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.losses.base import Forward, LossOutput
 from seqjax.losses.wav2vec import compute
 from seqjax.losses.wav2vec_config import Wav2VecConfig
+from seqjax.models.parts.audio import Drawn
 from seqjax.models.protocol import Source
-from seqjax.models.wav2vec2.modules import Drawn
 
 FOLDER = pathlib.Path(__file__).parents[1] / "goldens" / "wav2vec2"
 CASES = ("group_norm", "layer_norm", "quantized_input", "two_quantizers", "continuous")

@@ -257,6 +257,23 @@ def _normalised(x: jax.Array) -> jax.Array:
 # ---- masks ----
 
 
+@struct.dataclass
+class Drawn:
+    """What is drawn for a batch, by a model's `draw`, and given to the model."""
+
+    mask: Array | None = None
+    """[B, T] bool: the masked frames. At least as many are in a row as are compared (M); where
+    a row has fewer, the rest of its negatives count for nothing."""
+    negatives: Array | None = None
+    """[B, M * K] int32, M major: rows of the flat list of targets, B * M masked frames (all B * T
+    frames with `negatives_from_everywhere`), K for each masked frame in its row's order: those
+    of the same row and those of any row together, as fairseq's `neg_idxs`."""
+    channels: Array | None = None
+    """[B, D] bool: channels that are 0 in a row."""
+    codebook_negatives: Array | None = None
+    """[B, M, codebook_negatives] int32: numbers of combinations of entries."""
+
+
 def apply_masks(
     x: jax.Array, mask_emb: jax.Array, *, frames: Array | None = None,
     channels: Array | None = None, channels_first: bool = False,

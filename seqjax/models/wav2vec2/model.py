@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.models.parts import masking
+from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import frame_count, receptive_field
 from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.protocol import Encoded, Params, Source
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
-from seqjax.models.wav2vec2.modules import Drawn, Wav2Vec2
+from seqjax.models.wav2vec2.modules import Wav2Vec2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,31 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax import struct
 
 from seqjax.models.parts import audio, decoder_layer
 from seqjax.models.parts.attention import MultiheadAttention
-from seqjax.models.parts.audio import Array
+from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.layers import LayerNorm, Linear, dropout, dropout_key
 from seqjax.models.parts.stack import stack
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
-
-
-@struct.dataclass
-class Drawn:
-    """What is drawn for a batch (`Wav2Vec2Model.draw`), and given to the model."""
-
-    mask: Array | None = None
-    """[B, T] bool: the masked frames. At least as many are in a row as are compared (M); where
-    a row has fewer, the rest of its negatives count for nothing."""
-    negatives: Array | None = None
-    """[B, M * K] int32, M major: rows of the flat list of targets, B * M masked frames (all B * T
-    frames with `negatives_from_everywhere`), K for each masked frame in its row's order: those
-    of the same row and those of any row together, as fairseq's `neg_idxs`."""
-    channels: Array | None = None
-    """[B, D] bool: channels that are 0 in a row."""
-    codebook_negatives: Array | None = None
-    """[B, M, codebook_negatives] int32: numbers of combinations of entries."""
 
 
 class EncoderLayer(nn.Module):
