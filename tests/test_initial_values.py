@@ -2,7 +2,8 @@
 
 `tests/goldens/initial_values/values.json` was recorded with this file (`python
 tests/test_initial_values.py` prints it) before layers were shared by both passes: of every
-parameter its shape, its first and last value and the sum of all absolute ones.
+parameter its shape, its first and last value and the sum of all absolute ones. What it prints
+must stay the same to the last digit on one machine.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def test_a_key_gives_the_same_parameters(name: str) -> None:
     assert found.keys() == recorded.keys()
     for key, (shape, *values) in recorded.items():
         assert found[key][0] == shape, key
-        np.testing.assert_allclose(found[key][1:], values, rtol=1e-5, err_msg=key)
+        # Tests are compiled without LLVM's passes (conftest.py), which join a product and a sum
+        # into one rounding: a draw near 0 then differs by the last bit of its largest.
+        np.testing.assert_allclose(found[key][1:], values, rtol=1e-5, atol=1e-7, err_msg=key)
 
 
 if __name__ == "__main__":
