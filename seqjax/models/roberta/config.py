@@ -18,10 +18,11 @@ from seqjax.models.parts.configs import (
     follow_kept,
     limit,
 )
+from seqjax.models.transformer.config import EncoderConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RobertaConfig(RuntimeConfig):
+class RobertaConfig(RuntimeConfig, EncoderConfig):
     """fairseq's `roberta`: an encoder with a head that predicts masked tokens."""
 
     name: Literal["roberta"] = "roberta"
@@ -32,36 +33,22 @@ class RobertaConfig(RuntimeConfig):
         "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
     ] = "gelu"
     """Of the feed-forward network and of the head."""
-    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
-    """On the embeddings and on the output of every sublayer."""
     attention_dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
     """On the weights of the attention."""
-    activation_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
-    """After the activation of the feed-forward network."""
     encoder_embed_dim: int = 768
     """Width of the encoder."""
     encoder_ffn_embed_dim: int = 3072
     """Inner width of the feed-forward network."""
     encoder_layers: int = 12
     """Layers of the encoder."""
-    encoder_layers_to_keep: tuple[int, ...] | None = dataclasses.field(
-        default=None, metadata=ORIGIN)
-    """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
-    their number is `encoder_layers`, whatever that says."""
     encoder_attention_heads: int = 12
     """Heads of the attention; the width is a multiple of them."""
-    encoder_normalize_before: bool = False
-    """Norms in front of each sublayer (pre-norm) instead of behind it."""
     encoder_learned_pos: bool = True
     """Learned positions instead of sinusoids."""
-    encoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
-    """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
     layernorm_embedding: bool = True
     """A norm behind the embeddings."""
     no_scale_embedding: bool = True
     """Embeddings are not multiplied by the square root of their width."""
-    no_token_positional_embeddings: bool = False
-    """No positions are added to the embeddings."""
     no_encoder_final_norm: bool = False
     """A pre-norm encoder without a norm behind its last layer, as fairseq takes files to be
     that do not tell their version."""

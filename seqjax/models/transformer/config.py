@@ -38,13 +38,9 @@ class NormFormerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
-    """fairseq's `transformer`."""
+class LayerConfig:
+    """What the layers of encoders and decoders share, and what stands in front of them."""
 
-    name: Literal["transformer"] = "transformer"
-    """Chooses the family of models."""
-    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
-    """fairseq's architecture name; sets defaults of the other keys."""
     activation_fn: Literal[
         "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
     ] = "relu"
@@ -55,6 +51,18 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """On the weights of the attention."""
     activation_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """After the activation of the feed-forward network."""
+    no_token_positional_embeddings: bool = False
+    """No positions are added to the embeddings."""
+    no_scale_embedding: bool = False
+    """Embeddings are not multiplied by the square root of their width."""
+    layernorm_embedding: bool = False
+    """A norm behind the embeddings."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig(LayerConfig):
+    """Layers that see all of the source."""
+
     encoder_embed_dim: int = 512
     """Width of the encoder."""
     encoder_ffn_embed_dim: int = 2048
@@ -73,6 +81,15 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """Learned positions instead of sinusoids."""
     encoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
+    no_encoder_final_norm: bool = False
+    """A pre-norm encoder without a norm behind its last layer: fairseq's of early 2018, which
+    later versions tell by `encoder.version`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig(LayerConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
+    """Layers that see what came before."""
+
     decoder_embed_dim: int = 512
     """Width of the decoder."""
     decoder_ffn_embed_dim: int = 2048
@@ -81,7 +98,8 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """Layers of the decoder."""
     decoder_layers_to_keep: tuple[int, ...] | None = dataclasses.field(
         default=None, metadata=ORIGIN)
-    """The same for the decoder."""
+    """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
+    their number is `decoder_layers`, whatever that says."""
     decoder_attention_heads: int = 8
     """Heads of the attention; the width is a multiple of them."""
     decoder_normalize_before: bool = False
@@ -91,26 +109,31 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     decoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
     decoder_input_dim: int | None = None
-    """Width of the target embedding (None: decoder_embed_dim)."""
+    """Width of the embedding (None: decoder_embed_dim)."""
     decoder_output_dim: int | None = None
     """Width in front of the output projection (None: decoder_embed_dim)."""
     share_decoder_input_output_embed: bool = False
-    """The output projection is the target embedding (not with an adaptive softmax)."""
+    """The output projection is the embedding (not with an adaptive softmax)."""
+    no_decoder_final_norm: bool = False
+    """A pre-norm decoder without a norm behind its last layer."""
+    max_target_positions: int = dataclasses.field(
+        default=1024, metadata=limit(table="decoder_learned_pos"))
+    """Longest target, or block of tokens of a language model (with learned positions: rows of
+    their table)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig(RuntimeConfig, EncoderConfig, DecoderConfig):
+    """fairseq's `transformer`."""
+
+    name: Literal["transformer"] = "transformer"
+    """Chooses the family of models."""
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
+    """fairseq's architecture name; sets defaults of the other keys."""
     share_all_embeddings: bool = False
     """One embedding for source, target and output."""
     merge_src_tgt_embed: bool = False
     """One embedding for source, target and output."""
-    no_token_positional_embeddings: bool = False
-    """No positions are added to the embeddings."""
-    no_scale_embedding: bool = False
-    """Embeddings are not multiplied by the square root of their width."""
-    layernorm_embedding: bool = False
-    """A norm behind the embeddings."""
-    no_encoder_final_norm: bool = False
-    """A pre-norm encoder without a norm behind its last layer: fairseq's of early 2018, which
-    later versions tell by `encoder.version`."""
-    no_decoder_final_norm: bool = False
-    """A pre-norm decoder without a norm behind its last layer."""
     cross_self_attention: bool = False
     """The decoder's self-attention looks at the source and at what came before together
     (Peitz et al. 2019)."""
@@ -120,9 +143,6 @@ class TransformerConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     max_source_positions: int = dataclasses.field(
         default=1024, metadata=limit(table="encoder_learned_pos"))
     """Longest source, eos included (with learned positions: rows of their table)."""
-    max_target_positions: int = dataclasses.field(
-        default=1024, metadata=limit(table="decoder_learned_pos"))
-    """The same for the target."""
 
     @staticmethod
     def follow(values: dict[str, Any]) -> None:

@@ -12,19 +12,16 @@ from typing import Any, ClassVar, Literal
 
 from seqjax.models.parts.configs import (
     ORIGIN,
-    TRAINING_ONLY,
-    AdaptiveSoftmaxConfig,
     RuntimeConfig,
     check_bands,
     check_layers,
     follow_kept,
-    limit,
 )
-from seqjax.models.transformer.config import NormFormerConfig
+from seqjax.models.transformer.config import DecoderConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerLanguageModelConfig(RuntimeConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
+class TransformerLanguageModelConfig(RuntimeConfig, DecoderConfig):
     """fairseq's `transformer_lm`: a decoder without a source."""
 
     name: Literal["transformer_lm"] = "transformer_lm"
@@ -32,51 +29,6 @@ class TransformerLanguageModelConfig(RuntimeConfig, NormFormerConfig, AdaptiveSo
     arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name; sets defaults of the other keys. All but
     `transformer_lm` itself are pre-norm."""
-    activation_fn: Literal[
-        "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
-    ] = "relu"
-    """Of the feed-forward network."""
-    dropout: float = dataclasses.field(default=0.1, metadata=TRAINING_ONLY)
-    """On the embeddings and on the output of every sublayer."""
-    attention_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
-    """On the weights of the attention."""
-    activation_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
-    """After the activation of the feed-forward network."""
-    decoder_embed_dim: int = 512
-    """Width of the layers."""
-    decoder_ffn_embed_dim: int = 2048
-    """Inner width of the feed-forward network."""
-    decoder_layers: int = 6
-    """Layers."""
-    decoder_layers_to_keep: tuple[int, ...] | None = dataclasses.field(
-        default=None, metadata=ORIGIN)
-    """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
-    their number is `decoder_layers`, whatever that says."""
-    decoder_attention_heads: int = 8
-    """Heads of the attention; the width is a multiple of them."""
-    decoder_normalize_before: bool = False
-    """Norms in front of each sublayer (pre-norm) instead of behind it."""
-    decoder_learned_pos: bool = False
-    """Learned positions instead of sinusoids."""
-    decoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
-    """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
-    decoder_input_dim: int | None = None
-    """Width of the embedding (None: decoder_embed_dim)."""
-    decoder_output_dim: int | None = None
-    """Width in front of the output layer (None: decoder_embed_dim)."""
-    share_decoder_input_output_embed: bool = False
-    """The output projection is the embedding (not with an adaptive softmax)."""
-    no_token_positional_embeddings: bool = False
-    """No positions are added to the embeddings."""
-    no_scale_embedding: bool = False
-    """Embeddings are not multiplied by the square root of their width."""
-    layernorm_embedding: bool = False
-    """A norm behind the embedding."""
-    no_decoder_final_norm: bool = False
-    """Pre-norm without a norm behind the last layer."""
-    max_target_positions: int = dataclasses.field(
-        default=1024, metadata=limit(table="decoder_learned_pos"))
-    """Longest block of tokens (with learned positions: rows of their table)."""
     adaptive_input: bool = False
     """Embed rare words in fewer dimensions (Baevski and Auli 2019)."""
     adaptive_input_cutoff: tuple[int, ...] | None = None
