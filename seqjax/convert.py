@@ -16,7 +16,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from seqjax import cli, locking
 from seqjax.config import ConfigError
@@ -88,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
 
 def _configuration(words: Sequence[str]) -> str:
     """The text of a configuration file."""
-    from seqjax import hub
+    from seqjax import settings
     from seqjax.interop.fairseq import checkpoint as fairseq_weights
     from seqjax.interop.fairseq import config as fairseq_config
     from seqjax.interop.fairseq import files as fairseq_files
@@ -112,7 +111,7 @@ def _configuration(words: Sequence[str]) -> str:
         recipe = fairseq_recipe.from_command(command)
         title = "A command of fairseq's as a configuration of seqjax.\n\n    " + " ".join(
             command.replace("\\\n", " ").split())
-    hub.resolve(recipe.raw)  # whatever is wrong with a value shows now
+    settings.resolve(recipe.raw)  # whatever is wrong with a value shows now
     if COMPOUNDING in recipe.notes:
         print(f"note: {COMPOUNDING}", file=sys.stderr)
     for line in recipe.unsupported:
@@ -134,7 +133,7 @@ def _to_folder(args: argparse.Namespace, target: str) -> None:
     from seqjax.interop.fairseq import folder as fairseq_folder
 
     folder = fairseq_folder.write_folder(
-        args.source, target, resolve=_resolve(), data=args.data, bpe=args.bpe,
+        args.source, target, data=args.data, bpe=args.bpe,
         tokenizer=args.tokenizer, verify=args.verify)
     print(f"{folder}: written")
 
@@ -146,16 +145,10 @@ def _to_pt(args: argparse.Namespace, target: str) -> None:
 
     folder = checkpoints.find(args.source, which=args.which)
     fairseq_folder.write_file(
-        args.source, target, which=args.which, resolve=_resolve(),
+        args.source, target, which=args.which,
         optimizer_state=args.optimizer_state, verify=args.verify)
     others = "best" if args.which == "last" else "last"
     print(f"{target}: written, of {folder} (--which {others} may be another)")
-
-
-def _resolve() -> Any:
-    from seqjax import hub
-
-    return hub.resolve
 
 
 if __name__ == "__main__":

@@ -81,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     raw = config.apply_overrides(_for_other_families(config.load_file(args.config), overrides),
                                  overrides)
     if args.print_config:
-        print(_printed(_resolve(raw), args.print_config), end="")
+        from seqjax import settings
+
+        print(_printed(settings.resolve(raw), args.print_config), end="")
         return None
     command = shlex.join(["python", "-m", "seqjax.train", *words])
     with signals.advice(f"no update was under way: nothing is lost. To go on: {command}"):
@@ -91,9 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
 
 def _train(raw: Mapping[str, Any], workdir: str, command: str) -> int | None:
     """The signal that ended it, if one did."""
-    from seqjax import hub  # the families' dataclasses; nothing is computed yet
+    from seqjax import settings  # the families' dataclasses; nothing is computed yet
 
-    resolved = hub.resolve(raw)
+    resolved = settings.resolve(raw)
 
     from seqjax.interop.fairseq import start as fairseq_start
     from seqjax.training import checks, train_loop
@@ -101,21 +103,6 @@ def _train(raw: Mapping[str, Any], workdir: str, command: str) -> int | None:
     checks.check(resolved)  # before a checkpoint is read
     start = fairseq_start.start_from(resolved)
     return train_loop.train(resolved, workdir=workdir, start=start, command=command)
-
-
-def _families() -> dict[str, Mapping[str, type]]:
-    """Section -> name -> dataclass; JAX is not imported for it."""
-    from seqjax import losses, models, tasks
-
-    return {"task": tasks.CONFIGS, "model": models.CONFIGS, "loss": losses.CONFIGS}
-
-
-def _resolve(raw: Mapping[str, Any]) -> config.Config:
-    from seqjax import models
-
-    families = _families()
-    return config.resolve(raw, tasks=families["task"], models=families["model"],
-                          losses=families["loss"], archs=models.ARCHS)
 
 
 def _printed(resolved: config.Config, kind: str) -> str:
@@ -134,9 +121,9 @@ def _for_other_families(raw: dict[str, Any], overrides: Mapping[str, str]) -> di
     A run's own config.json has every key, and they would stand in the way of what the new
     one gives: those that the file's own family or architecture gave are left out.
     """
-    from seqjax import models
+    from seqjax import models, settings
 
-    families = config.with_own(_families(), raw)
+    families = config.with_own(settings.FAMILIES, raw)
     raw = dict(raw)
     for section in families:
         values = raw.get(section, {})
@@ -167,10 +154,10 @@ def describe(words: Sequence[str] = (), raw: Mapping[str, Any] | None = None) ->
     Raises:
       ConfigError: a word that no key has, with the nearest.
     """
-    from seqjax import models
+    from seqjax import models, settings
     from seqjax.config import describing
 
-    found = describing.keys(config.with_own(_families(), raw or {}))
+    found = describing.keys(config.with_own(settings.FAMILIES, raw or {}))
     title = "Keys of --config, with their defaults."
     if words:
         found = describing.chosen(found, words)

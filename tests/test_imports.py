@@ -34,22 +34,24 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoints": {"config"},
     "generation": {"config", "console", "models.protocol"},
     "tasks": {"config", "data", "losses", "generation", "models.protocol"},
+    "settings": {"config", "models", "tasks", "losses"},
     "training": {
         "config", "console", "locking", "signals", "checkpoints", "models", "tasks", "losses",
-        "data",
+        "data", "settings",
     },
-    "interop": {"config", "checkpoints", "models", "data", "losses", "tasks", "training"},
+    "interop": {
+        "config", "checkpoints", "models", "data", "losses", "tasks", "training", "settings"},
     # A trained model is read and used without what trains, but for the loss of a split.
-    "hub": {"config", "console", *NOUNS - {"training"}, "training.compilation",
+    "hub": {"config", "console", "settings", *NOUNS - {"training"}, "training.compilation",
             "training.held_out"},
     "__init__": {"hub"},
     "__main__": {"config", "cli", *VERBS},
     "locking": {"config"},
     "signals": set(),
-    "cli": {"config", "console", "signals", "models", "tasks", "losses", "interop.fairseq.flags"},
-    "commands": {"config", "console", "cli", "hub", *NOUNS},
-    **{verb: {"config", "console", "cli", "commands", "locking", "signals", "hub", *NOUNS, *VERBS}
-       for verb in VERBS},
+    "cli": {"config", "console", "signals", "settings", "interop.fairseq.flags"},
+    "commands": {"config", "console", "cli", "settings", "hub", *NOUNS},
+    **{verb: {"config", "console", "cli", "commands", "locking", "signals", "settings", "hub",
+              *NOUNS, *VERBS} for verb in VERBS},
 }
 NEVER = {"torch", "transformers", "fairseq"}
 # Import names that differ from the name on the package index.

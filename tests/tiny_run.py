@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seqjax import config as configuration
-from seqjax import losses, models, tasks
+from seqjax import settings
 from seqjax.config import Config
 from seqjax.data.indexed import IndexedWriter
 from seqjax.data.vocabulary import Vocabulary
@@ -58,8 +57,7 @@ def raw_config(data: pathlib.Path, **sections: Any) -> dict[str, Any]:
 
 def resolve(raw: dict[str, Any]) -> Config:
     """What the command line makes of it."""
-    return configuration.resolve(raw, tasks=tasks.CONFIGS, models=models.CONFIGS,
-                                 losses=losses.CONFIGS, archs=models.ARCHS)
+    return settings.resolve(raw)
 
 
 def metrics(workdir: pathlib.Path, group: str) -> list[dict[str, Any]]:

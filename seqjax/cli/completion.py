@@ -64,14 +64,13 @@ def complete_verbs(verbs: Mapping[str, str], *, verb: str | None) -> None:
 
 def add_keys(parser: argparse.ArgumentParser) -> None:
     """`--config.KEY` of every key, for completion only, once `--config.` is typed."""
-    from seqjax import losses, models, tasks
     from seqjax.config.describing import keys
+    from seqjax.settings import FAMILIES
 
     if "--config." not in os.environ["COMP_LINE"]:
         return
-    families = {"task": tasks.CONFIGS, "model": models.CONFIGS, "loss": losses.CONFIGS}
     choices: dict[str, list[str]] = {}
-    for key in keys(families):  # a name may be of several families
+    for key in keys(FAMILIES):  # a name may be of several families
         choices.setdefault(key.name, []).extend(key.choices)
     for name, some in choices.items():
         parser.add_argument(f"--config.{name}", choices=list(dict.fromkeys(some)) or None)

@@ -11,11 +11,11 @@ import functools
 import os
 from collections.abc import Collection, Iterator, Sequence
 
-from seqjax import losses, models, tasks
 from seqjax.config import nearest
 from seqjax.config.describing import keys
 from seqjax.interop.fairseq import flags as fairseq_flags
 from seqjax.interop.fairseq.flags import Flag
+from seqjax.settings import FAMILIES
 
 _LETTERS = {"train": "T", "preprocess": "P", "generate": "G", "interactive": "I",
             "evaluate": "VE"}
@@ -27,8 +27,7 @@ _REASONS = {"(no)": "is not supported: ", "(not needed)": "is not needed; leave 
 @functools.cache
 def config_keys() -> tuple[str, ...]:
     """Every key of the configuration, dotted."""
-    families = {"task": tasks.CONFIGS, "model": models.CONFIGS, "loss": losses.CONFIGS}
-    return tuple(dict.fromkeys(key.name for key in keys(families)))
+    return tuple(dict.fromkeys(key.name for key in keys(FAMILIES)))
 
 
 def explain(words: Sequence[str], *, verb: str, own: Collection[str]) -> list[str]:

@@ -16,7 +16,8 @@ from seqjax.hub.encoder import Encoder
 from seqjax.hub.generative import Hypothesis
 from seqjax.hub.language_model import LanguageModel
 from seqjax.hub.loaded import Loaded
-from seqjax.hub.loading import load, resolve
+from seqjax.hub.loading import load
 from seqjax.hub.translator import Translator
+from seqjax.settings import resolve
 
 __all__ = ["Encoder", "Hypothesis", "LanguageModel", "Loaded", "Translator", "load", "resolve"]

@@ -11,8 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax import checkpoints, losses, models, tasks
-from seqjax import config as configuration
+from seqjax import checkpoints, models, tasks
 from seqjax.config import Config, ConfigError, import_object
 from seqjax.console import compiling
 from seqjax.data import folder
@@ -21,16 +20,9 @@ from seqjax.hub import about, arguments
 from seqjax.hub.loaded import Loaded
 from seqjax.interop.fairseq import files as fairseq_files
 from seqjax.models import overrides
+from seqjax.settings import resolve
 from seqjax.tasks.protocol import Task, check_model
 from seqjax.training import compilation
-
-
-def resolve(raw: Mapping[str, Any]) -> Config:
-    """The full configuration from sparse plain data, with every family known."""
-    return configuration.resolve(
-        raw, tasks=tasks.CONFIGS, models=models.CONFIGS, losses=losses.CONFIGS,
-        archs=models.ARCHS,
-    )
 
 
 def load(

@@ -16,8 +16,7 @@ from typing import Any
 
 import jax
 
-from seqjax import checkpoints, losses, models, tasks
-from seqjax import config as configuration
+from seqjax import checkpoints, models, settings, tasks
 from seqjax.config import Config, ConfigError
 from seqjax.data import folder
 from seqjax.data.dictionaries import Dictionary, first_difference, match
@@ -47,9 +46,7 @@ def of_folder(path: pathlib.Path) -> Trained | None:
     """
     assets = checkpoints.read_assets(path)
     try:
-        saved = configuration.resolve(
-            checkpoints.read_config(path), tasks=tasks.CONFIGS, models=models.CONFIGS,
-            losses=losses.CONFIGS, archs=models.ARCHS)
+        saved = settings.resolve(checkpoints.read_config(path))
         task = tasks.from_assets(saved, assets)
     except KeyError as error:
         raise checkpoints.damaged(path, f"about/assets/{error.args[0]} is missing",

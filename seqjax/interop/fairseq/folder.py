@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ from seqjax.interop.fairseq.keys import classes, types
 from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
 from seqjax.models.tables import State
+from seqjax.settings import resolve
 from seqjax.tasks.entry import FairseqTask
 from seqjax.tasks.protocol import Task
 from seqjax.training.checkpoints import Checkpoints, read_state
@@ -42,7 +43,6 @@ _ARGS = "facts"
 
 def write_folder(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *,
-    resolve: Callable[[Mapping[str, Any]], Config],
     data: str | None = None, bpe: str | None = None, tokenizer: str | None = None,
     verify: bool = True,
 ) -> pathlib.Path:
@@ -51,7 +51,6 @@ def write_folder(
     The optimizer is fresh; `train --config.resume_from=model.pt` carries it over.
 
     Args:
-      resolve: `hub.resolve`.
       data, bpe, tokenizer, verify: see `read_model`.
 
     Returns:
@@ -114,13 +113,11 @@ def _kept(memory: Mapping[str, Any], content: bytes) -> State | None:
 
 def write_file(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *,
-    resolve: Callable[[Mapping[str, Any]], Config], which: str = "best",
-    optimizer_state: bool = False, verify: bool = True,
+    which: str = "best", optimizer_state: bool = False, verify: bool = True,
 ) -> None:
     """A `.pt` for fairseq from a checkpoint of ours.
 
     Args:
-      resolve: `hub.resolve`.
       which: of a work folder, its `best` or `last` checkpoint.
       optimizer_state: also the moments, the update count and the place in the data.
       verify: see `checkpoints.read_params`.

@@ -38,7 +38,7 @@ class Recipe:
     """A run of fairseq's, here."""
 
     raw: dict[str, Any]
-    """Sparse configuration, as `hub.resolve` takes it."""
+    """Sparse configuration, as `settings.resolve` takes it."""
     notes: tuple[str, ...]
     """What a reader must know: one sentence each."""
     unsupported: tuple[str, ...]
