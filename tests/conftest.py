@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import stat
+import sys
 import tempfile
 import warnings
 
@@ -46,6 +47,26 @@ import pytest  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+def _together(nodeid: str) -> str:
+    """What is run by one process: a file, or what every model must do, of one case."""
+    case = re.search(r"test_conformance\.py::.*\[(\w+/\w+)", nodeid)
+    return case[1] if case else nodeid.split("::")[0]
+
+
+MOST_MAPPINGS = 12_000
+"""A process may have 65,530 by default, and each compiled program takes several."""
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Between files, lets go of compiled programs when there are many: a process that has no
+    mapping left for the next one crashes."""
+    if nextitem is not None and _together(item.nodeid) == _together(nextitem.nodeid):
+        return
+    maps = pathlib.Path("/proc/self/maps")
+    if "jax" in sys.modules and maps.exists() and maps.read_text().count("\n") > MOST_MAPPINGS:
+        sys.modules["jax"].clear_caches()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """`--dist loadfile`, which keeps a file's tests in one process, so that what they share is
@@ -54,8 +75,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     class ByFileOrCase(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            case = re.search(r"test_conformance\.py::.*\[(\w+/\w+)", nodeid)
-            return case[1] if case else super()._split_scope(nodeid)
+            return _together(nodeid)
 
     return ByFileOrCase(config, log) if config.getvalue("dist") == "loadfile" else None
 
