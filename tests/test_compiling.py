@@ -16,7 +16,7 @@ from tiny_checkpoint import write_checkpoint
 from tiny_run import write_data
 
 import seqjax
-from seqjax import cli, console, evaluate
+from seqjax import cli, console, evaluate, losses
 from seqjax.console import compiling
 from seqjax.generation.decoding_plan import plan_decoding
 from seqjax.training import compilation
@@ -236,7 +236,7 @@ def test_evaluates_rate_leaves_compilation_out(run, capsys, monkeypatch):
         jax.jit(lambda x: (time.sleep(3.0), x * 11)[1])(jnp.zeros(3))
         return real(*args, **options)
 
-    monkeypatch.setattr("seqjax.training.validation.compile_all", slowly)
+    monkeypatch.setattr("seqjax.training.held_out.compile_all", slowly)
     evaluate.main(["--checkpoint", str(run), "--subset", "valid"])
     seconds = float(re.search(r"tokens in ([\d.]+)s \(", capsys.readouterr().err)[1])
     assert seconds < 3
@@ -281,11 +281,13 @@ def test_trainings_changing_line_is_cut_between_fields(tmp_path, monkeypatch):
 
     monkeypatch.setenv("COLUMNS", "38")
     stream = Terminal()
+    declared = losses.LOSSES["cross_entropy"].metrics
     with Reporter(tmp_path, tensorboard=False, stream=stream) as out:
-        out.train("epoch 001:", {"loss": 12.3456, "nll_loss": 11.125, "ppl": 1234.5}, line=False)
+        values = {"loss": 12.3456, "nll_loss": 11.125, "ppl": 1234.5}
+        out.train("epoch 001:", values, declared=declared, line=False)
         assert "epoch 001: loss=12.346" in stream.text and "nll" not in stream.text
-        out.train("epoch 001:", {"loss": 12.3456, "nll_loss": 11.125, "ppl": 1234.5})
-        out.summary("valid", "epoch 001 | valid", {"loss": 12.3456, "nll_loss": 11.125, "ppl": 9.5})
+        out.train("epoch 001:", values, declared=declared)
+        out.summary("valid", "epoch 001 | valid", {**values, "ppl": 9.5}, declared=declared)
     shown = re.sub(r"\d\d:\d\d:\d\d ", "", stream.text)
     assert ("epoch 001: loss=12.346,\n    nll_loss=11.125,\n    ppl=1234.50\n"
             "epoch 001 | valid\n    loss 12.346\n    nll_loss 11.125\n    ppl 9.50\n") in shown

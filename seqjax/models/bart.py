@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from seqjax.models.family import Family
 from seqjax.models.parts import heads
-from seqjax.models.tables import FairseqTable, State
+from seqjax.models.tables import State
 from seqjax.models.transformer import fairseq
 from seqjax.models.transformer.config import TransformerConfig
 
@@ -72,7 +72,8 @@ def upgrade(state: State, config: BartConfig) -> tuple[State, BartConfig]:
     return fairseq.upgrade(state, config)  # type: ignore[return-value]
 
 
-FAIRSEQ = FairseqTable(
+FAIRSEQ = dataclasses.replace(
+    fairseq.TABLE,
     keys=dataclasses.replace(
         fairseq.KEYS, refused={**fairseq.KEYS.refused, **heads.REFUSED},
         dropped={**fairseq.KEYS.dropped, **heads.DROPPED}),
