@@ -97,8 +97,8 @@ def test_mistakes_name_what_is_wrong(home, data, tmp_path):
         seqjax.load(tmp_path, bpe="subword_nmt")
     with pytest.raises(ConfigError, match="task is 'masked_lm'"):
         seqjax.load(changed(tmp_path, groups={"task": {"_name": "masked_lm"}}), data=data)
-    with pytest.raises(ConfigError, match="'roberta_base' of fairseq is not in seqjax"):
-        seqjax.load(changed(tmp_path, arch="roberta_base"), data=data)
+    with pytest.raises(ConfigError, match="'hubert' of fairseq is not in seqjax"):
+        seqjax.load(changed(tmp_path, arch="hubert"), data=data)
     with pytest.raises(ConfigError, match="subwords 'gpt2' are not"):
         seqjax.load(changed(tmp_path, groups={"bpe": {"_name": "gpt2"}}), data=data)
 
