@@ -104,7 +104,7 @@ def test_a_run_splits_by_the_rules_of_its_family(tmp_path, monkeypatch):
     job.function.lower(*job.arguments)
     assert (swapped, P(None, "tensor", None)) in found
     found.clear()
-    job = next(iter(run.validator.jobs(state.params).values()))
+    job = next(iter(run.validator.jobs(state).values()))
     job.function.lower(*job.arguments)
     assert (swapped, P(None, "tensor", None)) in found
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import family_goldens
@@ -179,11 +179,15 @@ SWITCHES = {"adaptive_softmax_dropout": {
 def check_rate(cases: Sequence[str], rate: str) -> None:
     """A rate changes what one of a family's cases computes, with a key alone."""
     key = jax.random.key(3)
-    variants = [(golden := family_goldens.load(name), golden.params) for name in cases]
-    if rate in SWITCHES:
-        switched = variants[0][0].changed(**SWITCHES[rate])
-        variants.append((switched, switched.model.init(key)))
-    for golden, params in variants:
+
+    def variants() -> Iterator[tuple[family_goldens.Golden, Any]]:
+        for name in cases:
+            yield (golden := family_goldens.load(name)), golden.params
+        if rate in SWITCHES:
+            switched = family_goldens.load(cases[0]).changed(**SWITCHES[rate])
+            yield switched, switched.model.init(key)
+
+    for golden, params in variants():
         batch = batch_of(golden.name)
         run, quiet = noisy(golden, params, **{rate: 0.8}), noisy(golden, params)
         if str(jax.make_jaxpr(run)(key, batch)) != str(jax.make_jaxpr(quiet)(key, batch)):
