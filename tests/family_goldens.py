@@ -122,15 +122,23 @@ def of(tree: dict[str, Any], **recorded: Any) -> Golden:
     return Golden(tree=tree, stored=stored, config=config, model=model, **recorded)
 
 
-def _file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
-    with np.load(path.with_name(path.name + ".npz")) as file:
-        arrays = dict(file)
+def recorded(
+    file: pathlib.Path
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What the recording scripts wrote: about, arrays, and the weights by name."""
+    with np.load(file) as contents:
+        arrays = dict(contents)
     about = json.loads(str(arrays.pop("about")))
     flat, state, at = arrays.pop("weights"), {}, 0
     for key, shape in about["weights"].items():
         size = int(np.prod(shape))
         state[key] = flat[at : at + size].reshape(shape)
         at += size
+    return about, arrays, state
+
+
+def _file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
+    about, arrays, state = recorded(path.with_name(path.name + ".npz"))
     if "model" in about:  # fairseq's dataclass, and gradients of two passes
         norms = about["eval"]["grads"]
         arrays["grads"] = np.array(list(norms.values()))

@@ -11,6 +11,7 @@ import types
 import warnings
 from typing import Any
 
+import family_goldens
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,15 +76,7 @@ class Golden:
 
 def contents(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
     """What was recorded: about, arrays, and the weights by name."""
-    with np.load(GOLDENS / f"{name}.npz") as file:
-        arrays = dict(file)
-    about = json.loads(str(arrays.pop("about")))
-    flat, state, at = arrays.pop("weights"), {}, 0
-    for key, shape in about["weights"].items():
-        size = int(np.prod(shape))
-        state[key] = flat[at : at + size].reshape(shape)
-        at += size
-    return about, arrays, state
+    return family_goldens.recorded(GOLDENS / f"{name}.npz")
 
 
 def read(about: dict[str, Any], state: dict[str, np.ndarray], **args: Any) -> Any:

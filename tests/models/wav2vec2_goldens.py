@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import pathlib
 from typing import Any
 
+import family_goldens
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,14 +69,7 @@ class Golden:
 @functools.cache
 def load(name: str) -> Golden:
     """The case of that name."""
-    with np.load(FOLDER / f"{name}.npz") as file:
-        arrays = dict(file)
-    about = json.loads(str(arrays.pop("about")))
-    flat, state, at = arrays.pop("weights"), {}, 0
-    for key, shape in about["weights"].items():
-        size = int(np.prod(shape))
-        state[key] = flat[at : at + size].reshape(shape)
-        at += size
+    about, arrays, state = family_goldens.recorded(FOLDER / f"{name}.npz")
     checkpoint = fairseq_weights.from_tree({"cfg": {"model": about["model"]}, "model": state})
     model = models.build(
         checkpoint.config, source_vocab_size=0, target_vocab_size=0, compute_dtype=jnp.float32)
