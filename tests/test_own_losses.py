@@ -10,6 +10,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -294,6 +295,15 @@ def test_no_key_of_a_criterion_is_lost(name):
     criterion = {"_name": name, "sentence_avg": True, "post_process": "letter", **given}
     found = task_args(FairseqConfig(arch="transformer", model={}, groups={"criterion": criterion}))
     assert found.criterion == {"_name": name, "sentence_avg": True, **given}
+
+
+def test_a_file_that_does_not_say_means_what_fairseq_does():
+    """Smoothing is 0.1 here and 0 there."""
+    from seqjax.interop.fairseq.files import loss_section
+
+    silent = types.SimpleNamespace(task=types.SimpleNamespace(
+        criterion={"_name": "label_smoothed_cross_entropy"}))
+    assert loss_section(silent)["label_smoothing"] == 0.0
 
 
 OTHERS = '''

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 from seqjax.losses.configs import (
     ADAPTIVE_LOSS,
     ALIGNMENT_LOSS,
@@ -12,7 +15,7 @@ from seqjax.losses.configs import (
 from seqjax.losses.declarations import COUNTS, Loss, Metric
 from seqjax.losses.wav2vec_config import WAV2VEC
 
-__all__ = ["CONFIGS", "COUNTS", "LOSSES", "Loss", "Metric"]
+__all__ = ["CONFIGS", "COUNTS", "LOSSES", "Loss", "Metric", "fairseq_defaults"]
 
 LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     ADAPTIVE_LOSS,
@@ -26,3 +29,10 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
 
 CONFIGS: dict[str, type] = {name: loss.config for name, loss in LOSSES.items()}
 """`config.loss.name` -> its dataclass."""
+
+
+def fairseq_defaults(name: str) -> dict[str, Any]:
+    """Keys of a loss whose default here is not fairseq's -> fairseq's, for files and commands
+    that do not say them."""
+    return {field.name: field.metadata["fairseq_default"]
+            for field in dataclasses.fields(CONFIGS[name]) if "fairseq_default" in field.metadata}

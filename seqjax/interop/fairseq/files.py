@@ -109,7 +109,8 @@ def loss_section(checkpoint: FairseqCheckpoint) -> dict[str, Any]:
             "have: losses are reported as cross_entropy", stacklevel=2)
         name, values = "cross_entropy", {}
     known = {f.name for f in dataclasses.fields(losses.CONFIGS[name])}
-    return {"name": name, **{k: v for k, v in values.items() if k in known}}
+    return {"name": name, **losses.fairseq_defaults(name),
+            **{k: v for k, v in values.items() if k in known}}
 
 
 # ---- the task ----

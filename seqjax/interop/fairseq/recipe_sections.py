@@ -178,10 +178,8 @@ def _built(
 
 
 def _loss(flat: Mapping[str, Any], raw: Raw, name: str) -> None:
-    values = {k: v for k, v in _known(losses.CONFIGS[name], flat).items() if v is not None}
-    for field in dataclasses.fields(losses.CONFIGS[name]):
-        if "fairseq_default" in field.metadata:
-            values.setdefault(field.name, field.metadata["fairseq_default"])
+    values = losses.fairseq_defaults(name) | {
+        k: v for k, v in _known(losses.CONFIGS[name], flat).items() if v is not None}
     built = build(losses.CONFIGS[name], {**values, "name": name}, "loss")
     raw["loss"] = {"name": name, **_differing(built, losses.CONFIGS[name]())}
 
