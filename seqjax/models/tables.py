@@ -83,6 +83,9 @@ class WeightNames:
     order: tuple[str, ...] = ()
     """Parts of names between dots, in the order in which modules register them: torch numbers
     an optimizer's moments by it. Numbers are in order by themselves."""
+    chosen: tuple[str, ...] = ()
+    """Parts behind which stands a name that users chose, as heads have; these are in the order of
+    the alphabet."""
     place: Callable[[str], tuple[int, ...] | None] = lambda part: None
     """The place among its siblings of a part that no list can name, one with a number in it;
     None: `order` tells."""

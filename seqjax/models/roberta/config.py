@@ -18,12 +18,14 @@ from seqjax.models.parts.configs import (
     follow_kept,
     limit,
 )
+from seqjax.models.parts.heads_config import ClassificationHeadsConfig
 from seqjax.models.transformer.config import EncoderConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RobertaConfig(RuntimeConfig, EncoderConfig):
-    """fairseq's `roberta`: an encoder with a head that predicts masked tokens."""
+class RobertaConfig(ClassificationHeadsConfig, RuntimeConfig, EncoderConfig):
+    """fairseq's `roberta`: an encoder with a head that predicts masked tokens, and heads that
+    classify sentences."""
 
     name: Literal["roberta"] = "roberta"
     """Chooses the family of models."""
@@ -65,6 +67,7 @@ class RobertaConfig(RuntimeConfig, EncoderConfig):
         follow_kept(values)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_layers(self)
         if self.encoder_attention_heads < 1 or (
                 self.encoder_embed_dim % self.encoder_attention_heads):

@@ -1,7 +1,7 @@
 """RoBERTa: from masked sentences to states of every token, and to the words behind the masks.
 
-The encoder is the transformer's; of its own RoBERTa has the head for masked language modelling
-and the way in which it begins.
+The encoder is the transformer's; of its own RoBERTa has the head for masked language modelling,
+heads that classify sentences, and the way in which it begins.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from seqjax.models.parts import heads
 from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
 from seqjax.models.parts.module_model import EOS, SizedModel
@@ -84,7 +85,7 @@ class Roberta(nn.Module):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RobertaModel(SizedModel):
-    """`protocol.MaskedLanguageModel` for fairseq's RoBERTa."""
+    """`protocol.MaskedLanguageModel` and `protocol.SentenceClassifier` for fairseq's RoBERTa."""
 
     config: RobertaConfig
 
@@ -97,10 +98,12 @@ class RobertaModel(SizedModel):
         return self.config.max_positions
 
     def init(self, rng: jax.Array) -> Params:
-        """Begun as BERT is, but for an output layer of its own, which torch begins."""
+        """Begun as BERT is, but for an output layer of its own and heads, which torch begins."""
         source = token_source(jnp.full((1, 1), EOS, jnp.int32), pad=self.pad)
         params = self._module.init({"params": rng}, source)["params"]
-        return bert_init(params, jax.random.fold_in(rng, 1), pad=self.pad)
+        params = bert_init(params, jax.random.fold_in(rng, 1), pad=self.pad)
+        return heads.with_fresh_heads(
+            params, self.config, jax.random.fold_in(rng, 2), width=self.config.encoder_embed_dim)
 
     def encode(
         self, params: Params, source: Source, *, rng: jax.Array | None = None,
@@ -119,3 +122,11 @@ class RobertaModel(SizedModel):
             encoder["sentence_encoder"]["embed_tokens"]["embedding"])
         projection = {"table": table, "bias": encoder["lm_head"]["bias"]}
         return Features(hidden=hidden, projection=projection, project=project_tied)
+
+    def class_logits(
+        self, params: Params, head: str, source: Source, *, rng: jax.Array | None = None,
+    ) -> jax.Array:
+        """See `protocol`; of the state of the first token, `<s>`."""
+        states = self.encode(params, source, rng=rng).out[:, 0]
+        key = None if rng is None else jax.random.fold_in(rng, 2)
+        return heads.logits(self.config, params, head, states, key)
