@@ -187,7 +187,8 @@ class SentenceRankingTask(sentences.SentenceTask):
 ENTRY = TaskEntry(
     name="sentence_ranking", config=SentenceRankingConfig,
     task="seqjax.tasks.sentence_ranking:SentenceRankingTask",
-    facade=SentenceRankingTask.facade, decodes=False,
+    facade=SentenceRankingTask.facade, decodes=False, output="prediction",
+    labels="places",
     fairseq=FairseqTask(
         name="sentence_ranking", dictionary="input0",
         added=lambda section, data: (sentences.MASK,)))

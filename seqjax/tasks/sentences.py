@@ -98,7 +98,7 @@ class SentenceTask(Text):
     def max_positions(self, model: SentenceClassifier) -> tuple[int, None]:
         """Longest sequence: the smaller of the task's limit and the model's."""
         limits = [self.config.max_positions, model.max_source_positions]
-        limits += [model.max_target_positions] if reads_twice(model) else []  # type: ignore[attr-defined]
+        limits += [getattr(model, "max_target_positions")] if model.decodes_source else []  # noqa: B009
         return min(limits), None
 
     def too_long_advice(self, model: SentenceClassifier) -> str:
@@ -120,11 +120,6 @@ class SentenceTask(Text):
         asked = not cfg.shorten_data_split_list or split in cfg.shorten_data_split_list
         return {"shorten": cfg.shorten_method if asked else "none", "limit": cfg.max_positions,
                 "seed": self.seed}
-
-
-def reads_twice(model: SentenceClassifier) -> bool:
-    """Whether its decoder reads the sentence as well."""
-    return hasattr(model, "max_target_positions") and hasattr(model, "step")
 
 
 def text_parts(config: Config) -> dict[str, Any]:
@@ -220,7 +215,8 @@ def add_head(
       ConfigError: a model without heads; a head of two sizes.
     """
     if HEADS not in {field.name for field in dataclasses.fields(model)}:
-        able = [n for n, cls in models.items() if HEADS in {f.name for f in dataclasses.fields(cls)}]
+        able = [name for name, cls in models.items()
+                if HEADS in {field.name for field in dataclasses.fields(cls)}]
         raise ConfigError(
             f"config.task.name: {raw['task']['name']} trains a classification head, which models "
             f"of {raw['model'].get('name', 'transformer')!r} do not have; set config.model.name "

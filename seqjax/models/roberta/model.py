@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +88,7 @@ class RobertaModel(SizedModel):
     """`protocol.MaskedLanguageModel` and `protocol.SentenceClassifier` for fairseq's RoBERTa."""
 
     config: RobertaConfig
+    decodes_source: ClassVar[bool] = False
 
     @functools.cached_property
     def _module(self) -> Roberta:
