@@ -52,12 +52,23 @@ def read_state(
     stored = describe(tree)
     plan = stored.plan()
     names, unused = _parameter_names(tree["model"], plan)
+    apart = len(states) == len(names)
+    # torch makes no moments of what no gradient has reached, as a head for masked words while a
+    # sentence is classified: they are zeros.
+    still = {n for n, one in zip(names, states, strict=True) if not one} if apart and any(
+        states) else set()
     known = [one for i, one in enumerate(states)
-             if len(states) != len(names) or names[i] not in unused]
+             if not apart or names[i] not in unused | still]
     _check_slots(known, wanted, name, saved["param_groups"][0])
+
+    def values(slot: str) -> list[np.ndarray | None]:
+        found = [one.get(slot) for one in states]
+        return [np.zeros(tree["model"][n].shape, np.float32) if n in still - unused else value
+                for n, value in zip(names, found, strict=True)] if apart else found
+
     moments = {
-        slot: to_params(_named(tree["model"], names, unused, [one.get(slot) for one in states],
-                               stored=stored, plan=plan), plan)
+        slot: to_params(_named(tree["model"], names, unused, values(slot), stored=stored,
+                               plan=plan), plan)
         for slot in wanted}
     steps = {int(np.asarray(one["step"])) for one in states if "step" in one}
     if len(steps) > 1:

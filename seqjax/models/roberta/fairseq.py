@@ -59,9 +59,10 @@ def derive(values: dict, explicit: set[str]) -> None:
 
 ORDER = (
     "encoder", "sentence_encoder", "lm_head", *order.EMBEDDING, "layers", "self_attn",
-    "self_attn_layer_norm", "fc1", "fc2", "final_layer_norm", *order.ATTENTION, *order.ARRAYS,
-    "dense", "layer_norm", heads.HEADS)
-"""As in fairseq's `RobertaEncoder` and `RobertaLMHead`, whose own arrays are in front."""
+    "self_attn_layer_norm", "fc1", "fc2", "final_layer_norm", *order.ATTENTION[:-1], *order.ARRAYS,
+    "dense", "layer_norm", order.ATTENTION[-1], heads.HEADS)
+"""As in fairseq's `RobertaEncoder`, in its `RobertaLMHead`, whose own arrays are in front, and in
+`RobertaClassificationHead`."""
 
 TABLE = FairseqTable(
     keys=ConfigKeys(
