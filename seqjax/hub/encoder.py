@@ -53,10 +53,10 @@ class Encoder(Loaded[TextTask]):
           ValueError: an input over the model's limit, by its number from 0; states that are not
             finite.
         """
-        if len(self.models) > 1:
+        model, *others = self.models
+        if others:
             raise ConfigError("features: the hidden states of an ensemble are not defined: load "
                               "one checkpoint")
-        model = self.models[0]
         given = arguments.inputs(texts, name="texts", size=len(self.task.source_vocab))
         rows = [inputs.encoded(self.task, x).ids for x in given]
         for index, ids in enumerate(rows):
