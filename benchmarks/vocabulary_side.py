@@ -69,6 +69,6 @@ class Step:
 
     def updates(self, *, count: int) -> dict[str, int]:
         for _ in range(count):
-            self.state, metrics = self.step(self.state, self.batch, 1)
-        jax.block_until_ready(metrics)
+            self.state, _ = self.step(self.state, self.batch, 1)
+        jax.block_until_ready(self.state)
         return {"work": count * self.batch["target"].size}

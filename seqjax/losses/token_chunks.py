@@ -62,7 +62,8 @@ def sums_of_tokens(
     Args:
       hidden: [N, D]; target: [N] ids; scored: [N] bool.
     """
-    loss, nll, correct = _sums(how, projection, hidden, target, scored)
+    found: Any = _sums(how, projection, hidden, target, scored)
+    loss, nll, correct = found
     nll = jax.lax.stop_gradient(nll) if how.smoothing else loss
     return loss, nll, jax.lax.stop_gradient(correct)
 
