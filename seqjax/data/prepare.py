@@ -297,7 +297,7 @@ class Job:
                 for lang, given, threshold, nwords in options
             }
         for lang, vocabulary in made.items():
-            vocabulary.save(self._dict_path(lang))
+            self._save(vocabulary, lang)
             self.log(f"[{lang}] Dictionary: {len(vocabulary)} types")
         return made
 
@@ -330,8 +330,8 @@ class Job:
                 splits[split][lang or ""] = {"file": name, **dataclasses.asdict(summary)}
         return splits
 
-    def _dict_path(self, lang: Lang) -> str:
-        return folder.dict_path(self.out, lang)
+    def _save(self, vocabulary: Vocabulary, lang: Lang) -> None:
+        folder.save_dictionary(self.out, vocabulary, lang)
 
     def _store(self, split: str, lang: Lang) -> str:
         args = self.args

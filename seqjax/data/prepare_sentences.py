@@ -213,10 +213,10 @@ class SentenceJob(prepare.Job):
     def _code(self, lang: Lang) -> str:
         return "en"
 
-    def _dict_path(self, lang: Lang) -> str:
+    def _save(self, vocabulary: Vocabulary, lang: Lang) -> None:
         place = os.path.join(self.out, str(lang))
         os.makedirs(place, exist_ok=True)
-        return folder.dict_path(place)
+        folder.save_dictionary(place, vocabulary)
 
     def _store(self, split: str, lang: Lang) -> str:
         return f"{lang}/{split}"

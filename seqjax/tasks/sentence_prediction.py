@@ -188,7 +188,7 @@ class SentencePredictionTask(sentences.SentenceTask):
             labels = None
         try:
             return SentenceDataset(
-                [whole], labels, shuffled_by=None if cfg.no_shuffle else self.seed)
+                [whole], labels, pad=self.vocab.pad, shuffled_by=None if cfg.no_shuffle else self.seed)
         except ValueError as error:
             raise ConfigError(f"{cfg.data}, split {split}: {error}") from None
 

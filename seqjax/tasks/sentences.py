@@ -17,7 +17,7 @@ from seqjax.data import folder, id_ranges, tokenizers
 from seqjax.data.dictionaries import Dictionary, digest, first_difference
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import assets
-from seqjax.tasks.text import Text
+from seqjax.tasks.text import Text, special_ids
 
 if TYPE_CHECKING:
     from seqjax.models.protocol import SentenceClassifier
@@ -70,7 +70,8 @@ class SentenceTask(Text):
     @property
     def vocab_sizes(self) -> dict[str, int]:
         """What `models.build` needs."""
-        return {"source_vocab_size": len(self.vocab), "target_vocab_size": len(self.vocab)}
+        return {"source_vocab_size": len(self.vocab), "target_vocab_size": len(self.vocab),
+                **special_ids(self.vocab)}
 
     @property
     def dictionaries(self) -> tuple[Dictionary, ...]:
@@ -88,7 +89,7 @@ class SentenceTask(Text):
         Raises:
           ConfigError: naming the dictionary.
         """
-        path = folder.dict_path(os.path.join(data, "input0"))
+        path = folder.dictionary_path(os.path.join(data, "input0"))
         difference = first_difference(self.vocab.symbols, dictionary(data, "input0").symbols)
         if difference is not None:
             raise ConfigError(
@@ -111,7 +112,7 @@ class SentenceTask(Text):
         return ["python", "-m", "seqjax.evaluate", "--checkpoint", workdir, "--subset", subset]
 
     def _check_store(self, prefix: str) -> None:
-        path = folder.dict_path(os.path.dirname(prefix))
+        path = folder.dictionary_path(os.path.dirname(prefix))
         id_ranges.check(prefix, id_ranges.Limit(path=path, entries=len(self.vocab)))
 
     def _shortened(self, split: str) -> dict[str, Any]:
@@ -149,14 +150,14 @@ def packed_parts(config: Config, files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def dictionary(data: str, side: str) -> Vocabulary:
-    """`DATA/SIDE/dict.txt`, with `<mask>` at its end.
+    """`DATA/SIDE/dict.txt`, with `<mask>` at its end (of fairseq's vocabularies).
 
     Raises:
       FileNotFoundError: there is no such file.
       folder.FolderError: it is another one than the folder was made with.
     """
-    path = folder.dict_path(os.path.join(data, side))
-    found = Vocabulary.load(path)
+    place = os.path.join(data, side)
+    path, found = folder.dictionary_path(place), folder.load_dictionary(place)
     manifest = folder.load_manifest(data)
     known = None if manifest is None else manifest.dictionaries.get(side)
     if known is not None and known != digest(found):
@@ -164,7 +165,8 @@ def dictionary(data: str, side: str) -> Vocabulary:
             f"{path}: has other words, or another order, than the dictionary that "
             f"{folder.MANIFEST} says the folder was made with. Run seqjax.preprocess again, or "
             "put the dictionary back")
-    found.add_symbol(MASK)
+    if found.is_fairseq and MASK not in found:
+        found.add_symbol(MASK)
     return found
 
 
