@@ -4,6 +4,7 @@ scripts/record_sentence_prediction.py), and a run that learns."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import pathlib
@@ -20,12 +21,16 @@ import tiny_run
 
 import seqjax
 from seqjax import checkpoints, models, preprocess, tasks
-from seqjax.config import Config, ConfigError, GenerationConfig
+from seqjax.config import Config, ConfigError, GenerationConfig, load_file
 from seqjax.data import fairseq_order
 from seqjax.data.epoch_plan import Shape
 from seqjax.interop.fairseq import checkpoint as fairseq
+from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq.start import start_from
+from seqjax.interop.torch.writer import write_pt
 from seqjax.models.protocol import token_source
 from seqjax.settings import resolve
+from seqjax.tasks import label_metrics
 from seqjax.training import objective, train_loop
 
 FOLDER = pathlib.Path(__file__).parent / "goldens" / "sentence_prediction"
@@ -268,6 +273,22 @@ def test_tables_with_columns_of_ones_own(tmp_path):
     assert (tmp_path / "out" / "input0" / "test.bin").exists()
 
 
+def test_text_is_tokenized_for_both_inputs_alike(tmp_path):
+    """And the tokenizer is the task's, by which texts are read later."""
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.input0").write_text("It's a test.\nNo, it isn't!\n")
+        (tmp_path / f"{split}.input1").write_text("Yes, it is.\nIt's one.\n")
+        (tmp_path / f"{split}.label").write_text("1\n0\n")
+    preprocessed("--task", "sentence_prediction", "--trainpref", tmp_path / "train", "--validpref",
+                 tmp_path / "valid", "--destdir", tmp_path / "out", "--tokenizer", "moses")
+    task = tasks.setup(resolve(raw_of(tmp_path / "out", task={"num_classes": 2})))
+    data = task.dataset("valid")
+    ids = np.concatenate([task.encode_source("It's a test."), task.encode_source("Yes, it is.")])
+    np.testing.assert_array_equal(data.sentence(0), ids)
+    assert task.vocab.string(ids[:6]) == "It &apos;s a test ." and not (ids == task.vocab.unk).any()
+    assert task.decode_source(ids[:6]) == "It's a test."
+
+
 @pytest.mark.parametrize("changed, words, says", [
     ({"train.label": "a b\nno\n"}, [], r"train.label: line 1 is 'a b'; a label is one word"),
     ({"valid.label": "x\nno\n"}, [], r"valid.label: line 1 has the label 'x', which no sentence "
@@ -481,3 +502,82 @@ def test_fine_tuning_begins_with_the_weights_and_a_new_head(learned, tmp_path, c
             np.testing.assert_allclose(
                 after["classification_heads"][head]["dense"]["kernel"],
                 before["classification_heads"][head]["dense"]["kernel"], atol=1e-6)
+
+
+def test_fine_tuning_begins_with_a_pretrained_file_of_fairseqs(tmp_path, capfd):
+    """Its dictionary lacks `<mask>`, its model has no head, or one that is not asked for."""
+    golden = load("roberta")
+    state = {k.replace(HEAD, "old"): v for k, v in golden.state.items()}
+    data = data_folder(tmp_path / "data", golden.about["task"])
+    shutil.copy(data / "input0" / "dict.txt", tmp_path)
+    write_pt(tmp_path / "model.pt", {
+        "args": argparse.Namespace(arch="roberta", task="masked_lm", criterion="masked_lm",
+                                   **golden.about["args"]), "model": state})
+    config = configuration(
+        "roberta", data, init_from=str(tmp_path / "model.pt"), valid={"enabled": False},
+        train={"lr": [1e-9], "max_update": 1}, schedule={"name": "fixed"},
+        batching={"max_sentences": 8, "backend": "numpy"}, log={"tensorboard": False})
+    train_loop.train(config, workdir=str(tmp_path / "run"), start=start_from(config))
+    assert f"classification heads new: {HEAD}; left out: old" in capfd.readouterr().err
+    after = checkpoints.read_params(checkpoints.find(tmp_path / "run"))
+    assert list(after["classification_heads"]) == [HEAD]
+    for ours, theirs in zip(jax.tree.leaves(after["encoder"]),
+                            jax.tree.leaves(golden.checkpoint.params["encoder"]), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+COMMAND = """fairseq-train RTE-bin/ --restore-file bart.pt --batch-size 16 --max-tokens 4400 \
+    --task sentence_prediction --add-prev-output-tokens --layernorm-embedding \
+    --share-all-embeddings --share-decoder-input-output-embed --reset-optimizer \
+    --reset-dataloader --reset-meters --required-batch-size-multiple 1 --init-token 0 \
+    --arch bart_large --criterion sentence_prediction --num-classes 2 --dropout 0.1 \
+    --attention-dropout 0.1 --weight-decay 0.01 --optimizer adam --adam-betas "(0.9, 0.98)" \
+    --adam-eps 1e-08 --clip-norm 0.0 --lr-scheduler polynomial_decay --lr 1e-05 \
+    --total-num-update 2036 --warmup-updates 61 --fp16 --fp16-init-scale 4 \
+    --threshold-loss-scale 1 --fp16-scale-window 128 --max-epoch 10 --find-unused-parameters \
+    --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric --pooler-dropout 0.2"""
+
+
+def test_fairseqs_command_for_glue_becomes_a_configuration():
+    recipe = fairseq_recipe.from_command(COMMAND)
+    assert not recipe.unsupported
+    config = resolve(recipe.raw)
+    assert config.init_from == "bart.pt" and config.valid.metric == "accuracy"
+    assert config.model.classification_heads == {HEAD: 2} and config.model.pooler_dropout == 0.2
+    assert config.task.num_classes == 2 and config.task.init_token == 0
+    assert config.task.add_prev_output_tokens and config.loss.name == "sentence_prediction"
+    regression = resolve(fairseq_recipe.from_command(
+        COMMAND.replace("--num-classes 2", "--num-classes 1 --regression-target").replace(
+            "--best-checkpoint-metric accuracy --maximize-best-checkpoint-metric", "")).raw)
+    assert regression.task.regression_target and regression.loss.regression_target
+
+
+def test_a_checkpoint_of_fairseqs_newer_form_is_read():
+    """Whose task refers to its criterion."""
+    golden = load("roberta_regression")
+    tree = {"cfg": {
+        "model": {"_name": "roberta", **golden.about["args"]},
+        "task": {"_name": "sentence_prediction", "num_classes": 1, "init_token": 0, "data": "x",
+                 "regression_target": "${criterion.regression_target}",
+                 "classification_head_name": "${criterion.classification_head_name}"},
+        "criterion": {"_name": "sentence_prediction", "regression_target": True,
+                      "classification_head_name": HEAD, "report_pearson_and_spearman": True}},
+        "model": golden.state}
+    raw = fairseq_recipe.from_fairseq(
+        fairseq.describe(tree).fairseq, stored=fairseq.stored_config(tree)).raw
+    config = resolve({**raw, "batching": {}})
+    assert config.task.regression_target and config.loss.report_pearson_and_spearman
+    assert config.model.classification_heads == {HEAD: 1}
+
+
+@pytest.mark.parametrize("task", ["MNLI", "QNLI", "QQP", "RTE", "SST-2", "MRPC", "CoLA", "STS-B"])
+def test_the_recipe_has_every_task_of_glue(task):
+    file = pathlib.Path(__file__).parents[1] / "configs" / "roberta_glue.py"
+    config = resolve(load_file(f"{file}:{task}"))
+    assert config.model.classification_heads == {HEAD: {"MNLI": 3, "STS-B": 1}.get(task, 2)}
+    assert config.schedule.total_num_update == config.train.max_update
+    assert 0.05 < config.schedule.warmup_updates / config.train.max_update < 0.26
+    names = ["0", "1"] if task in ("MRPC", "QQP", "CoLA") else ["a", "b"]
+    reports = label_metrics.asked(config, regression=task == "STS-B", names=names)
+    assert ("mcc" in reports) == (task == "CoLA") and ("pearson" in reports) == (task == "STS-B")
+    assert f"roberta_glue.py:{task} " in file.read_text()

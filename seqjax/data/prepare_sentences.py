@@ -208,18 +208,21 @@ def _split_table(
 
 
 class SentenceJob(prepare.Job):
-    """The steps for inputs of one dictionary, each in a folder of its own."""
-
-    def _code(self, lang: Lang) -> str:
-        return "en"
+    """The steps for inputs of one dictionary, each in a folder of its own. What stands for
+    languages are `input0`, `input1`, ..., behind a language where rules are of one: `en-input0`."""
 
     def _save(self, vocabulary: Vocabulary, lang: Lang) -> None:
-        place = os.path.join(self.out, str(lang))
+        place = os.path.join(self.out, _side(lang))
         os.makedirs(place, exist_ok=True)
         folder.save_dictionary(place, vocabulary)
 
     def _store(self, split: str, lang: Lang) -> str:
-        return f"{lang}/{split}"
+        return f"{_side(lang)}/{split}"
+
+
+def _side(lang: Lang) -> str:
+    """`input0` of what stands for a language."""
+    return str(lang).rpartition("-")[2]
 
 
 def write(
@@ -243,15 +246,17 @@ def write(
     langs = _inputs(texts, args, ranked=ranked)
     args = argparse.Namespace(**{
         **vars(args), "source_lang": None, "target_lang": None, "joined_dictionary": True})
-    job = SentenceJob(args=args, langs=list(langs), stage=stage, workers=workers, log=log)
+    code = "en-" if args.moses or args.tokenizer == "moses" else ""
+    job = SentenceJob(args=args, langs=[code + lang for lang in langs], stage=stage,
+                      workers=workers, log=log)
     job.check(texts)
     labels = {split: files[LABEL] for split, files in texts.items() if LABEL in files}
-    words: Texts = {split: {lang: files[lang] for lang in langs}
+    words: Texts = {split: {code + lang: files[lang] for lang in langs}
                     for split, files in texts.items()}
     words, trained = job.tokenize(words)
     vocabularies = job.vocabularies(words)
     splits = job.binarize(words, vocabularies)
-    named = {str(lang): vocabulary for lang, vocabulary in vocabularies.items()}
+    named = {_side(lang): vocabulary for lang, vocabulary in vocabularies.items()}
     scale = _scale(args)
     if scale is None and not ranked:
         named[LABEL] = _write_classes(labels, job)
@@ -260,7 +265,7 @@ def write(
                        candidates=len(langs) - 1 if ranked else None)
     folder.save_manifest(job.out, folder.Manifest(
         source_lang=None, target_lang=None, joined_dictionary=True, splits=splits,
-        tokenizers={"": trained[langs[0]]} if trained else {},
+        tokenizers={"": trained[job.langs[0]]} if trained else {},
         vocabularies={name: len(v) for name, v in named.items()},
         dictionaries={name: digest(v) for name, v in named.items()}, options=options))
     return job.out

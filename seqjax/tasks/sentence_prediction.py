@@ -187,8 +187,8 @@ class SentencePredictionTask(sentences.SentenceTask):
                 raise
             labels = None
         try:
-            return SentenceDataset(
-                [whole], labels, pad=self.vocab.pad, shuffled_by=None if cfg.no_shuffle else self.seed)
+            return SentenceDataset([whole], labels, pad=self.vocab.pad,
+                                   shuffled_by=None if cfg.no_shuffle else self.seed)
         except ValueError as error:
             raise ConfigError(f"{cfg.data}, split {split}: {error}") from None
 
