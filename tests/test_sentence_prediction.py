@@ -10,6 +10,7 @@ import functools
 import pathlib
 import re
 import shutil
+import tempfile
 from typing import Any
 
 import family_goldens
@@ -80,6 +81,17 @@ def data_folder(place: pathlib.Path, keys: dict[str, Any]) -> pathlib.Path:
         if when:
             shutil.rmtree(place / "label")
             shutil.copytree(FOLDER / name, place / "label")
+    return place
+
+
+_SCRATCH = tempfile.TemporaryDirectory()
+
+
+@functools.cache
+def own_data() -> pathlib.Path:
+    """A copy of the recorded folder: what is found out of stores is kept beside them."""
+    place = pathlib.Path(_SCRATCH.name) / "data-bin"
+    shutil.copytree(FOLDER / "data-bin", place)
     return place
 
 
@@ -246,7 +258,7 @@ def test_glues_tables_are_read_as_they_are_downloaded(name, tmp_path, capsys):
     if name == "STS-B":
         raw["task"] |= {"num_classes": 1, "regression_target": True}
         assert (out / "label" / "train.label").read_text() == "0.48\n1\n"
-    task = tasks.setup(resolve(raw))
+    task: Any = tasks.setup(resolve(raw))
     words = {i: task.vocab[i] for i in range(len(task.vocab))}
     batch = whole_split(task, "train")
     first = " ".join(words[i] for i in batch["source"][0] if i != 1)
@@ -281,7 +293,7 @@ def test_text_is_tokenized_for_both_inputs_alike(tmp_path):
         (tmp_path / f"{split}.label").write_text("1\n0\n")
     preprocessed("--task", "sentence_prediction", "--trainpref", tmp_path / "train", "--validpref",
                  tmp_path / "valid", "--destdir", tmp_path / "out", "--tokenizer", "moses")
-    task = tasks.setup(resolve(raw_of(tmp_path / "out", task={"num_classes": 2})))
+    task: Any = tasks.setup(resolve(raw_of(tmp_path / "out", task={"num_classes": 2})))
     data = task.dataset("valid")
     ids = np.concatenate([task.encode_source("It's a test."), task.encode_source("Yes, it is.")])
     np.testing.assert_array_equal(data.sentence(0), ids)
@@ -360,18 +372,18 @@ def raw_of(data: pathlib.Path, **sections: Any) -> dict[str, Any]:
 ])
 def test_configurations_that_cannot_be(sections, says):
     with pytest.raises(ConfigError, match=says):
-        tasks.setup(resolve(raw_of(FOLDER / "data-bin", **sections)))
+        tasks.setup(resolve(raw_of(own_data(), **sections)))
 
 
 def test_another_loss_is_refused():
-    config = resolve(raw_of(FOLDER / "data-bin", loss={"name": "cross_entropy"}))
+    config = resolve(raw_of(own_data(), loss={"name": "cross_entropy"}))
     with pytest.raises(ConfigError, match=r"config.task.num_classes: gives classes, and only a "
                                           r"loss that needs them reads them \(sentence_prediction"):
         objective.check(config)
 
 
 def test_labels_beyond_the_classes_are_refused_by_sentence():
-    task = tasks.setup(resolve(raw_of(FOLDER / "data-bin", task={"num_classes": 2})))
+    task = tasks.setup(resolve(raw_of(own_data(), task={"num_classes": 2})))
     with pytest.raises(ConfigError, match=r"label/valid: sentence \d+ .*has the label 'yes', but "
                                           r"config.task.num_classes is 2: no, maybe"):
         task.dataset("valid")
@@ -379,7 +391,7 @@ def test_labels_beyond_the_classes_are_refused_by_sentence():
 
 def test_what_a_model_reads_is_the_models_to_say():
     golden = load("bart")
-    config = resolve(raw_of(FOLDER / "data-bin", task={"add_prev_output_tokens": False},
+    config = resolve(raw_of(own_data(), task={"add_prev_output_tokens": False},
                             model={"arch": "bart_base"}))
     with pytest.raises(ConfigError, match="config.task.add_prev_output_tokens: False, but a bart"):
         tasks.setup(config).forward(golden.model, golden.params, {
@@ -388,7 +400,7 @@ def test_what_a_model_reads_is_the_models_to_say():
 
 def test_fairseqs_order_of_batches():
     """A permutation that does not go by length, or the corpus's."""
-    raw = raw_of(FOLDER / "data-bin")
+    raw = raw_of(own_data())
     lengths = tasks.setup(resolve(raw)).dataset("train").lengths
     wanted = np.argsort(np.random.RandomState(1).permutation(40))
     np.testing.assert_array_equal(fairseq_order.ordered_ids(lengths, seed=5), wanted)
@@ -398,9 +410,9 @@ def test_fairseqs_order_of_batches():
 
 
 def test_a_random_window_is_another_one_every_epoch():
-    raw = raw_of(FOLDER / "data-bin", task={"shorten_method": "random_crop", "max_positions": 4})
-    data = tasks.setup(resolve(raw)).dataset("train")
-    whole = tasks.setup(resolve(raw_of(FOLDER / "data-bin"))).dataset("train")
+    raw = raw_of(own_data(), task={"shorten_method": "random_crop", "max_positions": 4})
+    data: Any = tasks.setup(resolve(raw)).dataset("train")
+    whole: Any = tasks.setup(resolve(raw_of(own_data()))).dataset("train")
     ids = np.arange(len(data))
     epochs = [data.at_epoch(e).materialise(ids, ids, Shape(40, 4, 0))["source"] for e in (1, 2, 1)]
     np.testing.assert_array_equal(epochs[0], epochs[2])
@@ -556,6 +568,7 @@ def test_a_checkpoint_of_fairseqs_newer_form_is_read():
     """Whose task refers to its criterion."""
     golden = load("roberta_regression")
     tree = {"cfg": {
+        "dataset": {"batch_size": 16},
         "model": {"_name": "roberta", **golden.about["args"]},
         "task": {"_name": "sentence_prediction", "num_classes": 1, "init_token": 0, "data": "x",
                  "regression_target": "${criterion.regression_target}",
@@ -565,7 +578,7 @@ def test_a_checkpoint_of_fairseqs_newer_form_is_read():
         "model": golden.state}
     raw = fairseq_recipe.from_fairseq(
         fairseq.describe(tree).fairseq, stored=fairseq.stored_config(tree)).raw
-    config = resolve({**raw, "batching": {}})
+    config = resolve(raw)
     assert config.task.regression_target and config.loss.report_pearson_and_spearman
     assert config.model.classification_heads == {HEAD: 1}
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqjax.interop.fairseq import optimizer_state
 from seqjax.models.parts import heads
 from seqjax.models.protocol import SentenceClassifier, token_source
 from seqjax.tasks.protocol import members
@@ -41,6 +42,31 @@ def golden(request):
     ids=lambda check: check.__name__)
 def test_what_holds_of_every_parameter(golden, check):
     check(golden)
+
+
+def test_moments_of_what_no_gradient_reached_may_be_missing_or_older():
+    """torch has none of the head for masked words while sentences are classified."""
+    golden = load("roberta")
+    names, _ = conformance_weights.numbered(golden)
+    aside = [i for i, name in enumerate(names) if ".lm_head." in name]
+    assert len(aside) == 5
+
+    def read(**other):
+        moments = {i: {"step": 7, "exp_avg": np.ones(golden.state[name].shape, np.float32),
+                       "exp_avg_sq": np.ones(golden.state[name].shape, np.float32)}
+                   for i, name in enumerate(names)}
+        for i, one in moments.items():
+            one.update(other if i in aside[:3] else {})
+        kept = {i: one for i, one in moments.items() if other or i not in aside}
+        saved = {"state": kept, "param_groups": [{"lr": 0.5, "params": [*range(len(names))]}]}
+        return optimizer_state.read_state(
+            {**golden.tree, "optimizer_history": [], "last_optimizer_state": saved}, name="adam")
+
+    older, missing = read(step=3), read()
+    assert older["count"] == missing["count"] == 7
+    assert np.all(older["exp_avg"]["encoder"]["lm_head"]["dense"]["kernel"] == 1)
+    assert np.all(missing["exp_avg"]["encoder"]["lm_head"]["dense"]["kernel"] == 0)
+    assert np.all(missing["exp_avg"]["classification_heads"][HEAD]["dense"]["kernel"] == 1)
 
 
 def test_it_is_what_its_protocol_says(golden):
@@ -73,7 +99,8 @@ def test_half_precision_stays_close(golden):
 
 def test_a_head_that_is_not_there(golden):
     with pytest.raises(ValueError, match=f"no classification head 'mnli'; the model has: {HEAD}"):
-        golden.model.class_logits(golden.params, "mnli", token_source(jnp.ones((1, 2)), pad=1))
+        golden.model.class_logits(
+            golden.params, "mnli", token_source(jnp.ones((1, 2), jnp.int32), pad=1))
 
 
 def test_weights_are_carried_by_name_and_size():

@@ -81,6 +81,7 @@ TABLE = FairseqTable(
             r"encoder\.sentence_encoder\.version",
             r"encoder\.sentence_encoder\.embed_positions\.(_float_tensor|weights)",
         ),
+        idle=(r"encoder\.lm_head\..*", rf"{heads.HEADS}\..*"),
         copies=copies,
         constants=constants,
         order=ORDER,
