@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import pathlib
 import re
 import shutil
@@ -536,6 +537,38 @@ def test_fine_tuning_begins_with_a_pretrained_file_of_fairseqs(tmp_path, capfd):
     for ours, theirs in zip(jax.tree.leaves(after["encoder"]),
                             jax.tree.leaves(golden.checkpoint.params["encoder"]), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_run_is_fairseqs_update_by_update(tmp_path):
+    """Its batches in its order, its losses, norms of gradients, rates and validations, under the
+    configuration that its command becomes."""
+    trace = json.loads((FOLDER / "trace.json").read_text(encoding="utf-8"))
+    data = tmp_path / "data"
+    shutil.copytree(FOLDER / "data-bin", data)
+    golden, names = load("roberta"), data / "label" / "dict.txt"
+    text = names.read_text()
+    for number, name in enumerate(("no", "maybe", "yes")):
+        text = text.replace(f"{name} ", f"{number} ")
+    names.write_text(text)
+    write_pt(tmp_path / "model.pt", {
+        "args": argparse.Namespace(arch="roberta", task="sentence_prediction",
+                                   **golden.about["args"]), "model": golden.state})
+    raw = fairseq_recipe.from_command(
+        trace["command"].format(data=data, model=tmp_path / "model.pt")).raw
+    raw["batching"]["backend"] = "numpy"
+    raw["model"]["scan_unroll"] = 1
+    raw["log"] = {"interval_updates": 1, "interval_seconds": 0, "tensorboard": False}
+    config = resolve(raw)
+    train_loop.train(config, workdir=str(tmp_path / "run"), start=start_from(config))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    for kind in ("train", "valid"):
+        ours = {m["num_updates"]: m for m in lines if m["group"].startswith(kind)
+                and (kind == "valid" or m["group"] != "train")}
+        for theirs in trace[kind]:
+            mine = ours[theirs["num_updates"]]
+            for key, value in theirs.items():
+                digits = {"accuracy": 1, "mcc": 1, "lr": 8}.get(key, 3)
+                assert abs(mine[key] - value) <= 0.6 * 10**-digits, (kind, theirs, key, mine[key])
 
 
 COMMAND = """fairseq-train RTE-bin/ --restore-file bart.pt --batch-size 16 --max-tokens 4400 \
