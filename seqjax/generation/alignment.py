@@ -108,7 +108,7 @@ class Aligner:
         return self._attach(parts, params, sources, alignment, unknown)
 
     def _attach(
-        self, parts: Iterable[Decoded], params: Any, sources: Sequence[Any],
+        self, parts: Iterable[Decoded], params: Params, sources: Sequence[Any],
         alignment: str | None, unknown: int | None,
     ) -> Iterator[Decoded]:
         waiting: list[Decoded] = []
@@ -121,7 +121,7 @@ class Aligner:
             yield self._attached(waiting, params, sources, alignment, unknown)
 
     def _attached(
-        self, parts: Sequence[Decoded], params: Any, sources: Sequence[Any],
+        self, parts: Sequence[Decoded], params: Params, sources: Sequence[Any],
         alignment: str | None, unknown: int | None,
     ) -> Decoded:
         indices = tuple(i for part in parts for i in part.indices)
@@ -143,7 +143,7 @@ class Aligner:
         return Decoded(indices=indices, hypotheses=lists)
 
     def _run(
-        self, function: Callable[..., jax.Array], params: Any, sources: list[np.ndarray],
+        self, function: Callable[..., jax.Array], params: Params, sources: list[np.ndarray],
         targets: list[np.ndarray],
     ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Results of one compiled function, batch by batch."""
@@ -180,7 +180,7 @@ class Aligner:
         return [(int(place[s]), t) for t, s in enumerate(chosen)]
 
 
-def _each(params: Any) -> tuple[Params, ...]:
+def _each(params: Params) -> tuple[Params, ...]:
     return tuple(params) if isinstance(params, (list, tuple)) else (params,)
 
 

@@ -25,6 +25,10 @@ from seqjax.generation.errors import InputError
 
 Phrases = Sequence[Sequence[int] | np.ndarray]
 """What one output must contain: ids without eos."""
+Packed = Any
+"""Pytree of what a `Progress` packs."""
+Memory = Any
+"""Pytree of where hypotheses stand."""
 NONE = -1
 """Stands for no token."""
 LEAST = 4
@@ -62,27 +66,29 @@ class Progress(Protocol):
         """A size of arrays that has room for any of them."""
         ...
 
-    def pack(self, phrases: Sequence[Phrases], *, size: tuple[int, ...], rows: int) -> Any:
+    def pack(self, phrases: Sequence[Phrases], *, size: tuple[int, ...], rows: int) -> Packed:
         """Numpy arrays of [rows, ...] of this size."""
         ...
 
-    def start(self, packed: Any, *, beam: int) -> Any:
+    def start(self, packed: Packed, *, beam: int) -> Memory:
         """The memory of hypotheses without tokens."""
         ...
 
-    def moves(self, packed: Any, memory: Any) -> Moves:
+    def moves(self, packed: Packed, memory: Memory) -> Moves:
         """What each next token would do."""
         ...
 
-    def finished(self, packed: Any, memory: Any) -> jax.Array:
+    def finished(self, packed: Packed, memory: Memory) -> jax.Array:
         """[B, W] bool: all constraints are met."""
         ...
 
-    def span(self, packed: Any) -> jax.Array:
+    def span(self, packed: Packed) -> jax.Array:
         """[B] int32: the bank that fairseq takes for the highest."""
         ...
 
-    def follow(self, packed: Any, memory: Any, *, parents: jax.Array, tokens: jax.Array) -> Any:
+    def follow(
+        self, packed: Packed, memory: Memory, *, parents: jax.Array, tokens: jax.Array
+    ) -> Memory:
         """The memory after slots took over hypotheses `parents` and added `tokens`, [B, W]."""
         ...
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from seqjax.console import compiling
 from seqjax.generation.beam_search import Search
+from seqjax.models.protocol import Params, Weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +32,7 @@ class First:
 
 
 def precompile(
-    search: Search, firsts: Sequence[First], *, params: Any, weights: Any, tables: Any
+    search: Search, firsts: Sequence[First], *, params: Params, weights: Weights, tables: Any
 ) -> None:
     """Compiles `begin` and the first `chunk` for each of the shapes.
 

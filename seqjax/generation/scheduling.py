@@ -22,6 +22,7 @@ from seqjax.generation.beam_search import Search
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.processors import Sentences
 from seqjax.generation.search_state import SearchState, hypotheses
+from seqjax.models.protocol import Cache, Weights
 
 IN_FLIGHT = 2
 """Runs that are on the device at a time: one works while the host reads the other."""
@@ -40,9 +41,9 @@ class Run:
     """Sentences that are searched together, and where they stand."""
 
     search: Search
-    weights: tuple[Any, ...]
+    weights: tuple[Weights, ...]
     sentences: Sentences
-    caches: Any
+    caches: tuple[Cache, ...]
     state: SearchState
     owners: np.ndarray
     """[rows]: number of the sentence in the input, FREE on rows without one."""

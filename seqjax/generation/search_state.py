@@ -19,6 +19,9 @@ from flax import struct
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.generation.selection import Candidates
 
+Memory = Any
+"""Pytree of what a strategy remembers, of leading axis B, or None; its own."""
+
 
 @struct.dataclass
 class Finished:
@@ -59,12 +62,12 @@ class SearchState:
     finished: Finished
     done: jax.Array
     """[B] bool."""
-    memory: Any
+    memory: Memory
     """The strategy's."""
 
 
 def start_state(
-    *, bos: jax.Array, beam: int, capacity: int, done: jax.Array, memory: Any,
+    *, bos: jax.Array, beam: int, capacity: int, done: jax.Array, memory: Memory,
 ) -> SearchState:
     """Before the first step; `bos` [B], `done` [B] marks rows without a sentence."""
     b = bos.shape[0]
@@ -103,7 +106,7 @@ def history(state: SearchState) -> jax.Array:
 
 def advance(
     state: SearchState, candidates: Candidates, *, eos: int, max_len: jax.Array,
-    norm: jax.Array, existing: jax.Array, memory: Any, worthless: jax.Array | None = None,
+    norm: jax.Array, existing: jax.Array, memory: Memory, worthless: jax.Array | None = None,
 ) -> tuple[SearchState, jax.Array]:
     """One step of fairseq's bookkeeping.
 

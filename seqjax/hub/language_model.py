@@ -40,6 +40,7 @@ from seqjax.hub.inputs import (
     select_prompts,
 )
 from seqjax.hub.loaded import Loaded
+from seqjax.models.protocol import Params
 from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.tasks.perplexity import BlockScorer, WordScores
@@ -244,7 +245,7 @@ class LanguageModel(Generative[LanguageModelingTask]):
 
     @functools.cached_property
     def _log_probs(self) -> Any:
-        def log_probs(params: Any, prev: jax.Array) -> jax.Array:
+        def log_probs(params: Params, prev: jax.Array) -> jax.Array:
             each = [
                 jax.nn.log_softmax(model.features(p, prev).logits(), axis=-1)
                 for model, p in zip(self.models, params, strict=True)

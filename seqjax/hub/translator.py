@@ -40,7 +40,7 @@ from seqjax.hub.inputs import (
     select_sources,
 )
 from seqjax.hub.loaded import Loaded
-from seqjax.models.protocol import encode_tokens
+from seqjax.models.protocol import Params, encode_tokens
 from seqjax.tasks import inputs as task_inputs
 from seqjax.tasks import output_constraints
 from seqjax.tasks import replace_unk as unknown_words
@@ -340,7 +340,7 @@ class Translator(Generative[TextTask]):
 
     @functools.cached_property
     def _log_probs(self) -> Any:
-        def log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
+        def log_probs(params: Params, source: jax.Array, prev: jax.Array) -> jax.Array:
             each = []
             for model, p in zip(self.models, params, strict=True):
                 logits = model.features(p, prev, encode_tokens(model, p, source)).logits()

@@ -13,6 +13,11 @@ from seqjax.losses.declarations import COUNTS, Loss, Metric
 
 __all__ = ["COUNTS", "Forward", "Loss", "LossOutput", "Metric", "States", "add"]
 
+Projection = Any
+"""Pytree of an output layer's arrays."""
+Project = Callable[[Projection, jax.Array], jax.Array]
+"""(projection, [..., D]) -> float32 logits [..., V]."""
+
 
 @struct.dataclass
 class LossOutput:
@@ -44,12 +49,12 @@ class States(Protocol):
         ...
 
     @property
-    def projection(self) -> Any:
+    def projection(self) -> Projection:
         """Pytree of the output layer's arrays; of an adaptive softmax, its `Clusters`."""
         ...
 
     @property
-    def project(self) -> Callable[[Any, jax.Array], jax.Array]:
+    def project(self) -> Project:
         """(projection, [..., D]) -> float32 logits [..., V]."""
         ...
 

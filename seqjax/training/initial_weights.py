@@ -12,7 +12,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 
@@ -22,7 +22,11 @@ from seqjax.data import folder
 from seqjax.data.dictionaries import Dictionary, first_difference, match
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.models import vocabulary_rows
+from seqjax.models.protocol import Params
 from seqjax.tasks.protocol import Task
+
+if TYPE_CHECKING:
+    from seqjax.training.initial_state import Start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,8 +162,8 @@ MATCH = "set --config.init_vocabulary=match to move their rows by symbol"
 
 
 def fitted(
-    params: Any, trained: Trained | None, config: Config, task: Task, *, key: str = "init_from",
-) -> tuple[Any, list[str]]:
+    params: Params, trained: Trained | None, config: Config, task: Task, *, key: str = "init_from",
+) -> tuple[Params, list[str]]:
     """Weights to start from, for the task's dictionaries.
 
     Args:
@@ -197,7 +201,7 @@ def _lacks_only_mask(trained: Trained, task: Task) -> bool:
         for old, new in zip(trained.dictionaries, here, strict=True))
 
 
-def of_start(start: Any, config: Config, task: Task) -> tuple[Any, list[str]]:
+def of_start(start: Start, config: Config, task: Task) -> tuple[Params, list[str]]:
     """As `fitted`, of an `initial_state.Start`."""
     if not config.resume_from:
         return fitted(start.params, start.trained, config, task)
@@ -208,8 +212,8 @@ def of_start(start: Any, config: Config, task: Task) -> tuple[Any, list[str]]:
 
 
 def _moved(
-    params: Any, trained: Trained, config: Config, task: Task
-) -> tuple[Any, list[str]]:
+    params: Params, trained: Trained, config: Config, task: Task
+) -> tuple[Params, list[str]]:
     here = {d.side: d for d in task.dictionaries}
     there = {d.side: d for d in trained.dictionaries}
     if here.keys() != there.keys():

@@ -16,10 +16,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax import models
 from seqjax.config import Config, ConfigError
+from seqjax.data.batches import Dataset
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss, Metric
+from seqjax.models.protocol import ModelT, Params
 from seqjax.tasks import entry_of
 from seqjax.tasks.evaluator import Evaluator
 from seqjax.tasks.protocol import Task
@@ -31,7 +33,7 @@ from seqjax.training.train_step import LossFn, make_eval_step
 
 
 def batch_spec(
-    dataset: Any, shape: Shape, mesh: Mesh, *, packed: bool, groups: int | None = None
+    dataset: Dataset, shape: Shape, mesh: Mesh, *, packed: bool, groups: int | None = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Abstract arrays of a batch of `shape`, over all processes, as they are placed.
 
@@ -50,7 +52,7 @@ class Validator:
     """One split, its plan and its compiled evaluation."""
 
     def __init__(
-        self, config: Config, task: Task, model: Any, mesh: Mesh, loss_fn: LossFn,
+        self, config: Config, task: Task[ModelT], model: ModelT, mesh: Mesh, loss_fn: LossFn,
         *, loss: Loss, max_positions: tuple[int | None, int | None],
     ) -> None:
         """
@@ -152,7 +154,7 @@ def decoding_places(mesh: Mesh) -> dict[str, Any]:
     return {"sharding": rows, "row_multiple": mesh.size}
 
 
-def for_decoding(params: Any, mesh: Mesh) -> Any:
+def for_decoding(params: Params, mesh: Mesh) -> Params:
     """Parameters where decoding wants them: whole."""
     if mesh.size == 1:
         return params

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
@@ -31,7 +32,7 @@ class MaskedLMHead(nn.Module):
     activation_fn: str
     tied: bool
     """The projection is the embedding."""
-    dtype: Any
+    dtype: DTypeLike
 
     def setup(self) -> None:
         self.dense = Linear(self.dim, self.dim, dtype=self.dtype)
@@ -51,7 +52,7 @@ class RobertaEncoder(nn.Module):
 
     config: RobertaConfig
     vocab_size: int
-    dtype: Any
+    dtype: DTypeLike
 
     def setup(self) -> None:
         cfg = self.config
@@ -66,7 +67,7 @@ class Roberta(nn.Module):
 
     config: RobertaConfig
     vocab_size: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.encoder = RobertaEncoder(self.config, self.vocab_size, self.dtype)
