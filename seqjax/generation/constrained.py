@@ -15,9 +15,9 @@ from jax import lax
 
 from seqjax.generation.constraints import Progress
 from seqjax.generation.processors import Scores, Sentences, StepRules
-from seqjax.generation.search_state import Memory
 from seqjax.generation.selection import (
     Candidates,
+    Memory,
     Strategy,
     candidate_count,
     first_step,

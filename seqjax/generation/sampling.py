@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from seqjax.generation.processors import FREE, Scores, Sentences, StepRules
-from seqjax.generation.search_state import Memory
-from seqjax.generation.selection import Candidates, Strategy, forced_scores
+from seqjax.generation.selection import Candidates, Memory, Strategy, forced_scores
 from seqjax.generation.topk import row_top_k, top_k
 
 NUCLEUS = 256

@@ -9,7 +9,6 @@ out.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +16,7 @@ import numpy as np
 from flax import struct
 
 from seqjax.generation.hypothesis import Hypothesis
-from seqjax.generation.selection import Candidates
-
-Memory = Any
-"""Pytree of what a strategy remembers, of leading axis B, or None; its own."""
+from seqjax.generation.selection import Candidates, Memory
 
 
 @struct.dataclass

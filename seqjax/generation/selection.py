@@ -16,8 +16,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from seqjax.generation.processors import FREE, Scores, Sentences, StepRules
-from seqjax.generation.search_state import Memory
 from seqjax.generation.topk import row_top_k, top_k, top_k_of_rows
+
+Memory = Any
+"""Pytree of what a strategy remembers, of leading axis B, or None; its own."""
 
 
 @struct.dataclass
