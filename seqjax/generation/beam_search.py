@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ from seqjax.generation.processors import (
     Scores,
     Sentences,
     StepRules,
+    Tables,
     TokenRules,
     ban_repeated_ngrams,
     scores_of,
@@ -222,7 +222,7 @@ class Search:
 
     def _chunk(
         self, weights: Sequence[Weights], sentences: Sentences, caches: tuple[Cache, ...],
-        state: SearchState, stop: jax.Array, *, tables: Any = None,
+        state: SearchState, stop: jax.Array, *, tables: Tables = None,
     ) -> tuple[tuple[Cache, ...], SearchState]:
         """Steps up to `stop` (at most the capacity), or until all is done; `tables` are what
         the strategy knows of all sentences alike."""

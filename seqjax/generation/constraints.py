@@ -22,13 +22,14 @@ from flax import struct
 
 from seqjax.config import ConfigError
 from seqjax.generation.errors import InputError
+from seqjax.generation.processors import Packed
 
 Phrases = Sequence[Sequence[int] | np.ndarray]
 """What one output must contain: ids without eos."""
-Packed = Any
-"""Pytree of what a `Progress` packs."""
 Memory = Any
 """Pytree of where hypotheses stand."""
+Array = jax.Array | np.ndarray
+"""On the device; on the host where it is packed."""
 NONE = -1
 """Stands for no token."""
 LEAST = 4
@@ -153,11 +154,11 @@ def size_for(count: int) -> int:
 class PackedSequence:
     """Phrases one after the other. N is the largest number of tokens."""
 
-    tokens: Any
+    tokens: Array
     """[B, N] int32, NONE behind the last."""
-    ends: Any
+    ends: Array
     """[B, N] bool: last token of a phrase."""
-    length: Any
+    length: Array
     """[B] int32."""
 
 
@@ -224,21 +225,21 @@ class PackedTrie:
     A child is 0 where there is none.
     """
 
-    tokens: Any
+    tokens: Array
     """[B, N, J] int32: tokens on the edges from the root and from each node, NONE behind."""
-    child: Any
+    child: Array
     """[B, N, J] int32: where each token leads from the node."""
-    restart: Any
+    restart: Array
     """[B, N, J] int32: where it leads from the root."""
-    capacity: Any
+    capacity: Array
     """[B, N] int32: phrases that go through the node."""
-    terminal: Any
+    terminal: Array
     """[B, N] int32: phrases that end in it."""
-    path: Any
+    path: Array
     """[B, N, N] bool: the nodes from the root (not counted) to this one (counted)."""
-    depth: Any
+    depth: Array
     """[B, N] int32."""
-    span: Any
+    span: Array
     """[B] int32: different tokens."""
 
 

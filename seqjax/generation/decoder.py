@@ -22,7 +22,7 @@ from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
 from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
 from seqjax.generation.errors import InputError
-from seqjax.generation.hypothesis import Hypothesis
+from seqjax.generation.hypothesis import Hypothesis, Ids
 from seqjax.generation.output_constraints import OutputConstraint, output_constraint_of
 from seqjax.generation.precompile import First, precompile
 from seqjax.generation.processors import Sentences
@@ -156,8 +156,8 @@ class Decoder:
         return Prepared(params=each, weights=self._prepare(each))
 
     def decode(
-        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
-        prefixes: Sequence[Any] | None = None,
+        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Ids], *,
+        prefixes: Sequence[Ids] | None = None,
         plan: Sequence[DecodingBatch | Sequence[int]] | None = None, **constrained: Any,
     ) -> list[list[Hypothesis]]:
         """Hypotheses for every source, in the order of the sources.
@@ -182,8 +182,8 @@ class Decoder:
         return out
 
     def stream(
-        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
-        prefixes: Sequence[Any] | None = None,
+        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Ids], *,
+        prefixes: Sequence[Ids] | None = None,
         plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
         numbers: Sequence[int] | None = None,
         constraints: Sequence[Phrases] | None = None, constraint_order: str = "ordered",

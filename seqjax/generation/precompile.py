@@ -19,6 +19,7 @@ import numpy as np
 
 from seqjax.console import compiling
 from seqjax.generation.beam_search import Search
+from seqjax.generation.processors import Tables
 from seqjax.models.protocol import Params, Weights
 
 
@@ -32,7 +33,7 @@ class First:
 
 
 def precompile(
-    search: Search, firsts: Sequence[First], *, params: Params, weights: Weights, tables: Any
+    search: Search, firsts: Sequence[First], *, params: Params, weights: Weights, tables: Tables
 ) -> None:
     """Compiles `begin` and the first `chunk` for each of the shapes.
 

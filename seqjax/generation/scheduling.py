@@ -13,14 +13,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import jax
 import numpy as np
 
 from seqjax.generation.beam_search import Search
 from seqjax.generation.hypothesis import Hypothesis
-from seqjax.generation.processors import Sentences
+from seqjax.generation.processors import Sentences, Tables
 from seqjax.generation.search_state import SearchState, hypotheses
 from seqjax.models.protocol import Cache, Weights
 
@@ -49,7 +48,7 @@ class Run:
     """[rows]: number of the sentence in the input, FREE on rows without one."""
     capacities: list[int]
     """Capacities that its sentences may need, this one first."""
-    tables: Any = None
+    tables: Tables = None
     """What the strategy knows of all sentences alike; the same arrays in all runs."""
     position: int = 0
     """Steps made once what was dispatched is done (fewer if all sentences end before)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -78,7 +78,7 @@ class Encoder(Loaded[TextTask]):
         return min(m.max_source_positions for m in self.models)
 
     @functools.cached_property
-    def _encode(self) -> Any:
+    def _encode(self) -> Callable[..., jax.Array]:
         def encode(params: Params, source: jax.Array) -> jax.Array:
             model = self.models[0]
             encoded = model.encode(params, token_source(source, pad=model.pad))

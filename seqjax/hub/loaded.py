@@ -13,7 +13,7 @@ from seqjax.config import Config, ConfigError
 from seqjax.hub import about, evaluation
 from seqjax.hub.about import Origin
 from seqjax.hub.evaluation import Evaluated
-from seqjax.models.protocol import Params
+from seqjax.models.protocol import LanguageModel, Params
 from seqjax.tasks.protocol import Task
 
 TaskT = TypeVar("TaskT", bound=Task)
@@ -74,7 +74,7 @@ class Loaded(Generic[TaskT]):
         del lm
         raise ConfigError(f"{self.name}: a model of the task {self.task.config.name!r} takes no lm")
 
-    def language_model(self) -> Any:
+    def language_model(self) -> LanguageModel:
         """The one model whose log-probabilities a `fused` search adds.
 
         Raises:

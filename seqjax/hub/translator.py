@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import jax
@@ -339,7 +339,7 @@ class Translator(Generative[TextTask]):
         return out
 
     @functools.cached_property
-    def _log_probs(self) -> Any:
+    def _log_probs(self) -> Callable[..., jax.Array]:
         def log_probs(params: Params, source: jax.Array, prev: jax.Array) -> jax.Array:
             each = []
             for model, p in zip(self.models, params, strict=True):
@@ -355,7 +355,7 @@ class Translator(Generative[TextTask]):
             language_model=None if self.lm is None else self.lm.language_model(),
         )
 
-    def _searched(self) -> Iterable[Any]:
+    def _searched(self) -> Iterable[Params]:
         return self.params if self.lm is None else (*self.params, *self.lm.params)
 
     def source_ids(self, x: Input) -> np.ndarray:

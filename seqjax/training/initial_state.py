@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +21,7 @@ from seqjax.models import overrides
 from seqjax.models.protocol import Params
 from seqjax.training import initial_weights, resuming, sharding
 from seqjax.training.checkpoints import Checkpoints
+from seqjax.training.optimizers import OptState
 from seqjax.training.parts import Parts
 from seqjax.training.run_progress import Progress
 from seqjax.training.state import TrainState
@@ -33,7 +33,7 @@ class Start:
 
     params: Params
     """Parameters, host arrays, shaped as the model's."""
-    opt_state: Any = None
+    opt_state: OptState | None = None
     """The optimizer's state (None: fresh)."""
     step: int = 0
     data: DataState = DataState()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from seqjax.models.protocol import Extra, Params
-from seqjax.training.optimizers import Optimizer
+from seqjax.training.optimizers import Optimizer, OptState
 
 
 @struct.dataclass
@@ -22,7 +20,7 @@ class TrainState:
     """int32 []: updates skipped in a row, up to now, for a non-finite gradient."""
     params: Params
     """Float32 parameters."""
-    opt_state: Any
+    opt_state: OptState
     """The optimizer's own (`seqjax.training.optimizers`)."""
     extra: Extra = struct.field(default_factory=dict)
     """What a model keeps that is neither: an EMA teacher, batch statistics. {} of a model

@@ -18,12 +18,14 @@ from seqjax.losses.rows import split_rows
 from seqjax.models.parts.position_split import positions_split
 from seqjax.models.protocol import Extra, Params
 from seqjax.training import sharding
-from seqjax.training.optimizers import Optimizer
+from seqjax.training.optimizers import Optimizer, OptState
 from seqjax.training.schedules import Schedule
 from seqjax.training.state import TrainState
 
 Arrays = Mapping[str, jax.Array]
 """A batch, by name."""
+Count = jax.Array | int
+"""int32 scalar."""
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 """Name -> (sum, weight), float32 scalars."""
 LossFn = Callable[
@@ -71,7 +73,7 @@ def global_norm(tree: sharding.Tree) -> jax.Array:
 
 def loss_and_gradient(
     loss_fn: LossFn, params: Params, extra: Extra, batch: Arrays, *, key: jax.Array | None,
-    update: Any = 0,
+    update: Count = 0,
 ) -> tuple[LossOutput, Params, Extra]:
     """Loss and gradient of `loss.sum`, added up over the micro-batches of one update.
 
@@ -113,7 +115,7 @@ def loss_and_gradient(
 def make_train_step(
     loss_fn: LossFn, optimizer: Optimizer, schedule: Schedule, *, seed: int,
     clip_norm: float = 0.0,
-) -> Callable[[TrainState, Arrays, Any], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Arrays, Count], tuple[TrainState, Metrics]]:
     """The function (state, batch of [G, B, ...] arrays, epoch) -> (new state, metrics).
 
     The gradient is the sum over micro-batches of grad(loss.sum), divided once by the sum
@@ -125,7 +127,7 @@ def make_train_step(
     `num_updates`.
     """
 
-    def train_step(state: TrainState, batch: Arrays, epoch: Any) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Arrays, epoch: Count) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
         loss, gradient, extra = loss_and_gradient(
             loss_fn, state.params, state.extra, batch, key=key, update=state.step)
@@ -134,7 +136,9 @@ def make_train_step(
         norm = global_norm(gradient)
         rate = schedule(state.step, epoch)
 
-        def update(gradient: Params, extra: Extra, opt_state: Any, params: Params, _: Any) -> tuple:
+        def update(
+            gradient: Params, extra: Extra, opt_state: OptState, params: Params, _: Any
+        ) -> tuple[Params, OptState, Extra]:
             if clip_norm > 0:
                 factor = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
                 gradient = jax.tree.map(lambda g: g * factor, gradient)
@@ -167,11 +171,11 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(loss_fn: LossFn) -> Callable[[Params, Extra, Arrays, Any], Metrics]:
+def make_eval_step(loss_fn: LossFn) -> Callable[[Params, Extra, Arrays, Count], Metrics]:
     """The function (params, extra, batch of [B, ...] arrays, update) -> the loss's metrics, no
     dropout."""
 
-    def eval_step(params: Params, extra: Extra, batch: Arrays, update: Any) -> Metrics:
+    def eval_step(params: Params, extra: Extra, batch: Arrays, update: Count) -> Metrics:
         update = jnp.asarray(update, jnp.int32)
         return _scalars(_on_mesh(
             loss_fn, params, extra, batch, rng=None, update=update)[0].metrics)
