@@ -174,7 +174,7 @@ class TokenBlocks:
     """
 
     def __init__(
-        self, stores: Any, *, tokens_per_sample: int,
+        self, stores: TokenStore | Sequence[TokenStore] | Sequence[np.ndarray], *, tokens_per_sample: int,
         break_mode: BreakMode = "none", add_bos_token: bool = False,
         output_size: int | None = None, shorten_method: ShortenMethod = "none", seed: int = 1,
     ):

@@ -14,6 +14,9 @@ import numpy as np
 from seqjax.config import ConfigError, nearest
 from seqjax.tasks.inputs import Encoded
 
+Checked = str | np.ndarray | Encoded
+"""A text, or ids [T] int32, or both."""
+
 
 def several(values: object, *, name: str, what: str = "texts or lists of ids") -> list[Any]:
     """A list of inputs, of any iterable that has an order.
@@ -42,7 +45,7 @@ def several(values: object, *, name: str, what: str = "texts or lists of ids") -
 
 def inputs(
     values: object, *, name: str, size: int, empty: bool = False, texts: bool = True,
-) -> list[Any]:
+) -> list[Checked]:
     """A list of texts and of arrays of ids.
 
     Args:
@@ -62,7 +65,7 @@ def inputs(
 
 def one(
     value: object, *, name: str, size: int, empty: bool = False, texts: bool = True
-) -> str | np.ndarray | Encoded:
+) -> Checked:
     """A text as it is, or ids as an int32 array [T]; what is encoded already stays so."""
     if isinstance(value, Encoded):
         return value

@@ -89,7 +89,7 @@ def load(
 
 
 def _check_options(
-    paths: Sequence[str], *, which: str, model_overrides: Any, of_pt: Sequence[Any]
+    paths: Sequence[str], *, which: str, model_overrides: object, of_pt: Sequence[Any]
 ) -> None:
     """Refuses options that none of the paths can honour.
 
@@ -139,7 +139,7 @@ def _check_ensemble(task: Task, other: Task, *, first: str, name: str) -> None:
                               f"{there.side} dictionary {difference}")
 
 
-def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> Loaded:
+def _load_lm(path: str, *, data: str | None, which: str, dtype: str, verify: bool) -> Loaded:
     """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
     place = None
     if data is not None and fairseq_files.is_pt(path):
@@ -157,7 +157,7 @@ def _identity(path: str, which: str) -> str:
 
 
 def _load_one(
-    path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
+    path: str, *, data: str | None, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
     tokenizer_options: Mapping[str, Any], changes: Mapping[str, Any], verify: bool,
 ) -> tuple[Task, Config, Model, Params, about.Origin]:
     if fairseq_files.is_pt(path):

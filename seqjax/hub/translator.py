@@ -212,7 +212,7 @@ class Translator(Generative[TextTask]):
 
     def _checked(
         self, inputs: Sequence[Input], prefixes: Sequence[Input] | None
-    ) -> tuple[list[Any], list[Any] | None]:
+    ) -> tuple[list[arguments.Checked], list[arguments.Checked] | None]:
         inputs = arguments.inputs(inputs, name="inputs", size=len(self.task.source_vocab))
         if prefixes is not None:
             prefixes = arguments.inputs(prefixes, name="prefixes", empty=True,
@@ -295,9 +295,9 @@ class Translator(Generative[TextTask]):
         return self._target_ids(x)[:-1] if isinstance(x, str) else self._target_ids(x)
 
     def _pairs(
-        self, sources: Any, targets: Any, *, name: str, texts: bool = True,
+        self, sources: Sequence[Input], targets: Sequence[Input], *, name: str, texts: bool = True,
         second: str = "targets",
-    ) -> tuple[list[Any], list[Any]]:
+    ) -> tuple[list[arguments.Checked], list[arguments.Checked]]:
         """Both sides, checked."""
         sources = arguments.inputs(
             sources, name="sources", size=len(self.task.source_vocab), texts=texts)

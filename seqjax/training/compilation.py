@@ -108,8 +108,8 @@ def compile_all(
     *,
     threads: int | None = None,
     conclude: bool = True,
-    on_done: Callable[[Hashable, Any, int], None] = lambda key, compiled, left: None,
-) -> dict[Hashable, Any]:
+    on_done: Callable[[Hashable, jax.stages.Compiled, int], None] = lambda key, compiled, left: None,
+) -> dict[Hashable, jax.stages.Compiled]:
     """Compiles all jobs, largest first, several at a time (XLA works outside the GIL).
 
     `console.compiling` says how many are done meanwhile.
@@ -119,7 +119,7 @@ def compile_all(
       on_done: called with the key, the compiled program and the number still to come.
     """
     order = sorted(jobs, key=lambda key: -jobs[key].size)
-    done: dict[Hashable, Any] = {}
+    done: dict[Hashable, jax.stages.Compiled] = {}
     pool = ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1))
     futures = {}
     with compiling.planned(len(jobs), conclude=conclude) as one_done:
@@ -157,7 +157,7 @@ class Memory:
                 f"{self.temporary / 2**20:.0f} temporary)")
 
 
-def memory_of(compiled: Any) -> Memory | None:
+def memory_of(compiled: jax.stages.Compiled) -> Memory | None:
     """What a compiled program needs, where the backend says so."""
     analysis = compiled.memory_analysis()
     if analysis is None:

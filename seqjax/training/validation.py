@@ -76,7 +76,7 @@ class Validator:
         self._epoch = self.plan.epoch(1)
         own_rules = sharding.own_rules(models.family(config.model.name).partition)
         self._step = jax.jit(own_rules(make_eval_step(loss_fn)))
-        self._compiled: dict[Hashable, Any] = {}
+        self._compiled: dict[Hashable, jax.stages.Compiled] = {}
         self._evaluator: Evaluator | None = None
         if config.valid.decode:
             self._evaluator = task.evaluator(
@@ -117,7 +117,7 @@ class Validator:
                                       arguments=(state.params, state.extra, spec, state.step))
                 for shape, spec in specs.items()}
 
-    def take(self, compiled: dict[Hashable, Any]) -> None:
+    def take(self, compiled: dict[Hashable, jax.stages.Compiled]) -> None:
         """The programs that `jobs` asked for."""
         self._compiled = compiled
 
