@@ -38,13 +38,14 @@ class DecoderCache:
 
 def prepare(
     cfg: DecoderConfig, decoder: Params, *, table: Any,
-    projection: tuple[Projection, Project], dtype: DTypeLike,
+    projection: tuple[Projection, Project], dtype: DTypeLike, pad: int,
 ) -> StepWeights:
     """Unstacks the decoder's layers and normalises lightweight convolutions.
 
     Args:
       table: embedding of target tokens: rows, or an adaptive input's bands.
       projection: (arrays, function) of the output layer.
+      pad: id of padding.
     """
     layers = []
     for i, width in enumerate(cfg.decoder_kernels):
@@ -58,6 +59,7 @@ def prepare(
         layers.append(layer)
     return StepWeights(layers=tuple(layers), **surroundings(
         cfg, decoder, width=cfg.decoder_width, table=table, projection=projection, dtype=dtype,
+        pad=pad,
     ))
 
 

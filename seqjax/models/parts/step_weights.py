@@ -83,7 +83,7 @@ class StepWeights:
 
 def surroundings(
     cfg: PositionKeys, decoder: Params, *, width: int, table: Any,
-    projection: tuple[Projection, Project], dtype: DTypeLike,
+    projection: tuple[Projection, Project], dtype: DTypeLike, pad: int,
 ) -> dict[str, Any]:
     """The fields of `StepWeights` but for `layers`.
 
@@ -92,10 +92,11 @@ def surroundings(
       width: D.
       table: see `StepWeights`.
       projection: (arrays, function) of the output layer.
+      pad: id of padding, which positions are counted from.
     """
     attention = decoder["layers"].get("encoder_attn")
     return dict(
-        table=table, positions=step_positions(cfg, decoder, dim=width),
+        table=table, positions=step_positions(cfg, decoder, dim=width, pad=pad),
         memory=None if attention is None else source_projection(attention, dtype=dtype),
         rest={name: decoder[name] for name in stack_ends.NAMES if name in decoder},
         projection=cast(projection[0], dtype), project=projection[1],

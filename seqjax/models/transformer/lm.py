@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from seqjax.models.parts.module_model import ModuleLanguageModel, adaptive_input
+from seqjax.models.parts.module_model import PAD, ModuleLanguageModel, adaptive_input
 from seqjax.models.protocol import Encoded, Features, Params
 from seqjax.models.transformer import decoding
 from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
@@ -44,11 +44,12 @@ class _TransformerLM(nn.Module):
     input_ends: tuple[int, ...] | None
     output_ends: tuple[int, ...] | None
     dtype: DTypeLike = jnp.float32
+    pad: int = PAD
 
     def setup(self) -> None:
         self.decoder = _LMDecoder(
             self.config, self.dtype, self.input_size, None, self.output_size,
-            self.output_ends, input_ends=self.input_ends,
+            self.output_ends, input_ends=self.input_ends, pad=self.pad,
         )
 
     def decode(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
@@ -65,6 +66,7 @@ class TransformerLanguageModel(ModuleLanguageModel):
     """`protocol.LanguageModel` for fairseq's transformer language model."""
 
     config: TransformerLanguageModelConfig
+    any_special_ids: ClassVar[bool] = True
     _decoding: ClassVar[Any] = decoding
 
     @functools.cached_property
@@ -72,6 +74,7 @@ class TransformerLanguageModel(ModuleLanguageModel):
         return _TransformerLM(
             self.config, None if self.config.adaptive_input else self.source_vocab_size,
             self._own_output(), self._input_ends, self._output_ends, self.compute_dtype,
+            self.pad,
         )
 
     def features(
