@@ -28,8 +28,8 @@ Phrases = Sequence[Sequence[int] | np.ndarray]
 """What one output must contain: ids without eos."""
 Memory = Any
 """Pytree of where hypotheses stand."""
-Array = jax.Array | np.ndarray
-"""On the device; on the host where it is packed."""
+Array = Any
+"""A `jax.Array`; of NumPy where it is packed."""
 NONE = -1
 """Stands for no token."""
 LEAST = 4

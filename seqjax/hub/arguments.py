@@ -45,7 +45,7 @@ def several(values: object, *, name: str, what: str = "texts or lists of ids") -
 
 def inputs(
     values: object, *, name: str, size: int, empty: bool = False, texts: bool = True,
-) -> list[Checked]:
+) -> list[Any]:
     """A list of texts and of arrays of ids.
 
     Args:

@@ -11,7 +11,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -22,7 +22,7 @@ from seqjax.data import folder
 from seqjax.data.dictionaries import Dictionary, first_difference, match
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.models import vocabulary_rows
-from seqjax.models.protocol import Params
+from seqjax.models.protocol import Model, Params
 from seqjax.tasks.protocol import Task
 
 if TYPE_CHECKING:
@@ -226,7 +226,8 @@ def _moved(
     if all(first_difference(there[s].symbols, d.symbols) is None for s, d in here.items()):
         return params, [*lines, *notes]
     vocabulary_rows.check_movable(config.model)
-    build = functools.partial(models.build, config.model, compute_dtype=jax.numpy.float32)
+    build: Callable[..., Model] = functools.partial(
+        models.build, config.model, compute_dtype=jax.numpy.float32)
     where = vocabulary_rows.axes(
         build, source_vocab_size=len(there["source"].symbols),
         target_vocab_size=len(there["target"].symbols))
