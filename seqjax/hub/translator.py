@@ -297,7 +297,7 @@ class Translator(Generative[TextTask]):
     def _pairs(
         self, sources: Sequence[Input], targets: Sequence[Input], *, name: str, texts: bool = True,
         second: str = "targets",
-    ) -> tuple[list[arguments.Checked], list[arguments.Checked]]:
+    ) -> tuple[list[Any], list[Any]]:
         """Both sides, checked."""
         sources = arguments.inputs(
             sources, name="sources", size=len(self.task.source_vocab), texts=texts)

@@ -4,7 +4,7 @@ happens once."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from flax import struct
@@ -17,6 +17,21 @@ Projection = Any
 """Pytree of an output layer's arrays."""
 Project = Callable[[Projection, jax.Array], jax.Array]
 """(projection, [..., D]) -> float32 logits [..., V]."""
+
+
+@runtime_checkable
+class WordProject(Protocol):
+    """A `Project` whose every array has an entry for each word, on one axis, so that it can be
+    taken in blocks of words (`models.protocol.WordProjection`)."""
+
+    @property
+    def vocabulary_axis(self) -> int:
+        """Which axis that is."""
+        ...
+
+    def __call__(self, projection: Projection, hidden: jax.Array, /) -> jax.Array:
+        """See `Project`."""
+        ...
 
 
 @struct.dataclass

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from seqjax.losses import rows
-from seqjax.losses.base import Forward, LossOutput, Project, Projection
+from seqjax.losses.base import Forward, LossOutput, Project, Projection, WordProject
 from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
 from seqjax.losses.rows import OutputLayer, project_rows, sum_over_rows
 from seqjax.losses.token_chunks import Chunks, blocks_for, sums_of_tokens
@@ -123,7 +123,7 @@ def chunked_sums(
 
     vocabulary = jax.eval_shape(project, projection, hidden[:1, :1]).shape[-1]
     how: Any = {"vocabulary": vocabulary, "smoothing": smoothing, "accuracy": accuracy}
-    if hasattr(project, "vocabulary_axis") and target.size * vocabulary > budget:
+    if isinstance(project, WordProject) and target.size * vocabulary > budget:
         if not rows.are_split(hidden):
             chunks = Chunks(blocks=blocks_for(project, width=hidden.shape[-1]),
                             tokens=max(1, budget // vocabulary), **how)
@@ -144,7 +144,8 @@ def chunked_sums(
 
 
 def _statistics(
-    hidden: jax.Array, projection: Projection, project: Project, target: jax.Array, *, budget: int
+    hidden: jax.Array, projection: Projection, project: WordProject, target: jax.Array, *,
+    budget: int,
 ) -> TokenStatistics:
     """Of tokens [B, T], a block of the vocabulary at a time."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqjax.losses.base import Projection
+from seqjax.losses.base import Projection, WordProject
 from seqjax.losses.vocabulary_blocks import Blocks, add_block, block_count, take_block
 
 _BLOCK = 2**18
@@ -40,7 +40,7 @@ class Chunks:
         return self.smoothing / (self.vocabulary - 1)
 
 
-def blocks_for(project: Any, *, width: int) -> Blocks:
+def blocks_for(project: WordProject, *, width: int) -> Blocks:
     """Blocks of words whose part of the output layer's gradient is small.
 
     Args:

@@ -7,11 +7,10 @@ continued, `resume_from`, `init_from`, and fairseq's files where their dictionar
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -226,8 +225,10 @@ def _moved(
     if all(first_difference(there[s].symbols, d.symbols) is None for s, d in here.items()):
         return params, [*lines, *notes]
     vocabulary_rows.check_movable(config.model)
-    build: Callable[..., Model] = functools.partial(
-        models.build, config.model, compute_dtype=jax.numpy.float32)
+
+    def build(**sizes: int) -> Model:
+        return models.build(config.model, compute_dtype=jax.numpy.float32, **sizes)
+
     where = vocabulary_rows.axes(
         build, source_vocab_size=len(there["source"].symbols),
         target_vocab_size=len(there["target"].symbols))
