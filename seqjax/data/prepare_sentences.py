@@ -180,7 +180,7 @@ def _split_table(
       width: leave out lines of another number of columns.
     """
     sources.require_file(path)
-    files = {name: f"{output}.{name}" for name in columns}
+    files: dict[Lang, str] = {name: f"{output}.{name}" for name in columns}
     handles = {name: open(file, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
                for name, file in files.items()}
     left = 0
@@ -201,7 +201,7 @@ def _split_table(
     finally:
         for handle in handles.values():
             handle.close()
-    return dict(files), left
+    return files, left
 
 
 # ---- what is written ----

@@ -84,7 +84,7 @@ class Joined:
     @functools.cached_property
     def whole(self) -> np.ndarray:
         """[N] int32 tokens before it is shortened."""
-        return np.sum([part.lengths for part in self.parts], axis=0, dtype=np.int32)
+        return np.stack([part.lengths for part in self.parts]).sum(axis=0, dtype=np.int32)
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:

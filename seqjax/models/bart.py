@@ -7,17 +7,17 @@ BART has its defaults and heads for classification, which read the decoder's las
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from seqjax.models.family import Family
 from seqjax.models.parts import heads_config as heads
 from seqjax.models.tables import State
 from seqjax.models.transformer import fairseq
-from seqjax.models.transformer.config import TransformerConfig
+from seqjax.models.transformer.config import ClassifyingTransformerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BartConfig(heads.ClassificationHeadsConfig, TransformerConfig):
+class BartConfig(ClassifyingTransformerConfig):
     """fairseq's `bart`, by default `bart_large`."""
 
     name: Literal["bart"] = "bart"  # type: ignore[assignment]
@@ -55,14 +55,6 @@ class BartConfig(heads.ClassificationHeadsConfig, TransformerConfig):
     layernorm_embedding: bool = True
     """A norm behind the embeddings."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.classification_heads and self.output_dim != self.encoder_embed_dim:
-            raise ValueError(
-                "config.model.classification_heads: heads are as wide as the encoder "
-                f"({self.encoder_embed_dim}) and read the decoder's states ({self.output_dim}): "
-                "give encoder_embed_dim and decoder_output_dim one value")
-
 
 ARCHS: dict[str, dict[str, Any]] = {
     "bart_large": {},
@@ -77,7 +69,7 @@ ARCHS: dict[str, dict[str, Any]] = {
 def upgrade(state: State, config: BartConfig) -> tuple[State, BartConfig]:
     """Today's names, as the transformer's; which heads there are, the weights tell."""
     state, found = fairseq.upgrade(state, config)
-    return state, heads.with_heads_of(state, found)
+    return state, heads.with_heads_of(state, cast(BartConfig, found))
 
 
 FAIRSEQ = dataclasses.replace(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from seqjax.models.fconv import layers
-from seqjax.models.fconv.config import ConvSpec, FConvConfig
+from seqjax.models.fconv.config import ConvSpec, FConvConfig, FConvLanguageModelConfig
 from seqjax.models.parts.attention import segment_mask
 from seqjax.models.parts.layers import dropout, embed, fan_in_uniform
 from seqjax.models.parts.module_model import SizedModel
@@ -62,6 +62,8 @@ def empty_rings(
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvolutionalModel(SizedModel):
     """What the translation and the language model share: the decoder."""
+
+    config: FConvConfig | FConvLanguageModelConfig
 
     def _hidden(
         self, weights: Weights, tokens: jax.Array, memory: layers.Memory | None, *,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.lightconv import decoding
 from seqjax.models.lightconv.config import LightConvLanguageModelConfig
@@ -27,7 +28,7 @@ class _LMDecoder(Decoder):
 
     def setup(self) -> None:
         super().setup()
-        cfg = self.config
+        cfg = cast(LightConvLanguageModelConfig, self.config)
         if self.input_ends is not None:
             self.embed_tokens = adaptive_input(
                 cfg, self.input_ends, width=cfg.decoder_width, dtype=self.dtype
@@ -47,7 +48,7 @@ class _LanguageModel(nn.Module):
     output_size: int | None
     input_ends: tuple[int, ...] | None
     output_ends: tuple[int, ...] | None
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.decoder = _LMDecoder(

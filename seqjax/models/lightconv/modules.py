@@ -8,12 +8,14 @@ placed in one frame (`lightconv_layers.Frame`) and run in the same stack.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
+from seqjax.models.lightconv.config import DecoderConfig, LightConvConfig
 from seqjax.models.lightconv.layers import (
     Frame,
     block,
@@ -47,7 +49,7 @@ from seqjax.models.protocol import Encoded, Params, Source
 def _kernel_init() -> Initializer:
     """torch's `xavier_uniform_` for a convolution's weights [H, 1, K], which we keep [H, K]."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         heads, width = shape
         bound = (6.0 / (width + heads * width)) ** 0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -76,7 +78,7 @@ class Convolution(nn.Module):
         return self.weight
 
 
-def encoder_form(cfg: Any) -> LayerForm:
+def encoder_form(cfg: LightConvConfig) -> LayerForm:
     """The switches of an encoder's layers."""
     return LayerForm(
         pre_norm=cfg.encoder_normalize_before, dropout=cfg.dropout,
@@ -84,7 +86,7 @@ def encoder_form(cfg: Any) -> LayerForm:
     )
 
 
-def decoder_form(cfg: Any) -> LayerForm:
+def decoder_form(cfg: DecoderConfig) -> LayerForm:
     """The switches of a decoder's layers."""
     return LayerForm(
         pre_norm=cfg.decoder_normalize_before, dropout=cfg.dropout,
@@ -93,11 +95,14 @@ def decoder_form(cfg: Any) -> LayerForm:
     )
 
 
-class _Layer(nn.Module):
+ConfigT = TypeVar("ConfigT", bound=DecoderConfig)
+
+
+class _Layer(nn.Module, Generic[ConfigT]):
     """What encoder and decoder layers share."""
 
-    config: Any
-    dtype: Any
+    config: ConfigT
+    dtype: DTypeLike
     frame: Frame
 
     def _key(self) -> jax.Array | None:
@@ -147,7 +152,7 @@ class _Layer(nn.Module):
             w, dropout(x, cfg.input_dropout, self._key()), convolution, glu=glu)
 
 
-class EncoderLayer(_Layer):
+class EncoderLayer(_Layer[LightConvConfig]):
     """Convolution and feed-forward, pre- or post-norm."""
 
     @nn.compact
@@ -167,7 +172,7 @@ class EncoderLayer(_Layer):
         return decoder_layer.layer(w, x, form=form, mix=mix, key=self._key)[0], None
 
 
-class DecoderLayer(_Layer):
+class DecoderLayer(_Layer[DecoderConfig]):
     """Causal convolution, attention to the source if there is one, feed-forward."""
 
     @nn.compact
@@ -192,7 +197,7 @@ class DecoderLayer(_Layer):
         )
 
 
-class _Side(Ends):
+class _Side(Ends[ConfigT]):
     """What encoder and decoder share."""
 
     def _convolutions(self, side: str) -> list[Convolution]:
@@ -210,7 +215,7 @@ class _Side(Ends):
         return same_segment(segments, width=frame.width, left=frame.left)
 
 
-class Encoder(_Side):
+class Encoder(_Side[LightConvConfig]):
     """fairseq's `LightConvEncoder`."""
 
     vocab_size: int
@@ -241,7 +246,7 @@ class Encoder(_Side):
         return Encoded(out=self.leave(x), mask=real, segments=segments)
 
 
-class Decoder(_Side):
+class Decoder(_Side[DecoderConfig]):
     """fairseq's `LightConvDecoder`, up to the output layer."""
 
     vocab_size: int | None

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from seqjax.models.lstm.config import LSTMConfig, LSTMLanguageModelConfig
 from seqjax.models.parts.attention import MASKED
 from seqjax.models.parts.layers import dropout, linear
 from seqjax.models.parts.parameters import Param, uniform
@@ -150,7 +151,9 @@ class DecoderWeights:
     residuals: bool = struct.field(pytree_node=False)
 
 
-def decoder_parameters(cfg: Any, *, units: int, attention: bool) -> dict[str, Any]:
+def decoder_parameters(
+    cfg: LSTMConfig | LSTMLanguageModelConfig, *, units: int, attention: bool
+) -> dict[str, Any]:
     """Declares the layers of a decoder.
 
     Args:
@@ -175,7 +178,10 @@ def decoder_parameters(cfg: Any, *, units: int, attention: bool) -> dict[str, An
     return tree
 
 
-def fuse(cfg: Any, decoder: Params, *, dtype: Any, residuals: bool = False) -> DecoderWeights:
+def fuse(
+    cfg: LSTMConfig | LSTMLanguageModelConfig, decoder: Params, *, dtype: Any,
+    residuals: bool = False,
+) -> DecoderWeights:
     """The decoder's parameters as `advance` wants them; differentiable."""
     embed = cfg.decoder_embed_dim
     kernels, biases, embed_kernel = [], [], None

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from seqjax.models.lstm import layers
-from seqjax.models.lstm.config import LSTMConfig
+from seqjax.models.lstm.config import LSTMConfig, LSTMLanguageModelConfig
 from seqjax.models.parts.adaptive import AdaptiveSoftmax, log_probs, output_projection
 from seqjax.models.parts.attention import segment_mask
 from seqjax.models.parts.layers import dropout, embed, linear
@@ -93,6 +93,8 @@ def segment_starts(segments: jax.Array | None, like: jax.Array) -> jax.Array:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecurrentModel(SizedModel):
     """What the translation and the language model share: from decoder states to logits."""
+
+    config: LSTMConfig | LSTMLanguageModelConfig
 
     def __post_init__(self) -> None:
         self._check_softmax(self.config.decoder_width, ADAPTIVE_FACTOR)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.layers import Embedding, Linear, dropout, embed, linear, xavier_uniform
 from seqjax.models.protocol import Params, tempered
@@ -80,7 +81,7 @@ class AdaptiveTable:
     ends: tuple[int, ...] = struct.field(pytree_node=False)
 
 
-def look_up(table: AdaptiveTable, ids: jax.Array, *, dtype: Any = jnp.float32) -> jax.Array:
+def look_up(table: AdaptiveTable, ids: jax.Array, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
     """[..., D] for `ids` [...]; every id is projected through every band and one is kept,
     which costs less than sorting ids into bands."""
     result, start = None, 0
@@ -114,7 +115,7 @@ class AdaptiveInput(nn.Module):
     ends: tuple[int, ...]
     widths: tuple[int, ...]
     dim: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.embeddings = [

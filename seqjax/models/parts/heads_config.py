@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal, Protocol, TypeVar
 
+from seqjax.config import DataclassInstance
 from seqjax.models.parts.configs import TRAINING_ONLY, check_rates
+from seqjax.models.tables import State
 
 HEADS = "classification_heads"
 """Under which parameters of heads are found, here and in fairseq."""
@@ -51,7 +52,19 @@ class ClassificationHeadsConfig:
         return self.classification_inner_dims.get(name, width)
 
 
-def with_heads_of(state: Mapping[str, Any], config: Any) -> Any:
+class WithHeads(DataclassInstance, Protocol):
+    """What is read of a model section that has heads."""
+
+    @property
+    def encoder_embed_dim(self) -> int:
+        """How wide they are, where they do not say."""
+        ...
+
+
+HeadsConfigT = TypeVar("HeadsConfigT", bound=WithHeads)
+
+
+def with_heads_of(state: State, config: HeadsConfigT) -> HeadsConfigT:
     """A model section with the heads that a state dict of fairseq's has; the weights tell what no
     key of the file does."""
     classes, inner = {}, {}

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.position_split import by_position
 
 Initializer = Callable[..., jax.Array]
-Dtype = Any
 EPS = 1e-5
 """Of layer norms."""
 
@@ -27,7 +27,7 @@ EPS = 1e-5
 def xavier_uniform(gain: float = 1.0) -> Initializer:
     """torch's `xavier_uniform_` for a kernel [in, out]."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         bound = gain * (6.0 / (shape[-2] + shape[-1])) ** 0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
@@ -37,7 +37,7 @@ def xavier_uniform(gain: float = 1.0) -> Initializer:
 def fan_in_uniform(fan_in: int) -> Initializer:
     """torch's default for `nn.Linear`, kernel and bias alike: U(-1/sqrt(in), 1/sqrt(in))."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         bound = fan_in**-0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
@@ -47,7 +47,7 @@ def fan_in_uniform(fan_in: int) -> Initializer:
 def embedding_init(dim: int, pad: int | None) -> Initializer:
     """N(0, dim**-0.5) with a zero row for padding."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         table = jax.random.normal(key, shape, dtype) * dim**-0.5
         return table if pad is None else table.at[pad].set(0.0)
 
@@ -57,7 +57,7 @@ def embedding_init(dim: int, pad: int | None) -> Initializer:
 def transposed(init: Initializer) -> Initializer:
     """`init` for a kernel that fairseq keeps, and starts, the other way round."""
 
-    def apply(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
+    def apply(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return init(key, shape[::-1], dtype).T
 
     return apply
@@ -71,7 +71,7 @@ class Linear(nn.Module):
     use_bias: bool = True
     kernel_init: Initializer | None = None
     bias_init: Initializer | None = None
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         default = fan_in_uniform(self.in_features)
@@ -98,7 +98,7 @@ def project(weights: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def linear(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, dtype: Dtype = jnp.float32
+    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
     """`x` [..., in] times `kernel` [in, ...out] plus `bias` [...out], in `dtype`."""
     y = jax.lax.dot_general(

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.layers import Initializer
 
@@ -34,7 +35,7 @@ def initialise(rng: jax.Array, declared: Any) -> Any:
 def uniform(bound: float) -> Initializer:
     """U(-bound, bound)."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
@@ -43,7 +44,7 @@ def uniform(bound: float) -> Initializer:
 def normal(std: float) -> Initializer:
     """N(0, std)."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return jax.random.normal(key, shape, dtype) * std
 
     return init
@@ -52,7 +53,7 @@ def normal(std: float) -> Initializer:
 def constant(value: float) -> Initializer:
     """All `value`."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return jnp.full(shape, value, dtype)
 
     return init
@@ -61,7 +62,7 @@ def constant(value: float) -> Initializer:
 def zero_row(init: Initializer, row: int) -> Initializer:
     """`init` with one row of zeros (the padding row of an embedding)."""
 
-    def apply(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def apply(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return init(key, shape, dtype).at[row].set(0.0)
 
     return apply

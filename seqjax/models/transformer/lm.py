@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.module_model import PAD, ModuleLanguageModel, adaptive_input
 from seqjax.models.protocol import Encoded, Features, Params
@@ -27,7 +28,7 @@ class _LMDecoder(Decoder):
 
     def setup(self) -> None:
         super().setup()
-        cfg = self.config
+        cfg = cast(TransformerLanguageModelConfig, self.config)
         if self.input_ends is not None:
             self.embed_tokens = adaptive_input(
                 cfg, self.input_ends, width=cfg.decoder_embed_dim, dtype=self.dtype
@@ -42,7 +43,7 @@ class _TransformerLM(nn.Module):
     output_size: int | None
     input_ends: tuple[int, ...] | None
     output_ends: tuple[int, ...] | None
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     pad: int = PAD
 
     def setup(self) -> None:
