@@ -179,7 +179,7 @@ class TokenBlocks:
         output_size: int | None = None, shorten_method: ShortenMethod = "none", seed: int = 1,
     ):
         self.stream = Stream(
-            _as_stores(stores), shorten=shorten_method, limit=tokens_per_sample, seed=seed
+            as_stores(stores), shorten=shorten_method, limit=tokens_per_sample, seed=seed
         )
         self.slices = plan_blocks(
             self.stream.lengths, tokens_per_sample=tokens_per_sample, break_mode=break_mode
@@ -266,7 +266,7 @@ class TokenBlocks:
         return batch
 
 
-def _as_stores(stores: Any) -> list[TokenStore]:
+def as_stores(stores: Any) -> list[TokenStore]:
     """One store, several, or plain lists of ids, as stores."""
     if hasattr(stores, "tokens"):
         return [stores]

@@ -37,6 +37,9 @@ class Lengths:
     """[N] int32, or None where there is no source (language models)."""
     target: np.ndarray | None = None
     """[N] int32, or None where there is no target (decoding)."""
+    ties: np.ndarray | None = None
+    """[N]: fairseq's order of sentences that are as long (`batching.mode=fairseq`), lower ones
+    first; None: what its datasets of sentences have."""
 
     def __post_init__(self) -> None:
         if self.source is None and self.target is None:

@@ -7,7 +7,7 @@ Importing it imports no JAX.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax.config import ConfigError, import_object
@@ -24,6 +24,9 @@ class FairseqTask:
     languages: tuple[str, ...] = ()
     """Keys of its section that name the languages of its dictionaries, source first; their
     files are `dict.LANGUAGE.txt`. Without any there is one, `dict.txt`."""
+    added: Callable[[Mapping[str, Any], str], tuple[str, ...]] = lambda section, data: ()
+    """(keys of its section, data folder) -> words that it puts behind those of the dictionary's
+    file, where they are not in it: `<mask>`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,9 @@ class TaskEntry:
     """What its `Task.evaluator` measures, where that is known without a model."""
     fairseq: FairseqTask | None = None
     """None: fairseq has no such task, so that no `.pt` is read or written."""
+    own_order: bool = False
+    """Its epochs draw samples of their own, so that fairseq's batches cannot be planned ahead
+    (`batching.mode=fairseq`)."""
 
     def load(self) -> Any:
         """The task's class.

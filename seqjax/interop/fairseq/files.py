@@ -25,8 +25,9 @@ from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, Params, load_fa
 from seqjax.tasks import assets
 from seqjax.tasks.entry import TaskEntry
 
-MASKED = ("denoising", "masked_lm", "multilingual_masked_lm", "sentence_prediction")
-"""fairseq's tasks that put the word `<mask>` behind those of `dict.txt`, their only dictionary."""
+MASKED = ("sentence_prediction",)
+"""Tasks of fairseq's that are not here and put the word `<mask>` behind those of `dict.txt`, their
+only dictionary."""
 POST_PROCESS = {"subword_nmt": "subword_nmt", "fastbpe": "subword_nmt",
                 "sentencepiece": "sentencepiece"}
 """fairseq's `--bpe` -> how pieces become words again."""
@@ -150,17 +151,22 @@ def _task(
     for lang, size, side in zip(langs, sizes, ("source", "target"), strict=False):
         where = folder.dict_path(place, lang)
         vocabulary = folder.load_dictionary(place, lang)
+        _check_beside(vocabulary, where, home, lang)
+        for word in added_words(checkpoint, place):
+            if word not in vocabulary:
+                vocabulary.add_symbol(word)
         if len(vocabulary) != size:
             raise ConfigError(
                 f"its model has {size} {side} words, but {where} has {len(vocabulary)}: "
                 "this is the data folder of another model")
-        _check_beside(vocabulary, where, home, lang)
         files |= assets.pack_vocabulary(lang, vocabulary)
         found = _tokenizer(chosen, home, lang=lang or "en") if asked else None
         found = found or text.get(lang) or _tokenizer(chosen, home, lang=lang or "en")
         if found is not None:
             files |= assets.pack_tokenizer(lang, found)
     section.setdefault("post_process", _post_process(checkpoint, chosen))
+    if any(f.name == "bpe" for f in dataclasses.fields(entry.config)):
+        section.setdefault("bpe", chosen.get("bpe", {}).get("_name"))
     return section, files
 
 
@@ -190,13 +196,14 @@ def dictionaries_of(
     was trained; None where there are none of the model's sizes (`<mask>` is in no file, see
     `added_words`)."""
     home = os.path.dirname(os.path.abspath(path))
-    added = added_words(checkpoint)
     # Weights of a task that is not here may be started from all the same: taken for the usual.
     entry = tasks.of_fairseq(checkpoint.task.task or "") or tasks.of_fairseq(
         fairseq_names.USUAL["task"])
     try:
+        masked = checkpoint.task.task in MASKED
         place, langs = _dictionaries(
-            checkpoint, home=home, data=None, keys=() if added else language_keys(entry))
+            checkpoint, home=home, data=None, keys=() if masked else language_keys(entry))
+        added = added_words(checkpoint, place)
     except ConfigError:
         return None
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
@@ -207,9 +214,17 @@ def dictionaries_of(
     return place, langs
 
 
-def added_words(checkpoint: FairseqCheckpoint) -> tuple[str, ...]:
-    """Words that its task put behind those of the dictionary's file, if they were not there."""
-    return ("<mask>",) if checkpoint.task.task in MASKED else ()
+def added_words(checkpoint: FairseqCheckpoint, data: str) -> tuple[str, ...]:
+    """Words that its task put behind those of the dictionary's file, if they were not there.
+
+    Args:
+      data: the folder with that file.
+    """
+    name = checkpoint.task.task or ""
+    entry = tasks.of_fairseq(name)
+    if entry is None or entry.fairseq is None:
+        return ("<mask>",) if name in MASKED else ()
+    return entry.fairseq.added(checkpoint.fairseq.groups.get("task", {}), data)
 
 
 def _given(checkpoint: FairseqCheckpoint, cls: type) -> dict[str, Any]:
