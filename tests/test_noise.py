@@ -39,7 +39,7 @@ def seeds(count=cases.SENTENCES):
 def masking(**case) -> Masking:
     options = {**case}
     whole = options.pop("mask_whole_words", False)
-    weights = replacement_weights(cases.counts(), special=cases.SPECIAL,
+    weights = replacement_weights(cases.counts(), special=range(cases.SPECIAL),
                                   by_frequency=options.pop("freq_weighted_replacement", False))
     names = {"mask_prob": "prob", "mask_multiple_length": "multiple_length", "mask_stdev": "stdev"}
     return Masking(mask=cases.MASK, pad=1, weights=weights, words=WORDS if whole else None,
@@ -288,7 +288,7 @@ def test_byte_level_pieces_are_asked_of_their_tokenizer():
     (lambda: SpanMasking(entries=9, noise_density=0.0), "noise_density: 0.0"),
     (lambda: SpanMasking(entries=9, mean_noise_span_length=0.5), "mean_noise_span_length: 0.5"),
     (lambda: masking()(np.array([0, cases.MASK, 2]), 1), "holds <mask>"),
-    (lambda: replacement_weights([1, 1, 1, 1, 0], special=4, by_frequency=True),
+    (lambda: replacement_weights([1, 1, 1, 1, 0], special=range(4), by_frequency=True),
      "counts no words"),
 ])
 def test_values_that_make_no_sense_are_named(make, message):

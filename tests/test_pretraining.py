@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 
 import family_goldens
@@ -18,10 +19,11 @@ from seqjax import convert, tasks, train
 from seqjax.config import ConfigError
 from seqjax.generation.teacher_forcing import final_token_first
 from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.interop.torch.files import read_pt
 from seqjax.interop.torch.writer import write_pt
 from seqjax.settings import resolve
-from seqjax.training import train_loop
+from seqjax.training import sharding, train_loop
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +34,18 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """Runs see one of the virtual devices: they are many, and small."""
+    make = sharding.make_mesh
+    monkeypatch.setattr(sharding, "make_mesh",
+                        functools.partial(make, devices=jax.devices()[:1]))
+
+
 def run(workdir, data, name, **sections):
     task = {**TASKS[name], **sections.pop("task", {})}
-    train_loop.train(config(data, name, task=task, **sections), workdir=str(workdir))
+    found = config(data, name, task=task, **sections)
+    train_loop.train(found, workdir=str(workdir), start=fairseq_start.start_from(found))
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     return [line for line in map(json.loads, lines) if line["group"] == "train"]
 
@@ -70,17 +81,20 @@ def test_a_run_that_was_stopped_inside_an_epoch_goes_on_bit_for_bit(data, tmp_pa
     assert_same(params_of(tmp_path / "whole"), params_of(tmp_path / "parts"))
 
 
-def test_the_command_and_its_flags(data, tmp_path, capsys):
-    model = {"encoder_embed_dim": 8, "encoder_ffn_embed_dim": 8, "encoder_layers": 1,
-             "encoder_attention_heads": 2, "max_positions": 32, "name": "roberta"}
+def test_the_recipe_with_flags_trains_on_a_small_folder(data, tmp_path, capsys):
+    small = {"encoder_embed_dim": 8, "encoder_ffn_embed_dim": 8, "encoder_layers": 1,
+             "encoder_attention_heads": 2, "max_positions": 32}
     train.main([
-        "--workdir", str(tmp_path / "run"), "--config.task.name=masked_lm",
+        "--config", "configs/roberta_base.py", "--workdir", str(tmp_path / "run"),
         f"--config.task.data={data}", "--config.task.tokens_per_sample=24",
-        "--config.task.mask_prob=0.3", "--config.loss.name=masked_lm",
-        "--config.train.max_update=2", "--config.valid.enabled=false",
-        *(f"--config.model.{key}={value}" for key, value in model.items())])
+        "--config.task.mask_prob=0.3", "--config.train.max_update=2",
+        "--config.train.update_freq=1", "--config.batching.max_sentences=16",
+        "--config.valid.enabled=false", *(f"--config.model.{k}={v}" for k, v in small.items())])
     out = capsys.readouterr()
     assert "seqjax.evaluate" in out.out + out.err
+
+
+def test_losses_and_tasks_that_do_not_fit_are_refused(data, tmp_path):
     with pytest.raises(ConfigError, match="mask_prob: gives masks, and only a loss that needs"):
         train_loop.train(config(data, "masked_lm", loss={"name": "cross_entropy"}),
                          workdir=str(tmp_path / "other"))

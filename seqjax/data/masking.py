@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -123,16 +124,16 @@ class Masking:
 
 
 def replacement_weights(
-    counts: np.ndarray | list[int], *, special: int, by_frequency: bool
+    counts: np.ndarray | list[int], *, special: Sequence[int], by_frequency: bool
 ) -> np.ndarray:
     """[V] float64: how likely each word is to be drawn: all alike, or as often as it was counted;
-    the first `special` ids never.
+    the ids `special` never.
 
     Raises:
       ValueError: nothing could be drawn.
     """
     weights = np.array(counts, np.float64) if by_frequency else np.ones(len(counts))
-    weights[:special] = 0
+    weights[list(special)] = 0
     if not weights.sum() > 0:
         raise ValueError("freq_weighted_replacement: the dictionary counts no words")
     return weights

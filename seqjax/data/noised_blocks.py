@@ -18,7 +18,7 @@ import numpy as np
 from seqjax.data.blocks import BreakMode, ShortenMethod, Stream, as_stores, plan_blocks
 from seqjax.data.epoch_plan import Lengths, Shape
 from seqjax.data.item_seed import item_seed
-from seqjax.data.pairs import TokenStore, check_fit, pad_rows, segment_numbers
+from seqjax.data.pairs import PAD, TokenStore, check_fit, pad_rows, segment_numbers
 from seqjax.data.resampling import Resampling
 
 Sample = tuple[np.ndarray, np.ndarray]
@@ -114,6 +114,8 @@ class _Batches:
     """Batches of items that are made one by one, whatever they are."""
 
     lengths: Lengths
+    pad: int
+    """Id of padding."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -145,7 +147,7 @@ class _Batches:
             fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
             check_fit(ids, rows, fill, shape, name=name, width=width)
             tokens = np.concatenate([sample[k] for sample in found] or [np.zeros(0, np.int32)])
-            batch[name] = pad_rows(tokens, fill, width)
+            batch[name] = pad_rows(tokens, fill, width, pad=self.pad)
             if packed:
                 segments = pad_rows(np.repeat(numbers, lengths), fill, width)
                 segments[np.arange(width) >= fill[:, None]] = 0
@@ -162,13 +164,15 @@ class NoisedBlocks(_Batches):
       seed, epoch: with the number of a block, all that a sample depends on.
       longest: tokens of the longest source (None: as long as the noise makes it). A block that
         is longer by itself stays so.
+      pad: id of padding.
       order_seed: of fairseq's order of blocks of one length (None: the corpus's order).
     """
 
     def __init__(
         self, blocks: FramedBlocks, noise: Noise, *, seed: int, epoch: int = 1,
-        longest: int | None = None, order_seed: int | None = None,
+        longest: int | None = None, pad: int = PAD, order_seed: int | None = None,
     ):
+        self.pad = pad
         self.blocks, self._noise = blocks, noise
         self._seed, self._epoch = seed, epoch
         self._longest, self._order_seed = longest, order_seed
@@ -212,7 +216,7 @@ class CombinedBlocks(_Batches):
     def __init__(
         self, parts: Sequence[NoisedBlocks], *, mixture: Resampling | None = None,
     ):
-        self.parts, self.mixture = tuple(parts), mixture
+        self.parts, self.mixture, self.pad = tuple(parts), mixture, parts[0].pad
         self._first = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
 
     def at_epoch(self, epoch: int) -> Self:

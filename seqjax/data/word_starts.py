@@ -57,7 +57,7 @@ def word_starts(
     """
     symbols = vocabulary.symbols
     own = np.array([s.startswith("madeupword") for s in symbols], bool)
-    own[: vocabulary.num_special] = True
+    own[vocabulary.special()] = True
     if kind in ("subword_nmt", "fastbpe"):
         # fairseq cannot mask whole words of these: only the piece before says whether one begins.
         continues = np.array([s.endswith("@@") for s in symbols], bool) & ~own

@@ -95,6 +95,10 @@ class Writing(Pretraining):
     facade: ClassVar[str] = "seqjax.hub.translator:Translator"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:EncoderDecoder"
 
+    def longest(self) -> int:
+        """Tokens of the longest source that a block becomes."""
+        return self.config.tokens_per_sample
+
     def max_positions(self, model: EncoderDecoder) -> tuple[int, int]:
         """Longest source and target: the smaller of the task's limit and the model's."""
         return (min(self.config.max_source_positions, model.max_source_positions),
@@ -103,7 +107,7 @@ class Writing(Pretraining):
     def too_long_advice(self, model: EncoderDecoder) -> str:
         """Blocks are as long as the configuration says, which may be too long for the model."""
         cfg, (source, target) = self.config, self.max_positions(model)
-        if source < cfg.max_source_positions and cfg.tokens_per_sample <= source:
+        if cfg.tokens_per_sample <= source < min(self.longest(), cfg.max_source_positions):
             return (f"insertions make sources longer than blocks are, and the model takes {source} "
                     f"tokens: set config.task.max_source_positions={source}, and they will be made "
                     "as far as there is room")
@@ -181,6 +185,11 @@ class DenoisingTask(Writing):
                 "mask", "mask_random", "mask_length", "replace_length", "poisson_lambda",
                 "insert", "rotate", "permute_sentences")}))
 
+    def longest(self) -> int:
+        """Tokens of the longest source that a block becomes."""
+        size = np.array([self.config.tokens_per_sample])
+        return int(self._noise(None).longest(size)[0])
+
     def _full_stop(self) -> int:
         """Id of the word that ends a sentence."""
         word = self.config.full_stop
@@ -201,7 +210,7 @@ class DenoisingTask(Writing):
         del need_target
         blocks = self.blocks(self.config.data, split, end=self.vocab.eos, strip=True)
         return NoisedBlocks(blocks, Noised(noise=self._noise(self._words())), seed=self.seed,
-                            longest=self.config.max_source_positions)
+                            longest=self.config.max_source_positions, pad=self.vocab.pad)
 
 
 ENTRY = TaskEntry(

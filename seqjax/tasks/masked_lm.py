@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from seqjax.config import GenerationConfig, gives
+from seqjax.config import ConfigError, GenerationConfig, gives
 from seqjax.data.epoch_plan import Lengths
 from seqjax.data.masking import Masking, replacement_weights
 from seqjax.data.noised_blocks import CombinedBlocks, NoisedBlocks
@@ -88,7 +88,7 @@ class MaskedLMTask(Pretraining):
         return checked(lambda: Masking(
             mask=self.mask, pad=vocab.pad, prob=cfg.mask_prob,
             leave_unmasked_prob=cfg.leave_unmasked_prob, random_token_prob=cfg.random_token_prob,
-            weights=replacement_weights(vocab.counts, special=vocab.num_special,
+            weights=replacement_weights(vocab.counts, special=vocab.special(),
                                         by_frequency=cfg.freq_weighted_replacement),
             words=words, multiple_length=cfg.mask_multiple_length, stdev=cfg.mask_stdev))
 
@@ -108,10 +108,16 @@ class MaskedLMTask(Pretraining):
 
     def _masked(self, data: str, split: str, noise: _Masked) -> NoisedBlocks:
         return NoisedBlocks(self.blocks(data, split), noise, seed=self.seed,
-                            order_seed=self.seed)
+                            pad=self.vocab.pad, order_seed=self.seed)
 
     def max_positions(self, model: MaskedLanguageModel) -> tuple[int, None]:
-        """Longest block: the smaller of the task's and the model's."""
+        """Longest block: the smaller of the task's and the model's.
+
+        Raises:
+          ConfigError: blocks are made longer than the model takes.
+        """
+        if self.config.sample_break_mode != "eos" and self.too_long_advice(model):
+            raise ConfigError(self.too_long_advice(model))
         return min(self.config.tokens_per_sample, model.max_source_positions), None
 
     def too_long_advice(self, model: MaskedLanguageModel) -> str:

@@ -55,19 +55,19 @@ def dictionary_of(data: str, langs: Sequence[str]) -> Vocabulary:
     Raises:
       ConfigError: there is none, or a language has another.
     """
-    path = folder.dict_path(data)
+    path = folder.dictionary_path(data)
     if not os.path.isfile(path):
         raise ConfigError(f"{path}: missing: the dictionary of all languages stands there; copy "
                           "that of a language's folder, if they were preprocessed with one "
                           "(--srcdict)")
-    found = Vocabulary.load(path)
+    found = folder.load_dictionary(data)
     for lang in langs:
         place = os.path.join(data, lang)
-        if not os.path.isfile(folder.dict_path(place)):
+        if not os.path.isfile(folder.dictionary_path(place)):
             continue  # fairseq's folders may have none
         difference = first_difference(found.symbols, folder.load_dictionary(place).symbols)
         if difference is not None:
-            raise ConfigError(f"{folder.dict_path(place)}: is not {path}: {difference}; "
+            raise ConfigError(f"{folder.dictionary_path(place)}: is not {path}: {difference}; "
                               f"preprocess all languages with --srcdict {path}")
     return found
 

@@ -82,7 +82,7 @@ class MultilingualDenoisingTask(DenoisingTask):
         words = None if lang in cfg.no_whole_word_mask_langs else self._words()
         return NoisedBlocks(
             self.blocks(data, split, end=end), Noised(noise=self._noise(words)), seed=self.seed,
-            longest=cfg.max_source_positions)
+            longest=cfg.max_source_positions, pad=vocab.pad)
 
 
 def added(section: Mapping[str, Any], data: str) -> tuple[str, ...]:

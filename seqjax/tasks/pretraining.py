@@ -22,9 +22,10 @@ from seqjax.data.noised_blocks import CombinedBlocks, FramedBlocks, NoisedBlocks
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.data.word_starts import WordStarts, word_starts
 from seqjax.tasks import assets
-from seqjax.tasks.text import Text
+from seqjax.tasks.text import Text, special_ids
 
-MASK = "<mask>"
+MASK, MASKS = "<mask>", ("<mask>", "[MASK]")
+"""The word of masks, and what vocabularies may call it that have one already."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,8 @@ class Pretraining(Text):
     @property
     def vocab_sizes(self) -> dict[str, int]:
         """What `models.build` needs."""
-        return {"source_vocab_size": len(self.vocab), "target_vocab_size": len(self.vocab)}
+        return {"source_vocab_size": len(self.vocab), "target_vocab_size": len(self.vocab),
+                **special_ids(self.vocab)}
 
     @property
     def dictionaries(self) -> tuple[Dictionary, ...]:
@@ -161,7 +163,7 @@ class Pretraining(Text):
     @property
     def mask(self) -> int:
         """Id of `<mask>`."""
-        return self.vocab.index(MASK)
+        return self.vocab.index(next(word for word in MASKS if word in self.vocab))
 
     def check_folder(self, data: str) -> None:
         """Refuses a data folder whose dictionary is not the model's.
@@ -173,7 +175,7 @@ class Pretraining(Text):
         difference = first_difference(self.vocab.symbols, found.symbols)
         if difference is not None:
             raise ConfigError(
-                f"{folder.dict_path(data)}: is not the dictionary that the model was trained "
+                f"{folder.dictionary_path(data)}: is not the dictionary that the model was trained "
                 f"with: {difference}; preprocess with --srcdict")
 
     def encode_source(self, text: str) -> np.ndarray:
@@ -256,7 +258,8 @@ class Pretraining(Text):
 def with_words(vocabulary: Vocabulary, words: Iterable[str]) -> Vocabulary:
     """A dictionary with words behind it; those that it has stay where they are. It is changed."""
     for word in words:
-        if word not in vocabulary:
+        same = MASKS if word == MASK else (word,)
+        if not any(name in vocabulary for name in same):
             vocabulary.add_symbol(word)
     return vocabulary
 

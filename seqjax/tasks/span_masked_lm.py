@@ -98,7 +98,7 @@ class SpanMaskedLMTask(Writing):
             raise ConfigError(
                 f"config.task.sentinels: blocks of {int(blocks.sizes.max())} tokens have {gaps} "
                 f"gaps, and there are {words} words to mark them with; set it to {gaps} or more")
-        return NoisedBlocks(blocks, _Spans(masking=masking), seed=self.seed)
+        return NoisedBlocks(blocks, _Spans(masking=masking), seed=self.seed, pad=self.vocab.pad)
 
 
 ENTRY = TaskEntry(
