@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import noise_cases as cases
 import numpy as np
@@ -35,7 +36,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def task_of(data, name, **values):
+def task_of(data, name, **values) -> Any:
     return tasks.setup(config(data, name, task={**TASKS[name], **values}, seed=3))
 
 
@@ -45,7 +46,7 @@ def test_blocks_masks_and_order_are_fairseqs(goldens, mode):
     folder = goldens / "transformer_lm" / "eval_lm" / "data-bin"
     wanted = json.loads((goldens / "noise.json").read_text())["blocks"][mode]
     cfg = config(folder, "masked_lm", seed=cases.SEED, task={"sample_break_mode": mode})
-    dataset = tasks.setup(cfg).dataset("valid")
+    dataset: Any = tasks.setup(cfg).dataset("valid")
     assert len(dataset) == wanted["count"]
     for epoch, digest in wanted["samples"].items():
         samples = dataset.at_epoch(int(epoch)).samples(np.arange(len(dataset)))

@@ -98,8 +98,9 @@ class ResampledPlan:
             raise ValueError(f"epoch {epoch}: none of the samples that were drawn is within the "
                              "limits of lengths")
         if isinstance(plan, BucketedPlan):
-            sides = (plan.lengths.side(name)[ids] for name in ("source", "target"))
-            return dataclasses.replace(plan, ids=ids, bucket=assign(*sides, list(plan.pairs)))
+            source, target = (plan.lengths.side(name)[ids] for name in ("source", "target"))
+            bucket = assign(source, target, list(plan.pairs))
+            return dataclasses.replace(plan, ids=ids, bucket=bucket)
         return dataclasses.replace(plan, ids=ids)
 
     def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from seqjax.config import GenerationConfig
+from seqjax.config import ConfigError, GenerationConfig
 from seqjax.data.blocks import BreakMode
 from seqjax.data.denoising import Denoising, MaskLength
 from seqjax.data.epoch_plan import Lengths
@@ -100,13 +100,23 @@ class Writing(Pretraining):
         return self.config.tokens_per_sample
 
     def max_positions(self, model: EncoderDecoder) -> tuple[int, int]:
-        """Longest source and target: the smaller of the task's limit and the model's."""
+        """Longest source and target: the smaller of the task's limit and the model's.
+
+        Raises:
+          ConfigError: blocks are made longer than the model takes, or than it takes with
+            insertions.
+        """
+        if self.config.sample_break_mode != "eos" and self.too_long_advice(model):
+            raise ConfigError(self.too_long_advice(model))
+        return self._limits(model)
+
+    def _limits(self, model: EncoderDecoder) -> tuple[int, int]:
         return (min(self.config.max_source_positions, model.max_source_positions),
                 min(self.config.max_target_positions, model.max_target_positions))
 
     def too_long_advice(self, model: EncoderDecoder) -> str:
         """Blocks are as long as the configuration says, which may be too long for the model."""
-        cfg, (source, target) = self.config, self.max_positions(model)
+        cfg, (source, target) = self.config, self._limits(model)
         if cfg.tokens_per_sample <= source < min(self.longest(), cfg.max_source_positions):
             return (f"insertions make sources longer than blocks are, and the model takes {source} "
                     f"tokens: set config.task.max_source_positions={source}, and they will be made "
