@@ -12,15 +12,8 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from seqjax.models.parts.layers import (
-    Linear,
-    dropout,
-    dropout_key,
-    linear,
-    norm,
-    project,
-    xavier_uniform,
-)
+from seqjax.models.parts.initializers import xavier_uniform
+from seqjax.models.parts.layers import Linear, dropout, dropout_key, linear, norm, project
 from seqjax.models.protocol import Params
 
 NAMES = ("project_in_dim", "layernorm_embedding", "layer_norm", "project_out_dim")
