@@ -202,7 +202,7 @@ class Encoder(Ends):
         self.embed_tokens = Embedding(self.vocab_size, dim, PAD)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                dim, cfg.encoder_learned_pos, cfg.max_source_positions
+                dim, cfg.encoder_learned_pos, cfg.max_source_positions, PAD
             )
         self.frame = centred_frame(cfg.encoder_kernels)
         self.convs = _convolutions(cfg, "encoder")

@@ -29,6 +29,8 @@ class DecoderEnds(Ends):
     """Ends of the clusters of an adaptive softmax (None: an ordinary one)."""
     input_ends: tuple[int, ...] | None = None
     """Ends of the bands of an adaptive input (None: an ordinary embedding)."""
+    pad: int = PAD
+    """Id of padding."""
 
     def declare(self, width: int) -> None:
         """Part of `setup`; `width` is that of the layers."""
@@ -38,12 +40,12 @@ class DecoderEnds(Ends):
                 cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(self.input_ends))
             self.embed_tokens = AdaptiveInput(self.input_ends, widths, width, self.dtype)
         elif self.vocab_size is not None:
-            self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, PAD)
+            self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, self.pad)
         if cfg.input_dim != width:
             self.project_in_dim = self.bias_free(cfg.input_dim, width)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                width, cfg.decoder_learned_pos, cfg.max_target_positions)
+                width, cfg.decoder_learned_pos, cfg.max_target_positions, self.pad)
         if cfg.output_dim != width:
             self.project_out_dim = self.bias_free(width, cfg.output_dim)
         if self.output_size is not None:

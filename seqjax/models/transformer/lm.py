@@ -24,6 +24,7 @@ class TransformerLanguageModel(ModuleLanguageModel):
     """`protocol.LanguageModel` for fairseq's transformer language model."""
 
     config: TransformerLanguageModelConfig
+    any_special_ids: ClassVar[bool] = True
     _decoding: ClassVar[Any] = decoding
 
     @functools.cached_property

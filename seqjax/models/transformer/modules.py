@@ -113,13 +113,14 @@ class Encoder(Ends):
     """fairseq's `TransformerEncoder`."""
 
     vocab_size: int
+    pad: int = PAD
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.encoder_embed_dim
-        self.embed_tokens = Embedding(self.vocab_size, dim, PAD)
+        self.embed_tokens = Embedding(self.vocab_size, dim, self.pad)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                dim, cfg.encoder_learned_pos, cfg.max_source_positions
+                dim, cfg.encoder_learned_pos, cfg.max_source_positions, self.pad
             )
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
@@ -178,7 +179,7 @@ class Decoder(DecoderEnds):
         cfg = self.config
         scale = embedding_scale(cfg, cfg.decoder_embed_dim)
         x = self.enter(embedded, tokens, segments, scale=scale)
-        mask = (tokens != PAD)[:, None, None, :]
+        mask = (tokens != self.pad)[:, None, None, :]
         if not full_context:
             mask = mask & causal_mask(tokens.shape[1])
         if segments is not None:
@@ -204,14 +205,15 @@ class Transformer(nn.Module):
     """See `Decoder`."""
     output_ends: tuple[int, ...] | None
     dtype: Any = jnp.float32
+    pad: int = PAD
 
     def setup(self) -> None:
         cfg = self.config
-        self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size)
+        self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size, pad=self.pad)
         rows = None if cfg.shares_input else self.target_vocab_size
         self.decoder = Decoder(
             cfg, self.dtype, rows, self.output_size, self.output_ends,
-            memory_dim=cfg.encoder_embed_dim)
+            memory_dim=cfg.encoder_embed_dim, pad=self.pad)
 
     def encode(self, source: Source) -> Encoded:
         return self.encoder(source)
