@@ -38,9 +38,10 @@ class PreparedModel(SizedModel):
 
     def init(self, rng: jax.Array) -> Params:
         """See `protocol`."""
-        keys = jax.random.split(rng, len(self._sides))
+        sides = self._sides
+        keys = jax.random.split(rng, len(sides))
         return {side: module.init({"params": key})["params"]
-                for key, (side, module) in zip(keys, self._sides.items(), strict=True)}
+                for key, (side, module) in zip(keys, sides.items(), strict=True)}
 
     def prepare(self, params: Params) -> Weights:
         """See `protocol`."""
