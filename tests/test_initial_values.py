@@ -107,7 +107,7 @@ def test_models_begin_as_fairseqs_do(case: str) -> None:
     if case.startswith("fconv") and "_lm" not in case:
         keys.update(max_source_positions=20, max_target_positions=20)
     config = models.CONFIGS[case.partition(" ")[0]](**keys)
-    sizes = {"source_vocab_size": 40, "target_vocab_size": 40}
+    sizes: Any = {"source_vocab_size": 40, "target_vocab_size": 40}
     model = models.build(config, **sizes, compute_dtype=jnp.float32)
     drawn = jax.device_get(jax.jit(jax.vmap(model.init))(
         jax.random.split(jax.random.key(1, impl="threefry2x32"), MODELS)))
