@@ -16,7 +16,7 @@ from flax import linen as nn
 from flax import struct
 
 from seqjax.models.fconv import layers
-from seqjax.models.fconv.config import ConvSpec, FConvConfig
+from seqjax.models.fconv.config import ConvSpec, FConvConfig, FConvLanguageModelConfig
 from seqjax.models.fconv.modules import Side
 from seqjax.models.parts.layers import dropout, embed
 from seqjax.models.parts.module_model import PAD
@@ -70,12 +70,13 @@ def empty_rings(
 class ConvolutionalModel(PreparedModel):
     """What the translation and the language model share: the decoder."""
 
+    config: FConvConfig | FConvLanguageModelConfig
+
     def _prepared(self, params: Params, key: jax.Array | None) -> Weights:
         cfg, decoder, dtype = self.config, params["decoder"], self.compute_dtype
         stack = layers.fold(decoder, len(cfg.decoder_convolutions), dtype=dtype)
         if self._output_ends is not None:
-            rate = cfg.adaptive_softmax_dropout
-            projection, project = self._clusters(decoder, key, dropout=rate)
+            projection, project = self._clusters(decoder, key, dropout=self._softmax_dropout)
             return Weights(stack=stack, fc2=None, projection=projection, project=project)
         fc2 = layers.folded(decoder["fc2"], dtype)
         if "weight_v" in decoder["fc3"]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.lightconv import decoding
 from seqjax.models.lightconv.config import LightConvConfig
@@ -26,7 +27,7 @@ class LightConv(nn.Module):
     config: LightConvConfig
     source_vocab_size: int
     target_vocab_size: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         cfg = self.config

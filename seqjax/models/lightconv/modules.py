@@ -7,12 +7,14 @@ placed in one frame (`lightconv_layers.Frame`) and run in the same stack.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
+from seqjax.models.lightconv.config import DecoderConfig, LightConvConfig
 from seqjax.models.lightconv.layers import (
     Frame,
     block,
@@ -62,7 +64,7 @@ class Convolution(nn.Module):
         return self.weight
 
 
-def encoder_form(cfg: Any) -> LayerForm:
+def encoder_form(cfg: LightConvConfig) -> LayerForm:
     """The switches of an encoder's layers."""
     return LayerForm(
         pre_norm=cfg.encoder_normalize_before, dropout=cfg.dropout,
@@ -70,7 +72,7 @@ def encoder_form(cfg: Any) -> LayerForm:
     )
 
 
-def decoder_form(cfg: Any) -> LayerForm:
+def decoder_form(cfg: DecoderConfig) -> LayerForm:
     """The switches of a decoder's layers."""
     return LayerForm(
         pre_norm=cfg.decoder_normalize_before, dropout=cfg.dropout,
@@ -79,11 +81,14 @@ def decoder_form(cfg: Any) -> LayerForm:
     )
 
 
-class _Layer(nn.Module):
+ConfigT = TypeVar("ConfigT", bound=DecoderConfig)
+
+
+class _Layer(nn.Module, Generic[ConfigT]):
     """What encoder and decoder layers share."""
 
-    config: Any
-    dtype: Any
+    config: ConfigT
+    dtype: DTypeLike
     frame: Frame
 
     def _key(self) -> jax.Array | None:
@@ -133,7 +138,7 @@ class _Layer(nn.Module):
             w, dropout(x, cfg.input_dropout, self._key()), convolution, glu=glu)
 
 
-class EncoderLayer(_Layer):
+class EncoderLayer(_Layer[LightConvConfig]):
     """Convolution and feed-forward, pre- or post-norm."""
 
     @nn.compact
@@ -153,7 +158,7 @@ class EncoderLayer(_Layer):
         return decoder_layer.layer(w, x, form=form, mix=mix, key=self._key)[0], None
 
 
-class DecoderLayer(_Layer):
+class DecoderLayer(_Layer[DecoderConfig]):
     """Causal convolution, attention to the source if there is one, feed-forward."""
 
     @nn.compact
@@ -178,7 +183,7 @@ class DecoderLayer(_Layer):
         )
 
 
-def _convolutions(cfg: Any, side: str) -> list[Convolution]:
+def _convolutions(cfg: DecoderConfig, side: str) -> list[Convolution]:
     """Those of an encoder or of a decoder, as a part of its `setup`."""
     kind, heads, channels, kernels = (
         getattr(cfg, f"{side}_{key}") for key in (
@@ -192,7 +197,7 @@ def _seen(segments: jax.Array | None, frame: Frame) -> jax.Array | None:
     return same_segment(segments, width=frame.width, left=frame.left)
 
 
-class Encoder(Ends):
+class Encoder(Ends[LightConvConfig]):
     """fairseq's `LightConvEncoder`."""
 
     vocab_size: int
@@ -223,7 +228,7 @@ class Encoder(Ends):
         return Encoded(out=self.leave(x), mask=real, segments=segments)
 
 
-class Decoder(DecoderEnds):
+class Decoder(DecoderEnds[DecoderConfig]):
     """fairseq's `LightConvDecoder`, up to the output layer."""
 
     final_norm: bool = False

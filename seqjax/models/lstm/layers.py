@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from seqjax.models.lstm.config import LSTMConfig
+from seqjax.models.lstm.config import LSTMConfig, LSTMLanguageModelConfig
 from seqjax.models.parts.attention import MASKED
 from seqjax.models.parts.layers import dropout, linear
 from seqjax.models.protocol import Encoded, Params
@@ -142,7 +142,9 @@ class DecoderWeights:
     residuals: bool = struct.field(pytree_node=False)
 
 
-def fuse(cfg: Any, decoder: Params, *, dtype: Any) -> DecoderWeights:
+def fuse(
+    cfg: LSTMConfig | LSTMLanguageModelConfig, decoder: Params, *, dtype: Any
+) -> DecoderWeights:
     """The decoder's parameters as `advance` wants them; differentiable."""
     embed = cfg.decoder_embed_dim
     kernels, biases, embed_kernel = [], [], None

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
+from jax.typing import DTypeLike
 
 from seqjax.models.lstm import layers
-from seqjax.models.lstm.config import LSTMConfig
+from seqjax.models.lstm.config import LSTMConfig, LSTMLanguageModelConfig
 from seqjax.models.lstm.modules import Decoder, Encoder
 from seqjax.models.parts.layers import dropout, embed, linear
 from seqjax.models.parts.module_model import PAD
@@ -48,7 +49,7 @@ class Cache:
 
 
 def first_state(
-    weights: Weights, finals: layers.Finals, rows: jax.Array | None, *, dtype: Any
+    weights: Weights, finals: layers.Finals, rows: jax.Array | None, *, dtype: DTypeLike
 ) -> layers.State:
     """What decoding with a source starts from.
 
@@ -83,6 +84,8 @@ def segment_starts(segments: jax.Array | None, like: jax.Array) -> jax.Array:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RecurrentModel(PreparedModel):
     """What the translation and the language model share: the decoder."""
+
+    config: LSTMConfig | LSTMLanguageModelConfig
 
     def __post_init__(self) -> None:
         self._check_softmax(self.config.decoder_width, ADAPTIVE_FACTOR)

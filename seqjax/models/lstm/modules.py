@@ -3,11 +3,9 @@ out. A module here makes its parameters when it is called; `layers.py` computes 
 
 from __future__ import annotations
 
-from typing import Any
-
 from flax import linen as nn
 
-from seqjax.models.lstm.config import LSTMConfig
+from seqjax.models.lstm.config import LSTMConfig, LSTMLanguageModelConfig
 from seqjax.models.lstm.layers import directions
 from seqjax.models.parts.initializers import uniform
 from seqjax.models.parts.layers import Embedding, Linear
@@ -82,7 +80,7 @@ class Attention(nn.Module):
 class Decoder(nn.Module):
     """fairseq's `LSTMDecoder`."""
 
-    config: Any
+    config: LSTMConfig | LSTMLanguageModelConfig
     vocab_size: int | None
     """Rows of its own embedding (None: it is the encoder's)."""
     output_size: int

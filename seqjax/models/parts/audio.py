@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import struct
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.audio_config import ConvLayer, frame_count
 from seqjax.models.parts.initializers import Initializer, uniform
@@ -47,7 +48,7 @@ class FeatureExtractor(nn.Module):
     """`default`: a group norm of single channels behind the first convolution, over all frames
     of a row; `layer_norm`: a layer norm behind each."""
     bias: bool
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, samples: jax.Array) -> jax.Array:
@@ -78,7 +79,7 @@ class Convolution(nn.Module):
     groups: int = 1
     kernel_init: Initializer | None = None
     """None: torch's default."""
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -96,7 +97,7 @@ class Convolution(nn.Module):
 
 def convolve(
     x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, stride: int = 1,
-    padding: int = 0, groups: int = 1, dtype: Any = jnp.float32,
+    padding: int = 0, groups: int = 1, dtype: DTypeLike = jnp.float32,
 ) -> jax.Array:
     """`x` [B, T, in] with `kernel` [K, in / groups, out], in `dtype`."""
     y: Any = _grouped(x.astype(dtype), kernel.astype(dtype), stride, padding, groups)
@@ -197,7 +198,7 @@ class PositionalConvolution(nn.Module):
     dim: int
     width: int
     groups: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -217,7 +218,7 @@ class PositionalConvolutions(nn.Module):
     width: int
     groups: int
     depth: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -235,7 +236,7 @@ def _tap_norms(v: jax.Array) -> jax.Array:
 
 
 def _same(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, *, groups: int, dtype: Any
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, *, groups: int, dtype: DTypeLike
 ) -> jax.Array:
     """As many frames as come in."""
     width = kernel.shape[0]
@@ -348,7 +349,7 @@ class GumbelVectorQuantizer(nn.Module):
     """Linear layers that score entries."""
     factor: int = 3
     """Those but the last are this many times as wide as `dim`."""
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         out = self.groups * self.entries

@@ -6,18 +6,23 @@ stands between them and the layers.
 
 from __future__ import annotations
 
+from typing import TypeVar, cast
+
 import jax
 from flax import linen as nn
 
 from seqjax.models.parts.adaptive import AdaptiveInput, AdaptiveSoftmax, band_widths, ties_softmax
 from seqjax.models.parts.initializers import embedding_init, transposed
+from seqjax.models.parts.keys import AdaptiveInputKeys, DecoderEndsKeys, SoftmaxKeys
 from seqjax.models.parts.layers import Embedding, Linear
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack_ends import Ends
 
+EndsT = TypeVar("EndsT", bound=DecoderEndsKeys)
 
-class DecoderEnds(Ends):
+
+class DecoderEnds(Ends[EndsT]):
     """A decoder, which is given tokens, their rows of the embedding, what the encoder says of the
     source (or None) and segments, and gives states and attention."""
 
@@ -36,8 +41,9 @@ class DecoderEnds(Ends):
         """Part of `setup`; `width` is that of the layers."""
         cfg = self.config
         if self.input_ends is not None:
+            bands = cast(AdaptiveInputKeys, cfg)
             widths = band_widths(
-                cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(self.input_ends))
+                bands.adaptive_input_dim, bands.adaptive_input_factor, len(self.input_ends))
             self.embed_tokens = AdaptiveInput(self.input_ends, widths, width, self.dtype)
         elif self.vocab_size is not None:
             self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, self.pad)
@@ -56,8 +62,8 @@ class DecoderEnds(Ends):
         if self.output_ends is not None:
             tied = ties_softmax(cfg)
             self.adaptive_softmax = AdaptiveSoftmax(
-                cfg.output_dim, self.output_ends, cfg.adaptive_softmax_factor, tied,
-                tied and cfg.tie_adaptive_proj)
+                cfg.output_dim, self.output_ends, cast(SoftmaxKeys, cfg).adaptive_softmax_factor,
+                tied, tied and getattr(cfg, "tie_adaptive_proj", False))
 
     def own_output(self, hidden: jax.Array) -> jax.Array:
         """Touches the parameters of an output layer of its own (for initialisation)."""

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 Initializer = Callable[..., jax.Array]
 
@@ -16,7 +16,7 @@ Initializer = Callable[..., jax.Array]
 def uniform(bound: float) -> Initializer:
     """U(-bound, bound)."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
@@ -30,7 +30,7 @@ def fan_in_uniform(fan_in: int) -> Initializer:
 def xavier_uniform(gain: float = 1.0) -> Initializer:
     """torch's `xavier_uniform_` for a kernel [in, out]."""
 
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return uniform(gain * (6.0 / (shape[-2] + shape[-1])) ** 0.5)(key, shape, dtype)
 
     return init
@@ -44,7 +44,7 @@ def embedding_init(dim: int, pad: int | None) -> Initializer:
 def zero_row(init: Initializer, row: int | None) -> Initializer:
     """`init` with one row of zeros (None: with none), that of padding in an embedding."""
 
-    def apply(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def apply(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         table = init(key, shape, dtype)
         return table if row is None else table.at[row].set(0.0)
 
@@ -54,7 +54,7 @@ def zero_row(init: Initializer, row: int | None) -> Initializer:
 def transposed(init: Initializer) -> Initializer:
     """`init` for a kernel that fairseq keeps, and starts, the other way round."""
 
-    def apply(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    def apply(key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> jax.Array:
         return init(key, shape[::-1], dtype).T
 
     return apply

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.initializers import Initializer, fan_in_uniform, zero_row
 from seqjax.models.parts.position_split import by_position
 
-Dtype = Any
 EPS = 1e-5
 """Of layer norms."""
 
@@ -32,7 +32,7 @@ class Linear(nn.Module):
     use_bias: bool = True
     kernel_init: Initializer | None = None
     bias_init: Initializer | None = None
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         default = fan_in_uniform(self.in_features)
@@ -59,7 +59,7 @@ def project(weights: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def linear(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, dtype: Dtype = jnp.float32
+    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
     """`x` [..., in] times `kernel` [in, ...out] plus `bias` [...out], in `dtype`."""
     y = jax.lax.dot_general(

@@ -12,12 +12,18 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
+from seqjax.config import ModelSection
 from seqjax.models.parts import adaptive, outputs
 from seqjax.models.parts.adaptive import (
     band_ends,
     check_input_widths,
     check_softmax_widths,
+)
+from seqjax.models.parts.keys import (
+    EncoderDecoderKeys,
+    LanguageModelKeys,
 )
 from seqjax.models.parts.layers import dropout
 from seqjax.models.protocol import (
@@ -25,6 +31,8 @@ from seqjax.models.protocol import (
     Encoded,
     Features,
     Params,
+    Project,
+    Projection,
     Source,
     Weights,
     token_source,
@@ -39,12 +47,12 @@ EOS = 2
 class SizedModel:
     """What every model is made from (`models.build`)."""
 
-    config: Any
+    config: ModelSection
     source_vocab_size: int
     """Entries of the dictionary that is read."""
     target_vocab_size: int
     """What is predicted; of a language model smaller with a truncated output dictionary."""
-    compute_dtype: Any = jnp.float32
+    compute_dtype: DTypeLike = jnp.float32
     """Type of matrix products and activations; statistics and logits stay float32."""
     pad: int = PAD
     """Id of padding; behind the last word's where no symbol pads."""
@@ -55,7 +63,8 @@ class SizedModel:
 
     @property
     def max_target_positions(self) -> int:
-        return self.config.max_target_positions
+        config: Any = self.config  # of a model that only reads, it has no such key
+        return config.max_target_positions
 
     @property
     def _output_ends(self) -> tuple[int, ...] | None:
@@ -64,6 +73,11 @@ class SizedModel:
         if cutoff is None:
             return None
         return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
+
+    @property
+    def _softmax_dropout(self) -> float:
+        """Of an adaptive softmax, where there can be one."""
+        return getattr(self.config, "adaptive_softmax_dropout", 0.0)
 
     def _check_softmax(self, width: int, factor: float) -> None:
         """Raises ValueError for clusters that do not fit the dictionary, and warns of those that
@@ -117,7 +131,9 @@ class ModuleModel(SizedModel):
         own = self._output_ends is None and not self._ties_output
         return self.target_vocab_size if own else None
 
-    def _projection(self, params: Params, key: jax.Array | None = None) -> tuple[Any, Any]:
+    def _projection(
+        self, params: Params, key: jax.Array | None = None
+    ) -> tuple[Projection, Project]:
         """The output layer's arrays, and what computes with them.
 
         Args:
@@ -128,7 +144,7 @@ class ModuleModel(SizedModel):
             tied = self._table(params) if adaptive.ties_softmax(self.config) else None
             projection = adaptive.output_projection(
                 decoder["adaptive_softmax"], tied, ends=self._output_ends, key=key,
-                dropout=self.config.adaptive_softmax_dropout,
+                dropout=self._softmax_dropout,
             )
             return projection, adaptive.log_probs
         if self._ties_output:
@@ -143,8 +159,7 @@ class ModuleModel(SizedModel):
         key = None
         if rng is not None and self._output_ends is not None:
             key = jax.random.fold_in(rng, 2)
-            rate = self.config.adaptive_softmax_dropout
-            hidden = dropout(hidden, rate, jax.random.fold_in(rng, 3))
+            hidden = dropout(hidden, self._softmax_dropout, jax.random.fold_in(rng, 3))
         projection, project = self._projection(params, key)
         return Features(
             hidden=hidden, projection=projection, project=project, attention=attention)
@@ -179,6 +194,8 @@ class ModuleModel(SizedModel):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModuleEncoderDecoder(ModuleModel):
     """The first half of a `protocol.EncoderDecoder`: whole sequences."""
+
+    config: EncoderDecoderKeys
 
     @property
     def max_source_positions(self) -> int:
@@ -217,6 +234,8 @@ class ModuleEncoderDecoder(ModuleModel):
 class ModuleLanguageModel(ModuleModel):
     """The first half of a `protocol.LanguageModel`, with fairseq's adaptive input and
     adaptive softmax."""
+
+    config: LanguageModelKeys
 
     def __post_init__(self) -> None:
         cfg = self.config

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 from flax import linen as nn
@@ -15,7 +14,7 @@ from seqjax.models.parts.adaptive import AdaptiveSoftmax
 from seqjax.models.parts.attention import segment_mask
 from seqjax.models.parts.module_model import SizedModel
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR
-from seqjax.models.protocol import Encoded, Features, Params, Weights
+from seqjax.models.protocol import Encoded, Features, Params, Project, Projection, Weights
 
 
 def adaptive_softmax(width: int, ends: tuple[int, ...]) -> AdaptiveSoftmax:
@@ -49,7 +48,7 @@ class PreparedModel(SizedModel):
 
     def _clusters(
         self, decoder: Params, key: jax.Array | None, *, dropout: float
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Projection, Project]:
         """The arrays of an adaptive softmax, and what computes with them."""
         assert self._output_ends is not None
         projection = adaptive.output_projection(
@@ -70,7 +69,7 @@ def source_mask(encoded: Encoded, segments: jax.Array | None) -> jax.Array:
     return segment_mask(segments, encoded.segments)[:, 0]
 
 
-def features_of(weights: Any, hidden: jax.Array, attention: jax.Array | None) -> Features:
+def features_of(weights: Weights, hidden: jax.Array, attention: jax.Array | None) -> Features:
     """States [B, T, D] with their output layer and one attention for all layers and heads.
 
     Args:

@@ -7,11 +7,11 @@ position-by-position decoding is in `decoding.py`.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.parts import decoder_layer, normformer
 from seqjax.models.parts.attention import MultiheadAttention, causal_mask, joint_mask, segment_mask
@@ -23,10 +23,17 @@ from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack import stack
 from seqjax.models.parts.stack_ends import Ends
 from seqjax.models.protocol import Encoded, Source
-from seqjax.models.transformer.config import TransformerConfig
+from seqjax.models.transformer.config import (
+    DecoderConfig,
+    EncoderConfig,
+    EncoderOnlyConfig,
+    LayerConfig,
+    TransformerConfig,
+)
+from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 
 
-def encoder_form(cfg: Any) -> LayerForm:
+def encoder_form(cfg: EncoderConfig) -> LayerForm:
     """The switches of an encoder's layers."""
     return LayerForm(
         pre_norm=cfg.encoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
@@ -34,7 +41,7 @@ def encoder_form(cfg: Any) -> LayerForm:
     )
 
 
-def decoder_form(cfg: Any) -> LayerForm:
+def decoder_form(cfg: DecoderConfig) -> LayerForm:
     """The switches of a decoder's layers."""
     return LayerForm(
         pre_norm=cfg.decoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
@@ -42,7 +49,7 @@ def decoder_form(cfg: Any) -> LayerForm:
     )
 
 
-def embedding_scale(cfg: Any, width: int) -> float | None:
+def embedding_scale(cfg: LayerConfig, width: int) -> float | None:
     """What embeddings are multiplied by (None: nothing)."""
     return None if cfg.no_scale_embedding else width**0.5
 
@@ -50,8 +57,8 @@ def embedding_scale(cfg: Any, width: int) -> float | None:
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, pre- or post-norm."""
 
-    config: Any
-    dtype: Any
+    config: EncoderConfig
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
@@ -72,8 +79,8 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Causal self-attention, attention to the source, feed-forward."""
 
-    config: Any
-    dtype: Any
+    config: DecoderConfig
+    dtype: DTypeLike
     memory_dim: int | None = None
     """Width of the encoder's output (None: no attention to a source)."""
     joint: bool = False
@@ -109,7 +116,7 @@ class DecoderLayer(nn.Module):
         )
 
 
-class Encoder(Ends):
+class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
     """fairseq's `TransformerEncoder`."""
 
     vocab_size: int
@@ -142,7 +149,7 @@ class Encoder(Ends):
         return Encoded(out=self.leave(x), mask=real, segments=segments)
 
 
-class Decoder(DecoderEnds):
+class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
     """fairseq's `TransformerDecoder`, up to the output projection."""
 
     memory_dim: int | None = None
@@ -153,8 +160,8 @@ class Decoder(DecoderEnds):
         self.declare(dim)
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
-        self.joint = self.memory_dim is not None and cfg.cross_self_attention
-        reads = self.memory_dim is not None and not cfg.no_cross_attention
+        self.joint = self.memory_dim is not None and getattr(cfg, "cross_self_attention", False)
+        reads = self.memory_dim is not None and not getattr(cfg, "no_cross_attention", False)
         self.layers = stack(DecoderLayer, cfg, length=cfg.decoder_layers, inputs=3)(
             cfg, self.dtype, self.memory_dim if reads else None, self.joint
         )
@@ -204,7 +211,7 @@ class Transformer(nn.Module):
     output_size: int | None
     """See `Decoder`."""
     output_ends: tuple[int, ...] | None
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     pad: int = PAD
 
     def setup(self) -> None:
