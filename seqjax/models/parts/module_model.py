@@ -88,7 +88,8 @@ class SizedModel:
 
     def _check_joined(self, keys: str) -> None:
         """Raises ValueError where one embedding should serve two dictionaries."""
-        if self.config.shares_input and self.source_vocab_size != self.target_vocab_size:
+        shares = getattr(self.config, "shares_input", False)
+        if shares and self.source_vocab_size != self.target_vocab_size:
             raise ValueError(
                 f"config.model: {keys} a joined dictionary; the source has "
                 f"{self.source_vocab_size} entries, the target {self.target_vocab_size} "
