@@ -36,8 +36,9 @@ from fairseq.tasks import TASK_REGISTRY
 MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm", "lstm",
           "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
 COMPONENTS = {
-    "task": (TASK_REGISTRY, ("translation", "language_modeling", "sentence_prediction",
-                             "sentence_ranking")),
+    "task": (TASK_REGISTRY, ("translation", "language_modeling", "masked_lm",
+                             "multilingual_masked_lm", "denoising", "multilingual_denoising",
+                             "sentence_prediction", "sentence_ranking", "span_masked_lm")),
     "criterion": (CRITERION_REGISTRY, (
         "cross_entropy", "label_smoothed_cross_entropy", "adaptive_loss",
         "label_smoothed_cross_entropy_with_alignment", "masked_lm", "sentence_prediction",

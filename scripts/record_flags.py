@@ -43,7 +43,9 @@ from fairseq.tasks import TASK_REGISTRY  # noqa: E402
 from fairseq_cli import score  # noqa: E402
 
 HERE = {
-    "task": ("translation", "language_modeling", "sentence_prediction", "sentence_ranking"),
+    "task": ("translation", "language_modeling", "masked_lm", "multilingual_masked_lm",
+             "denoising", "multilingual_denoising", "sentence_prediction", "sentence_ranking",
+             "span_masked_lm"),
     "model": ("bart", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "lstm", "lstm_lm",
               "roberta", "transformer", "transformer_align", "transformer_lm", "wav2vec2"),
     "criterion": ("adaptive_loss", "cross_entropy", "label_smoothed_cross_entropy",

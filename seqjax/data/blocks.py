@@ -181,7 +181,7 @@ class TokenBlocks:
     ):
         self.bos, self.pad, self.eos, self.unk = special_ids
         self.stream = Stream(
-            _as_stores(stores), shorten=shorten_method, limit=tokens_per_sample, seed=seed
+            as_stores(stores), shorten=shorten_method, limit=tokens_per_sample, seed=seed
         )
         self.slices = plan_blocks(
             self.stream.lengths, tokens_per_sample=tokens_per_sample, break_mode=break_mode
@@ -268,7 +268,7 @@ class TokenBlocks:
         return batch
 
 
-def _as_stores(stores: Any) -> list[TokenStore]:
+def as_stores(stores: Any) -> list[TokenStore]:
     """One store, several, or plain lists of ids, as stores."""
     if hasattr(stores, "tokens"):
         return [stores]

@@ -115,6 +115,11 @@ class Vocabulary:
         """Of `<s>`, `<pad>`, `</s>` and `<unk>`, whatever they are called here."""
         return self.bos, self.pad, self.eos, self.unk
 
+    def special(self) -> list[int]:
+        """Ids of all special symbols that are here, ascending."""
+        ids = {*range(self.num_special), *self.special_ids}
+        return sorted(i for i in ids if i < len(self))
+
     @property
     def is_fairseq(self) -> bool:
         """Whether a `dict.txt` can say it: the special symbols have fairseq's ids and names."""

@@ -13,7 +13,9 @@ from seqjax.config import Config, ConfigError
 from seqjax.tasks.entry import TaskEntry, of_object
 from seqjax.tasks.protocol import Task
 
-PLACES = ("language_modeling", "sentence_prediction", "sentence_ranking", "translation")
+PLACES = ("denoising", "language_modeling", "masked_lm", "multilingual_denoising",
+          "multilingual_masked_lm", "sentence_prediction", "sentence_ranking", "span_masked_lm",
+          "translation")
 """Modules of this folder that have an `ENTRY`. The one registration: a new task is its file and
 a name here."""
 

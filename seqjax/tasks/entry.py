@@ -59,6 +59,9 @@ class TaskEntry:
     `valid.decode_sentences`. Of a task whose does not, it is made whenever the task has one."""
     fairseq: FairseqTask | None = None
     """None: fairseq has no such task, so that no `.pt` is read or written."""
+    own_order: bool = False
+    """Its epochs draw samples of their own, so that fairseq's batches cannot be planned ahead
+    (`batching.mode=fairseq`)."""
 
     def load(self) -> Any:
         """The task's class.

@@ -134,9 +134,7 @@ def check_joined(config: Config, task: Task) -> None:
     Raises:
       ConfigError: naming the first difference.
     """
-    shared = getattr(config.model, "shares_input",
-                     getattr(config.model, "share_all_embeddings", False))
-    if not shared:
+    if not getattr(config.model, "shares_input", False):
         return
     here = task.dictionaries
     source, target = (next((d for d in here if d.side == side), None)

@@ -25,9 +25,6 @@ from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, Params, load_fa
 from seqjax.tasks import assets
 from seqjax.tasks.entry import TaskEntry
 
-MASKED = ("denoising", "masked_lm", "multilingual_masked_lm")
-"""Tasks of fairseq's that are not here and put the word `<mask>` behind those of `dict.txt`, their
-only dictionary."""
 POST_PROCESS = {"subword_nmt": "subword_nmt", "fastbpe": "subword_nmt",
                 "sentencepiece": "sentencepiece"}
 """fairseq's `--bpe` -> how pieces become words again."""
@@ -220,9 +217,8 @@ def dictionaries_of(
     entry = tasks.of_fairseq(checkpoint.task.task or "") or tasks.of_fairseq(
         fairseq_names.USUAL["task"])
     try:
-        masked = checkpoint.task.task in MASKED
         place, langs = _dictionaries(
-            checkpoint, home=home, data=None, keys=() if masked else language_keys(entry))
+            checkpoint, home=home, data=None, keys=language_keys(entry))
         added = added_words(checkpoint, place)
     except ConfigError:
         return None
@@ -240,10 +236,9 @@ def added_words(checkpoint: FairseqCheckpoint, data: str) -> tuple[str, ...]:
     Args:
       data: the folder with that file.
     """
-    name = checkpoint.task.task or ""
-    entry = tasks.of_fairseq(name)
+    entry = tasks.of_fairseq(checkpoint.task.task or "")
     if entry is None or entry.fairseq is None:
-        return ("<mask>",) if name in MASKED else ()
+        return ()
     return entry.fairseq.added(checkpoint.fairseq.groups.get("task", {}), data)
 
 

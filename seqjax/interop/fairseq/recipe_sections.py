@@ -231,10 +231,15 @@ def _batching(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     elif not flat.get("distributed_world_size"):
         notes.append("fairseq uses every GPU it sees, each with --max-tokens; batching.max_tokens "
                      "is of the whole mesh: multiply it by their number.")
-    notes.append("batching.mode=fairseq makes its very batches; bucketed or packed (the other "
-                 "modes) pad less and train faster.")
+    if tasks.TASKS[raw["task"]["name"]].own_order:
+        values["mode"] = "bucketed"
+        notes.append("fairseq's batches of several languages are others in every epoch; here they "
+                     "are on a menu of shapes (batching.mode=bucketed).")
+    else:
+        notes.append("batching.mode=fairseq makes its very batches; bucketed or packed (the other "
+                     "modes) pad less and train faster.")
     built = build(BatchingConfig, {**raw["batching"], **values}, "batching")
-    raw["batching"] = {**_differing(built, BatchingConfig()), "mode": "fairseq"}
+    raw["batching"] = {**_differing(built, BatchingConfig()), "mode": values["mode"]}
 
 
 def _validation(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:

@@ -20,7 +20,8 @@ from flax import linen as nn
 from flax import struct
 from jax.typing import DTypeLike
 
-from seqjax.models.parts.layers import Embedding, Linear, dropout, embed, linear, xavier_uniform
+from seqjax.models.parts.initializers import xavier_uniform
+from seqjax.models.parts.layers import Embedding, Linear, dropout, embed, linear
 from seqjax.models.protocol import Params, tempered
 
 PAD = 1
@@ -161,6 +162,12 @@ class _Tail(nn.Module):
 
 def _bias_free(width: int, features: int) -> Linear:
     return Linear(width, features, use_bias=False, kernel_init=xavier_uniform())
+
+
+def ties_softmax(config: object) -> bool:
+    """Whether the words of an adaptive softmax are the bands of an adaptive input, which
+    translation models do not have."""
+    return getattr(config, "tie_adaptive_weights", False)
 
 
 class AdaptiveSoftmax(nn.Module):

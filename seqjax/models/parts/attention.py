@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from seqjax.models.parts.layers import Linear, dropout, dropout_key, xavier_uniform
+from seqjax.models.parts.initializers import xavier_uniform
+from seqjax.models.parts.layers import Linear, dropout, dropout_key
 from seqjax.models.parts.position_split import inside_layer, into_products
 
 MASKED = jnp.finfo(jnp.float32).min

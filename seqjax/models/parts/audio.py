@@ -19,8 +19,8 @@ from flax import struct
 from jax.typing import DTypeLike
 
 from seqjax.models.parts.audio_config import ConvLayer, frame_count
-from seqjax.models.parts.layers import Initializer, LayerNorm, Linear
-from seqjax.models.parts.parameters import normal, uniform
+from seqjax.models.parts.initializers import Initializer, uniform
+from seqjax.models.parts.layers import LayerNorm, Linear
 
 CHANNELS_LAST = ("NWC", "WIO", "NWC")
 EPS = 1e-5
@@ -55,7 +55,7 @@ class FeatureExtractor(nn.Module):
         """[B, T, C] for `samples` [B, N]; as many frames as `frame_count` says."""
         x = samples.astype(self.dtype)[..., None]
         for i, layer in enumerate(self.layers):
-            kaiming = normal((2.0 / (layer.width * x.shape[-1])) ** 0.5)
+            kaiming = nn.initializers.normal((2.0 / (layer.width * x.shape[-1])) ** 0.5)
             x = Convolution(
                 x.shape[-1], layer.channels, layer.width, bias=self.bias, stride=layer.stride,
                 kernel_init=kaiming, dtype=self.dtype, name=f"conv_layers_{i}_0")(x)
@@ -203,7 +203,8 @@ class PositionalConvolution(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.width, self.dim // self.groups, self.dim)
-        v = self.param("weight_v", normal((4.0 / (self.width * self.dim)) ** 0.5), shape)
+        begun = nn.initializers.normal((4.0 / (self.width * self.dim)) ** 0.5)
+        v = self.param("weight_v", begun, shape)
         g = self.param("weight_g", lambda key: _tap_norms(v))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.dim,))
         kernel = v * (g / _tap_norms(v))
@@ -358,8 +359,8 @@ class GumbelVectorQuantizer(nn.Module):
             setattr(self, f"weight_proj_{i}", Linear(width, inner, dtype=self.dtype))
         if self.depth == 1:
             last = Linear(
-                self.dim, out, kernel_init=normal(1.0), bias_init=nn.initializers.zeros_init(),
-                dtype=self.dtype)
+                self.dim, out, kernel_init=nn.initializers.normal(1.0),
+                bias_init=nn.initializers.zeros_init(), dtype=self.dtype)
         else:
             last = Linear(inner, out, dtype=self.dtype)
         setattr(self, self._last, last)

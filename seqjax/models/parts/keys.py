@@ -29,6 +29,15 @@ class PositionKeys(Protocol):
     def max_target_positions(self) -> int: ...
 
 
+class DecoderEndsKeys(DropoutKeys, PositionKeys, Protocol):
+    """Of what stands in front of a decoder's layers and behind them."""
+
+    @property
+    def input_dim(self) -> int: ...
+    @property
+    def output_dim(self) -> int: ...
+
+
 class NormFormerKeys(Protocol):
     """Of what NormFormer adds to a decoder's layer, and of its sizes."""
 

@@ -18,15 +18,12 @@ from seqjax.config import ModelSection
 from seqjax.models.parts import adaptive, outputs
 from seqjax.models.parts.adaptive import (
     band_ends,
-    band_widths,
     check_input_widths,
     check_softmax_widths,
 )
 from seqjax.models.parts.keys import (
-    AdaptiveInputKeys,
     EncoderDecoderKeys,
     LanguageModelKeys,
-    SoftmaxKeys,
 )
 from seqjax.models.parts.layers import dropout
 from seqjax.models.protocol import (
@@ -89,6 +86,16 @@ class SizedModel:
         if ends is not None:
             check_softmax_widths(width, factor, len(ends))
 
+    def _check_joined(self, keys: str) -> None:
+        """Raises ValueError where one embedding should serve two dictionaries."""
+        shares = getattr(self.config, "shares_input", False)
+        if shares and self.source_vocab_size != self.target_vocab_size:
+            raise ValueError(
+                f"config.model: {keys} a joined dictionary; the source has "
+                f"{self.source_vocab_size} entries, the target {self.target_vocab_size} "
+                "(preprocess with --joined-dictionary)"
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModuleModel(SizedModel):
@@ -135,7 +142,7 @@ class ModuleModel(SizedModel):
         """
         decoder = params["decoder"]
         if self._output_ends is not None:
-            tied = self._table(params) if _ties_softmax(self.config) else None
+            tied = self._table(params) if adaptive.ties_softmax(self.config) else None
             projection = adaptive.output_projection(
                 decoder["adaptive_softmax"], tied, ends=self._output_ends, key=key,
                 dropout=self._softmax_dropout,
@@ -223,15 +230,6 @@ class ModuleEncoderDecoder(ModuleModel):
     def _ties_output(self) -> bool:
         return self.config.ties_output
 
-    def _check_joined(self, keys: str) -> None:
-        """Raises ValueError where one embedding should serve two dictionaries."""
-        if self.config.shares_input and self.source_vocab_size != self.target_vocab_size:
-            raise ValueError(
-                f"config.model: {keys} a joined dictionary; the source has "
-                f"{self.source_vocab_size} entries, the target {self.target_vocab_size} "
-                "(preprocess with --joined-dictionary)"
-            )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModuleLanguageModel(ModuleModel):
@@ -268,6 +266,13 @@ class ModuleLanguageModel(ModuleModel):
         return band_ends(cutoff, self.source_vocab_size, key="adaptive_input_cutoff")
 
     @property
+    def _ends(self) -> dict[str, Any]:
+        """What a `DecoderEnds` is told of its ends."""
+        return dict(
+            vocab_size=self.source_vocab_size, output_size=self._own_output(),
+            output_ends=self._output_ends, input_ends=self._input_ends, pad=self.pad)
+
+    @property
     def _ties_output(self) -> bool:
         return self.config.share_decoder_input_output_embed
 
@@ -289,26 +294,3 @@ class ModuleLanguageModel(ModuleModel):
         if self._input_ends is None:
             return embedding["embedding"]
         return adaptive.input_table(embedding, self._input_ends)
-
-
-def adaptive_input(
-    cfg: AdaptiveInputKeys, ends: tuple[int, ...], *, width: int, dtype: DTypeLike
-) -> adaptive.AdaptiveInput:
-    """The embedding of bands that a language model's configuration asks for; vectors [width]."""
-    widths = band_widths(cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(ends))
-    return adaptive.AdaptiveInput(ends, widths, width, dtype)
-
-
-def adaptive_softmax(cfg: SoftmaxKeys, ends: tuple[int, ...]) -> adaptive.AdaptiveSoftmax:
-    """The output layer of clusters that a configuration asks for."""
-    tied = _ties_softmax(cfg)
-    return adaptive.AdaptiveSoftmax(
-        cfg.output_dim, ends, cfg.adaptive_softmax_factor, tied,
-        tied and getattr(cfg, "tie_adaptive_proj", False),
-    )
-
-
-def _ties_softmax(cfg: object) -> bool:
-    """Whether the words of an adaptive softmax are the bands of an adaptive input, which
-    translation models do not have."""
-    return getattr(cfg, "tie_adaptive_weights", False)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from seqjax.models.parts.initializers import embedding_init
 from seqjax.models.parts.keys import PositionKeys
-from seqjax.models.parts.layers import embedding_init, sinusoid_table
+from seqjax.models.parts.layers import sinusoid_table
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.protocol import Params, position_ids
 

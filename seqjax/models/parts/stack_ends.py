@@ -13,16 +13,9 @@ import jax
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from seqjax.models.parts.initializers import xavier_uniform
 from seqjax.models.parts.keys import DropoutKeys
-from seqjax.models.parts.layers import (
-    Linear,
-    dropout,
-    dropout_key,
-    linear,
-    norm,
-    project,
-    xavier_uniform,
-)
+from seqjax.models.parts.layers import Linear, dropout, dropout_key, linear, norm, project
 from seqjax.models.protocol import Params
 
 ConfigT = TypeVar("ConfigT", bound=DropoutKeys)

@@ -17,7 +17,8 @@ from jax.typing import DTypeLike
 
 from seqjax.models.parts import heads
 from seqjax.models.parts.bert_init import bert_init
-from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
+from seqjax.models.parts.initializers import fan_in_uniform
+from seqjax.models.parts.layers import LayerNorm, Linear, activation
 from seqjax.models.parts.module_model import PAD, SizedModel
 from seqjax.models.parts.outputs import project_tied
 from seqjax.models.protocol import Encoded, Features, Params, Source, token_source

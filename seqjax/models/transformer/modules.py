@@ -15,16 +15,10 @@ from jax.typing import DTypeLike
 
 from seqjax.models.parts import decoder_layer, normformer
 from seqjax.models.parts.attention import MultiheadAttention, causal_mask, joint_mask, segment_mask
+from seqjax.models.parts.decoder_ends import DecoderEnds
 from seqjax.models.parts.decoder_layer import LayerForm
-from seqjax.models.parts.layers import (
-    Embedding,
-    LayerNorm,
-    Linear,
-    dropout_key,
-    embedding_init,
-    transposed,
-)
-from seqjax.models.parts.module_model import PAD, adaptive_softmax
+from seqjax.models.parts.layers import Embedding, LayerNorm, dropout_key
+from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack import stack
 from seqjax.models.parts.stack_ends import Ends
@@ -155,29 +149,15 @@ class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
         return Encoded(out=self.leave(x), mask=real, segments=segments)
 
 
-class Decoder(Ends[TransformerConfig | TransformerLanguageModelConfig]):
+class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
     """fairseq's `TransformerDecoder`, up to the output projection."""
 
-    vocab_size: int | None
-    """Rows of its own embedding (None: it is given the encoder's)."""
-    memory_dim: int | None
+    memory_dim: int | None = None
     """Width of the encoder's output (None: a language model)."""
-    output_size: int | None
-    """Columns of its own output projection (None: tied to an embedding, or adaptive)."""
-    output_ends: tuple[int, ...] | None = None
-    """Ends of the clusters of an adaptive softmax (None: an ordinary one)."""
-    pad: int = PAD
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.decoder_embed_dim
-        if self.vocab_size is not None:
-            self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, self.pad)
-        if cfg.input_dim != dim:
-            self.project_in_dim = self.bias_free(cfg.input_dim, dim)
-        if not cfg.no_token_positional_embeddings:
-            self.embed_positions = Positions(
-                dim, cfg.decoder_learned_pos, cfg.max_target_positions, self.pad
-            )
+        self.declare(dim)
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
         self.joint = self.memory_dim is not None and getattr(cfg, "cross_self_attention", False)
@@ -187,15 +167,6 @@ class Decoder(Ends[TransformerConfig | TransformerLanguageModelConfig]):
         )
         if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
             self.layer_norm = LayerNorm(dim)
-        if cfg.output_dim != dim:
-            self.project_out_dim = self.bias_free(dim, cfg.output_dim)
-        if self.output_size is not None:
-            self.output_projection = Linear(
-                cfg.output_dim, self.output_size, use_bias=False, dtype=self.dtype,
-                kernel_init=transposed(embedding_init(cfg.output_dim, None)),
-            )
-        if self.output_ends is not None:
-            self.adaptive_softmax = adaptive_softmax(cfg, self.output_ends)
 
     def __call__(
         self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
@@ -230,12 +201,6 @@ class Decoder(Ends[TransformerConfig | TransformerLanguageModelConfig]):
         x, attention = self.layers(x, memory, mask, memory_mask)
         return self.leave(x), attention
 
-    def own_output(self, hidden: jax.Array) -> jax.Array:
-        """Touches the parameters of an output layer of its own (for initialisation)."""
-        if self.output_ends is not None:
-            self.adaptive_softmax()
-        return hidden if self.output_size is None else self.output_projection(hidden)
-
 
 class Transformer(nn.Module):
     """Parameters and forward passes; which embeddings are shared is decided here."""
@@ -254,9 +219,8 @@ class Transformer(nn.Module):
         self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size, pad=self.pad)
         rows = None if cfg.shares_input else self.target_vocab_size
         self.decoder = Decoder(
-            cfg, self.dtype, rows, cfg.encoder_embed_dim, self.output_size, self.output_ends,
-            pad=self.pad,
-        )
+            cfg, self.dtype, rows, self.output_size, self.output_ends,
+            memory_dim=cfg.encoder_embed_dim, pad=self.pad)
 
     def encode(self, source: Source) -> Encoded:
         return self.encoder(source)
