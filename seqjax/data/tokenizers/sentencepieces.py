@@ -99,7 +99,8 @@ class ByteBPETokenizer(Tokenizer):
 
     def decode(self, pieces: str) -> str:
         joined = pieces.replace(" ", "").replace(SPACE_MARK, " ")
-        return characters.text_of_symbols(joined)
+        # The model put that one there; fairseq leaves it.
+        return characters.text_of_symbols(joined).removeprefix(" ")
 
     def symbols(self) -> Sequence[str]:
         return self._pieces.symbols()
