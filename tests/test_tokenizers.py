@@ -41,6 +41,10 @@ def make(kind: str) -> tokenizers.Tokenizer:
             minloglevel=2,
             normalization_rule_name="identity")  # else ü's two bytes become other letters
         return tokenizers.ByteBPETokenizer(model=model.getvalue())
+    if kind == "fsmt":
+        codes = make("subword_nmt").to_state()["codes"]
+        assert isinstance(codes, bytes)
+        return tokenizers.FSMTTokenizer(merges=codes, lang="de")
     if kind in ("gpt2", "hf_byte_bpe", "hf", "bert"):
         return make_by_library(kind)
     return tokenizers.TOKENIZERS[kind]()
