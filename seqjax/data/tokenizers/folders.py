@@ -53,19 +53,23 @@ class FolderTokenizers:
     """`bos`, `pad`, `eos`, `unk`, `mask`, `cls`, `sep` -> the symbol, as far as files say."""
 
 
-def of_files(files: Mapping[str, bytes], *, model_type: str = "") -> FolderTokenizers | None:
+def of_files(
+    files: Mapping[str, bytes], *, model_type: str = "", layout: str | None = None
+) -> FolderTokenizers | None:
     """Tokenizers of a folder; None where it has no file that makes one.
 
     Args:
       files: name -> content, of those of `FILES` that are there.
       model_type: `config.json`'s.
+      layout: where the pieces of a SentencePiece model without any other file stand (`LAYOUTS`;
+        None: as usual for the `model_type`).
 
     Raises:
       TokenizerError: naming the file and what is wrong with it.
     """
-    said = _said(files)
+    said = {**_said(files), "layout": layout, "model_type": model_type}
     for made in (_json_file, _marian, _fsmt, _m2m, _pieces, _byte_level, _wordpiece):
-        found = made(files, said, model_type)
+        found = made(files, said)
         if found is not None:
             source, target, symbols, target_symbols = found
             special = {role: name for role in (*ROLES, "cls", "sep")
@@ -104,20 +108,16 @@ def _object(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     return found
 
 
-def _json_file(
-    files: Mapping[str, bytes], said: Mapping[str, Any], model_type: str
-) -> _Found | None:
-    del said, model_type
+def _json_file(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
+    del said
     if "tokenizer.json" not in files:
         return None
     made = HuggingFaceTokenizer(tokenizer_json=files["tokenizer.json"])
     return made, made, made.symbols(), made.symbols()
 
 
-def _marian(
-    files: Mapping[str, bytes], said: Mapping[str, Any], model_type: str
-) -> _Found | None:
-    del said, model_type
+def _marian(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
+    del said
     if not {"source.spm", "target.spm", "vocab.json"} <= files.keys():
         return None
     sides = [_named(name, MarianTokenizer, model=files[name], special=_USUAL[1:4])
@@ -129,10 +129,7 @@ def _marian(
     return sides[0], sides[1], symbols, target
 
 
-def _fsmt(
-    files: Mapping[str, bytes], said: Mapping[str, Any], model_type: str
-) -> _Found | None:
-    del model_type
+def _fsmt(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
     if not {"vocab-src.json", "vocab-tgt.json", "merges.txt"} <= files.keys():
         return None
     langs = said.get("langs")
@@ -146,10 +143,7 @@ def _fsmt(
     return sides[0], sides[1], symbols, target
 
 
-def _m2m(
-    files: Mapping[str, bytes], said: Mapping[str, Any], model_type: str
-) -> _Found | None:
-    del model_type
+def _m2m(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
     name = _model_name(files)
     if name is None or "vocab.json" not in files:
         return None
@@ -162,14 +156,12 @@ def _m2m(
     return made, made, symbols, symbols
 
 
-def _pieces(
-    files: Mapping[str, bytes], said: Mapping[str, Any], model_type: str
-) -> _Found | None:
+def _pieces(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
     name = _model_name(files)
     if name is None:
         return None
     usual = OWN_IDS if name == "spiece.model" else "xlmr"
-    layout = _LAYOUTS.get(model_type, usual)
+    layout = said["layout"] or _LAYOUTS.get(said["model_type"], usual)
     plain = _named(name, SentencePieceTokenizer, model=files[name])
     more = [t for t in _more(said) if plain.processor.PieceToId(t) == plain.processor.unk_id()]
     languages = more if layout in ("mbart", OWN_IDS) else []
@@ -180,9 +172,7 @@ def _pieces(
     return made, made, symbols, symbols
 
 
-def _byte_level(
-    files: Mapping[str, bytes], said: Mapping[str, Any], model_type: str
-) -> _Found | None:
+def _byte_level(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
     if not {"vocab.json", "merges.txt"} <= files.keys():
         return None
     import tokenizers as library
@@ -194,16 +184,13 @@ def _byte_level(
     made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     made.decoder = library.decoders.ByteLevel()
     of = _add_special(made, said)
-    if of.get("cls") is not None and of.get("sep") is not None and model_type != "gpt2":
+    if of.get("cls") is not None and of.get("sep") is not None and said["model_type"] != "gpt2":
         made.post_processor = library.processors.RobertaProcessing(
             of["sep"], of["cls"], True, prefix)
     return _made(made)
 
 
-def _wordpiece(
-    files: Mapping[str, bytes], said: Mapping[str, Any], model_type: str
-) -> _Found | None:
-    del model_type
+def _wordpiece(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
     if "vocab.txt" not in files:
         return None
     import tokenizers as library
