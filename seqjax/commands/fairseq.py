@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from seqjax import cli
 from seqjax.config import ConfigError
 from seqjax.console import compiling
+from seqjax.data.tokenizers import files
 from seqjax.interop.fairseq import flags as fairseq_flags
 from seqjax.interop.fairseq.flags import Flag
 
@@ -84,8 +85,12 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true",
                        help="on stderr only notes on flags and what is wrong; of seqjax.generate "
                             "--format fairseq print the last line only")
-    group.add_argument("--bpe-codes", metavar="FILE", help="of --bpe subword_nmt and fastbpe")
-    group.add_argument("--sentencepiece-model", metavar="FILE", help="of --bpe sentencepiece")
+    for flag in files.FILE_FLAGS:
+        group.add_argument(_spelled(flag), metavar="FILE",
+                           help=f"of --bpe {' and '.join(files.kinds_of_flag(flag))}")
+    for flag in files.SWITCH_FLAGS:
+        group.add_argument(_spelled(flag), action="store_true", default=None,
+                           help=f"of --bpe {' and '.join(files.kinds_of_flag(flag))}")
     group.add_argument("--moses-no-dash-splits", action="store_true", default=None,
                        help="of --tokenizer moses")
     group.add_argument("--moses-no-escape", action="store_true", default=None,
@@ -225,5 +230,9 @@ def say_loaded(args: argparse.Namespace, model: Loaded, options: dict[str, Any])
 
 def tokenizer_options(args: argparse.Namespace) -> dict[str, Any]:
     """Files and options of the tokenizers that a `.pt` does not say."""
-    names = ("bpe_codes", "sentencepiece_model", "moses_no_dash_splits", "moses_no_escape")
+    names = (*files.FILE_FLAGS, *files.SWITCH_FLAGS, "moses_no_dash_splits", "moses_no_escape")
     return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
+def _spelled(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
