@@ -627,3 +627,28 @@ def test_the_recipe_has_every_task_of_glue(task):
     reports = label_metrics.asked(config, regression=task == "STS-B", names=names)
     assert ("mcc" in reports) == (task == "CoLA") and ("pearson" in reports) == (task == "STS-B")
     assert f"roberta_glue.py:{task} " in file.read_text()
+
+
+def test_pretraining_and_then_fine_tuning(learned, tmp_path, capfd):
+    """A work folder of masked_lm with the same dictionary, `<mask>` behind it in both."""
+    _, data, raw = learned
+    preprocessed("--only-source", "--trainpref", data.parent / "train.input0", "--destdir",
+                 tmp_path / "lm", "--srcdict", data / "input0" / "dict.txt")
+    rest = {name: raw[name] for name in ("model", "batching", "log")}
+    train_loop.train(resolve({
+        **rest, "task": {"name": "masked_lm", "data": str(tmp_path / "lm"),
+                         "tokens_per_sample": 16, "sample_break_mode": "eos"},
+        "loss": {"name": "masked_lm"}, "valid": {"enabled": False},
+        "train": {"lr": [1e-3], "max_update": 2}, "schedule": {"name": "fixed"}}),
+        workdir=str(tmp_path / "pretrained"))
+    capfd.readouterr()
+    train_loop.train(resolve({
+        **raw, "init_from": str(tmp_path / "pretrained"), "valid": {"enabled": False}, "loss": {},
+        "train": {"lr": [1e-9], "max_update": 1}, "schedule": {"name": "fixed"}}),
+        workdir=str(tmp_path / "tuned"))
+    assert f"classification heads new: {HEAD}\n" in capfd.readouterr().err
+    before, after = (checkpoints.read_params(checkpoints.find(tmp_path / name))
+                     for name in ("pretrained", "tuned"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+                 after["encoder"], before["encoder"])
+    assert "classification_heads" not in before
