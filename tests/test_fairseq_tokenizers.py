@@ -11,7 +11,7 @@ import pytest
 from user_path import GOLDENS, MODEL
 
 import seqjax
-from seqjax import interactive
+from seqjax import convert, interactive
 from seqjax.config import ConfigError
 from seqjax.data import tokenizers
 from seqjax.interop.torch.files import read_pt
@@ -170,3 +170,13 @@ def test_the_command_line_names_them(home, tmp_path, capsys, monkeypatch) -> Non
     out = capsys.readouterr().out
     source = next(line for line in out.splitlines() if line.startswith("S-0"))
     assert source.split("\t")[1] == gpt2().encode("Hello world!")
+
+
+def test_converting_takes_them_along(home, tmp_path, capsys) -> None:
+    encoder, merges = put(tmp_path / "elsewhere")
+    options = ["--gpt2-encoder-json", str(encoder), "--gpt2-vocab-bpe", str(merges)]
+    convert.main([str(home / "model.pt"), str(tmp_path / "run"), *options])
+    shutil.rmtree(tmp_path / "elsewhere")
+    check(seqjax.load(tmp_path / "run", quiet=True), home, gpt2())
+    with pytest.raises(ConfigError, match="--gpt2-vocab-bpe is for reading a .pt"):
+        convert.main([str(tmp_path / "run"), str(tmp_path / "again.pt"), "--gpt2-vocab-bpe", "x"])

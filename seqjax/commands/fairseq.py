@@ -85,6 +85,11 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true",
                        help="on stderr only notes on flags and what is wrong; of seqjax.generate "
                             "--format fairseq print the last line only")
+    add_tokenizer_flags(group)
+
+
+def add_tokenizer_flags(group: argparse._ActionsContainer) -> None:
+    """fairseq's flags for the files and options of tokenizers."""
     for flag in files.FILE_FLAGS:
         group.add_argument(_spelled(flag), metavar="FILE",
                            help=f"of --bpe {' and '.join(files.kinds_of_flag(flag))}")

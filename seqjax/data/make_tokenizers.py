@@ -43,11 +43,14 @@ class Maker:
 
     Args:
       args: the command line.
+      langs: the texts' names; all but `args.target_lang` are the source's.
+      codes: of each, the language whose rules are Moses'.
       log: takes a line that says what is done.
     """
 
     args: argparse.Namespace
     langs: Sequence[Lang]
+    codes: Mapping[Lang, str]
     log: Callable[[str], None]
 
     def make(self, kind: str, texts: Texts) -> Made:
@@ -63,7 +66,7 @@ class Maker:
         if kind == "moses":
             # Its rules are of languages: those of pt-BR and en_XX are Portuguese and English.
             return Made(tokenizers={
-                lang: tokenizers.MosesTokenizer(lang=re.split("[-_]", lang or "en")[0])
+                lang: tokenizers.MosesTokenizer(lang=re.split("[-_]", self.codes[lang])[0])
                 for lang in self.langs})
         if kind not in files.KINDS:
             return Made(tokenizers={lang: tokenizers.TOKENIZERS[kind]() for lang in self.langs})
@@ -97,17 +100,19 @@ class Maker:
     def _of_folders(self) -> Made:
         """Of a `tokenizer.json` or a folder of Hugging Face's, or of one a language."""
         found = [folders.of_folder(path) for path in self._paths(self.args.tokenizer_path)]
-        sides = [(f.source, f.target) for f in self._each(found)]
-        dictionaries = [f.vocabularies() for f in self._each(found)]
-        made = {lang: sides[k][k] for k, lang in enumerate(self.langs)}
-        vocabularies = {lang: dictionaries[k][k] for k, lang in enumerate(self.langs)}
+        made: dict[Lang, tokenizers.Tokenizer] = {}
+        vocabularies: dict[Lang, Vocabulary] = {}
+        for lang, one in zip(self.langs, self._each(found), strict=True):
+            target = lang is not None and lang == self.args.target_lang
+            made[lang] = one.target if target else one.source
+            vocabularies[lang] = one.vocabularies()[target]
         first, *others = vocabularies.values()
         if self.args.joined_dictionary and any(first != other for other in others):
             raise tokenizers.TokenizerError(
                 f"--tokenizer hf:{self.args.tokenizer_path}: source and target have vocabularies "
                 "of their own: leave out --joined-dictionary")
-        one, *rest = made.values()
-        return Made(tokenizers=made, shared=all(one == other for other in rest),
+        same, *rest = made.values()
+        return Made(tokenizers=made, shared=all(same == other for other in rest),
                     vocabularies=vocabularies)
 
     def _paths(self, path: str) -> list[str]:

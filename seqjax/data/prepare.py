@@ -175,7 +175,8 @@ class Job:
             [self.args.tokenizer] if self.args.tokenizer else []
         )
         other_forms = self._other_forms(texts)
-        maker = Maker(args=self.args, langs=self.langs, log=self.log)
+        maker = Maker(args=self.args, langs=self.langs, log=self.log,
+                      codes={lang: self._code(lang) for lang in self.langs})
         parts: dict[Lang, list[tokenizers.Tokenizer]] = {lang: [] for lang in self.langs}
         shared, vocabularies = self.args.joined_dictionary, None
         for number, kind in enumerate(kinds):
@@ -216,6 +217,10 @@ class Job:
                 if count:
                     found.append((lang, path, count, *first))
         return found
+
+    def _code(self, lang: Lang) -> str:
+        """The language whose rules are Moses'."""
+        return lang or "en"
 
     def _apply(self, texts: Texts, made: Mapping[Lang, tokenizers.Tokenizer], where: str) -> Texts:
         os.makedirs(where)

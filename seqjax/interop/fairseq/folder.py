@@ -44,14 +44,14 @@ _ARGS = "facts"
 def write_folder(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *,
     data: str | None = None, bpe: str | None = None, tokenizer: str | None = None,
-    verify: bool = True,
+    tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
 ) -> pathlib.Path:
     """A work folder with one checkpoint, from a `.pt`: weights, dictionaries, tokenizers.
 
     The optimizer is fresh; `train --config.resume_from=model.pt` carries it over.
 
     Args:
-      data, bpe, tokenizer, verify: see `read_model`.
+      data, bpe, tokenizer, tokenizer_options, verify: see `read_model`.
 
     Returns:
       The checkpoint's folder.
@@ -63,7 +63,8 @@ def write_folder(
         raise ConfigError(f"{target}: holds checkpoints already; name another folder")
     if os.path.isfile(target):
         raise ConfigError(f"{target}: is a file; name a folder")
-    found = read_model(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
+    found = read_model(source, data=data, bpe=bpe, tokenizer=tokenizer,
+                       tokenizer_options=tokenizer_options, verify=verify)
     step = updates(found.checkpoint.extra)
     raw = _training(found)
     if "train" in found.config:
