@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -112,7 +112,7 @@ class Denoising:
 
     # ---- masking ----
 
-    def _infill(self, source: np.ndarray, rng: Any) -> tuple[np.ndarray, int]:
+    def _infill(self, source: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         """The text with spans masked, and how many of the spans were empty: so many insertions
         are to be made."""
         starts = np.ones(len(source), bool) if self.words is None else self.words(source)
@@ -128,11 +128,13 @@ class Denoising:
         begins = np.flatnonzero(starts)
         places = begins[rng.permutation(len(begins))[: len(lengths)]]
         random = rng.random(len(places)) < self.mask_random
-        return self._masked(source, starts, places, lengths, random, rng), inserted
+        found = self._masked(
+            source, starts, places=places, lengths=lengths, random=random, rng=rng)
+        return found, inserted
 
     def _masked(
-        self, source: np.ndarray, starts: np.ndarray, places: np.ndarray, lengths: np.ndarray,
-        random: np.ndarray, rng: Any,
+        self, source: np.ndarray, starts: np.ndarray, *, places: np.ndarray, lengths: np.ndarray,
+        random: np.ndarray, rng: np.random.Generator,
     ) -> np.ndarray:
         """The text with spans masked that begin at `places` [n], are `lengths` [n] words long,
         and `random` [n] of which become random words. They may run into each other."""
@@ -156,13 +158,13 @@ class Denoising:
         return source[kept]
 
     def _replace(
-        self, source: np.ndarray, places: np.ndarray, random: np.ndarray, rng: Any
+        self, source: np.ndarray, places: np.ndarray, random: np.ndarray, rng: np.random.Generator
     ) -> None:
         """Puts masks, and random words, at `places` of `source`."""
         source[places] = self.mask_id
         source[places[random]] = rng.integers(1, self.entries, int(random.sum()))
 
-    def _lengths(self, budget: int, rng: Any) -> np.ndarray:
+    def _lengths(self, budget: int, rng: np.random.Generator) -> np.ndarray:
         """Lengths of spans [n], zeros among them, that sum to `budget`."""
         cumulated = self._spans.cumsum()
 
@@ -178,7 +180,7 @@ class Denoising:
         lengths[last] -= total[last] - budget
         return lengths[: last + 1]
 
-    def _insert(self, source: np.ndarray, number: int, rng: Any) -> np.ndarray:
+    def _insert(self, source: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
         """The text with `number` tokens more, never in front of the first or behind the last.
 
         The first ceil(`number` * `mask_random`) of them are random words, fairseq's rule: a
@@ -202,7 +204,7 @@ _STREAM = 1
 
 
 def permute_sentences(
-    tokens: np.ndarray, share: float, *, full_stop: int, rng: Any
+    tokens: np.ndarray, share: float, *, full_stop: int, rng: np.random.Generator
 ) -> np.ndarray:
     """[T] int32: the text with a share of its sentences in other places.
 

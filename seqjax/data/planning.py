@@ -56,10 +56,8 @@ def make_plan(
         seed + epoch, whenever it restarts).
       workers: `fairseq*` only: data-parallel workers of the run to be reproduced;
         `max_tokens` and `max_sentences` are then per worker, as in its command.
-      shuffle_ties: `fairseq*` only: false for the split `test`, whose sentences of equal
-        lengths fairseq leaves in the order of the corpus.
-      mixture: of training: how often samples of several corpora are in an epoch (None: all of
-        them once).
+      shuffle_ties: `fairseq*` only: false for the split `test`, whose ties it leaves in order.
+      mixture: how often samples of several corpora are in an epoch (None: each once).
 
     Raises:
       ValueError: no usable sentence, or a budget that does not hold one; in validation a
@@ -74,10 +72,7 @@ def make_plan(
     )
     order: dict[str, Any] = {"update_freq": update_freq, "seed": seed}
     if batching.mode in ("fairseq", "fairseq_packed"):
-        if mixture is not None:
-            raise ValueError(
-                f"batching.mode={batching.mode!r} composes all epochs alike, but each draws "
-                "samples of its own here: use 'bucketed' or 'packed'")
+        _check_alike(batching, mixture)
         return _fairseq_plan(
             lengths, batching, max_source=limits[0], max_target=limits[1], train=train,
             row_multiple=row_multiple, composition_epoch=composition_epoch, workers=workers,
@@ -86,6 +81,13 @@ def make_plan(
         raise ValueError(f"workers={workers} needs batching.mode='fairseq' or 'fairseq_packed'")
     plan = _own_plan(lengths, ids, batching, hard_multiple=row_multiple, shuffle=train, **order)
     return plan if mixture is None else ResampledPlan.of(plan, mixture)
+
+
+def _check_alike(batching: BatchingConfig, mixture: Resampling | None) -> None:
+    if mixture is not None:
+        raise ValueError(
+            f"batching.mode={batching.mode!r} composes all epochs alike, but each draws samples of "
+            "its own here: use 'bucketed' or 'packed'")
 
 
 def _own_plan(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -94,6 +94,7 @@ class Writing(Pretraining):
 
     facade: ClassVar[str] = "seqjax.hub.translator:Translator"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:EncoderDecoder"
+    config: WritingConfig
 
     def longest(self) -> int:
         """Tokens of the longest source that a block becomes."""
@@ -158,8 +159,9 @@ class Writing(Pretraining):
                        sentences=sentences)
 
     def evaluator(
-        self, model: EncoderDecoder, dataset: Any, *, generation: GenerationConfig,
-        limit: int = 0, sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
+        self, model: EncoderDecoder, dataset: NoisedBlocks | CombinedBlocks, *,
+        generation: GenerationConfig, limit: int = 0,
+        sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
     ) -> None:
         """None: how well texts are restored is what the loss says already."""
         del model, dataset, generation, limit, sharding, row_multiple

@@ -155,8 +155,9 @@ class MaskedLMTask(Pretraining):
                        target=batch["target"], pad=model.pad, sentences=sentences)
 
     def evaluator(
-        self, model: MaskedLanguageModel, dataset: Any, *, generation: GenerationConfig,
-        limit: int = 0, sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
+        self, model: MaskedLanguageModel, dataset: NoisedBlocks | CombinedBlocks, *,
+        generation: GenerationConfig, limit: int = 0,
+        sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
     ) -> None:
         """None: how well masks are filled is what the loss says already."""
         del model, dataset, generation, limit, sharding, row_multiple

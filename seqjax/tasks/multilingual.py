@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from seqjax.config import ConfigError
 from seqjax.data import folder
@@ -18,10 +17,11 @@ from seqjax.data.noised_blocks import CombinedBlocks, NoisedBlocks
 from seqjax.data.resampling import Resampling
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import Vocabulary
+from seqjax.tasks.pretraining import PretrainingConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LanguagesConfig:
+class LanguagesConfig(PretrainingConfig):
     """Keys of tasks of several languages; each is the text of a folder `data/LANGUAGE`."""
 
     langs: tuple[str, ...] = ()
@@ -92,14 +92,20 @@ def combined(parts: Mapping[str, NoisedBlocks], *, alpha: float | None) -> Combi
 
 
 def each(
-    config: Any, make: Callable[[str, str], NoisedBlocks]
+    config: LanguagesConfig, make: Callable[[str, str], NoisedBlocks]
 ) -> dict[str, NoisedBlocks]:
     """What `make` makes of each language and its folder."""
     langs = languages_of(config.data, config.langs)
     return {lang: make(lang, os.path.join(config.data, lang)) for lang in langs}
 
 
-def single(config: Any, split: str) -> tuple[str, str | None]:
+def languages_config(config: PretrainingConfig) -> LanguagesConfig:
+    """The section of a task of several languages as what it is."""
+    assert isinstance(config, LanguagesConfig)
+    return config
+
+
+def single(config: LanguagesConfig, split: str) -> tuple[str, str | None]:
     """fairseq's `valid_de`: the split of one language. Gives the split and the language."""
     for lang in languages_of(config.data, config.langs):
         if split.endswith(f"_{lang}"):

@@ -15,11 +15,11 @@ from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import multilingual
 from seqjax.tasks.denoising import DenoisingConfig, DenoisingTask, Noised
 from seqjax.tasks.entry import FairseqTask, TaskEntry
-from seqjax.tasks.pretraining import MASK, with_words
+from seqjax.tasks.pretraining import MASK, PretrainingConfig, with_words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultilingualDenoisingConfig(multilingual.LanguagesConfig, DenoisingConfig):
+class MultilingualDenoisingConfig(DenoisingConfig, multilingual.LanguagesConfig):
     """fairseq's `multilingual_denoising`. Unlike `denoising`, its sentences keep their `</s>`."""
 
     name: Literal["multilingual_denoising"] = (  # type: ignore[assignment]
@@ -40,13 +40,15 @@ class MultilingualDenoisingTask(DenoisingTask):
     config: MultilingualDenoisingConfig
 
     @classmethod
-    def added(cls, config: Any) -> tuple[str, ...]:
+    def added(cls, config: PretrainingConfig) -> tuple[str, ...]:
         """Words of languages, and `<mask>`."""
+        assert isinstance(config, MultilingualDenoisingConfig)
         return (*((f"[{lang}]" for lang in config.langs) if config.add_lang_token else ()), MASK)
 
     @classmethod
-    def completed(cls, config: Any) -> Any:
+    def completed(cls, config: PretrainingConfig) -> PretrainingConfig:
         """With its languages."""
+        assert isinstance(config, MultilingualDenoisingConfig)
         unknown = sorted(set(config.no_whole_word_mask_langs) - set(config.langs))
         langs = multilingual.languages_of(config.data, config.langs)
         if config.langs and unknown:
@@ -55,12 +57,14 @@ class MultilingualDenoisingTask(DenoisingTask):
         return dataclasses.replace(config, langs=langs)
 
     @classmethod
-    def _dictionary(cls, data: str, config: Any) -> Vocabulary:
-        return with_words(multilingual.dictionary_of(data, config.langs), cls.added(config))
+    def _dictionary(cls, data: str, config: PretrainingConfig) -> Vocabulary:
+        langs = multilingual.languages_config(config).langs
+        return with_words(multilingual.dictionary_of(data, langs), cls.added(config))
 
     @classmethod
-    def _tokenizer(cls, config: Any) -> Tokenizer | None:
-        return multilingual.tokenizer_of(config.data, config.langs)
+    def _tokenizer(cls, config: PretrainingConfig) -> Tokenizer | None:
+        return multilingual.tokenizer_of(
+            config.data, multilingual.languages_config(config).langs)
 
     def dataset(
         self, split: str, *, need_target: bool = True

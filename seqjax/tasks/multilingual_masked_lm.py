@@ -4,7 +4,7 @@ with masks, small languages drawn more often than they are there (fairseq's task
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from seqjax.data.blocks import BreakMode
 from seqjax.data.noised_blocks import CombinedBlocks, NoisedBlocks
@@ -13,11 +13,11 @@ from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import multilingual
 from seqjax.tasks.entry import FairseqTask, TaskEntry
 from seqjax.tasks.masked_lm import MaskedLMConfig, MaskedLMTask, adds_mask
-from seqjax.tasks.pretraining import with_words
+from seqjax.tasks.pretraining import PretrainingConfig, with_words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultilingualMaskedLMConfig(multilingual.LanguagesConfig, MaskedLMConfig):
+class MultilingualMaskedLMConfig(MaskedLMConfig, multilingual.LanguagesConfig):
     """fairseq's `multilingual_masked_lm`, which has no `langs`: all folders there are."""
 
     name: Literal["multilingual_masked_lm"] = (  # type: ignore[assignment]
@@ -39,18 +39,21 @@ class MultilingualMaskedLMTask(MaskedLMTask):
     config: MultilingualMaskedLMConfig
 
     @classmethod
-    def completed(cls, config: Any) -> Any:
+    def completed(cls, config: PretrainingConfig) -> PretrainingConfig:
         """With its languages."""
+        config = multilingual.languages_config(config)
         langs = multilingual.languages_of(config.data, config.langs)
         return dataclasses.replace(config, langs=langs)
 
     @classmethod
-    def _dictionary(cls, data: str, config: Any) -> Vocabulary:
-        return with_words(multilingual.dictionary_of(data, config.langs), cls.added(config))
+    def _dictionary(cls, data: str, config: PretrainingConfig) -> Vocabulary:
+        langs = multilingual.languages_config(config).langs
+        return with_words(multilingual.dictionary_of(data, langs), cls.added(config))
 
     @classmethod
-    def _tokenizer(cls, config: Any) -> Tokenizer | None:
-        return multilingual.tokenizer_of(config.data, config.langs)
+    def _tokenizer(cls, config: PretrainingConfig) -> Tokenizer | None:
+        return multilingual.tokenizer_of(
+            config.data, multilingual.languages_config(config).langs)
 
     def dataset(
         self, split: str, *, need_target: bool = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Self
+from typing import Self, TypeVar, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from seqjax.data.word_starts import WordStarts, word_starts
 from seqjax.tasks import assets
 from seqjax.tasks.text import Text, special_ids
 
+MadeT = TypeVar("MadeT")
 MASK, MASKS = "<mask>", ("<mask>", "[MASK]")
 """The word of masks, and what vocabularies may call it that have one already."""
 
@@ -68,7 +69,7 @@ class Pretraining(Text):
     """One corpus, or several of one dictionary; made by `setup` from a data folder or by
     `from_assets`."""
 
-    config: Any
+    config: PretrainingConfig
     seed: int
     """Of what is drawn."""
     vocab: Vocabulary
@@ -76,13 +77,13 @@ class Pretraining(Text):
     tokenizer: tokenizers.Tokenizer | None
 
     @classmethod
-    def added(cls, config: Any) -> tuple[str, ...]:
+    def added(cls, config: PretrainingConfig) -> tuple[str, ...]:
         """Words that stand behind those of the dictionary's file, unless they are in it."""
         del config
         return (MASK,)
 
     @classmethod
-    def completed(cls, config: Any) -> Any:
+    def completed(cls, config: PretrainingConfig) -> PretrainingConfig:
         """Its section, completed by what the data folder says."""
         return config
 
@@ -93,7 +94,7 @@ class Pretraining(Text):
         Raises:
           ConfigError: there is no such folder.
         """
-        cfg = config.task
+        cfg = cast(PretrainingConfig, config.task)
         if not cfg.data:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
@@ -103,11 +104,11 @@ class Pretraining(Text):
                    tokenizer=cls._tokenizer(cfg))
 
     @classmethod
-    def _dictionary(cls, data: str, config: Any) -> Vocabulary:
+    def _dictionary(cls, data: str, config: PretrainingConfig) -> Vocabulary:
         return with_words(folder.load_dictionary(data), cls.added(config))
 
     @classmethod
-    def _tokenizer(cls, config: Any) -> tokenizers.Tokenizer | None:
+    def _tokenizer(cls, config: PretrainingConfig) -> tokenizers.Tokenizer | None:
         return folder.load_tokenizers(config.data).get("")
 
     def assets(self) -> dict[str, bytes]:
@@ -119,8 +120,9 @@ class Pretraining(Text):
     @classmethod
     def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> Self:
         """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
-        vocab = with_words(assets.unpack_vocabulary("", files), cls.added(config.task))
-        return cls(config=config.task, seed=config.seed, vocab=vocab,
+        cfg = cast(PretrainingConfig, config.task)
+        vocab = with_words(assets.unpack_vocabulary("", files), cls.added(cfg))
+        return cls(config=cfg, seed=config.seed, vocab=vocab,
                    tokenizer=assets.unpack_tokenizer("", files))
 
     @property
@@ -264,7 +266,7 @@ def with_words(vocabulary: Vocabulary, words: Iterable[str]) -> Vocabulary:
     return vocabulary
 
 
-def checked(make: Callable[[], Any]) -> Any:
+def checked(make: Callable[[], MadeT]) -> MadeT:
     """What `make` gives; where values are none, their key is named.
 
     Raises:

@@ -6,7 +6,7 @@ fairseq's task of the same name (T5's objective), for models that read and write
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from seqjax.data.noised_blocks import NoisedBlocks
 from seqjax.data.span_masking import SpanMasking
 from seqjax.tasks.denoising import Writing, WritingConfig
 from seqjax.tasks.entry import FairseqTask, TaskEntry
-from seqjax.tasks.pretraining import checked
+from seqjax.tasks.pretraining import PretrainingConfig, checked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,9 @@ class SpanMaskedLMTask(Writing):
     config: SpanMaskedLMConfig
 
     @classmethod
-    def added(cls, config: Any) -> tuple[str, ...]:
+    def added(cls, config: PretrainingConfig) -> tuple[str, ...]:
         """Words that mark gaps."""
+        assert isinstance(config, SpanMaskedLMConfig)
         return tuple(f"<sentinel:{k}>" for k in range(config.sentinels))
 
     def __post_init__(self) -> None:
