@@ -14,7 +14,7 @@ from seqjax.config import ConfigError, import_object
 from seqjax.models.family import Family
 
 if TYPE_CHECKING:
-    from seqjax.models.tables import FairseqTable
+    from seqjax.models.tables import FairseqTable, HuggingFaceTable
 
 PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2")
 """Modules of this folder that have a tuple `FAMILIES`. The one registration."""
@@ -71,6 +71,20 @@ def fairseq_table(name: str) -> FairseqTable:
     if place is None:
         raise ConfigError(f"checkpoints of {name!r} models cannot be converted yet")
     return import_object(place, "config.model.name")
+
+
+def huggingface_tables(name: str | None = None) -> list[tuple[str, str, HuggingFaceTable]]:
+    """How Hugging Face's folders spell models: (family, `module:OBJECT`, table), in order.
+
+    Args:
+      name: of one family, its `config.model.name` (None: of all that are here).
+
+    Raises:
+      ConfigError: a caller's own family has no such table.
+    """
+    chosen = FAMILIES.values() if name is None else [family(name)]
+    return [(one.name, place, import_object(place, "config.model.name"))
+            for one in chosen for place in one.huggingface]
 
 
 def build(
