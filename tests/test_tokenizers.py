@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 
 import pytest
+import tokenizers as library
 
 from seqjax.data import tokenizers
 from seqjax.data.tokenizers import TokenizerError, from_state
@@ -27,7 +29,35 @@ def make(kind: str) -> tokenizers.Tokenizer:
         return tokenizers.UnicodeTokenizer(form="nfc")
     if kind == "chain":
         return tokenizers.ChainTokenizer(make("moses"), make("subword_nmt"))
+    if kind == "marian":
+        return tokenizers.MarianTokenizer(**make("sentencepiece").options())
+    if kind == "byte_bpe":
+        symbols = [tokenizers.BytesTokenizer().encode(line).replace(" ", "") for line in LINES]
+        model = tokenizers.train_sentencepiece(
+            [line.replace("\u2581", " ") for line in symbols], vocab_size=40)
+        return tokenizers.ByteBPETokenizer(**model.options())
+    if kind in ("gpt2", "hf_byte_bpe", "hf", "bert"):
+        return make_by_library(kind)
     return tokenizers.TOKENIZERS[kind]()
+
+
+def make_by_library(kind: str) -> tokenizers.Tokenizer:
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    if kind == "bert":
+        pieces = library.BertWordPieceTokenizer(strip_accents=False, lowercase=False)
+        pieces.train_from_iterator(LINES, vocab_size=80)
+        vocab = sorted(pieces.get_vocab(), key=pieces.get_vocab().__getitem__)
+        return tokenizers.BertTokenizer(vocab="\n".join(vocab).encode(), cased=True)
+    made = library.ByteLevelBPETokenizer()
+    made.train_from_iterator(LINES, vocab_size=300, special_tokens=special)
+    state = json.loads(made.to_str())
+    if kind == "hf":
+        return tokenizers.HuggingFaceTokenizer(tokenizer_json=made.to_str().encode())
+    vocab = json.dumps(state["model"]["vocab"]).encode()
+    merges = "".join(" ".join(merge) + "\n" for merge in state["model"]["merges"]).encode()
+    if kind == "gpt2":
+        return tokenizers.GPT2Tokenizer(encoder_json=vocab, vocab_bpe=b"#version: 0.2\n" + merges)
+    return tokenizers.HFByteBPETokenizer(vocab_json=vocab, merges=merges)
 
 
 @pytest.mark.parametrize("kind", [*tokenizers.TOKENIZERS, "chain"])

@@ -1,0 +1,89 @@
+"""`Tokenizer`: a line of text -> pieces joined by spaces, and back; and the state of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+State = dict[str, str | bytes]
+"""The kind of a tokenizer and its options: text, or the bytes of a file."""
+
+
+class TokenizerError(ValueError):
+    """A tokenizer that cannot be made or used; the message says what to do."""
+
+
+class Tokenizer:
+    """What all tokenizers can do."""
+
+    kind: ClassVar[str]
+    """Name in `TOKENIZERS` and in states."""
+
+    def encode(self, text: str) -> str:
+        """One line of text -> pieces joined by single spaces."""
+        raise NotImplementedError
+
+    def decode(self, pieces: str) -> str:
+        """Pieces joined by spaces -> one line of text."""
+        raise NotImplementedError
+
+    def symbols(self) -> Sequence[str] | None:
+        """Every piece that `encode` may give, where there is an end to them; None: not known."""
+        return None
+
+    def begins_word(self, piece: str) -> bool:
+        """Whether a piece is the first of its word (fairseq's `is_beginning_of_word`); all
+        pieces are where a tokenizer makes no pieces of words."""
+        del piece
+        return True
+
+    def options(self) -> State:
+        """The keyword arguments that make this tokenizer again, as text or bytes."""
+        return {}
+
+    def to_state(self) -> State:
+        """Everything, as a flat dict of text and bytes."""
+        return {"kind": self.kind, **self.options()}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self.to_state() == other.to_state()
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted(self.to_state().items())))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from seqjax.data.tokenizers import from_state
+
+        return (from_state, (self.to_state(),))  # the libraries' objects do not all pickle
+
+    def __repr__(self) -> str:
+        shown = {
+            key: f"<{len(value)} bytes>" if isinstance(value, bytes) else value
+            for key, value in self.options().items()
+        }
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+
+def boolean(name: str, value: bool | str) -> bool:
+    """An option that is true or false, as it is in Python or in a state.
+
+    Raises:
+      TokenizerError: it is neither; `name` says which option.
+    """
+    if value in (True, "true"):
+        return True
+    if value in (False, "false"):
+        return False
+    raise TokenizerError(f"{name} must be true or false, not {value!r}")
+
+
+def text_of(content: bytes, name: str) -> str:
+    """A file's text.
+
+    Raises:
+      TokenizerError: it is not UTF-8; `name` says which file.
+    """
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{name}: not UTF-8 (byte {error.start})") from None
