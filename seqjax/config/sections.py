@@ -277,6 +277,19 @@ class GenerationConfig:
     """Source tokens of one decoding batch, padding included."""
     batch_size: int | None = None
     """Sentences of one decoding batch at most."""
+    rules: Literal["fairseq", "transformers"] = "fairseq"
+    """Whose search it is. transformers': the best `beam` of all that finish are kept, and
+    `early_stopping` says how long; tokens that are forced cost nothing; a prompt, which outputs
+    begin with, counts neither in scores nor in the lengths that these are divided by."""
+    early_stopping: Literal["true", "false", "never"] = "false"
+    """With `rules=transformers`, when a sentence is done: with `beam` finished hypotheses
+    (`true`); when the best unfinished one is no better than the worst of them (`false`), were it
+    to end now; or (`never`) at its greatest length, with `lenpen` above 0."""
+    force_eos: bool = True
+    """Hypotheses of the greatest length end in eos there. False, with `rules=transformers`: they
+    are given as they are, as transformers does without `forced_eos_token_id`."""
+    suppress_tokens: tuple[int, ...] = ()
+    """Ids that no output has, unless they are forced."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -361,9 +361,17 @@ class Decoder:
         sentences = Sentences(
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
             bos=place(np.full(rows, self.bos, np.int32)), index=place(index),
-            seed=jnp.uint32(self.config.seed), exempt=exempt,
+            seed=jnp.uint32(self.config.seed), exempt=exempt, uncounted=self._uncounted(job, batch),
             constraints=jax.tree.map(place, job.constraint.pack(batch.indices, rows=rows)))
         return place(source), sentences, self._capacities(int(max_len.max()))
+
+    def _uncounted(self, job: _Job, batch: DecodingBatch) -> jax.Array | None:
+        """Tokens of each row's output that are its prompt, where these count in no score."""
+        if self.config.rules != "transformers":
+            return None
+        found = np.zeros(batch.rows, np.int32)
+        found[:len(batch.indices)] = [len(job.prefixes[i]) for i in batch.indices]
+        return self._place(found)
 
     def _start(self, job: _Job, batch: DecodingBatch) -> Run:
         source, sentences, sizes = self._arrays(job, batch)

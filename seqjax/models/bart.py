@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from seqjax.models.family import Family
 from seqjax.models.parts import heads
-from seqjax.models.tables import State
-from seqjax.models.transformer import fairseq
+from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, State, WeightNames
+from seqjax.models.transformer import fairseq, huggingface
 from seqjax.models.transformer.config import TransformerConfig
 
 
@@ -82,10 +82,67 @@ FAIRSEQ = dataclasses.replace(
     arch=lambda config: config.arch or "bart_large",  # there is none of the family's own name
 )
 
+KEYS = HuggingFaceKeys(
+    ours={**huggingface.SEQ2SEQ_KEYS, "tie_word_embeddings": (
+        "share_all_embeddings", "share_decoder_input_output_embed")},
+    defaults=huggingface.SEQ2SEQ_DEFAULTS, spelled=huggingface.SPELLED,
+    fixed={
+        "is_encoder_decoder": (True,), "normalize_before": (False,), "pre_norm": (False,),
+        "add_final_layer_norm": (False,), "normalize_embedding": (True,),
+        "static_position_embeddings": (False,), "add_bias_logits": (False,),
+        "extra_pos_embeddings": (2,),
+    },
+    always={"encoder_learned_pos": True, "decoder_learned_pos": True, "layernorm_embedding": True},
+)
+_ENCODER = "model.encoder.embed_tokens.weight"
+HEADS = ("classification_head", "qa_outputs")
+"""Heads of transformers' classes."""
+
+
+def hf_upgrade(state: State, config: BartConfig) -> tuple[State, BartConfig]:
+    """The source's embedding by the name of the shared one, also where each side has its own;
+    says which heads are carried along."""
+    if not config.shares_input:
+        state = {name: value for name, value in state.items() if name != huggingface.EMBEDDING}
+        state = {huggingface.EMBEDDING if name == _ENCODER else name: value
+                 for name, value in state.items()}
+    heads.warn_of(HEADS, state)
+    return huggingface.with_bias(state, config)
+
+
+def hf_join(state: State, config: BartConfig) -> State:
+    """And back; transformers expects a shared embedding beside two of their own, unused."""
+    state = huggingface.join_bias(state, config)
+    if not config.shares_input:
+        state = {**state, _ENCODER: state[huggingface.EMBEDDING]}
+    return state
+
+
+READ = huggingface.reader(
+    KEYS, lambda hf: {"position_offset": huggingface.behind(hf.get("pad_token_id", 1))})
+HUGGINGFACE = HuggingFaceTable(
+    model_types=("bart",),
+    architectures=(
+        "BartForConditionalGeneration", "BartModel", "BartForSequenceClassification",
+        "BartForQuestionAnswering"),
+    config_from=READ,
+    config_to=huggingface.writer(
+        KEYS, READ, elsewhere={"position_offset": (None, 2), "output_bias": (False, True)}),
+    names=WeightNames(
+        vocabulary=huggingface.vocabulary, upgrade=hf_upgrade,
+        ignored=(*huggingface.IGNORED, *(rf"{head}\..*" for head in HEADS)),
+        copies=huggingface.copies, renames=huggingface.RENAMES,
+        transforms=((huggingface.BIAS, huggingface.ROW),)),
+    join=hf_join, prefix="model.",
+    special={
+        "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "unk_token_id": 3,
+        "decoder_start_token_id": 2},
+)
+
 FAMILIES = (
     Family(
         name="bart", config=BartConfig, archs=ARCHS,
         model="seqjax.models.transformer.model:BertBegunTransformerModel",
-        fairseq="seqjax.models.bart:FAIRSEQ",
+        fairseq="seqjax.models.bart:FAIRSEQ", huggingface=("seqjax.models.bart:HUGGINGFACE",),
     ),
 )

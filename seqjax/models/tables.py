@@ -213,6 +213,12 @@ class HuggingFaceTable:
     pads with an id behind its vocabulary."""
     task: str = "translation"
     """`config.task.name` of what such a model is loaded as."""
+    languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}
+    """Keys of `config.task` (`source_lang`, `target_lang`) of a `config.json` that says which
+    languages its model is for; needed where its two sides have vocabularies of their own."""
+    layout: str = "fairseq"
+    """Where the ids of a SentencePiece model's pieces are, where the folder has nothing but
+    that model: one of `seqjax.data.tokenizers.layouts`."""
     generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Defaults of its search where no `generation_config.json` says them, by the names there."""
 

@@ -15,7 +15,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax import tasks
 from seqjax.checkpoints import CheckpointError
 from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, to_plain
@@ -81,25 +80,30 @@ def _around(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What is around the model: sections of its configuration, and its vocabulary's files."""
     table = stored.kind.table
-    entry = tasks.entry_of(table.task)
     said = files.read_json(folder, files.GENERATION)
     given = {k: v for k, v in hf.items() if k in generation.KEYS} if said is None else said
-    known = symbols.read_symbols(os.fspath(folder))
+    place = os.fspath(folder)
+    sizes = (stored.source_vocab_size, stored.target_vocab_size)
+    source, target = symbols.sides(place, layout=table.layout, sizes=sizes)
     special = symbols.special_ids(
-        hf, given, table, size=stored.target_vocab_size, symbols=known,
-        names=symbols.special_names(os.fspath(folder)))
-    vocabulary = symbols.vocabulary(known, size=stored.target_vocab_size, special=special)
-    sections: dict[str, Any] = {
-        "task": {"name": entry.name}, "loss": {"name": "cross_entropy"}}
+        hf, given, table, size=sizes[1], symbols=target.symbols,
+        said=symbols.special_names(place))
+    section = {"name": table.task, **table.languages(hf)}
+    named = symbols.packed(symbols.token_files(place))
+    for side, size, key in ((source, sizes[0], "source_lang"), (target, sizes[1], "target_lang")):
+        lang = section.get(key) or ""
+        named |= assets.pack_vocabulary(
+            lang, symbols.vocabulary(side, size=size, special=special))
+        if side.tokenizer is not None:
+            named |= assets.pack_tokenizer(lang, side.tokenizer)
+    sections: dict[str, Any] = {"task": section, "loss": {"name": "cross_entropy"}}
     search = generation.from_huggingface(
-        {**table.generation, **given}, language_model=entry.name == "language_modeling",
+        {**table.generation, **given}, language_model=table.task == "language_modeling",
         start=special.start)
     for phrase in search.ignored:
         warnings.warn(f"{folder}: not honoured: {phrase}", stacklevel=4)
     sections["generation"] = search.section
-    return sections, {
-        **assets.pack_vocabulary("", vocabulary),
-        **symbols.packed(symbols.token_files(os.fspath(folder)))}
+    return sections, named
 
 
 def memory(hf: Mapping[str, Any], stored: Stored) -> dict[str, bytes]:

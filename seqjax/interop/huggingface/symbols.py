@@ -1,5 +1,5 @@
-"""What the ids of a Hugging Face folder mean: its configuration and its tokenizer's files in, a
-vocabulary with special ids out.
+"""What the ids of a Hugging Face folder mean: its configuration and its tokenizer's files in;
+vocabularies with their special ids, and tokenizers, out.
 
 Where the folder has no tokenizer, ids stay ids: the vocabulary has the right size and
 placeholders for words.
@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqjax.checkpoints import CheckpointError
 from seqjax.config import ConfigError
-from seqjax.data.vocabulary import Vocabulary
+from seqjax.data import tokenizers
+from seqjax.data.tokenizers import Tokenizer
+from seqjax.data.tokenizers.huggingface import fillers
+from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
 from seqjax.interop.huggingface.files import read_json
 from seqjax.models.tables import HuggingFaceTable
 
 FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "vocab.txt", "merges.txt", "sentencepiece.bpe.model", "spiece.model",
-    "source.spm", "target.spm", "sentencepiece.model", "target_vocab.json", "vocab-src.json",
-    "vocab-tgt.json", "dict.txt", "bpe.codes", "chat_template.jinja",
+    "sentencepiece.model", "source.spm", "target.spm", "target_vocab.json", "vocab-src.json",
+    "vocab-tgt.json", "bpecodes", "chat_template.jinja",
 )
 """What a tokenizer may be made of, and is written back as it was."""
+_SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "sentencepiece.model")
 FOLDER = "huggingface"
 """Of assets: files as they were."""
 _NAMES = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")
@@ -34,13 +37,22 @@ _NAMES = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")
 class Special:
     """Ids with a meaning of their own."""
 
-    bos: int
-    pad: int
-    """The size of the vocabulary where the model has none."""
+    bos: int | None
+    pad: int | None
+    """None: the model has none, and an id behind the vocabulary pads."""
     eos: int
-    unk: int
+    unk: int | None
     start: int | None
     """What the decoder reads first, where that is not eos."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Side:
+    """What text of one side becomes."""
+
+    symbols: Sequence[str] | None
+    """Of each id (None: nothing says)."""
+    tokenizer: Tokenizer | None
 
 
 def token_files(folder: str | pathlib.Path) -> dict[str, bytes]:
@@ -49,133 +61,151 @@ def token_files(folder: str | pathlib.Path) -> dict[str, bytes]:
     return {name: (root / name).read_bytes() for name in FILES if (root / name).is_file()}
 
 
-def special_names(folder: str | pathlib.Path) -> dict[str, str]:
-    """`bos`, `eos`, `unk`, `pad`, `cls`, `sep`, `mask` -> the symbol, as far as the tokenizer's
-    files say."""
-    found: dict[str, str] = {}
-    for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        said = read_json(folder, file) or {}
-        for name in _NAMES:
-            value = said.get(f"{name}_token")
-            value = value.get("content") if isinstance(value, Mapping) else value
-            if isinstance(value, str):
-                found.setdefault(name, value)
-    return found
+def special_names(folder: str | pathlib.Path) -> dict[str, Any]:
+    """What `tokenizer_config.json` and `special_tokens_map.json` say, as one."""
+    return {**(read_json(folder, "special_tokens_map.json") or {}),
+            **(read_json(folder, "tokenizer_config.json") or {})}
 
 
-def read_symbols(folder: str | pathlib.Path) -> dict[int, str] | None:
-    """Id -> symbol, as far as JSON and text files of the folder say; None where they are none
-    that do.
+def sides(folder: str | pathlib.Path, *, layout: str, sizes: tuple[int, int]) -> tuple[Side, Side]:
+    """Symbols and tokenizers of source and target, as the folder's files say them.
+
+    Args:
+      layout: where the ids of a SentencePiece model's pieces are, if there is nothing else:
+        one of `tokenizers.layouts`.
+      sizes: rows of the embeddings.
 
     Raises:
-      CheckpointError: a file that holds something else.
+      TokenizerError: files that are no tokenizer's, or of another model.
     """
-    root = pathlib.Path(folder)
-    whole = read_json(root, "tokenizer.json")
-    if whole is not None:
-        return _of_tokenizer(whole, str(root / "tokenizer.json"))
-    listed = read_json(root, "vocab.json")
-    if listed is not None:
-        return _numbered({**listed, **(read_json(root, "added_tokens.json") or {})},
-                         str(root / "vocab.json"))
-    if (root / "vocab.txt").is_file():
-        words = (root / "vocab.txt").read_text(encoding="utf-8").split("\n")
-        words = words[:-1] if words[-1] == "" else words
-        return dict(enumerate(word.rstrip("\r") for word in words))
-    return None
+    files = token_files(folder)
+    said = special_names(folder)
+    if "source.spm" in files and "vocab.json" in files:
+        return (_marian(files, "source", "vocab.json", sizes[0]),
+                _marian(files, "target", "target_vocab.json", sizes[1]))
+    if "vocab-src.json" in files:
+        return _fsmt(files, sizes)
+    found = _one(files, said, layout=layout, size=sizes[1])
+    return found, found
 
 
-def _of_tokenizer(whole: Mapping[str, Any], name: str) -> dict[int, str]:
-    model = whole.get("model")
-    vocab = model.get("vocab") if isinstance(model, Mapping) else None
-    if isinstance(vocab, list):  # Unigram: pieces and their scores
-        found = {i: str(piece[0]) for i, piece in enumerate(vocab)}
-    elif isinstance(vocab, Mapping):
-        found = _numbered(vocab, name)
-    else:
-        raise CheckpointError(f"{name}: has no vocabulary of its model")
-    for token in whole.get("added_tokens") or []:
-        found[int(token["id"])] = str(token["content"])
-    return found
+def _marian(files: Mapping[str, bytes], side: str, name: str, size: int) -> Side:
+    name = name if name in files else "vocab.json"
+    spm = files.get(f"{side}.spm", files["source.spm"])
+    vocabulary = tokenizers.vocabulary_of_json(files[name], name=name, size=size)
+    return Side(symbols=vocabulary.symbols, tokenizer=tokenizers.MarianTokenizer(model=spm))
 
 
-def _numbered(vocab: Mapping[str, Any], name: str) -> dict[int, str]:
-    wrong = [word for word, i in vocab.items() if not isinstance(i, int) or i < 0]
-    if wrong:
-        raise CheckpointError(f"{name}: {wrong[0]!r} has no id")
-    return {i: word for word, i in vocab.items()}
+def _fsmt(files: Mapping[str, bytes], sizes: tuple[int, int]) -> tuple[Side, Side]:
+    found = []
+    for name, size in zip(("vocab-src.json", "vocab-tgt.json"), sizes, strict=True):
+        name = name if name in files else "vocab-src.json"
+        vocabulary = tokenizers.vocabulary_of_json(files[name], name=name, size=size)
+        found.append(Side(symbols=vocabulary.symbols, tokenizer=None))
+    return found[0], found[1]
 
 
-def vocabulary(
-    symbols: Mapping[int, str] | None, *, size: int, special: Special
-) -> Vocabulary:
-    """A vocabulary of `size` symbols, placeholders where nothing says which.
+def _one(files: Mapping[str, bytes], said: Mapping[str, Any], *, layout: str, size: int) -> Side:
+    """The one tokenizer of a folder."""
+    if "tokenizer.json" in files:
+        whole = tokenizers.HuggingFaceTokenizer(tokenizer_json=files["tokenizer.json"])
+        return Side(symbols=_fitted(whole.symbols(), size, "tokenizer.json"), tokenizer=whole)
+    pieces = next((files[name] for name in _SENTENCEPIECE if name in files), None)
+    languages = [x for x in map(_content, said.get("additional_special_tokens") or ()) if x]
+    if pieces is not None:
+        tokenizer = tokenizers.SentencePieceTokenizer(model=pieces, special=languages)
+        if "vocab.json" in files:  # M2M-100: fairseq's dictionary, and languages behind it
+            vocabulary = tokenizers.vocabulary_of_json(
+                files["vocab.json"], languages=languages, size=size)
+        else:
+            vocabulary = tokenizers.vocabulary_of_sentencepiece(
+                pieces, layout=layout, languages=languages, size=size)
+        return Side(symbols=vocabulary.symbols, tokenizer=tokenizer)
+    if "vocab.json" in files and "merges.txt" in files:
+        tokenizer = tokenizers.HFByteBPETokenizer(
+            vocab_json=files["vocab.json"], merges=files["merges.txt"],
+            add_prefix_space=bool(said.get("add_prefix_space", False)))
+        return Side(symbols=_fitted(tokenizer.symbols() or (), size, "vocab.json"),
+                    tokenizer=tokenizer)
+    if "vocab.txt" in files:
+        tokenizer = tokenizers.BertTokenizer(
+            vocab=files["vocab.txt"], cased=not said.get("do_lower_case", True))
+        return Side(symbols=_fitted(tokenizer.symbols(), size, "vocab.txt"), tokenizer=tokenizer)
+    return Side(symbols=None, tokenizer=None)
 
-    Raises:
-      CheckpointError: symbols beyond the size.
-    """
-    known = dict(symbols or {})
-    beyond = sorted(i for i in known if i >= size)
-    if beyond:
-        raise CheckpointError(
-            f"the tokenizer is not this model's: it has an id {beyond[-1]} "
-            f"({known[beyond[-1]]!r}), but the embedding has {size} rows")
+
+def _content(token: Any) -> str | None:
+    """A token as these files have it: a string, or an object that says more of it."""
+    return token.get("content") if isinstance(token, Mapping) else token
+
+
+def _fitted(symbols: Sequence[str], size: int, name: str) -> list[str]:
+    """The symbols, and placeholders for rows without one."""
+    if len(symbols) > size:
+        raise tokenizers.TokenizerError(
+            f"{name} is not the model's: it has {len(symbols):,} symbols, the embedding {size:,} "
+            f"rows; the first without one is {symbols[size]!r}")
+    return [*symbols, *fillers(range(len(symbols), size), taken=set(symbols))]
+
+
+def vocabulary(side: Side, *, size: int, special: Special) -> Vocabulary:
+    """The vocabulary of a side; one of fairseq's kind where it can be."""
+    symbols = side.symbols
     if symbols is None:
-        names = {"<s>": special.bos, "<pad>": special.pad, "</s>": special.eos,
-                 "<unk>": special.unk}
-        for name, i in names.items():
-            known.setdefault(i, name)
-    taken = set(known.values())
-    words = []
-    for i in range(size):
-        word = known.get(i, f"<{i}>")
-        while i not in known and word in taken:
-            word = f"<{word}>"
-        words.append(word)
+        placeholders = [f"<{i}>" for i in range(size)]
+        for name, index in (("<unk>", special.unk), ("<pad>", special.pad),
+                            ("<s>", special.bos), ("</s>", special.eos)):
+            if index is not None and index < size:
+                placeholders[index] = name
+        symbols = placeholders
+    ids = (special.bos, special.pad, special.eos, special.unk)
+    usual = Vocabulary().symbols
+    if ids == FAIRSEQ_IDS and list(symbols[:4]) == usual and len(set(symbols)) == len(symbols):
+        return Vocabulary(symbols[4:])
     return Vocabulary.of_symbols(
-        words, bos=special.bos, pad=special.pad, eos=special.eos, unk=special.unk)
+        symbols, bos=special.bos, pad=special.pad, eos=special.eos, unk=special.unk)
 
 
 def special_ids(
     hf: Mapping[str, Any], generation: Mapping[str, Any], table: HuggingFaceTable, *,
-    size: int, symbols: Mapping[int, str] | None = None, names: Mapping[str, str] | None = None,
+    size: int, symbols: Sequence[str] | None = None, said: Mapping[str, Any] | None = None,
 ) -> Special:
     """The special ids of a model of `size` words.
 
-    What `config.json` says comes before `generation_config.json`, then what transformers takes
-    them to be, then the tokenizer's names.
+    What `config.json` says comes before `generation_config.json`, then the tokenizer's names,
+    then what transformers takes them to be.
 
     Args:
-      names: see `special_names`.
+      said: see `special_names`.
 
     Raises:
-      ConfigError: one that is no id.
+      ConfigError: one that is no id, or none that ends a text.
     """
-    by_symbol = {word: i for i, word in (symbols or {}).items()}
-    named = {key: by_symbol[word] for key, word in (names or {}).items() if word in by_symbol}
+    by_symbol = {word: i for i, word in enumerate(symbols or ())}
+    named = {key: by_symbol.get(_content((said or {}).get(f"{key}_token")) or "")
+             for key in _NAMES}
 
-    def found(key: str, *fallbacks: int | None) -> int | None:
+    def found(key: str, *named: int | None) -> int | None:
         name = f"{key}_token_id"
-        for said in (hf.get(name), generation.get(name), *fallbacks, table.special.get(name)):
-            value = said[0] if isinstance(said, list) and said else said
+        for value in (hf.get(name), generation.get(name), *named, table.special.get(name)):
+            value = value[0] if isinstance(value, list) and value else value
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ConfigError(f"{name}: {value!r} is no id")
-            return value
+            if value < size:
+                return value
         return None
 
-    pad = found("pad")
-    pad = size if pad is None or pad >= size else pad
-    eos = found("eos", named.get("sep"), named.get("eos"))
-    bos = found("bos", named.get("cls"), named.get("bos"))
-    eos = eos if eos is not None else bos if bos is not None else 0
-    bos = bos if bos is not None else eos
-    unk = named.get("unk")
-    unk = unk if unk is not None else found("unk")
+    eos = found("eos", named["sep"], named["eos"])
+    bos = found("bos", named["cls"], named["bos"])
+    eos = bos if eos is None else eos
+    if eos is None:
+        raise ConfigError("eos_token_id: neither config.json nor a tokenizer says what ends a text")
     start = found("decoder_start")
-    return Special(bos=bos, pad=pad, eos=eos, unk=eos if unk is None else unk,
-                   start=None if start == eos else start)
+    return Special(
+        bos=bos, pad=found("pad", named["pad"]), eos=eos, unk=found("unk", named["unk"]),
+        start=None if start == eos else start)
 
 
 def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -20,6 +20,7 @@ from seqjax.checkpoints import CheckpointError
 from seqjax.config import ConfigError
 from seqjax.interop import weights
 from seqjax.interop.weights import Params, Plan
+from seqjax.models.overrides import resolved
 from seqjax.models.tables import HuggingFaceTable, State
 from seqjax.settings import resolve
 
@@ -112,11 +113,11 @@ def describe(hf: Mapping[str, Any], tensors: State) -> Stored:
         source, target = names.vocabulary(state)
     except KeyError as error:
         raise weights.WeightsError(f"the weights have no {error.args[0]}") from None
-    for key, size in (("vocab_size", target), ("src_vocab_size", source),
-                      ("tgt_vocab_size", target)):
-        if hf.get(key, size) != size:
-            raise CheckpointError(f"config.json says {key} {hf[key]}, but the embedding has "
-                                  f"{size} rows: they are of two models")
+    for key, size in zip(kind.table.vocabularies, (source, target), strict=True):
+        said = hf.get(key)
+        if said is not None and said != size:
+            raise CheckpointError(f"config.json says {key} {said}, but the embedding has {size} "
+                                  "rows: they are of two models")
     plan = plan_of(config, kind, source_vocab_size=source, target_vocab_size=target)
     return Stored(kind=kind, config=config, state=state, plan=plan,
                   source_vocab_size=source, target_vocab_size=target)
@@ -172,12 +173,13 @@ def choose(config: Any, *, place: str | None = None) -> Kind:
                           "Hugging Face folders of it")
     reasons = []
     for family, where, table in sorted(tables, key=lambda one: one[1] != place):
+        kind = Kind(family=family, place=where, table=table)
         try:
-            table.config_to(config)
+            table.config_to(resolved(config))
         except ConfigError as error:
             reasons.append(f"{table.model_types[0]}: {error}")
         else:
-            return Kind(family=family, place=where, table=table)
+            return kind
     raise ConfigError("no model of transformers is this one: " + "; ".join(reasons))
 
 

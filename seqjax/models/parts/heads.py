@@ -24,3 +24,13 @@ def warn(names: Iterable[str]) -> None:
             f"the checkpoint has classification heads ({', '.join(found)}), which are written "
             "again when it is converted back, but not used: seqjax has no such heads",
             stacklevel=2)
+
+
+def warn_of(heads: Iterable[str], names: Iterable[str]) -> None:
+    """Says which of these heads of transformers' classes a file has: modules that begin names."""
+    there = {name.split(".")[0] for name in names}
+    found = [head for head in heads if head in there]
+    if found:
+        warnings.warn(
+            f"the weights have heads ({', '.join(found)}), which are written again when they are "
+            "converted back, but not used", stacklevel=2)
