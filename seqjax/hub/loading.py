@@ -19,6 +19,8 @@ from seqjax.data.dictionaries import first_difference
 from seqjax.hub import about, arguments
 from seqjax.hub.loaded import Loaded
 from seqjax.interop.fairseq import files as fairseq_files
+from seqjax.interop.huggingface import places as hf_places
+from seqjax.interop.huggingface.model import read_model as read_huggingface
 from seqjax.models import overrides
 from seqjax.settings import resolve
 from seqjax.tasks.protocol import Task, check_model
@@ -41,8 +43,10 @@ def load(
     stderr says so (`seqjax.console.compiling.hide()` keeps it quiet).
 
     Args:
-      path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;
-        several, as a list or joined by colons, make an ensemble.
+      path: a work folder of `seqjax.train`, one checkpoint in it, a fairseq `.pt` or the folder
+        of a `model.pt`, a folder of Hugging Face's transformers, or `hf:org/name`
+        (`hf:org/name@revision`), one that huggingface_hub fetches, or finds in its cache; several,
+        as a list or joined by colons, make an ensemble.
       data: folder with the dictionaries of a `.pt` (default: its own folder, else the one
         that it was trained on). A checkpoint of ours has its own; they must be the same.
       which: of a work folder, its `best` or its `last` checkpoint.
@@ -68,7 +72,7 @@ def load(
         tokenizer that seqjax does not have; no dictionaries, or those of another model; an
         `lm` that is none, or of another vocabulary; `model_overrides` that do not fit.
     """
-    paths = arguments.paths(path)
+    paths = [hf_places.resolve(one) for one in arguments.paths(path)]
     arguments.choice(which, ("best", "last"), name="which")
     arguments.choice(dtype, ("auto", "float32", "bfloat16"), name="dtype")
     data = None if data is None else arguments.path(data, name="data")
@@ -101,8 +105,8 @@ def _check_options(
     if any(of_pt) and not any(map(fairseq_files.is_pt, paths)):
         raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their "
                           "options; a folder of seqjax holds its own tokenizer")
-    if which != "best" and all(map(fairseq_files.is_pt, paths)):
-        raise ConfigError(f"which: {which!r}, but a .pt file is one checkpoint")
+    if which != "best" and all(map(_is_one, paths)):
+        raise ConfigError(f"which: {which!r}, but {paths[0]} is one checkpoint")
 
 
 def _ensemble(
@@ -138,12 +142,17 @@ def _check_ensemble(task: Task, other: Task, *, first: str, name: str) -> None:
                               f"{there.side} dictionary {difference}")
 
 
+def _is_one(path: str) -> bool:
+    """Whether it is one checkpoint of another toolkit, where a folder of ours may hold several."""
+    return fairseq_files.is_pt(path) or hf_places.is_folder(path)
+
+
 def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> Loaded:
     """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
     place = None
     if data is not None and fairseq_files.is_pt(path):
         place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
-    which = "best" if fairseq_files.is_pt(path) else which
+    which = "best" if _is_one(path) else which
     return load(path, data=place, which=which, dtype=dtype, verify=verify, quiet=True)
 
 
@@ -152,6 +161,8 @@ def _identity(path: str, which: str) -> str:
     if fairseq_files.is_pt(path):
         about = os.stat(path)
         return f"{os.path.realpath(path)}@{about.st_size}@{about.st_mtime_ns}"
+    if hf_places.is_folder(path):
+        return hf_places.identity(path)
     return str(checkpoints.find(path, which=which).resolve())
 
 
@@ -165,6 +176,10 @@ def _load_one(
             tokenizer_options=tokenizer_options, verify=verify)
         config, assets, params = resolve(found.config), found.assets, found.params
         origin = about.origin_of_pt(path, found.checkpoint)
+    elif hf_places.is_folder(path):
+        found = read_huggingface(path, overrides=changes, verify=verify)
+        config, assets, params = resolve(found.config), found.assets, found.params
+        origin = about.Origin(path=path, update=None, chosen="a folder of Hugging Face's")
     else:
         raw, assets, params = checkpoints.load_for_inference(path, which=which, verify=verify)
         config, params = _overridden(resolve(raw), params, changes)

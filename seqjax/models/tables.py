@@ -211,6 +211,9 @@ class HuggingFaceTable:
     """What transformers takes `bos_token_id`, `pad_token_id`, `eos_token_id`, `unk_token_id` and
     `decoder_start_token_id` to be that the file does not say. A model without `pad_token_id`
     pads with an id behind its vocabulary."""
+    vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
+    """Keys of `config.json` that say how many entries the vocabularies have that are read and that
+    are predicted."""
     task: str = "translation"
     """`config.task.name` of what such a model is loaded as."""
     languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}

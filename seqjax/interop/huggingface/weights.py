@@ -24,6 +24,8 @@ from seqjax.models.overrides import resolved
 from seqjax.models.tables import HuggingFaceTable, State
 from seqjax.settings import resolve
 
+PAD = 1
+"""fairseq's, which models have without being told."""
 _BUFFERS = re.compile(r"(?:.*\.)?(?:position_ids|token_type_ids)")
 """Numbers that count up, which transformers kept beside the weights until 2023."""
 
@@ -118,7 +120,9 @@ def describe(hf: Mapping[str, Any], tensors: State) -> Stored:
         if said is not None and said != size:
             raise CheckpointError(f"config.json says {key} {said}, but the embedding has {size} "
                                   "rows: they are of two models")
-    plan = plan_of(config, kind, source_vocab_size=source, target_vocab_size=target)
+    pad = hf.get("pad_token_id", kind.table.special.get("pad_token_id"))
+    plan = plan_of(config, kind, source_vocab_size=source, target_vocab_size=target,
+                   pad=target if pad is None else pad)
     return Stored(kind=kind, config=config, state=state, plan=plan,
                   source_vocab_size=source, target_vocab_size=target)
 
@@ -144,12 +148,18 @@ def _owners(state: State, copies: Mapping[str, str]) -> State:
 
 
 def plan_of(
-    config: Any, kind: Kind, *, source_vocab_size: int, target_vocab_size: int
+    config: Any, kind: Kind, *, source_vocab_size: int, target_vocab_size: int,
+    **special_ids: int,
 ) -> Plan:
-    """What a folder holds of the model of a configuration, under the names of a table."""
+    """What a folder holds of the model of a configuration, under the names of a table.
+
+    Args:
+      **special_ids: as `models.build` takes them.
+    """
+    given = {name: value for name, value in special_ids.items() if (name, value) != ("pad", PAD)}
     model = models.build(
         config, source_vocab_size=source_vocab_size, target_vocab_size=target_vocab_size,
-        compute_dtype=jnp.float32)
+        compute_dtype=jnp.float32, **given)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     return weights.plan(shapes, kind.table.names, config=config, table=kind.place,
                         target_vocab_size=target_vocab_size)
@@ -186,16 +196,17 @@ def choose(config: Any, *, place: str | None = None) -> Kind:
 def to_state(
     params: Mapping[str, Any], config: Any, kind: Kind, *, source_vocab_size: int,
     target_vocab_size: int, kept: State | None = None, dtypes: Mapping[str, str] | None = None,
-    with_heads: bool = True,
+    with_heads: bool = True, **special_ids: int,
 ) -> State:
     """The tensors that transformers 5 writes for a model, tied ones once.
 
     Args:
       kept, dtypes: of the folder that the parameters came from, if they did.
       with_heads: of the class that has them; else those under `prefix` alone, without it.
+      **special_ids: as `models.build` takes them.
     """
     plan = plan_of(config, kind, source_vocab_size=source_vocab_size,
-                   target_vocab_size=target_vocab_size)
+                   target_vocab_size=target_vocab_size, **special_ids)
     state = weights.to_state(params, plan, kept=kept, dtypes=dtypes)
     state = {name: value for name, value in state.items() if name not in plan.copies}
     state = kind.table.join(state, config)
