@@ -21,7 +21,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from seqjax import cli, locking, signals
-from seqjax.data import binarize, compression, folder, prepare, sources, tokenizers
+from seqjax.data import (
+    binarize,
+    compression,
+    folder,
+    prepare,
+    prepare_sentences,
+    sources,
+    tokenizers,
+)
 from seqjax.data.dictionaries import digest
 from seqjax.data.indexed import IndexedDatasetError
 from seqjax.data.vocabulary import VocabularyError
@@ -73,11 +81,25 @@ def parser() -> argparse.ArgumentParser:
     add("--source", default="files", metavar="KIND",
         help="files: one per language, PREFIX.LANG. tsv: --trainpref and so on name"
         " tab-separated files. tfds:NAME: a TensorFlow dataset, tfds:FOLDER one that TFDS built")
-    add("--tsv-columns", metavar="I,J", help="columns of source and target, from 0 (0,1)")
+    add("--tsv-columns", metavar="I,J", help="columns of source and target, from 0 (0,1); of"
+        " sentences with labels those of the inputs, then that of the label")
+    add("--tsv-test-columns", metavar="I,J",
+        help="columns of the inputs in --testpref, whose sentences have no labels")
+    add("--tsv-header", action="store_true", help="the first line of each file names the columns")
     add("--tfds-source-key", metavar="KEY", help="feature with the source text")
     add("--tfds-target-key", metavar="KEY", help="feature with the target text")
     add("--tfds-data-dir", metavar="DIR", help="where TFDS keeps its datasets")
     add("--tfds-download", action="store_true", help="let TFDS download the dataset")
+    group = result.add_argument_group(
+        "sentences with labels", "--task sentence_prediction reads PREFIX.input0, for pairs"
+        " PREFIX.input1, and PREFIX.label (or --source tsv, or --source glue:FOLDER/RTE, GLUE's"
+        " tables as they are downloaded) and writes input0/, input1/ and label/; --task"
+        " sentence_ranking reads a context and candidates")
+    add = group.add_argument
+    add("--task", default="translation", choices=["translation", *prepare_sentences.TASKS],
+        help="what the folder is for")
+    add("--regression-target", action="store_true", help="labels are numbers")
+    add("--label-scale", type=float, metavar="X", help="divide these by X")
     return result
 
 
@@ -130,6 +152,9 @@ def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
     with _staging(args.destdir) as stage, binarize.Workers(
         args.workers, say=_say_progress
     ) as workers:
+        if args.task in prepare_sentences.TASKS:
+            _write_sentences(args, _changed(args, arguments), stage=stage, workers=workers, log=log)
+            return
         raw = prepare.gather(args, stage, say=_say_progress)
         langs = prepare.languages(args)
         _check_destination(args, langs)
@@ -156,6 +181,22 @@ def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
         _publish(job.out, args.destdir)
         log(f"Wrote preprocessed data to {args.destdir}")
         log.save(os.path.join(args.destdir, "preprocess.log"))
+
+
+def _write_sentences(
+    args: argparse.Namespace, options: dict[str, object], *, stage: str,
+    workers: binarize.Workers, log: _Log,
+) -> None:
+    """Sentences with labels, in a folder that has none yet."""
+    there = os.path.join(args.destdir, "input0")
+    if os.path.exists(there):
+        raise prepare.PreprocessError(
+            f"{there} exists already. Choose another --destdir, or remove the old data")
+    log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} preprocess {options}")
+    out = prepare_sentences.write(args, stage, workers=workers, log=log, options=options)
+    _publish(out, args.destdir)
+    log(f"Wrote preprocessed data to {args.destdir}")
+    log.save(os.path.join(args.destdir, "preprocess.log"))
 
 
 def _merged(before: folder.Manifest | None, new: folder.Manifest) -> folder.Manifest:
@@ -203,6 +244,14 @@ def _check_options(args: argparse.Namespace) -> None:
             raise prepare.PreprocessError(message)
 
     kind, joined = args.tokenizer, args.joined_dictionary
+    if args.task in prepare_sentences.TASKS:
+        refuse(args.workers < 1, "--workers must be 1 or more")
+        prepare_sentences.check_options(args, refuse)
+        _check_tokenizer_options(args, kind, refuse)
+        return
+    refuse(args.regression_target or args.label_scale or args.tsv_test_columns or args.tsv_header,
+           "--regression-target, --label-scale, --tsv-test-columns and --tsv-header go with --task "
+           "sentence_prediction")
     kind_of_source = args.source.partition(":")[0]
     refuse(args.workers < 1, "--workers must be 1 or more")
     refuse(args.tokenizer_sentences < 1, "--tokenizer-sentences must be 1 or more")

@@ -57,7 +57,7 @@ NEVER = {"torch", "transformers", "fairseq"}
 # Import names that differ from the name on the package index.
 IMPORT_NAMES = {
     "absl-py": "absl", "orbax-checkpoint": "orbax", "pytest-xdist": "xdist",
-    "tensorflow-cpu": "tensorflow", "PyYAML": "yaml",
+    "tensorflow-cpu": "tensorflow", "PyYAML": "yaml", "scikit-learn": "sklearn",
 }
 
 

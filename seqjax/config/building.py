@@ -69,9 +69,12 @@ def coerce(value: Any, annotation: Any, path: str) -> Any:
                 value = json.loads(value)
             except json.JSONDecodeError:
                 raise wrong from None
-        if isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
+            raise wrong
+        if len(args) < 2:
             return dict(value)
-        raise wrong
+        return {coerce(k, args[0], path): coerce(v, args[1], f"{path}.{k}")
+                for k, v in value.items()}
     if annotation is bool:
         if isinstance(value, bool):
             return value

@@ -75,9 +75,14 @@ def _section(name: str, cls: type, *, group: str) -> list[Key]:
     for base in reversed(cls.__mro__[:-1]):
         docs |= field_docs(base)
     hints = typing.get_type_hints(cls)
-    return [Key(name=f"{name}.{f.name}", group=group, default=f.default, doc=docs.get(f.name, ""),
+    return [Key(name=f"{name}.{f.name}", group=group, default=_default(f), doc=docs.get(f.name, ""),
                 choices=_choices(hints[f.name]), kind=f.metadata.get("kind", ""))
             for f in dataclasses.fields(cls)]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:

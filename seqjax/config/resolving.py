@@ -86,10 +86,12 @@ def resolve(
         Explicit keys win over the architecture's, those over the dataclass's.
 
     Raises:
-      ConfigError: an unknown key or name (with the nearest) or a wrong type.
+      ConfigError: an unknown key or name (with the nearest) or a wrong type; sections that the
+        task finds to contradict each other.
     """
     raw = dict(raw)
     _check_keys(raw, {"task": tasks, "model": models, "loss": losses})
+    _complete(raw, tasks=tasks, models=models, archs=archs)
     sections: dict[str, Any] = {}
     for section, families, default in (
         ("task", tasks, "translation"),
@@ -101,6 +103,23 @@ def resolve(
         sections[section] = build(cls, values, f"config.{section}")
     sections["model"] = resolve_model(raw.pop("model", {}), models=models, archs=archs)
     return build(Config, {**raw, **sections})
+
+
+def _complete(
+    raw: dict[str, Any], *, tasks: Mapping[str, type], models: Mapping[str, type],
+    archs: Mapping[str, tuple[str, Mapping[str, Any]]],
+) -> None:
+    """Keys of other sections that follow the task's, of a task whose dataclass has a method
+    `complete(raw, model=, models=)`: told the dataclass of the model, and those of all models."""
+    task, model = ({**raw.get(name, {})} for name in ("task", "model"))
+    name = task.setdefault("name", "translation")
+    complete = getattr(family_config(name, tasks, "config.task.name"), "complete", None)
+    if complete is None:
+        return
+    family, _ = archs.get(model.get("arch", ""), ("transformer", {}))
+    cls = family_config(model.get("name", family), models, "config.model.name")
+    raw |= {"task": task, "model": model, "loss": {**raw.get("loss", {})}}
+    complete(raw, model=cls, models=models)
 
 
 def _check_keys(raw: Mapping[str, Any], families: Mapping[str, Mapping[str, type]]) -> None:

@@ -37,6 +37,9 @@ class Lengths:
     """[N] int32, or None where there is no source (language models)."""
     target: np.ndarray | None = None
     """[N] int32, or None where there is no target (decoding)."""
+    order: np.ndarray | None = None
+    """[N]: the sentences in the order in which fairseq cuts them into batches
+    (`batching.mode=fairseq`), of data that it does not sort by length; None: it does."""
 
     def __post_init__(self) -> None:
         if self.source is None and self.target is None:

@@ -28,8 +28,10 @@ def ordered_ids(lengths: Lengths, *, seed: int, shuffle: bool = True) -> np.ndar
 
     Pairs: a permutation, then stable sorts by target and by source length
     (`LanguagePairDataset`). Targets alone: by length, ties by what the permutation holds at
-    their index (`MonolingualDataset`).
+    their index (`MonolingualDataset`). Where the data have an order of their own: that.
     """
+    if lengths.order is not None:
+        return lengths.order.astype(np.int64)
     n = len(lengths)
     order = np.random.RandomState(seed).permutation(n) if shuffle else np.arange(n)
     if lengths.source is None:

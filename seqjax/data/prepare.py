@@ -56,12 +56,12 @@ def gather(args: argparse.Namespace, stage: str, *, say: binarize.Say) -> Texts:
                 outputs = [os.path.join(raw, f"{name}.{lang or 'txt'}") for lang in langs]
                 sources.split_tsv(prefix, _columns(args), outputs)
             else:
-                outputs = [_existing(f"{prefix}.{lang}" if lang else prefix) for lang in langs]
+                outputs = [existing(f"{prefix}.{lang}" if lang else prefix) for lang in langs]
             texts[name] = dict(zip(langs, outputs, strict=True))
     return texts
 
 
-def _existing(path: str) -> str:
+def existing(path: str) -> str:
     """The path, or where there is no such file that of a compressed one beside it."""
     if not os.path.exists(path):
         for suffix in compression.SUFFIXES:
@@ -148,7 +148,7 @@ class Job:
         if self.args.align_suffix:
             for split, files in texts.items():
                 prefix = files[self.args.source_lang].rpartition(f".{self.args.source_lang}")[0]
-                path = _existing(f"{prefix}.{self.args.align_suffix}")
+                path = existing(f"{prefix}.{self.args.align_suffix}")
                 if os.path.exists(path):
                     found[split] = path
         return found
@@ -212,7 +212,7 @@ class Job:
                 self.langs, tokenizers.UnicodeTokenizer(form=self.args.normalize))
         if kind == "moses":
             # Its rules are of languages: those of pt-BR and en_XX are Portuguese and English.
-            return {lang: tokenizers.MosesTokenizer(lang=re.split("[-_]", lang or "en")[0])
+            return {lang: tokenizers.MosesTokenizer(lang=re.split("[-_]", self._code(lang))[0])
                     for lang in self.langs}
         if kind not in TRAINED:
             return {lang: tokenizers.TOKENIZERS[kind]() for lang in self.langs}
@@ -225,6 +225,10 @@ class Job:
             tokenizer = self._train(kind, group, texts)
             trained.update(dict.fromkeys(group, tokenizer))
         return trained
+
+    def _code(self, lang: Lang) -> str:
+        """The language whose rules are Moses'."""
+        return lang or "en"
 
     def _read_models(self, kind: str, paths: list[str]) -> dict[Lang, tokenizers.Tokenizer]:
         if len(paths) not in (1, len(self.langs)):
@@ -293,7 +297,10 @@ class Job:
                 for lang, given, threshold, nwords in options
             }
         for lang, vocabulary in made.items():
-            folder.save_dictionary(self.out, vocabulary, lang)
+            if vocabulary.is_fairseq:
+                vocabulary.save(self._dict_path(lang))
+            else:
+                folder.save_dictionary(self.out, vocabulary, lang)
             self.log(f"[{lang}] Dictionary: {len(vocabulary)} types")
         return made
 
@@ -325,6 +332,9 @@ class Job:
                          f" {share:.3}% replaced (by {UNK})")
                 splits[split][lang or ""] = {"file": name, **dataclasses.asdict(summary)}
         return splits
+
+    def _dict_path(self, lang: Lang) -> str:
+        return folder.dict_path(self.out, lang)
 
     def _store(self, split: str, lang: Lang) -> str:
         args = self.args

@@ -13,6 +13,7 @@ from seqjax.losses.configs import (
     MASKED_LM,
 )
 from seqjax.losses.declarations import COUNTS, Loss, Metric
+from seqjax.losses.sentences_config import SENTENCE_PREDICTION, SENTENCE_RANKING
 from seqjax.losses.wav2vec_config import WAV2VEC
 
 __all__ = ["CONFIGS", "COUNTS", "LOSSES", "Loss", "Metric", "fairseq_defaults"]
@@ -23,6 +24,8 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     CROSS_ENTROPY,
     LABEL_SMOOTHED_CROSS_ENTROPY,
     MASKED_LM,
+    SENTENCE_PREDICTION,
+    SENTENCE_RANKING,
     WAV2VEC,
 )}
 """The registration: `config.loss.name` -> the loss. A new one is its file and a line here."""

@@ -1,7 +1,7 @@
 """BART: a transformer that was trained to undo noise (Lewis et al. 2020).
 
 Keys in fairseq's words in, the transformer's model out, which begins as BERT does. Of its own
-BART has its defaults and, in files, heads for classification, which are carried along.
+BART has its defaults and heads for classification, which read the decoder's last state.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import dataclasses
 from typing import Any, Literal
 
 from seqjax.models.family import Family
-from seqjax.models.parts import heads
+from seqjax.models.parts import heads_config as heads
 from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, State, WeightNames
 from seqjax.models.transformer import fairseq, huggingface
 from seqjax.models.transformer.config import TransformerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BartConfig(TransformerConfig):
+class BartConfig(heads.ClassificationHeadsConfig, TransformerConfig):
     """fairseq's `bart`, by default `bart_large`."""
 
     name: Literal["bart"] = "bart"  # type: ignore[assignment]
@@ -55,6 +55,14 @@ class BartConfig(TransformerConfig):
     layernorm_embedding: bool = True
     """A norm behind the embeddings."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classification_heads and self.output_dim != self.encoder_embed_dim:
+            raise ValueError(
+                "config.model.classification_heads: heads are as wide as the encoder "
+                f"({self.encoder_embed_dim}) and read the decoder's states ({self.output_dim}): "
+                "give encoder_embed_dim and decoder_output_dim one value")
+
 
 ARCHS: dict[str, dict[str, Any]] = {
     "bart_large": {},
@@ -67,18 +75,19 @@ ARCHS: dict[str, dict[str, Any]] = {
 
 
 def upgrade(state: State, config: BartConfig) -> tuple[State, BartConfig]:
-    """Today's names, as the transformer's; says which heads are carried along."""
-    heads.warn(state)
-    return fairseq.upgrade(state, config)  # type: ignore[return-value]
+    """Today's names, as the transformer's; which heads there are, the weights tell."""
+    state, found = fairseq.upgrade(state, config)
+    return state, heads.with_heads_of(state, found)
 
 
 FAIRSEQ = dataclasses.replace(
     fairseq.TABLE,
     keys=dataclasses.replace(
-        fairseq.KEYS, refused={**fairseq.KEYS.refused, **heads.REFUSED},
-        dropped={**fairseq.KEYS.dropped, **heads.DROPPED}),
+        fairseq.KEYS, refused={**fairseq.KEYS.refused, **heads.REFUSED}),
     names=dataclasses.replace(
-        fairseq.NAMES, upgrade=upgrade, ignored=(*fairseq.NAMES.ignored, heads.NAMES)),
+        fairseq.NAMES, upgrade=upgrade, chosen=(heads.HEADS,),
+        order=(*fairseq.NAMES.order, heads.HEADS, "dense")),
+    unsaid=(*fairseq.TABLE.unsaid, *heads.UNSAID),
     arch=lambda config: config.arch or "bart_large",  # there is none of the family's own name
 )
 
@@ -95,24 +104,24 @@ KEYS = HuggingFaceKeys(
     always={"encoder_learned_pos": True, "decoder_learned_pos": True, "layernorm_embedding": True},
 )
 _ENCODER = "model.encoder.embed_tokens.weight"
-HEADS = ("classification_head", "qa_outputs")
-"""Heads of transformers' classes."""
+_HEAD = "classification_head"
 
 
 def hf_upgrade(state: State, config: BartConfig) -> tuple[State, BartConfig]:
     """The source's embedding by the name of the shared one, also where each side has its own;
-    says which heads are carried along."""
+    which head there is, the weights tell."""
     if not config.shares_input:
         state = {name: value for name, value in state.items() if name != huggingface.EMBEDDING}
         state = {huggingface.EMBEDDING if name == _ENCODER else name: value
                  for name, value in state.items()}
-    heads.warn_of(HEADS, state)
-    return huggingface.with_bias(state, config)
+    state, config = huggingface.with_bias(state, config)
+    return state, heads.with_head_of(state, config, _HEAD)
 
 
 def hf_join(state: State, config: BartConfig) -> State:
     """And back; transformers expects a shared embedding beside two of their own, unused."""
-    state = huggingface.join_bias(state, config)
+    if not config.classification_heads:
+        state = huggingface.join_bias(state, config)
     if not config.shares_input:
         state = {**state, _ENCODER: state[huggingface.EMBEDDING]}
     return state
@@ -123,15 +132,18 @@ READ = huggingface.reader(
 HUGGINGFACE = HuggingFaceTable(
     model_types=("bart",),
     architectures=(
-        "BartForConditionalGeneration", "BartModel", "BartForSequenceClassification",
-        "BartForQuestionAnswering"),
+        "BartForConditionalGeneration", "BartModel", "BartForSequenceClassification"),
+    architecture=lambda config: ("BartForSequenceClassification" if config.classification_heads
+                                 else "BartForConditionalGeneration"),
     config_from=READ,
     config_to=huggingface.writer(
-        KEYS, READ, elsewhere={"position_offset": (None, 2), "output_bias": (False, True)}),
+        KEYS, READ, more=heads.labels,
+        elsewhere={"position_offset": (None, 2), "output_bias": (False, True)},
+        unsaid=heads.UNSAID),
     names=WeightNames(
-        vocabulary=huggingface.vocabulary, upgrade=hf_upgrade,
-        ignored=(*huggingface.IGNORED, *(rf"{head}\..*" for head in HEADS)),
-        copies=huggingface.copies, renames=huggingface.RENAMES,
+        vocabulary=huggingface.vocabulary, upgrade=hf_upgrade, ignored=huggingface.IGNORED,
+        copies=huggingface.copies,
+        renames=(heads.renamed(_HEAD), *huggingface.RENAMES),
         transforms=((huggingface.BIAS, huggingface.ROW),)),
     join=hf_join, prefix="model.",
     special={
@@ -142,7 +154,7 @@ HUGGINGFACE = HuggingFaceTable(
 FAMILIES = (
     Family(
         name="bart", config=BartConfig, archs=ARCHS,
-        model="seqjax.models.transformer.model:BertBegunTransformerModel",
+        model="seqjax.models.transformer.classifier:ClassifyingTransformerModel",
         fairseq="seqjax.models.bart:FAIRSEQ", huggingface=("seqjax.models.bart:HUGGINGFACE",),
     ),
 )

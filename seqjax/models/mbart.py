@@ -10,14 +10,14 @@ import dataclasses
 from typing import Any, Literal
 
 from seqjax.models.family import Family
-from seqjax.models.parts import heads
+from seqjax.models.parts import heads_config as heads
 from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, State, WeightNames
 from seqjax.models.transformer import fairseq, huggingface
 from seqjax.models.transformer.config import TransformerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MBartConfig(TransformerConfig):
+class MBartConfig(heads.ClassificationHeadsConfig, TransformerConfig):
     """fairseq's `mbart_large` and its like. Its recipes make both sides pre-norm."""
 
     name: Literal["mbart"] = "mbart"  # type: ignore[assignment]
@@ -67,18 +67,19 @@ ARCHS: dict[str, dict[str, Any]] = {
 
 
 def upgrade(state: State, config: MBartConfig) -> tuple[State, MBartConfig]:
-    """Today's names, as the transformer's; says which heads are carried along."""
-    heads.warn(state)
-    return fairseq.upgrade(state, config)  # type: ignore[return-value]
+    """Today's names, as the transformer's; which heads there are, the weights tell."""
+    state, found = fairseq.upgrade(state, config)
+    return state, heads.with_heads_of(state, found)
 
 
 FAIRSEQ = dataclasses.replace(
     fairseq.TABLE,
     keys=dataclasses.replace(
-        fairseq.KEYS, refused={**fairseq.KEYS.refused, **heads.REFUSED},
-        dropped={**fairseq.KEYS.dropped, **heads.DROPPED}),
+        fairseq.KEYS, refused={**fairseq.KEYS.refused, **heads.REFUSED}),
     names=dataclasses.replace(
-        fairseq.NAMES, upgrade=upgrade, ignored=(*fairseq.NAMES.ignored, heads.NAMES)),
+        fairseq.NAMES, upgrade=upgrade, chosen=(heads.HEADS,),
+        order=(*fairseq.NAMES.order, heads.HEADS, "dense")),
+    unsaid=(*fairseq.TABLE.unsaid, *heads.UNSAID),
     arch=lambda config: config.arch or "mbart_large",  # there is none of the family's own name
 )
 
@@ -109,7 +110,7 @@ HUGGINGFACE = HuggingFaceTable(
 FAMILIES = (
     Family(
         name="mbart", config=MBartConfig, archs=ARCHS,
-        model="seqjax.models.transformer.model:BertBegunTransformerModel",
+        model="seqjax.models.transformer.classifier:ClassifyingTransformerModel",
         fairseq="seqjax.models.mbart:FAIRSEQ", huggingface=("seqjax.models.mbart:HUGGINGFACE",),
     ),
 )

@@ -254,6 +254,21 @@ def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -
     return model.encode(params, token_source(tokens, pad=model.pad))
 
 
+class SentenceClassifier(Encoder, Protocol):
+    """A model with heads that classify whole sentences, or put a number to them."""
+
+    def class_logits(
+        self, params: Params, head: str, source: Source, *, rng: jax.Array | None = None,
+    ) -> jax.Array:
+        """Float32 logits [B, C] of a head of `config.classification_heads` (name -> C) for
+        `source`, sentences with their final eos that are padded on the right.
+
+        Raises:
+          ValueError: there is no such head.
+        """
+        ...
+
+
 @runtime_checkable
 class Stateful(Protocol):
     """A model that keeps something from update to update that is not learned by gradient: an

@@ -85,6 +85,9 @@ class WeightNames:
     order: tuple[str, ...] = ()
     """Parts of names between dots, in the order in which modules register them: torch numbers
     an optimizer's moments by it. Numbers are in order by themselves."""
+    chosen: tuple[str, ...] = ()
+    """Parts behind which stands a name that users chose, as heads have; these are in the order of
+    the alphabet."""
     place: Callable[[str], tuple[int, ...] | None] = lambda part: None
     """The place among its siblings of a part that no list can name, one with a number in it;
     None: `order` tells."""
@@ -201,6 +204,8 @@ class HuggingFaceTable:
     `lm_head...`. `names.upgrade` brings older names, fused tensors and absent tied ones to
     these; of a buffer such as `final_logits_bias` it checks that it says nothing, or moves it.
     `names.copies` are the tied names that older files have and transformers 5 does not write."""
+    architecture: Callable[[Any], str] | None = None
+    """The class that a model section is written for; None: the first of `architectures`."""
     join: Callable[[State, Any], State] = lambda state, config: state
     """The tensors as transformers writes them from those under the names of `names` and the
     model section, where `names.upgrade` split one: its inverse."""

@@ -13,7 +13,7 @@ from seqjax.config import Config, ConfigError
 from seqjax.tasks.entry import TaskEntry, of_object
 from seqjax.tasks.protocol import Task
 
-PLACES = ("language_modeling", "translation")
+PLACES = ("language_modeling", "sentence_prediction", "sentence_ranking", "translation")
 """Modules of this folder that have an `ENTRY`. The one registration: a new task is its file and
 a name here."""
 

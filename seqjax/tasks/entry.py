@@ -7,7 +7,7 @@ Importing it imports no JAX.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax.config import ConfigError, import_object
@@ -24,6 +24,14 @@ class FairseqTask:
     languages: tuple[str, ...] = ()
     """Keys of its section that name the languages of its dictionaries, source first; their
     files are `dict.LANGUAGE.txt`. Without any there is one, `dict.txt`."""
+    added: Callable[[Mapping[str, Any], str], tuple[str, ...]] = lambda section, data: ()
+    """(keys of its section, data folder) -> words that it puts behind those of the dictionary's
+    file, where they are not in it: `<mask>`."""
+    dictionary: str = ""
+    """Folder of the data folder in which that file is."""
+    further: tuple[str, ...] = ()
+    """Folders of the data folder with further dictionaries, which a trained model is used with
+    where they are there."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,9 @@ class TaskEntry:
     can do, how a split is decoded and how it is evaluated."""
     metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
     """What its `Task.evaluator` measures, where that is known without a model."""
+    decodes: bool = True
+    """Whether that one searches for outputs, and so is made with `valid.decode` alone and of
+    `valid.decode_sentences`. Of a task whose does not, it is made whenever the task has one."""
     fairseq: FairseqTask | None = None
     """None: fairseq has no such task, so that no `.pt` is read or written."""
 

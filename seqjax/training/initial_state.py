@@ -19,6 +19,8 @@ from seqjax import checkpoints as ck
 from seqjax.config import Config, ConfigError
 from seqjax.data.pipeline import DataState
 from seqjax.models import overrides
+from seqjax.models.parts.heads import carried
+from seqjax.models.parts.heads_config import HEADS
 from seqjax.training import initial_weights, resuming, sharding
 from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.parts import Parts
@@ -136,6 +138,10 @@ def _continued(
 
 def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
     config = parts.config
+    said: list[str] = []
+    if not config.resume_from:
+        params, said = _with_heads(start.params, parts, abstract)
+        start = dataclasses.replace(start, params=params)
     params, lines = initial_weights.of_start(start, config, parts.task)
     state = _with_params(params, parts, abstract)
     if start.opt_state is not None:
@@ -145,15 +151,25 @@ def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
     return Initial(
         progress=Progress(step=start.step, data=start.data, seconds=start.seconds), state=state,
         origin="\n".join([f"starting from {config.resume_from or config.init_from} at update "
-                          f"{start.step}", *lines]))
+                          f"{start.step}", *lines, *said]))
 
 
 def _from_weights(folder: pathlib.Path, parts: Parts, abstract: TrainState) -> Initial:
+    found, said = _with_heads(weights(folder, parts.config), parts, abstract)
     params, lines = initial_weights.fitted(
-        weights(folder, parts.config), initial_weights.of_folder(folder), parts.config,
-        parts.task)
+        found, initial_weights.of_folder(folder), parts.config, parts.task)
     return Initial(progress=Progress(), state=_with_params(params, parts, abstract),
-                   origin="\n".join([f"starting from weights of {folder}", *lines]))
+                   origin="\n".join([f"starting from weights of {folder}", *lines, *said]))
+
+
+def _with_heads(params: Any, parts: Parts, abstract: TrainState) -> tuple[Any, list[str]]:
+    """Weights with the classification heads of this run, new where they have none like them; and
+    a line on that."""
+    fresh = {}
+    if HEADS in abstract.params:
+        key = jax.random.key(parts.config.seed, impl="threefry2x32")
+        fresh = jax.device_get(jax.jit(lambda: parts.model.init(key)[HEADS])())
+    return carried(params, fresh)
 
 
 def weights(folder: pathlib.Path, config: Config) -> Any:

@@ -254,7 +254,8 @@ def dictionary_files(
     paths = paths if len(paths) == 2 else paths * 2
     vocabularies = [Vocabulary.load(path) for path in paths]
     for word, vocabulary in itertools.product(added, vocabularies):
-        vocabulary.add_symbol(word)
+        if word not in vocabulary:
+            vocabulary.add_symbol(word)
     sizes = (None, predicted)
     return Trained(name=name, places=paths, dictionaries=[
         Dictionary(side=side, name=os.path.basename(path), vocabulary=vocabulary, size=size)

@@ -76,10 +76,11 @@ class Validator:
         self._step = jax.jit(own_rules(make_eval_step(loss_fn)))
         self._compiled: dict[Hashable, Any] = {}
         self._evaluator: Evaluator | None = None
-        if config.valid.decode:
+        decodes = entry_of(config.task.name).decodes
+        if config.valid.decode or not decodes:
             self._evaluator = task.evaluator(
                 model, self.dataset, generation=config.generation,
-                limit=config.valid.decode_sentences, **decoding_places(mesh),
+                limit=config.valid.decode_sentences if decodes else 0, **decoding_places(mesh),
             )
         beside = {} if self._evaluator is None else self._evaluator.metrics
         self.metrics: dict[str, Metric] = {**loss.metrics, **beside}
@@ -97,11 +98,12 @@ class Validator:
         names = [*averages({name: (1.0, 1.0) for name in sums}, self.metrics),
                  *(self._evaluator.metrics if self._evaluator else ())]
         valid = self._config.valid
-        if not valid.decode and valid.metric in entry_of(self._config.task.name).metrics:
+        entry = entry_of(self._config.task.name)
+        if not valid.decode and entry.decodes and valid.metric in entry.metrics:
             raise ConfigError(f"config.valid.metric: {valid.metric!r} needs "
                               "config.valid.decode=True")
         if valid.metric not in names:
-            more = "" if valid.decode else "; what outputs are measured by needs valid.decode=True"
+            more = "" if valid.decode or not entry.decodes else "; what outputs are measured by needs valid.decode=True"
             raise ConfigError(f"config.valid.metric: {valid.metric!r} is not one of "
                               + ", ".join(names) + more)
 

@@ -25,8 +25,9 @@ from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, Params, load_fa
 from seqjax.tasks import assets
 from seqjax.tasks.entry import TaskEntry
 
-MASKED = ("denoising", "masked_lm", "multilingual_masked_lm", "sentence_prediction")
-"""fairseq's tasks that put the word `<mask>` behind those of `dict.txt`, their only dictionary."""
+MASKED = ("denoising", "masked_lm", "multilingual_masked_lm")
+"""Tasks of fairseq's that are not here and put the word `<mask>` behind those of `dict.txt`, their
+only dictionary."""
 POST_PROCESS = {"subword_nmt": "subword_nmt", "fastbpe": "subword_nmt",
                 "sentencepiece": "sentencepiece"}
 """fairseq's `--bpe` -> how pieces become words again."""
@@ -89,8 +90,9 @@ def read_model(
                              options=tokenizer_options or {})
         task, files = _task(path, checkpoint, data=data, chosen=chosen,
                             asked=bool(bpe or tokenizer or tokenizer_options))
-        sections = {"task": task, "model": to_plain(checkpoint.config),
-                    "loss": loss_section(checkpoint)}
+        loss = loss_section(checkpoint)
+        shared = {k: task[k] for k in loss.keys() & task.keys() if k != "name"}
+        sections = {"task": task, "model": to_plain(checkpoint.config), "loss": loss | shared}
         if checkpoint.fairseq.get("criterion", "sentence_avg"):
             sections["train"] = {"sentence_avg": True}
     except ConfigError as error:
@@ -143,25 +145,49 @@ def _task(
     home = os.path.dirname(os.path.abspath(path))
     place, langs = _dictionaries(checkpoint, home=home, data=data, keys=keys)
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
-    section = {**_given(checkpoint, entry.config), "name": entry.name, "data": place,
+    root = _root(place, entry)
+    section = {**_given(checkpoint, entry.config), "name": entry.name, "data": root,
                **dict(zip(keys, langs, strict=False))}
-    files: dict[str, bytes] = {}
-    text = folder.load_tokenizers(place)
+    if hasattr(entry.config, "of_model"):
+        section = entry.config.of_model(section, checkpoint.config)
+    files: dict[str, bytes] = _further(root, entry)
+    text = folder.load_tokenizers(root)
     for lang, size, side in zip(langs, sizes, ("source", "target"), strict=False):
         where = folder.dict_path(place, lang)
         vocabulary = folder.load_dictionary(place, lang)
+        _check_beside(vocabulary, where, home, lang)
+        for word in added_words(checkpoint, place):
+            if word not in vocabulary:
+                vocabulary.add_symbol(word)
         if len(vocabulary) != size:
             raise ConfigError(
                 f"its model has {size} {side} words, but {where} has {len(vocabulary)}: "
                 "this is the data folder of another model")
-        _check_beside(vocabulary, where, home, lang)
         files |= assets.pack_vocabulary(lang, vocabulary)
         found = _tokenizer(chosen, home, lang=lang or "en") if asked else None
         found = found or text.get(lang) or _tokenizer(chosen, home, lang=lang or "en")
         if found is not None:
             files |= assets.pack_tokenizer(lang, found)
     section.setdefault("post_process", _post_process(checkpoint, chosen))
+    if any(f.name == "bpe" for f in dataclasses.fields(entry.config)):
+        section.setdefault("bpe", chosen.get("bpe", {}).get("_name"))
     return section, files
+
+
+def _root(place: str, entry: TaskEntry) -> str:
+    """The data folder, of the folder in it that has the dictionary."""
+    inner = entry.fairseq.dictionary if entry.fairseq else ""
+    return os.path.dirname(place) if inner and os.path.basename(place) == inner else place
+
+
+def _further(root: str, entry: TaskEntry) -> dict[str, bytes]:
+    """Further dictionaries of the data folder, as files of a checkpoint."""
+    files: dict[str, bytes] = {}
+    for name in entry.fairseq.further if entry.fairseq else ():
+        path = folder.dict_path(os.path.join(root, name))
+        if os.path.isfile(path):
+            files |= assets.pack_vocabulary(name, Vocabulary.load(path))
+    return files
 
 
 def language_keys(entry: TaskEntry | None) -> tuple[str, ...]:
@@ -190,13 +216,14 @@ def dictionaries_of(
     was trained; None where there are none of the model's sizes (`<mask>` is in no file, see
     `added_words`)."""
     home = os.path.dirname(os.path.abspath(path))
-    added = added_words(checkpoint)
     # Weights of a task that is not here may be started from all the same: taken for the usual.
     entry = tasks.of_fairseq(checkpoint.task.task or "") or tasks.of_fairseq(
         fairseq_names.USUAL["task"])
     try:
+        masked = checkpoint.task.task in MASKED
         place, langs = _dictionaries(
-            checkpoint, home=home, data=None, keys=() if added else language_keys(entry))
+            checkpoint, home=home, data=None, keys=() if masked else language_keys(entry))
+        added = added_words(checkpoint, place)
     except ConfigError:
         return None
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
@@ -207,9 +234,17 @@ def dictionaries_of(
     return place, langs
 
 
-def added_words(checkpoint: FairseqCheckpoint) -> tuple[str, ...]:
-    """Words that its task put behind those of the dictionary's file, if they were not there."""
-    return ("<mask>",) if checkpoint.task.task in MASKED else ()
+def added_words(checkpoint: FairseqCheckpoint, data: str) -> tuple[str, ...]:
+    """Words that its task put behind those of the dictionary's file, if they were not there.
+
+    Args:
+      data: the folder with that file.
+    """
+    name = checkpoint.task.task or ""
+    entry = tasks.of_fairseq(name)
+    if entry is None or entry.fairseq is None:
+        return ("<mask>",) if name in MASKED else ()
+    return entry.fairseq.added(checkpoint.fairseq.groups.get("task", {}), data)
 
 
 def _given(checkpoint: FairseqCheckpoint, cls: type) -> dict[str, Any]:
@@ -238,6 +273,10 @@ def _dictionaries(
     else:
         trained_on = str(checkpoint.fairseq.get("task", "data") or "").split(os.pathsep)[0]
         candidates = [home, *([trained_on] if os.path.isdir(trained_on) else [])]
+    entry = tasks.of_fairseq(checkpoint.task.task or "")
+    inner = entry.fairseq.dictionary if entry and entry.fairseq else ""
+    if inner:
+        candidates = [x for place in candidates for x in (os.path.join(place, inner), place)]
     missing = ""
     for place in candidates:
         langs: Sequence[str | None] = ("",)

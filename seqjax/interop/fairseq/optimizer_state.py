@@ -221,7 +221,12 @@ def registered(names: Iterable[str], table: WeightNames, *, title: str) -> list[
                 "name it in `order`")
         return found
 
-    return sorted(names, key=lambda name: [place(name, part) for part in name.split(".")])
+    def places_of(name: str) -> list[tuple[int, ...]]:
+        parts = name.split(".")
+        return [tuple(part.encode()) if before in table.chosen else place(name, part)
+                for before, part in zip(["", *parts], parts, strict=False)]
+
+    return sorted(names, key=places_of)
 
 
 def in_module_order(state: State, plan: Plan) -> State:

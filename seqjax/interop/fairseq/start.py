@@ -18,6 +18,7 @@ from seqjax.interop.fairseq.optimizer_state import read_state, updates
 from seqjax.interop.torch.files import read_pt
 from seqjax.models.overrides import kept_layers, resolved
 from seqjax.models.parts.configs import LAYERS_TO_KEEP
+from seqjax.models.parts.heads_config import UNSAID
 from seqjax.training.checkpoints import check_config
 from seqjax.training.initial_state import Start
 from seqjax.training.initial_weights import dictionary_files
@@ -45,12 +46,13 @@ def start_from(config: Config) -> Start | None:
     try:
         kept = {LAYERS_TO_KEEP[k]: v for k, v in kept_layers(config.model).items()}
         checkpoint = from_tree(tree, overrides=kept)
-        _check_model(checkpoint, config, path)
+        _check_model(checkpoint, config, path, heads=key == "resume_from")
         if config.checkpoint.verify:
             check_finite(checkpoint.params, "its weights")
         found = dictionaries_of(path, checkpoint)
         trained = None if found is None else dictionary_files(
-            path, *found, predicted=checkpoint.target_vocab_size, added=added_words(checkpoint))
+            path, *found, predicted=checkpoint.target_vocab_size,
+            added=added_words(checkpoint, found[0]))
         if key == "init_from":
             return Start(params=checkpoint.params, trained=trained)
         fresh = "optimizer" in config.resume_reset
@@ -64,14 +66,23 @@ def start_from(config: Config) -> Start | None:
                  data=data, composition_epoch=data.epoch, seconds=float(before), trained=trained)
 
 
-def _check_model(checkpoint: FairseqCheckpoint, config: Config, path: str) -> None:
+def _check_model(
+    checkpoint: FairseqCheckpoint, config: Config, path: str, *, heads: bool
+) -> None:
     """Compares what the keys come to: a width that follows another is the same whether it is
-    said or not, and so is a last cutoff that is the vocabulary's size."""
+    said or not, and so is a last cutoff that is the vocabulary's size.
+
+    Args:
+      heads: whether classification heads must be the same; else those are new that the file has
+        not.
+    """
     sizes = {"adaptive_input_cutoff": checkpoint.source_vocab_size,
              "adaptive_softmax_cutoff": checkpoint.target_vocab_size}
 
     def compared(section: Any) -> dict[str, Any]:
         plain = to_plain(resolved(section))
+        for key in () if heads else UNSAID:
+            plain.pop(key, None)
         if plain.get("share_all_embeddings"):  # which fairseq saves as both, and so is the same
             plain["share_decoder_input_output_embed"] = True
         for key, size in sizes.items():

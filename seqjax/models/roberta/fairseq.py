@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from seqjax.models.parts import heads
+from seqjax.config import ConfigError
+from seqjax.models.parts import heads_config as heads
 from seqjax.models.parts import module_order as order
 from seqjax.models.roberta.config import RobertaConfig
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
@@ -25,7 +26,7 @@ _NORMED = 2
 
 def upgrade(state: State, config: RobertaConfig) -> tuple[State, RobertaConfig]:
     """Today's names; a pre-norm stack that does not tell its version goes without a norm
-    behind it, as in fairseq."""
+    behind it, as in fairseq. Which heads there are, the weights tell."""
     result: State = {}
     for name, value in split_in_proj(state).items():
         name = name.replace(".emb_layer_norm.", ".layernorm_embedding.")
@@ -35,8 +36,7 @@ def upgrade(state: State, config: RobertaConfig) -> tuple[State, RobertaConfig]:
         config = dataclasses.replace(config, no_encoder_final_norm=True)
         for leaf in ("weight", "bias"):
             result.pop(f"{_ENCODER}.layer_norm.{leaf}", None)
-    heads.warn(result)
-    return result, config
+    return result, heads.with_heads_of(result, config)
 
 
 def copies(config: RobertaConfig) -> Mapping[str, str]:
@@ -61,14 +61,28 @@ def derive(values: dict, explicit: set[str]) -> None:
 ORDER = (
     "encoder", "sentence_encoder", "lm_head", *order.EMBEDDING, "layers", "self_attn",
     "self_attn_layer_norm", "fc1", "fc2", "final_layer_norm", *order.ATTENTION, *order.ARRAYS,
-    "dense", "layer_norm", "classification_heads")
+    "dense", "layer_norm", heads.HEADS)
 """As in fairseq's `RobertaEncoder` and `RobertaLMHead`, whose own arrays are in front."""
 
+def check_export(config: RobertaConfig) -> None:
+    """Refuses what fairseq's models do not have.
+
+    Raises:
+      ConfigError: naming the key.
+    """
+    for key, value in (("token_types", 0), ("masked_lm_head", True), ("layer_norm_eps", 1e-5),
+                       ("position_offset", None)):
+        if getattr(config, key) != value:
+            raise ConfigError(f"config.model.{key} is {getattr(config, key)!r}; fairseq's models "
+                              f"have {value!r}, and nothing else")
+
+
 TABLE = FairseqTable(
+    check_export=check_export,
     keys=ConfigKeys(
         refused={**heads.REFUSED, "mha_heads_to_keep": (-1,), "ffn_blocks_to_remove": (-1,)},
         dropped={
-            **heads.DROPPED, "quant_noise_pq": (0, 0.0), "quant_noise_scalar": (0, 0.0),
+            "quant_noise_pq": (0, 0.0), "quant_noise_scalar": (0, 0.0),
             "mha_reg_scale_factor": (0, 0.0), "ffn_reg_scale_factor": (0, 0.0),
         },
         aliases={"tokens_per_sample": "max_positions", "relu_dropout": "activation_dropout"},
@@ -80,11 +94,11 @@ TABLE = FairseqTable(
         ignored=(
             r"encoder\.sentence_encoder\.version",
             r"encoder\.sentence_encoder\.embed_positions\.(_float_tensor|weights)",
-            heads.NAMES,
         ),
         copies=copies,
         constants=constants,
         order=ORDER,
+        chosen=(heads.HEADS,),
     ),
-    unsaid=("no_encoder_final_norm",),
+    unsaid=("no_encoder_final_norm", "token_types", "masked_lm_head", *heads.UNSAID),
 )

@@ -1,7 +1,7 @@
 """RoBERTa: from masked sentences to states of every token, and to the words behind the masks.
 
-The encoder is the transformer's; of its own RoBERTa has the head for masked language modelling
-and the way in which it begins.
+The encoder is the transformer's; of its own RoBERTa has the head for masked language modelling,
+heads that classify sentences, and the way in which it begins.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.parts.bert_init import bert_init
+from seqjax.config import ConfigError
+from seqjax.models.parts import heads
+from seqjax.models.parts.bert_init import DEVIATION, bert_init
 from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
 from seqjax.models.parts.module_model import PAD, SizedModel
 from seqjax.models.parts.outputs import project_tied
@@ -48,6 +50,21 @@ class MaskedLMHead(nn.Module):
         return self.layer_norm(activation(self.activation_fn)(self.dense(x)))
 
 
+class TypedEncoder(Encoder):
+    """A transformer's encoder of tokens of several kinds, of which all that are read are the
+    first."""
+
+    def setup(self) -> None:
+        super().setup()
+        cfg = self.config
+        self.token_types = self.param(
+            "token_types", nn.initializers.normal(DEVIATION),
+            (cfg.token_types, cfg.encoder_embed_dim))
+
+    def embedded(self, tokens: jax.Array) -> jax.Array:
+        return super().embedded(tokens) + self.token_types[0]
+
+
 class RobertaEncoder(nn.Module):
     """fairseq's `RobertaEncoder`: a transformer's encoder with the head on top."""
 
@@ -58,7 +75,10 @@ class RobertaEncoder(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
-        self.sentence_encoder = Encoder(cfg, self.dtype, self.vocab_size, pad=self.pad)
+        encoder = TypedEncoder if cfg.token_types else Encoder
+        self.sentence_encoder = encoder(cfg, self.dtype, self.vocab_size, pad=self.pad)
+        if not cfg.masked_lm_head:
+            return
         self.lm_head = MaskedLMHead(
             cfg.encoder_embed_dim, self.vocab_size, cfg.activation_fn,
             not cfg.untie_weights_roberta, self.dtype, cfg.layer_norm_eps)
@@ -83,12 +103,13 @@ class Roberta(nn.Module):
 
     def __call__(self, source: Source) -> jax.Array:
         """Touches every parameter (for initialisation)."""
-        return self.head(self.encode(source).out)
+        states = self.encode(source).out
+        return self.head(states) if self.config.masked_lm_head else states
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RobertaModel(SizedModel):
-    """`protocol.MaskedLanguageModel` for fairseq's RoBERTa."""
+    """`protocol.MaskedLanguageModel` and `protocol.SentenceClassifier` for fairseq's RoBERTa."""
 
     config: RobertaConfig
     any_special_ids: ClassVar[bool] = True
@@ -102,10 +123,12 @@ class RobertaModel(SizedModel):
         return self.config.max_positions
 
     def init(self, rng: jax.Array) -> Params:
-        """Begun as BERT is, but for an output layer of its own, which torch begins."""
+        """Begun as BERT is, but for an output layer of its own and heads, which torch begins."""
         source = token_source(jnp.full((1, 1), self.eos, jnp.int32), pad=self.pad)
         params = self._module.init({"params": rng}, source)["params"]
-        return bert_init(params, jax.random.fold_in(rng, 1), pad=self.pad)
+        params = bert_init(params, jax.random.fold_in(rng, 1), pad=self.pad)
+        return heads.with_fresh_heads(
+            params, self.config, jax.random.fold_in(rng, 2), width=self.config.encoder_embed_dim)
 
     def encode(
         self, params: Params, source: Source, *, rng: jax.Array | None = None,
@@ -116,7 +139,14 @@ class RobertaModel(SizedModel):
         return found
 
     def features(self, params: Params, encoded: Encoded) -> Features:
-        """See `protocol`."""
+        """See `protocol`.
+
+        Raises:
+          ConfigError: there is no head for masked words.
+        """
+        if not self.config.masked_lm_head:
+            raise ConfigError("this model has no head that predicts masked words (it was loaded "
+                              "from weights without one: config.model.masked_lm_head)")
         hidden: Any = self._module.apply({"params": params}, encoded.out, method="head")
         encoder = params["encoder"]
         own = self.config.untie_weights_roberta
@@ -124,3 +154,11 @@ class RobertaModel(SizedModel):
             encoder["sentence_encoder"]["embed_tokens"]["embedding"])
         projection = {"table": table, "bias": encoder["lm_head"]["bias"]}
         return Features(hidden=hidden, projection=projection, project=project_tied)
+
+    def class_logits(
+        self, params: Params, head: str, source: Source, *, rng: jax.Array | None = None,
+    ) -> jax.Array:
+        """See `protocol`; of the state of the first token, `<s>`."""
+        states = self.encode(params, source, rng=rng).out[:, 0]
+        key = None if rng is None else jax.random.fold_in(rng, 2)
+        return heads.logits(self.config, params, head, states, key)

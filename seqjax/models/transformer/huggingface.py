@@ -120,7 +120,7 @@ def reader(
 def writer(
     keys: HuggingFaceKeys, read: Callable[[Mapping[str, Any]], dict[str, Any]], *,
     more: Callable[[Any], dict[str, Any]] = lambda config: {},
-    elsewhere: Mapping[str, tuple[Any, ...]] | None = None,
+    elsewhere: Mapping[str, tuple[Any, ...]] | None = None, unsaid: tuple[str, ...] = (),
 ) -> Callable[[Any], dict[str, Any]]:
     """`HuggingFaceTable.config_to`, which refuses a model that is another one when it is read
     again: whose keys that matter are not all in the file.
@@ -129,30 +129,33 @@ def writer(
       read: the table's `config_from`.
       more: what else a family writes, of a resolved model section.
       elsewhere: keys here that weights or special ids say -> values that they may have.
+      unsaid: keys here that weights say, whatever they are.
     """
 
     def write(config: Any) -> dict[str, Any]:
         written = {**keys.write(config), **more(config)}
-        check_said(config, read(written), elsewhere or {})
+        check_said(config, read(written), elsewhere or {}, unsaid)
         return written
 
     return write
 
 
 def check_said(
-    config: Any, said: Mapping[str, Any], elsewhere: Mapping[str, tuple[Any, ...]]
+    config: Any, said: Mapping[str, Any], elsewhere: Mapping[str, tuple[Any, ...]],
+    unsaid: tuple[str, ...] = (),
 ) -> None:
     """Raises ConfigError, naming the key, where a model is not all that a file says of it.
 
     Args:
       config: the model section.
       said: keys that come out of the file.
-      elsewhere: see `writer`.
+      elsewhere, unsaid: see `writer`.
     """
     cls = type(config)
     again, config = resolved(cls(**said)), resolved(config)
     for field in dataclasses.fields(cls):
-        if kind(cls, field.name) in (TRAINING_ONLY["kind"], RUNTIME["kind"], ORIGIN["kind"]):
+        if field.name in unsaid or kind(cls, field.name) in (
+                TRAINING_ONLY["kind"], RUNTIME["kind"], ORIGIN["kind"]):
             continue
         ours, theirs = getattr(config, field.name), getattr(again, field.name)
         if ours != theirs and ours not in elsewhere.get(field.name, ()):

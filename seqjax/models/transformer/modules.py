@@ -154,13 +154,18 @@ class Encoder(Ends):
     def __call__(self, source: Source) -> Encoded:
         cfg, tokens, segments = self.config, source.values, source.visible_segments
         x = self.enter(
-            self.embed_tokens(tokens), tokens, source.segments,
+            self.embedded(tokens), tokens, source.segments,
             scale=embedding_scale(cfg, cfg.encoder_embed_dim))
         real = source.mask
         x = x * real[..., None]
         mask = real[:, None, None, :] if segments is None else segment_mask(segments, segments)
         x, _ = self.layers(x, mask)
         return Encoded(out=self.leave(x), mask=real, segments=segments)
+
+
+    def embedded(self, tokens: jax.Array) -> jax.Array:
+        """Rows of the embedding [B, S, D] at `tokens` [B, S]."""
+        return self.embed_tokens(tokens)
 
 
 class Decoder(Ends):

@@ -1,0 +1,235 @@
+"""What tasks of labelled sentences share: their dictionaries as files, and the head that other
+sections of a configuration must have.
+
+fairseq's data layout in (`input0/dict.txt`, `label/dict.txt`), the parts of a `protocol.TextTask`
+that follow from it out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from seqjax.config import Config, ConfigError, coerce
+from seqjax.data import folder, id_ranges, tokenizers
+from seqjax.data.dictionaries import Dictionary, digest, first_difference
+from seqjax.data.vocabulary import Vocabulary
+from seqjax.tasks import assets
+from seqjax.tasks.text import Text
+
+if TYPE_CHECKING:
+    from seqjax.models.protocol import SentenceClassifier
+
+MASK = "<mask>"
+"""The word that fairseq puts behind those of these tasks' dictionaries."""
+HEADS = "classification_heads"
+"""The key of a model that has heads."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SentenceTask(Text):
+    """One data folder of sentences with labels."""
+
+    facade: ClassVar[str] = "seqjax.hub.encoder:Encoder"
+    model_protocol: ClassVar[str] = "seqjax.models.protocol:SentenceClassifier"
+    config: Any
+    seed: int
+    """Of `random_crop`."""
+    vocab: Vocabulary
+    """Of all inputs, `<mask>` at its end."""
+    tokenizer: tokenizers.Tokenizer | None
+
+    @property
+    def source_vocab(self) -> Vocabulary:
+        """What is read."""
+        return self.vocab
+
+    @property
+    def target_vocab(self) -> Vocabulary:
+        """The same: what is predicted are no words."""
+        return self.vocab
+
+    @property
+    def source_tokenizer(self) -> tokenizers.Tokenizer | None:
+        """Of what is read."""
+        return self.tokenizer
+
+    @property
+    def target_tokenizer(self) -> tokenizers.Tokenizer | None:
+        """The same."""
+        return self.tokenizer
+
+    def assets(self) -> dict[str, bytes]:
+        """Files from which `from_assets` makes this task again, without the data folder."""
+        files = assets.pack_vocabulary("", self.vocab)
+        return files if self.tokenizer is None else (
+            files | assets.pack_tokenizer("", self.tokenizer))
+
+    @property
+    def vocab_sizes(self) -> dict[str, int]:
+        """What `models.build` needs."""
+        return {"source_vocab_size": len(self.vocab), "target_vocab_size": len(self.vocab)}
+
+    @property
+    def dictionaries(self) -> tuple[Dictionary, ...]:
+        """Whose words the rows of embeddings are."""
+        return tuple(Dictionary(side=side, name="dict.txt", vocabulary=self.vocab)
+                     for side in ("source", "target"))
+
+    @property
+    def languages(self) -> None:
+        """No pair of them."""
+
+    def check_folder(self, data: str) -> None:
+        """Refuses a data folder whose dictionary is not the model's.
+
+        Raises:
+          ConfigError: naming the dictionary.
+        """
+        path = folder.dict_path(os.path.join(data, "input0"))
+        difference = first_difference(self.vocab.symbols, dictionary(data, "input0").symbols)
+        if difference is not None:
+            raise ConfigError(
+                f"{path}: is not the dictionary that the model was trained with: {difference}; "
+                "preprocess with --srcdict")
+
+    def max_positions(self, model: SentenceClassifier) -> tuple[int, None]:
+        """Longest sequence: the smaller of the task's limit and the model's."""
+        limits = [self.config.max_positions, model.max_source_positions]
+        limits += [model.max_target_positions] if reads_twice(model) else []  # type: ignore[attr-defined]
+        return min(limits), None
+
+    def too_long_advice(self, model: SentenceClassifier) -> str:
+        """Nothing in general: sentences have their own lengths."""
+        del model
+        return ""
+
+    def next_command(self, workdir: str, *, subset: str) -> list[str]:
+        """The loss and the metrics of a split."""
+        return ["python", "-m", "seqjax.evaluate", "--checkpoint", workdir, "--subset", subset]
+
+    def _check_store(self, prefix: str) -> None:
+        path = folder.dict_path(os.path.dirname(prefix))
+        id_ranges.check(prefix, id_ranges.Limit(path=path, entries=len(self.vocab)))
+
+    def _shortened(self, split: str) -> dict[str, Any]:
+        """How sequences of a split are shortened, as `data.sentences.Joined` takes it."""
+        cfg = self.config
+        asked = not cfg.shorten_data_split_list or split in cfg.shorten_data_split_list
+        return {"shorten": cfg.shorten_method if asked else "none", "limit": cfg.max_positions,
+                "seed": self.seed}
+
+
+def reads_twice(model: SentenceClassifier) -> bool:
+    """Whether its decoder reads the sentence as well."""
+    return hasattr(model, "max_target_positions") and hasattr(model, "step")
+
+
+def text_parts(config: Config) -> dict[str, Any]:
+    """What a task reads of its data folder: the dictionary and the tokenizer.
+
+    Raises:
+      ConfigError: there is no such folder, or it is not laid out so.
+    """
+    data = config.task.data
+    if not data:
+        raise ConfigError("config.task.data: name the folder with the preprocessed data")
+    if not os.path.isdir(os.path.join(data, "input0")):
+        raise ConfigError(
+            f"config.task.data: {data}: has no folder input0 with sentences; python -m "
+            f"seqjax.preprocess --task {config.task.name} makes such folders")
+    if config.batching.mode in ("packed", "fairseq_packed"):
+        raise ConfigError(f"config.batching.mode: sentences with labels are not packed; set it to "
+                          f"bucketed or fairseq, not {config.batching.mode}")
+    return {"seed": config.seed, "vocab": dictionary(data, "input0"),
+            "tokenizer": folder.load_tokenizers(data).get("")}
+
+
+def packed_parts(config: Config, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The same of a checkpoint's files. Raises KeyError: one is missing."""
+    return {"seed": config.seed, "vocab": assets.unpack_vocabulary("", files),
+            "tokenizer": assets.unpack_tokenizer("", files)}
+
+
+def dictionary(data: str, side: str) -> Vocabulary:
+    """`DATA/SIDE/dict.txt`, with `<mask>` at its end.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      folder.FolderError: it is another one than the folder was made with.
+    """
+    path = folder.dict_path(os.path.join(data, side))
+    found = Vocabulary.load(path)
+    manifest = folder.load_manifest(data)
+    known = None if manifest is None else manifest.dictionaries.get(side)
+    if known is not None and known != digest(found):
+        raise folder.FolderError(
+            f"{path}: has other words, or another order, than the dictionary that "
+            f"{folder.MANIFEST} says the folder was made with. Run seqjax.preprocess again, or "
+            "put the dictionary back")
+    found.add_symbol(MASK)
+    return found
+
+
+# ---- other sections of the configuration ----
+
+
+def share(raw: dict[str, Any], keys: Mapping[str, type], *, loss: str) -> None:
+    """Keys that the task and its loss have both: what one of them is given is the other's too.
+
+    Args:
+      raw: sections of sparse values; changed in place.
+      keys: name -> type.
+      loss: that has them, and is the one where none is chosen.
+
+    Raises:
+      ConfigError: two values.
+    """
+    raw["loss"].setdefault("name", loss)
+    if raw["loss"]["name"] != loss:
+        return
+    for key, kind in keys.items():
+        given = {section: coerce(raw[section][key], kind, f"config.{section}.{key}")
+                 for section in ("task", "loss") if raw[section].get(key) is not None}
+        if len(set(given.values())) > 1:
+            raise ConfigError(
+                f"config.task.{key} is {given['task']!r}, but config.loss.{key} is "
+                f"{given['loss']!r}: give it once")
+        for section in ("task", "loss") if given else ():
+            raw[section][key] = next(iter(given.values()))
+
+
+def add_head(
+    raw: dict[str, Any], name: str, count: int | None, *, model: type,
+    models: Mapping[str, type], key: str,
+) -> int | None:
+    """Gives the model the head that the task trains, as fairseq's tasks do.
+
+    Args:
+      raw: sections of sparse values; changed in place.
+      name, count: of the head; None: as the model section has it.
+      model, models: the section's dataclass, and those of all families.
+      key: that says `count`, for errors.
+
+    Returns:
+      The head's classes, if anything says them.
+
+    Raises:
+      ConfigError: a model without heads; a head of two sizes.
+    """
+    if HEADS not in {field.name for field in dataclasses.fields(model)}:
+        able = [n for n, cls in models.items() if HEADS in {f.name for f in dataclasses.fields(cls)}]
+        raise ConfigError(
+            f"config.task.name: {raw['task']['name']} trains a classification head, which models "
+            f"of {raw['model'].get('name', 'transformer')!r} do not have; set config.model.name "
+            f"(or arch) to one of {', '.join(able)}")
+    heads = coerce(raw["model"].get(HEADS, {}), dict[str, int], f"config.model.{HEADS}")
+    if count is None:
+        return heads.get(name)
+    if heads.setdefault(name, count) != count:
+        raise ConfigError(f"config.model.{HEADS}.{name}: {heads[name]}, but {key} is {count}: give "
+                          "one of them alone")
+    raw["model"][HEADS] = heads
+    return count
