@@ -64,17 +64,40 @@ def write_folder(
     if os.path.isfile(target):
         raise ConfigError(f"{target}: is a file; name a folder")
     found = read_model(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
-    step = updates(found.checkpoint.extra)
     raw = _training(found)
     if "train" in found.config:
         raw["train"] = raw.get("train", {}) | found.config["train"]
     config = resolve(found.config | raw | {k: found.config[k] for k in ("task", "model", "loss")})
-    params = jax.tree.map(jnp.asarray, found.params)
-    state = new_state(params, make_optimizer(config.optimizer), step=step)
+    return save_folder(target, config, found.params, {**found.assets, **_memory(found)},
+                       step=updates(found.checkpoint.extra))
+
+
+def save_folder(
+    target: str | os.PathLike[str], config: Config, params: Any, named: Mapping[str, bytes], *,
+    step: int = 0,
+) -> pathlib.Path:
+    """A work folder with one checkpoint of a model that came from elsewhere; the optimizer is
+    fresh.
+
+    Args:
+      named: vocabularies, tokenizers and what else a checkpoint keeps.
+      step: updates that it was trained for.
+
+    Returns:
+      The checkpoint's folder.
+
+    Raises:
+      ConfigError: `target` holds checkpoints already, or is a file.
+    """
+    if checkpoints.steps_in(pathlib.Path(target) / checkpoints.FOLDER):
+        raise ConfigError(f"{target}: holds checkpoints already; name another folder")
+    if os.path.isfile(target):
+        raise ConfigError(f"{target}: is a file; name a folder")
+    state = new_state(jax.tree.map(jnp.asarray, params), make_optimizer(config.optimizer),
+                      step=step)
     record = checkpoints.Record(step=step, data={"epoch": 1, "batch": 0})
     with Checkpoints(target, CheckpointConfig(asynchronous=False)) as store:
-        store.save(state, record, config=to_plain(config),
-                   assets={**found.assets, **_memory(found)})
+        store.save(state, record, config=to_plain(config), assets=dict(named))
     return checkpoints.find(target)
 
 
@@ -129,7 +152,34 @@ def write_file(
     params = checkpoints.read_params(folder, verify=verify)
     assets = checkpoints.read_assets(folder)
     config = resolve(checkpoints.read_config(folder))
-    task = tasks.from_assets(config, assets)
+    record = checkpoints.read_record(folder)
+    state = None
+    if optimizer_state:
+        task = tasks.from_assets(config, assets)
+        state = _optimizer_state(folder, config, task, verify=verify)
+    save_file(target, config, params, assets, name=os.fspath(folder), record=record,
+              optimizer_state=state)
+
+
+def save_file(
+    target: str | os.PathLike[str], config: Config, params: Any, assets: Mapping[str, bytes], *,
+    name: str, record: checkpoints.Record, optimizer_state: dict[str, Any] | None = None,
+) -> Task:
+    """A `.pt` for fairseq from what a checkpoint holds.
+
+    Args:
+      assets: its vocabularies and what it remembers of the `.pt` that it came from.
+      name: of the checkpoint, for messages.
+      record: where it stands.
+      optimizer_state: fairseq's `last_optimizer_state`.
+
+    Returns:
+      The model's task.
+
+    Raises:
+      ConfigError: a model that fairseq has not.
+    """
+    folder, task = name, tasks.from_assets(config, assets)
     if models.family(config.model.name).fairseq is None:
         raise ConfigError(f"{folder}: fairseq has no model {config.model.name!r}")
     entry = tasks.entry_of(config.task.name)
@@ -137,7 +187,6 @@ def write_file(
         raise ConfigError(f"{folder}: fairseq has no task {config.task.name!r}")
     check_dictionaries(task, str(folder))
     memory = json.loads(assets[MEMORY]) if MEMORY in assets else {}
-    record = checkpoints.read_record(folder)
     extra: dict[str, Any] = {
         "extra_state": {
             "train_iterator": {"version": 2, "epoch": record.data["epoch"], "shuffle": True,
@@ -148,12 +197,13 @@ def write_file(
             "optimizer_name": classes("optimizer").get(config.optimizer.name, ""),
             "lr_scheduler_state": {"best": None}, "num_updates": record.step}],
     }
-    if optimizer_state:
-        extra["last_optimizer_state"] = _optimizer_state(folder, config, task, verify=verify)
+    if optimizer_state is not None:
+        extra["last_optimizer_state"] = optimizer_state
     save_fairseq(
         target, params, config.model, **task.vocab_sizes,
         extra_args={**_extra_args(config, entry.fairseq), **memory.get(_ARGS, {})},
         kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
+    return task
 
 
 def check_dictionaries(task: Task, where: str) -> None:
@@ -169,6 +219,18 @@ def check_dictionaries(task: Task, where: str) -> None:
                 f"{where}: cannot become a file of fairseq's: its {dictionary.side} vocabulary has "
                 f"bos, pad, eos and unk at {ids}, where dictionaries of fairseq's have them at "
                 "0, 1, 2, 3 as <s>, <pad>, </s>, <unk>")
+
+
+def save_dictionaries(task: Task, folder: str) -> list[str]:
+    """Writes the dictionaries of a model, which a `.pt` does not hold, where there are none; gives
+    the paths of those that were written."""
+    written = []
+    for dictionary in task.dictionaries:
+        path = os.path.join(folder, dictionary.name)
+        if not os.path.exists(path):
+            dictionary.vocabulary.save(path)
+            written.append(path)
+    return written
 
 
 def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from seqjax.tasks import assets
 
 MEMORY, ARRAYS = "huggingface.json", "huggingface.bin"
 """Assets with the folder's own configuration, and with its tensors that hold no parameter."""
+GENERATION_MEMORY = f"{symbols.FOLDER}.{files.GENERATION}"
+"""Asset with its `generation_config.json`, if it had one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,8 @@ def _around(
         said=symbols.special_names(place))
     section = {"name": table.task, **table.languages(hf)}
     named = symbols.packed(symbols.token_files(place))
+    if said is not None:
+        named[GENERATION_MEMORY] = json.dumps(said).encode()
     for side, size, key in ((source, sizes[0], "source_lang"), (target, sizes[1], "target_lang")):
         lang = section.get(key) or ""
         named |= assets.pack_vocabulary(
