@@ -16,7 +16,8 @@ from seqjax.models.family import Family
 if TYPE_CHECKING:
     from seqjax.models.tables import FairseqTable
 
-PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2")
+PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2", "mbart",
+          "m2m", "marian", "fsmt", "xglm", "gpt2", "opt")
 """Modules of this folder that have a tuple `FAMILIES`. The one registration."""
 
 

@@ -104,7 +104,8 @@ class FairseqTable:
     """The architecture that a file names: one that fairseq has, and whose function leaves a model
     as it is whose keys are all said."""
     unsaid: tuple[str, ...] = ()
-    """Keys of ours that no file of fairseq's has: what they say, its weights say."""
+    """Keys of ours that no file of fairseq's has: what they say, its weights say, or
+    `check_export` leaves them no choice."""
     as_trained: Callable[[Any, str], Any] = lambda config, criterion: config
     """The configuration that fairseq-train makes of these keys under a criterion, where there
     are no weights yet that would tell (see `upgrade`)."""
@@ -211,6 +212,9 @@ class HuggingFaceTable:
     """What transformers takes `bos_token_id`, `pad_token_id`, `eos_token_id`, `unk_token_id` and
     `decoder_start_token_id` to be that the file does not say. A model without `pad_token_id`
     pads with an id behind its vocabulary."""
+    vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
+    """Keys of `config.json` that say how many entries the vocabularies have that are read and that
+    are predicted."""
     task: str = "translation"
     """`config.task.name` of what such a model is loaded as."""
     generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)

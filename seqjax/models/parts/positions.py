@@ -19,26 +19,39 @@ class Positions(nn.Module):
     learned: bool
     max_positions: int
     pad: int
+    offset: int | None = None
+    """Position of the first token (None: `pad` + 1)."""
+    spacing: str = "inclusive"
+    """See `sinusoid_table`."""
 
     @nn.compact
     def __call__(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
         """[B, T, D] for `tokens` [B, T]; positions restart in each segment."""
+        first = _first(self.offset, self.pad)
         if self.learned:
-            rows = (self.max_positions + self.pad + 1, self.dim)
-            table = self.param("embedding", embedding_init(self.dim, self.pad), rows)
+            rows, unused = (self.max_positions + first, self.dim), self.pad < first
+            table = self.param(
+                "embedding", embedding_init(self.dim, self.pad if unused else None), rows)
         else:
-            sinusoids = sinusoid_table(tokens.shape[1], self.dim, self.pad + 1)
-            table = jnp.pad(jnp.asarray(sinusoids), ((self.pad + 1, 0), (0, 0)))
-        return jnp.take(table, position_ids(tokens, segments, pad=self.pad), axis=0, mode="clip")
+            sinusoids = sinusoid_table(tokens.shape[1], self.dim, first, self.spacing)
+            table = jnp.pad(jnp.asarray(sinusoids), ((first, 0), (0, 0)))
+        ids = position_ids(tokens, segments, pad=self.pad)
+        if self.offset is not None:
+            ids = ids + (self.offset - self.pad - 1)
+        return jnp.take(table, ids, axis=0, mode="clip")
 
 
-def step_positions(
-    cfg: Any, decoder: Params, *, dim: int, pad: int
-) -> jax.Array | None:
+def _first(offset: int | None, pad: int) -> int:
+    return pad + 1 if offset is None else offset
+
+
+def step_positions(cfg: Any, decoder: Params, *, dim: int, pad: int) -> jax.Array | None:
     """[max_target_positions, dim]: row p is what `Positions` gives position p of a decoder with
     these parameters; None where it has no positions."""
     if cfg.no_token_positional_embeddings:
         return None
+    first = _first(getattr(cfg, "position_offset", None), pad)
     if cfg.decoder_learned_pos:
-        return decoder["embed_positions"]["embedding"][pad + 1 :]
-    return jnp.asarray(sinusoid_table(cfg.max_target_positions, dim, pad + 1))
+        return decoder["embed_positions"]["embedding"][first:]
+    spacing = getattr(cfg, "sinusoid_spacing", "inclusive")
+    return jnp.asarray(sinusoid_table(cfg.max_target_positions, dim, first, spacing))

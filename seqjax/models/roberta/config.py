@@ -66,6 +66,7 @@ class RobertaConfig(RuntimeConfig, EncoderConfig):
 
     def __post_init__(self) -> None:
         check_layers(self)
+        self.check_form()
         if self.encoder_attention_heads < 1 or (
                 self.encoder_embed_dim % self.encoder_attention_heads):
             raise ValueError(

@@ -15,7 +15,14 @@ from seqjax.models.parts import heads
 from seqjax.models.parts import module_order as order
 from seqjax.models.roberta.config import RobertaConfig
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
-from seqjax.models.transformer.fairseq import check_attention, drop_empty, split_in_proj, version
+from seqjax.models.transformer.fairseq import (
+    OWN,
+    check_attention,
+    check_own,
+    drop_empty,
+    split_in_proj,
+    version,
+)
 
 _ENCODER = "encoder.sentence_encoder"
 _TABLE, _OUTPUT = f"{_ENCODER}.embed_tokens.weight", "encoder.lm_head.weight"
@@ -86,5 +93,5 @@ TABLE = FairseqTable(
         constants=constants,
         order=ORDER,
     ),
-    unsaid=("no_encoder_final_norm",),
+    check_export=check_own, unsaid=("no_encoder_final_norm", *OWN),
 )

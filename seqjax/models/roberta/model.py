@@ -32,10 +32,12 @@ class MaskedLMHead(nn.Module):
     tied: bool
     """The projection is the embedding."""
     dtype: Any
+    eps: float
+    """Of the norm."""
 
     def setup(self) -> None:
         self.dense = Linear(self.dim, self.dim, dtype=self.dtype)
-        self.layer_norm = LayerNorm(self.dim)
+        self.layer_norm = LayerNorm(self.dim, self.eps)
         if not self.tied:
             self.weight = self.param(
                 "weight", fan_in_uniform(self.dim), (self.vocab_size, self.dim))
@@ -59,7 +61,7 @@ class RobertaEncoder(nn.Module):
         self.sentence_encoder = Encoder(cfg, self.dtype, self.vocab_size, pad=self.pad)
         self.lm_head = MaskedLMHead(
             cfg.encoder_embed_dim, self.vocab_size, cfg.activation_fn,
-            not cfg.untie_weights_roberta, self.dtype)
+            not cfg.untie_weights_roberta, self.dtype, cfg.layer_norm_eps)
 
 
 class Roberta(nn.Module):

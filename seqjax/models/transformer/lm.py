@@ -44,11 +44,13 @@ class _TransformerLM(nn.Module):
     output_ends: tuple[int, ...] | None
     dtype: Any = jnp.float32
     pad: int = PAD
+    words: int = 0
+    """See `Decoder`."""
 
     def setup(self) -> None:
         self.decoder = _LMDecoder(
             self.config, self.dtype, self.input_size, None, self.output_size,
-            self.output_ends, input_ends=self.input_ends, pad=self.pad,
+            self.output_ends, input_ends=self.input_ends, pad=self.pad, words=self.words,
         )
 
     def decode(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
@@ -73,7 +75,7 @@ class TransformerLanguageModel(ModuleLanguageModel):
         return _TransformerLM(
             self.config, None if self.config.adaptive_input else self.source_vocab_size,
             self._own_output(), self._input_ends, self._output_ends, self.compute_dtype,
-            self.pad,
+            self.pad, self.target_vocab_size,
         )
 
     def features(

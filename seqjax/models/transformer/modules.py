@@ -37,6 +37,7 @@ def encoder_form(cfg: Any) -> LayerForm:
     return LayerForm(
         pre_norm=cfg.encoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
         activation_dropout=cfg.activation_dropout, layerdrop=cfg.encoder_layerdrop,
+        eps=cfg.layer_norm_eps,
     )
 
 
@@ -45,12 +46,23 @@ def decoder_form(cfg: Any) -> LayerForm:
     return LayerForm(
         pre_norm=cfg.decoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
         activation_dropout=cfg.activation_dropout, layerdrop=cfg.decoder_layerdrop,
+        eps=cfg.layer_norm_eps,
     )
 
 
 def embedding_scale(cfg: Any, width: int) -> float | None:
     """What embeddings are multiplied by (None: nothing)."""
     return None if cfg.no_scale_embedding else width**0.5
+
+
+def as_read(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:
+    """`tokens` [B, T] with another symbol in the place of padding's that begins a sequence, as
+    masks and positions take it."""
+    if segments is None:
+        first = jnp.arange(tokens.shape[1]) == 0
+    else:
+        first = segments != jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    return jnp.where(first & (tokens == pad), pad + 1, tokens)
 
 
 class EncoderLayer(nn.Module):
@@ -65,9 +77,10 @@ class EncoderLayer(nn.Module):
         dim = cfg.encoder_embed_dim
         attention = MultiheadAttention(
             dim, cfg.encoder_attention_heads, dropout=cfg.attention_dropout,
-            dtype=self.dtype, name="self_attn",
+            dtype=self.dtype, use_bias=cfg.linear_bias, name="self_attn",
         )
-        w = decoder_layer.parameters(form, width=dim, inner=cfg.encoder_ffn_embed_dim)
+        w = decoder_layer.parameters(
+            form, width=dim, inner=cfg.encoder_ffn_embed_dim, use_bias=cfg.linear_bias)
         x, _ = decoder_layer.layer(
             w, x, form=form, mix=lambda y: attention(y, None, mask)[0],
             key=lambda: dropout_key(self),
@@ -94,7 +107,7 @@ class DecoderLayer(nn.Module):
         dim, reads = cfg.decoder_embed_dim, self.memory_dim is not None
         make = functools.partial(
             MultiheadAttention, dim, cfg.decoder_attention_heads, dropout=cfg.attention_dropout,
-            dtype=self.dtype,
+            dtype=self.dtype, use_bias=cfg.linear_bias,
         )
         own = make(name="self_attn")
         other = make(name="encoder_attn", kdim=self.memory_dim) if reads else None
@@ -106,7 +119,8 @@ class DecoderLayer(nn.Module):
 
         w = {
             **decoder_layer.parameters(
-                form, width=dim, inner=cfg.decoder_ffn_embed_dim, reads=reads),
+                form, width=dim, inner=cfg.decoder_ffn_embed_dim, reads=reads,
+                use_bias=cfg.linear_bias),
             **normformer.parameters(self, cfg),
         }
         return decoder_layer.layer(
@@ -126,7 +140,8 @@ class Encoder(Ends):
         self.embed_tokens = Embedding(self.vocab_size, dim, self.pad)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                dim, cfg.encoder_learned_pos, cfg.max_source_positions, self.pad
+                dim, cfg.encoder_learned_pos, cfg.max_source_positions, self.pad,
+                cfg.position_offset, cfg.sinusoid_spacing,
             )
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
@@ -160,6 +175,8 @@ class Decoder(Ends):
     output_ends: tuple[int, ...] | None = None
     """Ends of the clusters of an adaptive softmax (None: an ordinary one)."""
     pad: int = PAD
+    words: int = 0
+    """Entries of the dictionary that is predicted, of which each has an output bias if any."""
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.decoder_embed_dim
@@ -169,7 +186,8 @@ class Decoder(Ends):
             self.project_in_dim = self.bias_free(cfg.input_dim, dim)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                dim, cfg.decoder_learned_pos, cfg.max_target_positions, self.pad
+                dim, cfg.decoder_learned_pos, cfg.max_target_positions, self.pad,
+                cfg.position_offset, cfg.sinusoid_spacing,
             )
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
@@ -189,6 +207,9 @@ class Decoder(Ends):
             )
         if self.output_ends is not None:
             self.adaptive_softmax = adaptive_softmax(cfg, self.output_ends)
+        if cfg.output_bias:
+            self.output_bias = self.param(
+                "output_bias", nn.initializers.zeros_init(), (self.words,))
 
     def __call__(
         self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
@@ -207,6 +228,8 @@ class Decoder(Ends):
         """
         cfg = self.config
         scale = embedding_scale(cfg, cfg.decoder_embed_dim)
+        if cfg.pad_begins:
+            tokens = as_read(tokens, segments, pad=self.pad)
         x = self.enter(embedded, tokens, segments, scale=scale)
         mask = (tokens != self.pad)[:, None, None, :]
         if not full_context:
@@ -248,7 +271,7 @@ class Transformer(nn.Module):
         rows = None if cfg.shares_input else self.target_vocab_size
         self.decoder = Decoder(
             cfg, self.dtype, rows, cfg.encoder_embed_dim, self.output_size, self.output_ends,
-            pad=self.pad,
+            pad=self.pad, words=self.target_vocab_size,
         )
 
     def encode(self, source: Source) -> Encoded:
