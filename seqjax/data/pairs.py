@@ -20,7 +20,7 @@ from seqjax.data.epoch_plan import Lengths, Shape
 from seqjax.data.folder import pair_prefixes
 
 PAD, EOS = 1, 2
-"""Ids of padding and end of sentence, the same in every fairseq dictionary."""
+"""Ids of padding and end of sentence in every dictionary of fairseq's."""
 
 
 class TokenStore(Protocol):
@@ -64,17 +64,19 @@ class Side:
       repeat_first: how often the first shard counts (fairseq's `--upsample-primary`).
       truncate: cut longer sentences to this many tokens, the last of which is eos
         (fairseq's `--truncate-source`).
+      eos: its id.
     """
 
     def __init__(
         self, stores: Sequence[TokenStore], *, repeat_first: int = 1, truncate: int | None = None,
+        eos: int = EOS,
     ):
         if repeat_first < 1:
             raise ValueError(f"upsample_primary={repeat_first}: it must be 1 or more")
         if truncate is not None and truncate < 2:
             raise ValueError(f"sources cannot be cut to {truncate} tokens: a word and eos are two")
         self.stores = list(stores)
-        self.truncate = truncate
+        self.truncate, self.eos = truncate, eos
         sizes = [len(store.lengths) for store in self.stores]
         repeats = [repeat_first] + [1] * (len(sizes) - 1)
         self._sizes = sizes
@@ -107,7 +109,7 @@ class Side:
         if self.truncate is not None:
             # A cut sentence keeps its eos; one that was not cut ends in it anyway.
             ends = np.cumsum(lengths, dtype=np.int64) - 1
-            tokens[ends[lengths == self.truncate]] = EOS
+            tokens[ends[lengths == self.truncate]] = self.eos
         return tokens, lengths
 
     def _gather_many(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -134,9 +136,11 @@ def _ragged(store: TokenStore, rows: np.ndarray, lengths: np.ndarray) -> np.ndar
     return store.tokens.take(index).astype(np.int32)
 
 
-def pad_rows(tokens: np.ndarray, fill: np.ndarray, width: int) -> np.ndarray:
+def pad_rows(
+    tokens: np.ndarray, fill: np.ndarray, width: int, *, pad: int = PAD
+) -> np.ndarray:
     """[R, width] int32: row r holds the next `fill[r]` tokens, then padding."""
-    out = np.full((len(fill), width), PAD, np.int32)
+    out = np.full((len(fill), width), pad, np.int32)
     out[np.arange(width, dtype=np.int32) < fill[:, None]] = tokens
     return out
 
@@ -149,6 +153,7 @@ class PairDataset:
         there is nothing to learn from (decoding), no source for a target-only corpus.
       names: what errors call the two sides.
       upsample_primary, truncate_source: see `Side`.
+      pad, eos: ids of padding and end of sentence.
       alignments: stores of as many arrays: see `alignments.Alignments`.
 
     Raises:
@@ -164,8 +169,12 @@ class PairDataset:
         truncate_source: int | None = None,
         alignments: TokenStore | Sequence | None = None,
         names: tuple[str, str] = ("source", "target"),
+        pad: int = PAD,
+        eos: int = EOS,
     ):
-        self.source = _side(source, repeat_first=upsample_primary, truncate=truncate_source)
+        self.pad = pad
+        self.source = _side(
+            source, repeat_first=upsample_primary, truncate=truncate_source, eos=eos)
         self.target = _side(target, repeat_first=upsample_primary)
         self._check(names)
         self.alignments: Alignments | None = None
@@ -201,6 +210,8 @@ class PairDataset:
         need_target: bool = True,
         alignments: Literal["none", "optional", "needed"] = "none",
         dictionaries: tuple[id_ranges.Limit, id_ranges.Limit] | None = None,
+        pad: int = PAD,
+        eos: int = EOS,
     ) -> PairDataset:
         """Opens `{split}.{source}-{target}.{lang}`, or the pair of the other direction.
 
@@ -211,6 +222,7 @@ class PairDataset:
           need_target: a missing target is an error, else it means decoding.
           alignments: whether to open `{split}.align.{source}-{target}` too.
           dictionaries: of source and target, whose ids all must be.
+          pad, eos: ids of padding and end of sentence.
 
         Raises:
           FileNotFoundError: naming the files that were looked for.
@@ -237,7 +249,7 @@ class PairDataset:
         return cls(
             sources, targets or None, upsample_primary=upsample_primary,
             truncate_source=truncate_source, alignments=aligned or None,
-            names=(prefixes[0] + source_lang, prefixes[0] + target_lang),
+            names=(prefixes[0] + source_lang, prefixes[0] + target_lang), pad=pad, eos=eos,
         )
 
     def __len__(self) -> int:
@@ -286,7 +298,7 @@ class PairDataset:
             tokens, lengths = side.gather(ids)
             fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
             check_fit(ids, rows, fill, shape, name=name, width=width)
-            batch[name] = pad_rows(tokens, fill, width)
+            batch[name] = pad_rows(tokens, fill, width, pad=self.pad)
             if segment is not None:
                 numbers = np.zeros((shape.rows, width), np.int32)
                 numbers[np.arange(width, dtype=np.int32) < fill[:, None]] = np.repeat(
@@ -337,7 +349,9 @@ def segment_numbers(rows: np.ndarray) -> np.ndarray:
     return (place - np.maximum.accumulate(np.where(first, place, 0)) + 1).astype(np.int32)
 
 
-def _side(data, *, repeat_first: int, truncate: int | None = None) -> Side | None:
+def _side(
+    data, *, repeat_first: int, truncate: int | None = None, eos: int = EOS
+) -> Side | None:
     if data is None:
         return None
     if hasattr(data, "tokens"):
@@ -346,7 +360,7 @@ def _side(data, *, repeat_first: int, truncate: int | None = None) -> Side | Non
         stores = data
     else:
         stores = [MemoryStore(data)]
-    return Side(stores, repeat_first=repeat_first, truncate=truncate)
+    return Side(stores, repeat_first=repeat_first, truncate=truncate, eos=eos)
 
 
 def _alignments(

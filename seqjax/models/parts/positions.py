@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.models.parts.layers import embedding_init, sinusoid_table
+from seqjax.models.parts.module_model import PAD
 from seqjax.models.protocol import Params, position_ids
 
 
@@ -18,9 +19,10 @@ class Positions(nn.Module):
     dim: int
     learned: bool
     max_positions: int
-    pad: int
+    pad: int = PAD
+    """Positions are counted from the row behind its id."""
     offset: int | None = None
-    """Position of the first token (None: `pad` + 1)."""
+    """Position of the first token instead (None: `pad` + 1)."""
     spacing: str = "inclusive"
     """See `sinusoid_table`."""
 
