@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from seqjax.models.family import Family
-from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, State, WeightNames
+from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, WeightNames
 from seqjax.models.transformer import fairseq, huggingface
 from seqjax.models.transformer.config import TransformerConfig
 
@@ -47,13 +47,6 @@ def copies(config: FSMTConfig) -> Mapping[str, str]:
     return {TARGET: SOURCE, OUTPUT: SOURCE} if config.shares_input else {}
 
 
-def join(state: State, config: FSMTConfig) -> State:
-    """transformers keeps what is one embedding as the decoder's."""
-    if not config.shares_input:
-        return state
-    return {TARGET if name == SOURCE else name: value for name, value in state.items()}
-
-
 KEYS = HuggingFaceKeys(
     ours={**huggingface.SEQ2SEQ_KEYS,
           "tie_word_embeddings": ("share_all_embeddings", "share_decoder_input_output_embed")},
@@ -70,7 +63,7 @@ HUGGINGFACE = HuggingFaceTable(
         vocabulary=lambda state: (
             state[SOURCE].shape[0], state.get(TARGET, state[SOURCE]).shape[0]),
         ignored=huggingface.IGNORED, copies=copies, renames=((r"^", "model."),)),
-    join=join, prefix="model.",
+    prefix="model.",
     special={"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
              "decoder_start_token_id": 2},
     vocabularies=("src_vocab_size", "tgt_vocab_size"),

@@ -107,7 +107,8 @@ class FairseqTable:
     """The architecture that a file names: one that fairseq has, and whose function leaves a model
     as it is whose keys are all said."""
     unsaid: tuple[str, ...] = ()
-    """Keys of ours that no file of fairseq's has: what they say, its weights say."""
+    """Keys of ours that no file of fairseq's has: what they say, its weights say, or
+    `check_export` leaves them no choice."""
     as_trained: Callable[[Any, str], Any] = lambda config, criterion: config
     """The configuration that fairseq-train makes of these keys under a criterion, where there
     are no weights yet that would tell (see `upgrade`)."""

@@ -22,7 +22,7 @@ class Positions(nn.Module):
     pad: int = PAD
     """Positions are counted from the row behind its id."""
     offset: int | None = None
-    """Position of the first token (None: `pad` + 1)."""
+    """Position of the first token instead (None: `pad` + 1)."""
     spacing: str = "inclusive"
     """See `sinusoid_table`."""
 

@@ -16,7 +16,14 @@ from seqjax.models.parts import heads_config as heads
 from seqjax.models.parts import module_order as order
 from seqjax.models.roberta.config import RobertaConfig
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
-from seqjax.models.transformer.fairseq import check_attention, drop_empty, split_in_proj, version
+from seqjax.models.transformer.fairseq import (
+    OWN,
+    check_attention,
+    check_own,
+    drop_empty,
+    split_in_proj,
+    version,
+)
 
 _ENCODER = "encoder.sentence_encoder"
 _TABLE, _OUTPUT = f"{_ENCODER}.embed_tokens.weight", "encoder.lm_head.weight"
@@ -64,17 +71,14 @@ ORDER = (
     "dense", "layer_norm", heads.HEADS)
 """As in fairseq's `RobertaEncoder` and `RobertaLMHead`, whose own arrays are in front."""
 
-def check_export(config: RobertaConfig) -> None:
-    """Refuses what fairseq's models do not have.
 
-    Raises:
-      ConfigError: naming the key.
-    """
-    for key, value in (("token_types", 0), ("masked_lm_head", True), ("layer_norm_eps", 1e-5),
-                       ("position_offset", None)):
-        if getattr(config, key) != value:
-            raise ConfigError(f"config.model.{key} is {getattr(config, key)!r}; fairseq's models "
-                              f"have {value!r}, and nothing else")
+def check_export(config: RobertaConfig) -> None:
+    """Raises ConfigError for a model that fairseq cannot build, naming the key."""
+    check_own(config)
+    if config.token_types or not config.masked_lm_head:
+        key = "token_types" if config.token_types else "masked_lm_head"
+        raise ConfigError(f"config.model.{key} is {getattr(config, key)!r}: fairseq's models have "
+                          "no kinds of tokens, and always a head for masked words")
 
 
 TABLE = FairseqTable(
@@ -100,5 +104,5 @@ TABLE = FairseqTable(
         order=ORDER,
         chosen=(heads.HEADS,),
     ),
-    unsaid=("no_encoder_final_norm", "token_types", "masked_lm_head", *heads.UNSAID),
+    unsaid=("no_encoder_final_norm", "token_types", "masked_lm_head", *OWN, *heads.UNSAID),
 )
