@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import re
 
 import pytest
+import sentencepiece
 import tokenizers as library
 
 from seqjax.data import tokenizers
 from seqjax.data.tokenizers import TokenizerError, from_state
+from seqjax.data.tokenizers.characters import byte_symbols
 
 LINES = [
     "the cat sat on the mat", "a dog ran to the cat", "the dog and the cat ran",
@@ -32,10 +35,16 @@ def make(kind: str) -> tokenizers.Tokenizer:
     if kind == "marian":
         return tokenizers.MarianTokenizer(**make("sentencepiece").options())
     if kind == "byte_bpe":
-        symbols = [tokenizers.BytesTokenizer().encode(line).replace(" ", "") for line in LINES]
-        model = tokenizers.train_sentencepiece(
-            [line.replace("\u2581", " ") for line in symbols], vocab_size=40)
-        return tokenizers.ByteBPETokenizer(**model.options())
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(  # type: ignore[attr-defined]
+            sentence_iterator=map(byte_symbols, LINES), model_writer=model, vocab_size=40,
+            minloglevel=2,
+            normalization_rule_name="identity")  # else ü's two bytes become other letters
+        return tokenizers.ByteBPETokenizer(model=model.getvalue())
+    if kind == "fsmt":
+        codes = make("subword_nmt").to_state()["codes"]
+        assert isinstance(codes, bytes)
+        return tokenizers.FSMTTokenizer(merges=codes, lang="de")
     if kind in ("gpt2", "hf_byte_bpe", "hf", "bert"):
         return make_by_library(kind)
     return tokenizers.TOKENIZERS[kind]()

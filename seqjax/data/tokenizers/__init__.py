@@ -2,9 +2,9 @@
 
 Each one is what fairseq calls by the same name (`--tokenizer moses`, `--bpe subword_nmt`,
 `sentencepiece`, `gpt2`, ...), so a vocabulary made here or there reads the pieces of both; or
-what a Hugging Face folder has (`hf`, `marian`). A tokenizer is a few strings and the bytes of
-its files: `to_state` gives them as a flat dict, which a checkpoint or a data folder can hold,
-and `from_state` builds it again.
+what a Hugging Face folder has (`hf`, `marian`, `fsmt`). A tokenizer is a few strings and the
+bytes of its files: `to_state` gives them as a flat dict, which a checkpoint or a data folder can
+hold, and `from_state` builds it again.
 
     tokenizer = SentencePieceTokenizer(model=open("spm.model", "rb").read())
     tokenizer.encode("Hello world!")          # "▁Hello ▁world !"
@@ -21,6 +21,8 @@ from typing import Any
 from seqjax.data.tokenizers.base import State, Tokenizer, TokenizerError
 from seqjax.data.tokenizers.byte_level import GPT2Tokenizer, HFByteBPETokenizer
 from seqjax.data.tokenizers.characters import BytesTokenizer, CharactersTokenizer
+from seqjax.data.tokenizers.folders import FolderTokenizers, of_files
+from seqjax.data.tokenizers.fsmt import FSMTTokenizer
 from seqjax.data.tokenizers.huggingface import HuggingFaceTokenizer
 from seqjax.data.tokenizers.layouts import vocabulary_of_json, vocabulary_of_sentencepiece
 from seqjax.data.tokenizers.sentencepieces import (
@@ -40,11 +42,12 @@ from seqjax.data.tokenizers.words import (
 
 __all__ = [
     "TOKENIZERS", "UNICODE_FORMS", "BertTokenizer", "ByteBPETokenizer", "BytesTokenizer",
-    "ChainTokenizer", "CharactersTokenizer", "GPT2Tokenizer", "HFByteBPETokenizer",
+    "ChainTokenizer", "CharactersTokenizer", "FSMTTokenizer", "FolderTokenizers",
+    "GPT2Tokenizer", "HFByteBPETokenizer",
     "HuggingFaceTokenizer", "MarianTokenizer", "MosesTokenizer", "SentencePieceTokenizer",
     "State", "SubwordNMTTokenizer", "Tokenizer", "TokenizerError", "UnicodeTokenizer",
-    "WhitespaceTokenizer", "chain", "from_state", "train_sentencepiece", "train_subword_nmt",
-    "vocabulary_of_json", "vocabulary_of_sentencepiece",
+    "WhitespaceTokenizer", "chain", "from_state", "of_files", "train_sentencepiece",
+    "train_subword_nmt", "vocabulary_of_json", "vocabulary_of_sentencepiece",
 ]
 
 
@@ -96,6 +99,7 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
     "bert": BertTokenizer,
     "hf": HuggingFaceTokenizer,
     "marian": MarianTokenizer,
+    "fsmt": FSMTTokenizer,
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 State = dict[str, str | bytes]
@@ -62,6 +64,43 @@ class Tokenizer:
             for key, value in self.options().items()
         }
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+
+class Special:
+    """Symbols that are pieces of their own where they stand in a text, and that a text made of
+    pieces leaves out: what Hugging Face's tokenizers do with special tokens.
+
+    Args:
+      symbols: such as `<mask>`, `en_XX`; as a list, or as a state has it (JSON).
+    """
+
+    def __init__(self, symbols: Sequence[str] | str):
+        found = json.loads(symbols) if isinstance(symbols, str) else symbols
+        self.symbols: tuple[str, ...] = tuple(found)
+        longest = sorted(self.symbols, key=len, reverse=True)
+        self._apart = re.compile("|".join(map(re.escape, longest)))
+
+    def encode(self, text: str, pieces: Callable[[str], str]) -> str:
+        """The pieces of what stands between these symbols, and the symbols."""
+        if not self.symbols:
+            return pieces(text)
+        found, start = [], 0
+        for match in self._apart.finditer(text):
+            found += [pieces(text[start:match.start()]), match.group()]
+            start = match.end()
+        return " ".join(filter(None, [*found, pieces(text[start:])]))
+
+    def left_out(self, pieces: str) -> str:
+        """Pieces joined by spaces, without these."""
+        if not self.symbols:
+            return pieces
+        return " ".join(piece for piece in pieces.split(" ") if piece not in self.symbols)
+
+    def options(self) -> State:
+        """For a state; nothing where there are none."""
+        if not self.symbols:
+            return {}
+        return {"special": json.dumps(self.symbols, ensure_ascii=False)}
 
 
 def boolean(name: str, value: bool | str) -> bool:

@@ -76,7 +76,7 @@ class GPT2Tokenizer(_ByteLevelTokenizer):
         ids = read_ids(encoder_json, "encoder.json")
         # As fairseq reads it: the first line is no merge, and what no newline ends is none.
         lines = dict(enumerate(text_of(vocab_bpe, "vocab.bpe").split("\n")[1:-1], 2))
-        super().__init__(ids, _read_merges(lines, "vocab.bpe", ids), prefix_space=False)
+        super().__init__(ids, _merges(lines, "vocab.bpe", ids), prefix_space=False)
 
     def options(self) -> State:
         return {"encoder_json": self._encoder_json, "vocab_bpe": self._vocab_bpe}
@@ -99,9 +99,7 @@ class HFByteBPETokenizer(_ByteLevelTokenizer):
         self._vocab_json, self._merges = vocab_json, merges
         self._prefix_space = boolean("hf_byte_bpe: add_prefix_space", add_prefix_space)
         ids = read_ids(vocab_json, "vocab.json")
-        lines = {number: line for number, line in enumerate(
-            text_of(merges, "merges.txt").split("\n"), 1) if not line.startswith("#version")}
-        super().__init__(ids, _read_merges(lines, "merges.txt", ids),
+        super().__init__(ids, read_merges(merges, "merges.txt", ids),
                          prefix_space=self._prefix_space)
 
     def options(self) -> State:
@@ -128,10 +126,20 @@ def read_ids(content: bytes, name: str) -> dict[str, int]:
     return found
 
 
-def _read_merges(
+def read_merges(content: bytes, name: str, ids: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The merges of a `merges.txt`, which must be of the vocabulary.
+
+    Raises:
+      TokenizerError: naming the line.
+    """
+    lines = enumerate(text_of(content, name).split("\n"), 1)
+    return _merges({k: line for k, line in lines if not line.startswith("#version")}, name, ids)
+
+
+def _merges(
     lines: Mapping[int, str], name: str, ids: Mapping[str, int]
 ) -> list[tuple[str, str]]:
-    """The merges of numbered lines, which must be of the vocabulary."""
+    """The merges of numbered lines."""
     merges = []
     for number, line in lines.items():
         parts = line.split()

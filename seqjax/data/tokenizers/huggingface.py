@@ -119,8 +119,8 @@ class HuggingFaceTokenizer(Tokenizer):
     def around(self, *, pair: bool = False) -> Around:
         """The special ids around one text, or around a pair of texts."""
         # Which text it is does not matter, but an empty one would have no place.
-        probe = self._tokenizer.encode(self._probe(), add_special_tokens=False)
-        whole = self._tokenizer.post_process(probe, probe if pair else None, True)
+        probe = self._probe()
+        whole = self._tokenizer.encode(probe, probe if pair else None)
         places = [[k for k, number in enumerate(whole.sequence_ids) if number == n]
                   for n in (0, 1)]
         if not places[0] or pair and not places[1]:
@@ -146,7 +146,7 @@ class HuggingFaceTokenizer(Tokenizer):
         """
         found: dict[str, int | None] = {}
         for role, usual in ROLES.items():
-            named = [_name((said or {}).get(key))
+            named = [token_name((said or {}).get(key))
                      for key in _OTHER_NAMES.get(role, (f"{role}_token",))]
             if role == "unk":
                 named.append(getattr(self._tokenizer.model, "unk_token", None))
@@ -187,7 +187,7 @@ class HuggingFaceTokenizer(Tokenizer):
         return {"tokenizer_json": self._json}
 
 
-def _name(value: Any) -> str | None:
+def token_name(value: Any) -> str | None:
     """A special token as these files have it: a string, or an object that says more of it."""
     return value.get("content") if isinstance(value, Mapping) else value
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from seqjax.data import vocabulary
 from seqjax.data.tokenizers import characters
-from seqjax.data.tokenizers.base import State, Tokenizer, TokenizerError
+from seqjax.data.tokenizers.base import Special, State, Tokenizer, TokenizerError
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -24,9 +23,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     Args:
       model: content of the `.model` file.
-      special: symbols that are pieces of their own where they stand in a text, though the
-        model does not know them (`<mask>`, `en_XX`), and that a text of pieces leaves out; as
-        a state has it: JSON.
+      special: symbols that the model does not know (`Special`): `<mask>`, `en_XX`.
     """
 
     kind = "sentencepiece"
@@ -35,9 +32,7 @@ class SentencePieceTokenizer(Tokenizer):
         import sentencepiece
 
         self._model = model
-        self.special = tuple(json.loads(special) if isinstance(special, str) else special)
-        self._apart = re.compile("|".join(
-            re.escape(s) for s in sorted(self.special, key=len, reverse=True)))
+        self._special = Special(special)
         self.processor = sentencepiece.SentencePieceProcessor()
         try:
             self.processor.LoadFromSerializedProto(model)
@@ -45,33 +40,23 @@ class SentencePieceTokenizer(Tokenizer):
             raise TokenizerError(f"not a SentencePiece model ({len(model)} bytes)") from error
 
     def encode(self, text: str) -> str:
-        if not self.special:
-            return self._pieces(text)
-        found, start = [], 0
-        for match in self._apart.finditer(text):
-            # As Hugging Face's tokenizers do it: the space before such a symbol is not a piece.
-            found += [self._pieces(text[start:match.start()].rstrip()), match.group()]
-            start = match.end()
-        return " ".join(filter(None, [*found, self._pieces(text[start:])]))
+        return self._special.encode(text, self._pieces)
 
     def _pieces(self, text: str) -> str:
         return " ".join(self.processor.encode(text, out_type=str))
 
     def decode(self, pieces: str) -> str:
-        if self.special:
-            pieces = " ".join(p for p in pieces.split(" ") if p not in self.special)
-        return vocabulary.post_process(pieces, "sentencepiece")
+        return vocabulary.post_process(self._special.left_out(pieces), "sentencepiece")
 
     def symbols(self) -> Sequence[str]:
-        return [*_pieces_of(self.processor), *self.special]
+        return [*_pieces_of(self.processor), *self._special.symbols]
 
     def begins_word(self, piece: str) -> bool:
         # Special symbols count as words, as they do in fairseq.
         return piece in ("<unk>", "<s>", "</s>", "<pad>") or piece.startswith(SPACE_MARK)
 
     def options(self) -> State:
-        special = {"special": json.dumps(self.special, ensure_ascii=False)}
-        return {"model": self._model, **(special if self.special else {})}
+        return {"model": self._model, **self._special.options()}
 
 
 def _pieces_of(processor: SentencePieceProcessor) -> list[str]:
@@ -99,7 +84,8 @@ class ByteBPETokenizer(Tokenizer):
 
     def decode(self, pieces: str) -> str:
         joined = pieces.replace(" ", "").replace(SPACE_MARK, " ")
-        return characters.text_of_symbols(joined)
+        # The model put that one there; fairseq leaves it.
+        return characters.text_of_symbols(joined).removeprefix(" ")
 
     def symbols(self) -> Sequence[str]:
         return self._pieces.symbols()
@@ -114,17 +100,17 @@ class MarianTokenizer(SentencePieceTokenizer):
 
     Args:
       model: content of `source.spm` or `target.spm`.
+      special: see `SentencePieceTokenizer`.
     """
 
     kind = "marian"
 
-    def __init__(self, *, model: bytes):
-        super().__init__(model=model)
-
-    def encode(self, text: str) -> str:
+    def _pieces(self, text: str) -> str:
         language = _MARIAN_LANGUAGE.match(text)
-        rest = self._pieces(text[language.end():] if language else text)
-        return " ".join(filter(None, [language.group() if language else "", rest]))
+        if language is None:
+            return super()._pieces(text)
+        code = "".join(language.group().split())  # one piece, whatever stands in it
+        return f"{code} {super()._pieces(text[language.end():])}".rstrip(" ")
 
     def begins_word(self, piece: str) -> bool:
         return super().begins_word(piece) or _MARIAN_LANGUAGE.fullmatch(piece) is not None

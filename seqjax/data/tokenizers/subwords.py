@@ -28,7 +28,7 @@ class SubwordNMTTokenizer(Tokenizer):
         from subword_nmt.apply_bpe import BPE
 
         self._codes = codes
-        self._bpe = BPE(io.StringIO(_checked_codes(codes)))
+        self._bpe = BPE(io.StringIO(checked_codes(codes)))
 
     def encode(self, text: str) -> str:
         return self._bpe.process_line(OTHER_SPACE.sub(" ", text))
@@ -44,7 +44,15 @@ class SubwordNMTTokenizer(Tokenizer):
         return {"codes": self._codes}
 
 
-def _checked_codes(codes: bytes) -> str:
+def codes_without_counts(codes: bytes) -> bytes:
+    """fastBPE's codes (`a b 123` a line), or FSMT's merges, as subword-nmt's."""
+    lines = text_of(codes, "BPE codes").split("\n")
+    kept = [" ".join(line.split(" ")[:2]) for line in lines]
+    first = [] if kept[0].startswith("#version") else ["#version: 0.2"]
+    return "\n".join([*first, *kept]).encode("utf-8")
+
+
+def checked_codes(codes: bytes) -> str:
     """The text of a codes file; subword-nmt itself would end the process on a bad line."""
     text = text_of(codes, "BPE codes")
     lines = text.rstrip("\n").split("\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from seqjax.data.tokenizers.base import State, Tokenizer, TokenizerError, boolean, text_of
@@ -28,14 +29,7 @@ class BertTokenizer(Tokenizer):
 
         self._vocab = vocab
         self.cased = boolean("bert: cased", cased)
-        # A piece that stands there twice has its later place, and a blank line has one too.
-        lines = text_of(vocab, "vocab.txt").split("\n")
-        pieces = lines[:-1] if lines[-1] == "" else lines
-        ids = {piece.rstrip("\r"): index for index, piece in enumerate(pieces)}
-        if _UNKNOWN not in ids:
-            raise TokenizerError(f"vocab.txt: there is no {_UNKNOWN} among its {len(ids):,} "
-                                 "pieces: expected BERT's vocabulary, a piece a line")
-        self._ids = ids
+        self._ids = ids = read_pieces(vocab)
         made = library.Tokenizer(library.models.WordPiece(ids, unk_token=_UNKNOWN))
         made.normalizer = library.normalizers.BertNormalizer(lowercase=not self.cased)
         made.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
@@ -43,6 +37,8 @@ class BertTokenizer(Tokenizer):
         self._tokenizer = made
 
     def encode(self, text: str) -> str:
+        # The library keeps what Unicode has given to nobody, BERT does not.
+        text = "".join(c for c in text if unicodedata.category(c) != "Cn")
         return " ".join(self._tokenizer.encode(text, add_special_tokens=False).tokens)
 
     def decode(self, pieces: str) -> str:
@@ -58,3 +54,18 @@ class BertTokenizer(Tokenizer):
 
     def options(self) -> State:
         return {"vocab": self._vocab, "cased": str(self.cased).lower()}
+
+
+def read_pieces(vocab: bytes) -> dict[str, int]:
+    """The id of each piece of a `vocab.txt`; of one that stands there twice, the later.
+
+    Raises:
+      TokenizerError: it is something else.
+    """
+    lines = text_of(vocab, "vocab.txt").split("\n")
+    pieces = lines[:-1] if lines[-1] == "" else lines
+    ids = {piece.rstrip("\r"): index for index, piece in enumerate(pieces)}
+    if _UNKNOWN not in ids:
+        raise TokenizerError(f"vocab.txt: there is no {_UNKNOWN} among its {len(ids):,} "
+                             "pieces: expected BERT's vocabulary, a piece a line")
+    return ids
