@@ -1,7 +1,7 @@
 """Tiny random models of transformers as goldens: folders as transformers writes them, and what it
 computes with them.
 
-    python scripts/record_huggingface.py OUT [CASE ...]     # with transformers 5 and torch
+    python scripts/record_huggingface.py tests/goldens/huggingface_folders [CASE ...]     # with transformers 5 and torch
 
 Each case becomes OUT/CASE: `config.json`, `generation_config.json`, `model.safetensors`, and
 `outputs.npz` with padded inputs, logits and what greedy and beam search generate. `CASES` has a
@@ -95,6 +95,10 @@ CASES: dict[str, Case] = {
     "camembert": Case(model="CamembertForMaskedLM", begins=(5,), ends=(6,), config={
         **_ROBERTA, "bos_token_id": 5, "eos_token_id": 6, "pad_token_id": 1,
         "type_vocab_size": 1}),
+    "bart_labels": Case(model="BartForSequenceClassification", config={
+        **_BART, "num_labels": 4, "d_model": 8, "encoder_attention_heads": 2}),
+    "roberta_labels": Case(model="RobertaForSequenceClassification", begins=(0,), config={
+        **_ROBERTA, "num_labels": 3, "layer_norm_eps": 1e-5, "type_vocab_size": 1}),
     "bert": Case(model="BertForMaskedLM", begins=(2,), ends=(3,), config={
         **_ROBERTA, "bos_token_id": 2, "eos_token_id": 3}),
     "bert_model": Case(model="BertModel", begins=(2,), ends=(3,), config={

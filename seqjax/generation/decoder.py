@@ -62,6 +62,10 @@ class _Job:
     limits: np.ndarray
     """Hypothesis tokens of each sentence at most, eos not counted."""
     seeds: np.ndarray
+    starts: np.ndarray
+    """What stands before each sentence's first token."""
+    uncounted: np.ndarray
+    """Tokens of each output that its caller gave, which by transformers' rules no score counts."""
 
 
 class Decoder:
@@ -110,6 +114,8 @@ class Decoder:
         self.unk, self.suppress = unk, tuple(suppress)
         self.pad, self.eos = self.models[0].pad, self.models[0].eos
         self.bos = self.eos if bos is None else bos
+        if config.bos_token is not None:
+            self.bos = config.bos_token
         self.row_multiple, self.sharding = row_multiple, sharding
         self._searches: dict[Strategy | None, Search] = {}
         self._met: set[tuple[Search, tuple[int, ...]]] = set()
@@ -177,7 +183,7 @@ class Decoder:
         self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
         prefixes: Sequence[Any] | None = None,
         plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
-        numbers: Sequence[int] | None = None,
+        numbers: Sequence[int] | None = None, starts: Sequence[int] | None = None,
         constraints: Sequence[Phrases] | None = None, constraint_order: str = "ordered",
         allowed: TokenTrie | Sequence[TokenTrie] | None = None,
         prefix_allowed_tokens_fn: AllowedTokens | None = None,
@@ -187,6 +193,7 @@ class Decoder:
         Args:
           numbers: what the random samples of each source depend on (default: its place
             in `sources`).
+          starts: what stands before each output's first token (None: `bos`).
           constraints: for each source the phrases (ids without eos) that its outputs must
             contain, perhaps none. Where that cannot be, there is no hypothesis.
           constraint_order: `ordered`: in the order given; `unordered`: in any.
@@ -206,6 +213,9 @@ class Decoder:
                                   "prefixes were given of which it could be the size")
             prefixes = [prefix[:self.config.prefix_size] for prefix in prefixes]
         prefixes = [np.asarray(p, np.int32) for p in prefixes or [()] * len(sources)]
+        uncounted = np.array([len(p) for p in prefixes], np.int64)
+        prefixes = [np.append(np.array(self.config.first_tokens or (), np.int32), p)
+                    for p in prefixes]
         if len(prefixes) != len(sources):
             raise ValueError(f"Decoder: {len(prefixes)} prefixes for {len(sources)} sources")
         lengths = np.array([len(s) for s in sources], np.int64)
@@ -227,7 +237,9 @@ class Decoder:
         constraint.check(by_sentence, pad=self.pad, eos=self.eos, bos=self.bos,
                     vocabulary=search.options.vocabulary)
         job = _Job(prepared=prepared, search=search, constraint=constraint, sources=sources,
-                   prefixes=prefixes, limits=by_sentence, seeds=seeds)
+                   prefixes=prefixes, limits=by_sentence, seeds=seeds,
+                   starts=np.full(len(sources), self.bos) if starts is None else np.array(starts),
+                   uncounted=uncounted)
         return self._run(job, batches)
 
     def _compile(self, job: _Job, batches: list[DecodingBatch]) -> None:
@@ -268,7 +280,7 @@ class Decoder:
             type(job.constraint) is not OutputConstraint or self.config.match_source_len
             or self.config.no_repeat_ngram_size > 0 or len(job.prefixes[index]) > 0)
         if not may_be_empty or not self._first_step.is_finite(
-            prepared.params, prepared.weights, job.sources[index], bos=self.bos
+            prepared.params, prepared.weights, job.sources[index], bos=int(job.starts[index])
         ):
             raise finite.ScoreError(f"{what}: no output has a finite score: {finite.WHY}")
 
@@ -349,10 +361,11 @@ class Decoder:
         longest = max((len(prefixes[i]) for i in batch.indices), default=0)
         prefix = np.full((rows, round_up_to_power(longest) if longest else 0), self.pad, np.int32)
         source_len, max_len = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
-        index = np.zeros(rows, np.int32)
+        index, bos = np.zeros(rows, np.int32), np.full(rows, self.bos, np.int32)
         for row, i in enumerate(batch.indices):
             source[row, :len(sources[i])] = sources[i]
             prefix[row, :len(prefixes[i])] = prefixes[i]
+            bos[row] = job.starts[i]
             source_len[row], max_len[row], index[row] = len(sources[i]), job.limits[i], job.seeds[i]
         place = self._place
         exempt = None
@@ -360,7 +373,7 @@ class Decoder:
             exempt = place(np.full(rows, longest, np.int32))
         sentences = Sentences(
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
-            bos=place(np.full(rows, self.bos, np.int32)), index=place(index),
+            bos=place(bos), index=place(index),
             seed=jnp.uint32(self.config.seed), exempt=exempt, uncounted=self._uncounted(job, batch),
             constraints=jax.tree.map(place, job.constraint.pack(batch.indices, rows=rows)))
         return place(source), sentences, self._capacities(int(max_len.max()))
@@ -370,7 +383,7 @@ class Decoder:
         if self.config.rules != "transformers":
             return None
         found = np.zeros(batch.rows, np.int32)
-        found[:len(batch.indices)] = [len(job.prefixes[i]) for i in batch.indices]
+        found[:len(batch.indices)] = job.uncounted[list(batch.indices)]
         return self._place(found)
 
     def _start(self, job: _Job, batch: DecodingBatch) -> Run:

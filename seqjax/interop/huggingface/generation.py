@@ -52,7 +52,7 @@ def from_huggingface(
     """The search of a `generation_config.json`, or of the same keys of a `config.json`.
 
     Args:
-      language_model: lengths count the prompt, which a language model's outputs begin with.
+      language_model: outputs begin with a prompt.
       start: what the decoder reads first, where it is not eos.
 
     Raises:
@@ -75,6 +75,10 @@ def from_huggingface(
     eos = said.get("eos_token_id")
     if isinstance(eos, list) and len(eos) > 1:
         ignored.append(f"eos_token_id {eos}: {eos[0]} alone ends an output")
+    if language_model and said.get("min_new_tokens"):
+        ignored.append(f"min_new_tokens {said['min_new_tokens']}")
+    if said.get("do_sample") and said.get("num_beams", 1) != 1:
+        ignored.append(f"num_beams {said['num_beams']} beside do_sample")
     if "forced_bos_token_id" in said:
         section["first_tokens"] = (_number(said, "forced_bos_token_id", 0, int),)
     if start is not None:
@@ -96,22 +100,28 @@ def _early_stopping(value: Any) -> str:
     return words[value]
 
 
-def _lengths(said: Mapping[str, Any], *, language_model: bool) -> dict[str, Any]:
-    """`max_len_b` and `min_len`, which count neither what the decoder begins with nor eos."""
-    before = 0 if language_model else 1
-    most = said.get("max_new_tokens")
-    if most is None and "max_length" in said:
-        most = _number(said, "max_length", 0, int) - before
-    most = _NEW_TOKENS if most is None else most
-    least = said.get("min_new_tokens")
-    if least is None:
-        least = _number(said, "min_length", 0, int) - before
-    found: dict[str, Any] = {"max_len_a": 0.0, "max_len_b": max(int(most) - 1, 0),
-                             "min_len": max(int(least) - 1, 0)}
-    if language_model:
-        # `max_length` of transformers counts the prompt, `max_new_tokens` does not.
-        found["prompt_counts"] = "max_new_tokens" not in said and "max_length" in said
-    return found
+def _lengths(
+    said: Mapping[str, Any], *, language_model: bool
+) -> dict[str, Any]:
+    """`max_len_a`, `max_len_b` and `min_len`, which count neither the first token nor eos.
+
+    `max_length` counts the prompt of a language model, as `max_len_b` does, and
+    `max_new_tokens` does not.
+    """
+    new = said.get("max_new_tokens")
+    if new is None and "max_length" not in said:
+        new = _NEW_TOKENS
+    if new is None:
+        found: dict[str, Any] = {"max_len_a": 0.0, "max_len_b": max(
+            _number(said, "max_length", 0, int) - 2, 0)}
+    elif language_model:
+        found = {"max_len_a": 1.0, "max_len_b": int(new) - 2}
+    else:
+        found = {"max_len_a": 0.0, "max_len_b": max(int(new) - 1, 0)}
+    least = _number(said, "min_length", 0, int) - 1
+    if not language_model:
+        least = max(least, _number(said, "min_new_tokens", 0, int))
+    return {**found, "min_len": max(least, 0)}
 
 
 def _sampling(said: Mapping[str, Any]) -> dict[str, Any]:

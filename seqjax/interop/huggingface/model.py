@@ -100,6 +100,9 @@ def _around(
             lang, symbols.vocabulary(side, size=size, special=special))
         if side.tokenizer is not None:
             named |= assets.pack_tokenizer(lang, side.tokenizer)
+    if table.task == "language_modeling":
+        section["prompt_start"] = symbols.prompt_start(
+            target.tokenizer, special, symbols.special_names(place))
     sections: dict[str, Any] = {"task": section, "loss": {"name": "cross_entropy"}}
     search = generation.from_huggingface(
         {**table.generation, **given}, language_model=table.task == "language_modeling",

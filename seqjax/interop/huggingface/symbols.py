@@ -208,6 +208,17 @@ def special_ids(
         start=None if start == eos else start)
 
 
+def prompt_start(
+    tokenizer: Tokenizer | None, special: Special, said: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """Ids that transformers' tokenizer puts in front of a prompt."""
+    if isinstance(tokenizer, tokenizers.HuggingFaceTokenizer):
+        return tokenizer.around().first
+    if said.get("add_bos_token"):
+        return (special.eos if special.bos is None else special.bos,)
+    return (special.eos,) if isinstance(tokenizer, tokenizers.SentencePieceTokenizer) else ()
+
+
 def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """The tokenizer's files as assets of a checkpoint."""
     return {f"{FOLDER}/{name}": content for name, content in files.items()}
