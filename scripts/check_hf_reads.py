@@ -7,7 +7,8 @@ Two environments, as no one has both: seqjax's, and one with transformers 5 and 
     python scripts/check_hf_reads.py encode MODEL OUT.npz  # with transformers: states of sentences
     python scripts/check_hf_reads.py compare MODEL OUT.npz # with seqjax: ours against them
 
-SOURCES has folders with `outputs.npz` beside what transformers wrote (scripts/record_huggingface.py).
+SOURCES has folders with `outputs.npz` beside what transformers wrote
+(scripts/record_huggingface.py).
 `read` also runs CTranslate2's converter on those that translate, where it is installed. MODEL is a
 folder of an encoder with its tokenizer, such as MiniLM's.
 """

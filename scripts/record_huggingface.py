@@ -1,7 +1,9 @@
 """Tiny random models of transformers as goldens: folders as transformers writes them, and what it
 computes with them.
 
-    python scripts/record_huggingface.py tests/goldens/huggingface_folders [CASE ...]     # with transformers 5 and torch
+    python scripts/record_huggingface.py tests/goldens/huggingface_folders [CASE ...]
+
+It needs transformers 5 and torch; seqjax and its tests need neither.
 
 Each case becomes OUT/CASE: `config.json`, `generation_config.json`, `model.safetensors`, and
 `outputs.npz` with padded inputs, logits and what greedy and beam search generate. `CASES` has a

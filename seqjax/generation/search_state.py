@@ -124,7 +124,7 @@ def advance(
       existing: int32 scalar: candidates of this rank or later do not exist.
       memory: the strategy's, after the step.
       worthless: [B] bool: what finishes now gets the score -inf.
-      stopping: None: fairseq's rules; else transformers' `early_stopping`: `true`, `false`, `never`.
+      stopping: None: fairseq's rules; else transformers' `early_stopping`.
       furthest: [B] float32, with `never`: what scores at `max_len` are divided by.
       force_eos: at `max_len` there is nothing but eos; False: every candidate ends there.
 
@@ -143,8 +143,7 @@ def advance(
     finished = finish(
         state.finished, candidates, ends, t=t, norm=norm, worthless=worthless)
     done = state.done | (t >= max_len)
-    if stopping in (None, "true"):
-        done = done | (finished.count >= w)
+    done = done | (finished.count >= w) if stopping in (None, "true") else done
 
     # The first W that go on, in order of rank; behind them, should there be fewer, others.
     # (Of a definite type: a state of weak types would be another program's.)
@@ -155,8 +154,7 @@ def advance(
     total = pick(candidates.scores)
     if stopping is not None:
         best = jnp.where(pick(gone)[:, 0] > 0, -jnp.inf, total[:, 0])
-        reach = best[:, None] / (norm if furthest is None else furthest[:, None])
-        done = done | ((finished.count >= w) & (reach[:, 0] <= finished.score.min(axis=1)))
+        done = done | _final(finished, best, norm if furthest is None else furthest[:, None])
     columns = jnp.arange(state.ancestors.shape[2])
     moved = jnp.take_along_axis(state.ancestors, parents[:, :, None], axis=1)
     ancestors = jnp.where(columns <= t, moved, jnp.arange(w)[:, None])
@@ -166,6 +164,13 @@ def advance(
         chosen=write(state.chosen, tokens), totals=write(state.totals, total),
         parents=write(state.parents, parents), finished=finished, done=done, memory=memory,
     ), parents
+
+
+def _final(finished: Finished, best: jax.Array, norm: jax.Array) -> jax.Array:
+    """[B]: whether there are W finished hypotheses of which none is worse than the best one that
+    goes on, of score `best` [B], would be divided by `norm`."""
+    full = finished.count >= finished.score.shape[1]
+    return full & ((best[:, None] / norm)[:, 0] <= finished.score.min(axis=1))
 
 
 def _finish(

@@ -88,7 +88,7 @@ def _write_configs(
     said = table.config_to(resolved(whole.config.model))
     if not hf or table.config_from(hf) != table.config_from({**said, **_ids(hf)}):
         hf |= said
-    if not hf.get("model_type") in table.model_types:
+    if hf.get("model_type") not in table.model_types:
         hf["model_type"] = table.model_types[0]
     sizes = (task.vocab_sizes["source_vocab_size"], task.vocab_sizes["target_vocab_size"])
     hf |= dict(zip(table.vocabularies, sizes, strict=True))
