@@ -254,7 +254,15 @@ class GenerationConfig:
     no_repeat_ngram_size: int = 0
     """No so many tokens in a row come twice in a hypothesis (0: off)."""
     prefix_size: int = 0
-    """Force this many tokens of the reference (generate with a data folder)."""
+    """Force this many tokens of the reference (generate with a data folder), `first_tokens`
+    counted where the reference begins with them."""
+    bos_token: int | None = None
+    """Id of the token that stands before an output's first one (None: the task's, eos as a rule;
+    fairseq's `bos_token` of a generator, `decoder_start_token_id` elsewhere). Of this search
+    alone: what a model is trained and scored with is the task's."""
+    first_tokens: tuple[int, ...] | None = None
+    """Ids that every output begins with, before its prefix (None: the task's: nothing, or a
+    language token; `forced_bos_token_id` elsewhere)."""
     sampling: bool = False
     """Draw hypotheses at random instead of searching for the best."""
     sampling_topk: int = -1

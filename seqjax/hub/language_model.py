@@ -253,6 +253,19 @@ class LanguageModel(Generative[LanguageModelingTask]):
 
         return jax.jit(log_probs)
 
+    def settings(self, *, references: bool = False, **options: Any) -> GenerationConfig:
+        """As of every model that generates.
+
+        Raises:
+          ConfigError: also for `first_tokens`, which prompts are.
+        """
+        found = super().settings(references=references, **options)
+        if found.first_tokens is not None:
+            raise ConfigError(
+                f"generation.first_tokens: {found.first_tokens}, but a language model's outputs "
+                "begin with their prompt: put them there")
+        return found
+
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         return Decoder(
             self.models, settings, unk=self.task.vocab.unk, bos=self.task.first_token,

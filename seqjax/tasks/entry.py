@@ -7,7 +7,7 @@ Importing it imports no JAX.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax.config import ConfigError, import_object
@@ -24,6 +24,16 @@ class FairseqTask:
     languages: tuple[str, ...] = ()
     """Keys of its section that name the languages of its dictionaries, source first; their
     files are `dict.LANGUAGE.txt`. Without any there is one, `dict.txt`."""
+    added: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda section: ()
+    """Words that it puts behind those of a dictionary's file, if they are not there: from its
+    section."""
+    sides: Callable[[Mapping[str, Any]], tuple[tuple[str, ...], ...]] | None = None
+    """From its section the languages of whose dictionaries any may be the sources', and the
+    targets' (None: `languages` say them)."""
+    completed: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    """From fairseq's values of its section ours."""
+    shared: bool = False
+    """Whether assets hold one dictionary for both sides, or one for each, not for languages."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
