@@ -145,7 +145,7 @@ def test_outputs_are_printed_as_fairseqs(case, tmp_path, capsys):
         header, *lines = (GOLDENS / case / f"{name}.txt").read_text().splitlines()
         words = header.removeprefix("# ").split()
         generate.main([str(DATA), "--checkpoint", str(GOLDENS / case / "checkpoint.pt"),
-                       "--format", "fairseq", "--quiet", "--output", str(tmp_path / name), *words])
+                       "--format", "fairseq", "--output", str(tmp_path / name), *words])
         ours = (tmp_path / name).read_text().splitlines()
         if "--score-reference" in words and case == "m2m":
             # There fairseq shows the language's token; here text never has it.
