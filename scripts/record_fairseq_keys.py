@@ -36,7 +36,9 @@ from fairseq.tasks import TASK_REGISTRY
 MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm", "lstm",
           "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
 COMPONENTS = {
-    "task": (TASK_REGISTRY, ("translation", "language_modeling")),
+    "task": (TASK_REGISTRY, (
+        "translation", "language_modeling", "translation_from_pretrained_bart",
+        "translation_multi_simple_epoch")),
     "criterion": (CRITERION_REGISTRY, (
         "cross_entropy", "label_smoothed_cross_entropy", "adaptive_loss",
         "label_smoothed_cross_entropy_with_alignment", "masked_lm", "wav2vec")),

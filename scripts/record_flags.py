@@ -43,7 +43,8 @@ from fairseq.tasks import TASK_REGISTRY  # noqa: E402
 from fairseq_cli import score  # noqa: E402
 
 HERE = {
-    "task": ("translation", "language_modeling"),
+    "task": ("language_modeling", "translation", "translation_from_pretrained_bart",
+             "translation_multi_simple_epoch"),
     "model": ("bart", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "lstm", "lstm_lm",
               "roberta", "transformer", "transformer_align", "transformer_lm", "wav2vec2"),
     "criterion": ("adaptive_loss", "cross_entropy", "label_smoothed_cross_entropy",

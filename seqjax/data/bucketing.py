@@ -121,6 +121,9 @@ class BucketedPlan:
     update_freq: tuple[int, ...]
     seed: int
     shuffle: bool = True
+    even: bool = True
+    """Whether rows are evened out over the batches of an entry, for which an epoch's sentences
+    must always be the same."""
 
     @classmethod
     def create(
@@ -156,6 +159,8 @@ class BucketedPlan:
     def _batches(self, count: int, entry: int, groups: int) -> tuple[int, int]:
         """Micro-batches of an entry with `count` sentences, and the rows of each."""
         limit = self.max_rows[entry]
+        if not self.even:
+            return groups * -(-count // (groups * limit)), limit
         batches = groups * -(-count // (groups * limit))
         rows = -(-count // batches)
         return batches, min(limit, round_up(rows, self.row_multiple))
@@ -188,7 +193,7 @@ class BucketedPlan:
         for k, count in enumerate(counts.tolist()):
             batches, rows = self._batches(count, k, groups)
             shapes.append(np.tile(np.array([[rows, *self.pairs[k]]], np.int32), (batches, 1)))
-            sizes.append((count + np.arange(batches)) // batches)
+            sizes.append((count + np.arange(batches)) // max(batches, 1))
         size = np.concatenate(sizes)
         bounds = np.concatenate([[0], np.cumsum(size)])
         updates = group_in_order(len(size), groups)

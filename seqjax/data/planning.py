@@ -19,6 +19,7 @@ from seqjax.data.bucketing import BucketedPlan
 from seqjax.data.epoch_plan import Lengths, TrainPlan, usable_ids
 from seqjax.data.fairseq_order import FairseqPlan
 from seqjax.data.fairseq_packed import FairseqPackedPlan
+from seqjax.data.mixture import Mixture, MixturePlan
 from seqjax.data.packing import PackedPlan
 
 
@@ -35,6 +36,7 @@ def make_plan(
     composition_epoch: int = 1,
     workers: int = 1,
     shuffle_ties: bool = True,
+    mixture: Mixture | None = None,
 ) -> TrainPlan:
     """The plan of every epoch.
 
@@ -56,6 +58,8 @@ def make_plan(
         `max_tokens` and `max_sentences` are then per worker, as in its command.
       shuffle_ties: `fairseq*` only: false for the split `test`, whose sentences of equal
         lengths fairseq leaves in the order of the corpus.
+      mixture: of training: how often sentences of several corpora are in an epoch (None: all of
+        them once).
 
     Raises:
       ValueError: no usable sentence, or a budget that does not hold one; in validation a
@@ -70,18 +74,23 @@ def make_plan(
     )
     order: dict[str, Any] = {"update_freq": update_freq, "seed": seed}
     if batching.mode in ("fairseq", "fairseq_packed"):
+        if mixture is not None:
+            raise ValueError(
+                f"batching.mode={batching.mode!r} composes all epochs alike, but sampling draws "
+                "each anew: use 'bucketed' or 'packed', or task.sampling_method='concat'")
         return _fairseq_plan(
             lengths, batching, max_source=limits[0], max_target=limits[1], train=train,
             row_multiple=row_multiple, composition_epoch=composition_epoch, workers=workers,
             shuffle_ties=shuffle_ties, **order)
     if workers != 1:
         raise ValueError(f"workers={workers} needs batching.mode='fairseq' or 'fairseq_packed'")
-    return _own_plan(lengths, ids, batching, hard_multiple=row_multiple, shuffle=train, **order)
+    plan = _own_plan(lengths, ids, batching, hard_multiple=row_multiple, shuffle=train, **order)
+    return plan if mixture is None else MixturePlan.of(plan, mixture)
 
 
 def _own_plan(
     lengths: Lengths, ids: np.ndarray, batching: BatchingConfig, **options: Any
-) -> TrainPlan:
+) -> BucketedPlan | PackedPlan:
     """Batches of the modes `packed` and `bucketed`.
 
     Args:

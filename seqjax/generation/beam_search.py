@@ -115,6 +115,10 @@ def check(config: GenerationConfig) -> None:
     for name in ("no_repeat_ngram_size", "min_len", "prefix_size"):
         if getattr(config, name) < 0:
             raise ConfigError(f"generation.{name}: {getattr(config, name)} is negative")
+    for name, ids in (("bos_token", (config.bos_token,)),
+                      ("first_tokens", config.first_tokens or ())):
+        if any(i is not None and i < 0 for i in ids):
+            raise ConfigError(f"generation.{name}: {getattr(config, name)}: ids are 0 or more")
     for name in ("max_tokens", "batch_size"):
         value = getattr(config, name)
         if value is not None and value < 1:

@@ -18,6 +18,7 @@ from seqjax.generation import finite, hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.processors import mean_log_probs
+from seqjax.generation.target_form import TargetForm
 from seqjax.hub import arguments, evaluation
 from seqjax.hub.evaluation import Evaluated
 from seqjax.hub.generative import (
@@ -186,7 +187,8 @@ class LanguageModel(Generative[LanguageModelingTask]):
         for part in by_place(chosen, lambda: decoder.stream(
             self._prepared(decoder), chosen.sources, prefixes=chosen.prefixes,
             numbers=of_selected(chosen, range(len(prompts)) if numbers is None else numbers),
-            starts=of_selected(chosen, starts),
+            forms=of_selected(chosen, [
+                TargetForm(start=start, eos=self.task.vocab.eos) for start in starts]),
             plan=None if plan is None else kept_plan(plan, chosen),
             allowed=allowed if isinstance(allowed, TokenTrie) else of_selected(chosen, allowed),
             prefix_allowed_tokens_fn=at_places(prefix_allowed_tokens_fn, chosen),
@@ -273,6 +275,19 @@ class LanguageModel(Generative[LanguageModelingTask]):
             return mean_log_probs(each)
 
         return jax.jit(log_probs)
+
+    def settings(self, *, references: bool = False, **options: Any) -> GenerationConfig:
+        """As of every model that generates.
+
+        Raises:
+          ConfigError: also for `first_tokens`, which prompts are.
+        """
+        found = super().settings(references=references, **options)
+        if found.first_tokens is not None:
+            raise ConfigError(
+                f"generation.first_tokens: {found.first_tokens}, but a language model's outputs "
+                "begin with their prompt: put them there")
+        return found
 
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         return Decoder(

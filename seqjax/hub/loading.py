@@ -33,8 +33,8 @@ def load(
     bpe: str | None = None, tokenizer: str | None = None,
     lm: str | os.PathLike[str] | Loaded | None = None,
     model_overrides: Mapping[str, Any] | None = None,
-    tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
-    quiet: bool = False,
+    tokenizer_options: Mapping[str, Any] | None = None,
+    task_overrides: Mapping[str, Any] | None = None, verify: bool = True, quiet: bool = False,
 ) -> Any:
     """A trained model, ready to use: what its task's entry names, a `Translator`, a
     `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded.
@@ -61,6 +61,8 @@ def load(
         refused. Of an ensemble, for every member.
       tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes":
         "codes", "sentencepiece_model": "spm.model", "moses_no_escape": True}`.
+      task_overrides: of a `.pt`: keys of its task that differ from what it says, by name:
+        `{"langs": "en,de,fr", "fixed_dictionary": "model_dict.128k.txt"}`.
       quiet: say nothing on stderr.
       verify: compare everything that is read with the checkpoint's checksums, and refuse
         weights that are not finite.
@@ -77,12 +79,13 @@ def load(
     arguments.choice(dtype, ("auto", "float32", "bfloat16"), name="dtype")
     data = None if data is None else arguments.path(data, name="data")
     _check_options(paths, which=which, model_overrides=model_overrides,
-                   of_pt=(bpe, tokenizer, tokenizer_options))
+                   of_pt=(bpe, tokenizer, tokenizer_options, task_overrides))
     if not quiet:
         compiling.show()
     reading: dict[str, Any] = {"data": data, "which": which, "dtype": dtype, "verify": verify}
     model = _ensemble(paths, bpe=bpe, tokenizer=tokenizer, changes=dict(model_overrides or {}),
-                      tokenizer_options=tokenizer_options or {}, **reading)
+                      tokenizer_options=tokenizer_options or {},
+                      task_overrides=task_overrides or {}, **reading)
     if lm is not None:
         model = model.fused(lm if isinstance(lm, Loaded) else _load_lm(
             arguments.path(lm, name="lm"), **reading))
@@ -103,8 +106,9 @@ def _check_options(
         raise ConfigError(f"model_overrides: got {model_overrides!r}; give a dict of keys of the "
                           "model and their values")
     if any(of_pt) and not any(map(fairseq_files.is_pt, paths)):
-        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their "
-                          "options; a folder of seqjax holds its own tokenizer")
+        raise ConfigError("bpe, tokenizer, task_overrides: these are for fairseq's .pt files, and "
+                          "so are options of them; a folder of seqjax holds its own tokenizer and "
+                          "the configuration of its task")
     if which != "best" and all(map(_is_one, paths)):
         raise ConfigError(f"which: {which!r}, but {paths[0]} is one checkpoint")
 
@@ -168,12 +172,13 @@ def _identity(path: str, which: str) -> str:
 
 def _load_one(
     path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
-    tokenizer_options: Mapping[str, Any], changes: Mapping[str, Any], verify: bool,
+    tokenizer_options: Mapping[str, Any], task_overrides: Mapping[str, Any],
+    changes: Mapping[str, Any], verify: bool,
 ) -> tuple[Task, Config, Any, Any, about.Origin]:
     if fairseq_files.is_pt(path):
         found = fairseq_files.read_model(
             path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
-            tokenizer_options=tokenizer_options, verify=verify)
+            tokenizer_options=tokenizer_options, task_overrides=task_overrides, verify=verify)
         config, assets, params = resolve(found.config), found.assets, found.params
         origin = about.origin_of_pt(path, found.checkpoint)
     elif hf_places.is_folder(path):

@@ -20,8 +20,10 @@ if TYPE_CHECKING:  # they import JAX, or numpy
     from seqjax.config import Config, GenerationConfig
     from seqjax.data.batches import Dataset
     from seqjax.data.dictionaries import Dictionary
+    from seqjax.data.frames import Frame
     from seqjax.data.tokenizers import Tokenizer
     from seqjax.data.vocabulary import Vocabulary
+    from seqjax.generation.target_form import TargetForm
     from seqjax.losses.base import Forward
     from seqjax.models.protocol import Params
     from seqjax.tasks.evaluator import Evaluator
@@ -186,6 +188,31 @@ class TextTask(Task, Protocol):
     @property
     def target_tokenizer(self) -> Tokenizer | None:
         """The same of what is predicted."""
+        ...
+
+    @property
+    def source_frame(self) -> Frame:
+        """What stands around the words of a source."""
+        ...
+
+    @property
+    def target_frame(self) -> Frame:
+        """What stands around the words of a target."""
+        ...
+
+    @property
+    def unspoken_source(self) -> tuple[int, ...]:
+        """Source ids that are no text: language tokens."""
+        ...
+
+    @property
+    def unspoken_target(self) -> tuple[int, ...]:
+        """Target ids that are no text."""
+        ...
+
+    @property
+    def target_form(self) -> TargetForm:
+        """How outputs begin and end."""
         ...
 
     def encode_source(self, text: str) -> np.ndarray:

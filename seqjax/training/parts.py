@@ -117,7 +117,7 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
             dataset.lengths, config.batching, seed=config.seed,
             update_freq=config.train.update_freq, row_multiple=sharding.rows_multiple(mesh),
             max_source_positions=limits[0], max_target_positions=limits[1],
-            composition_epoch=composition_epoch,
+            composition_epoch=composition_epoch, mixture=getattr(dataset, "mixture", None),
         )
     loss = objective.loss_of(config.loss)
     loss_fn = objective.loss_function(task, model, config.loss,

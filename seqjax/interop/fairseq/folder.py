@@ -249,7 +249,9 @@ def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:
         "clip_norm": config.train.clip_norm, "sentence_avg": config.train.sentence_avg,
         "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
         "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences,
-        **{key: getattr(config.task, key) or "" for key in task.languages}}
+        # A direction that is not said is none: of "" a task of several pairs would take it for one.
+        **{key: getattr(config.task, key) or (None if task.shared else "")
+           for key in task.languages}}
 
 
 def _criterion(config: Config) -> str:
