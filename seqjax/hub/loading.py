@@ -39,14 +39,13 @@ def load(
     """A trained model, ready to use: what its task's entry names, a `Translator`, a
     `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded.
 
-    Compiled programs are kept in the user's cache folder. While they are compiled for long,
-    stderr says so (`seqjax.console.compiling.hide()` keeps it quiet).
+    Compiled programs are kept in the user's cache folder; what is compiled for long is said on
+    stderr (`seqjax.console.compiling.hide()` keeps it quiet).
 
     Args:
-      path: a work folder of `seqjax.train`, one checkpoint in it, a fairseq `.pt` or the folder
-        of a `model.pt`, a folder of Hugging Face's transformers, or `hf:org/name`
-        (`hf:org/name@revision`), one that huggingface_hub fetches, or finds in its cache; several,
-        as a list or joined by colons, make an ensemble.
+      path: a work folder or a checkpoint in it, fairseq's `.pt` or the folder of its `model.pt`, a
+        folder of Hugging Face's, or `hf:org/name[@revision]`, which huggingface_hub fetches or has
+        in its cache; several, as a list or joined by colons, make an ensemble.
       data: folder with the dictionaries of a `.pt` (default: its own folder, else the one
         that it was trained on). A checkpoint of ours has its own; they must be the same.
       which: of a work folder, its `best` or its `last` checkpoint.
@@ -56,11 +55,9 @@ def load(
       lm: a language model with the same target vocabulary, loaded or where it is, whose
         log-probabilities times `lm_weight` searches add (fairseq's `--lm-path`).
       model_overrides: keys of `config.model` that differ from the trained model's, by name:
-        `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out (after `decoder_layerdrop`),
-        `{"max_target_positions": 2048}` lets outputs be longer. Keys of training only are
-        refused. Of an ensemble, for every member.
-      tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes":
-        "codes", "sentencepiece_model": "spm.model", "moses_no_escape": True}`.
+        `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out, `{"max_target_positions": 2048}`
+        lets outputs be longer. Keys of training only are refused. Of an ensemble, for all.
+      tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes": "codes"}`.
       task_overrides: of a `.pt`: keys of its task that differ from what it says, by name:
         `{"langs": "en,de,fr", "fixed_dictionary": "model_dict.128k.txt"}`.
       quiet: say nothing on stderr.
@@ -71,8 +68,8 @@ def load(
       TypeError: a path or folder that is no path.
       seqjax.checkpoints.CheckpointError: no checkpoint at `path`, or a damaged one.
       ConfigError: members of an ensemble with different vocabularies; a model, task or
-        tokenizer that seqjax does not have; no dictionaries, or those of another model; an
-        `lm` that is none, or of another vocabulary; `model_overrides` that do not fit.
+        tokenizer that is not here; no dictionaries, or those of another model; an `lm` that is
+        none, or of another vocabulary; `model_overrides` that do not fit.
     """
     paths = [hf_places.resolve(one) for one in arguments.paths(path)]
     arguments.choice(which, ("best", "last"), name="which")

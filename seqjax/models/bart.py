@@ -127,6 +127,8 @@ def hf_join(state: State, config: BartConfig) -> State:
     return state
 
 
+OLD_KEYS = {"normalize_before": False, "normalize_embedding": True}
+"""What transformers no longer writes and CTranslate2's converter reads."""
 READ = huggingface.reader(
     KEYS, lambda hf: {"position_offset": huggingface.behind(hf.get("pad_token_id", 1))})
 HUGGINGFACE = HuggingFaceTable(
@@ -137,7 +139,7 @@ HUGGINGFACE = HuggingFaceTable(
                                  else "BartForConditionalGeneration"),
     config_from=READ,
     config_to=huggingface.writer(
-        KEYS, READ, more=heads.labels,
+        KEYS, READ, more=lambda config: {**OLD_KEYS, **heads.labels(config)},
         elsewhere={"position_offset": (None, 2), "output_bias": (False, True)},
         unsaid=heads.UNSAID),
     names=WeightNames(

@@ -87,4 +87,5 @@ ENTRY = TaskEntry(
     name=NAME, config=FromPretrainedBartConfig,
     task=f"seqjax.tasks.{NAME}:FromPretrainedBartTask", facade=FromPretrainedBartTask.facade,
     metrics=metrics.BLEU,
-    fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"), added=lambda section, data: added(section)))
+    fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"),
+                        added=lambda section, data: added(section)))

@@ -355,5 +355,5 @@ ENTRY = TaskEntry(
     name=NAME, config=MultiSimpleEpochConfig,
     task=f"seqjax.tasks.{NAME}:MultiSimpleEpochTask", facade=MultiSimpleEpochTask.facade,
     metrics=metrics.BLEU,
-    fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"), added=lambda section, data: added(section),
-                        sides=sides, completed=completed, shared=True))
+    fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"),
+                        added=lambda section, data: added(section), sides=sides, completed=completed, shared=True))

@@ -170,17 +170,7 @@ def _task(
         section = entry.config.of_model(section, checkpoint.config)
     added = entry.fairseq.added(
         {**checkpoint.fairseq.groups.get("task", {}), **section}, place)
-    for vocabulary in read:
-        for word in added:
-            if word not in vocabulary:
-                vocabulary.add_symbol(word)
-    for vocabulary, file, size, side in zip(
-            read, where, sizes, ("source", "target"), strict=False):
-        if len(vocabulary) != size:
-            more = f" (and {len(added)} tokens of the task)" if added else ""
-            raise ConfigError(
-                f"its model has {size} {side} words, but {file} has {len(vocabulary)}{more}: "
-                "this is the data folder of another model")
+    _complete(read, where, sizes, added)
     names = langs
     if entry.fairseq.shared:
         names = ("", "") if read[0] == read[-1] else ("source", "target")
@@ -200,6 +190,28 @@ def _task(
     if any(f.name == "bpe" for f in dataclasses.fields(entry.config)):
         section.setdefault("bpe", chosen.get("bpe", {}).get("_name"))
     return section, files
+
+
+def _complete(
+    read: Sequence[Vocabulary], where: Sequence[str], sizes: tuple[int, int],
+    added: Sequence[str],
+) -> None:
+    """Puts the task's words behind those of the dictionaries.
+
+    Raises:
+      ConfigError: they are not of the model's sizes.
+    """
+    for vocabulary in read:
+        for word in added:
+            if word not in vocabulary:
+                vocabulary.add_symbol(word)
+    for vocabulary, file, size, side in zip(
+            read, where, sizes, ("source", "target"), strict=False):
+        if len(vocabulary) != size:
+            more = f" (and {len(added)} tokens of the task)" if added else ""
+            raise ConfigError(
+                f"its model has {size} {side} words, but {file} has {len(vocabulary)}{more}: "
+                "this is the data folder of another model")
 
 
 def _root(place: str, entry: TaskEntry) -> str:

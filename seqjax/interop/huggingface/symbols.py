@@ -148,11 +148,18 @@ def _fitted(symbols: Sequence[str], size: int, name: str) -> list[str]:
     return [*symbols, *fillers(range(len(symbols), size), taken=set(symbols))]
 
 
-def vocabulary(side: Side, *, size: int, special: Special) -> Vocabulary:
-    """The vocabulary of a side; one of fairseq's kind where it can be."""
+def vocabulary(
+    side: Side, *, size: int, special: Special, masks: bool = False
+) -> Vocabulary:
+    """The vocabulary of a side; one of fairseq's kind where it can be.
+
+    Args:
+      masks: where nothing says what ids mean, the last one is `<mask>`, as RoBERTa has it.
+    """
     symbols = side.symbols
     if symbols is None:
         placeholders = [f"<{i}>" for i in range(size)]
+        placeholders[-1] = "<mask>" if masks else placeholders[-1]
         for name, index in (("<unk>", special.unk), ("<pad>", special.pad),
                             ("<s>", special.bos), ("</s>", special.eos)):
             if index is not None and index < size:
