@@ -18,6 +18,7 @@ BENCHMARKS = {
     "c12": ("benchmarks.c12_startup", "start to first update, cold and warm cache"),
     "c13": ("benchmarks.c13_shapes", "compiled shapes per epoch"),
     "c14": ("benchmarks.c14_memory", "memory of decoding"),
+    "c15": ("benchmarks.c15_vocabulary", "training with a large vocabulary"),
     "load": ("benchmarks.load_pt", "reading fairseq's checkpoints"),
     "g1": ("benchmarks.g1_train", "training speed on a GPU"),
     "g7": ("benchmarks.g7_decode", "beam search on a GPU"),

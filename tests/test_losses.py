@@ -12,6 +12,7 @@ from seqjax.losses.cross_entropy import (
     LabelSmoothedCrossEntropyConfig,
     cross_entropy,
 )
+from seqjax.models.parts.outputs import project_table
 
 PAD = 1
 
@@ -75,6 +76,73 @@ def test_chunks_change_no_gradient(case):
 
     for a, b in zip(gradient(2**26), gradient(30), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def words_of(v: int, d: int, n: int):
+    """An output layer whose words can be taken apart, states and targets, some of them padding."""
+    rng = np.random.default_rng(v)
+    table = jnp.asarray(rng.normal(size=(v, d)) / d**0.5, jnp.float32)
+    hidden = jnp.asarray(rng.normal(size=(2, n, d)), jnp.float32)
+    target = rng.integers(2, v, (2, n))
+    target[1, n // 2:] = PAD
+    return table, hidden, jnp.asarray(target)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("v, d, n, tokens", [(300, 16, 7, 3), (256, 4096, 4, 5), (130, 8, 5, 1)])
+def test_chunks_of_tokens_are_exact(v, d, n, tokens, smoothing):
+    """Several blocks of words, the last overlapping; a chunk that is not full; one token."""
+    table, hidden, target = words_of(v, d, n)
+
+    def found(budget):
+        config = LabelSmoothedCrossEntropyConfig(
+            label_smoothing=smoothing, logits_budget=budget, report_accuracy=True)
+
+        def loss(table, hidden):
+            out = cross_entropy(hidden, table, project_table, target, config=config, pad=PAD)
+            return 3 * out.sum, out.metrics
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(table, hidden)
+
+    whole, chunks = found(1 << 40), found(tokens * v)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), whole, chunks)
+
+
+def test_chunks_of_tokens_in_bfloat16():
+    table, hidden, target = words_of(300, 16, 8)
+
+    def gradient(budget):
+        config = CrossEntropyConfig(logits_budget=budget)
+
+        def loss(table, hidden):
+            return cross_entropy(hidden.astype(jnp.bfloat16), table.astype(jnp.bfloat16),
+                                 project_table, target, config=config, pad=PAD).sum
+
+        return jax.grad(loss, argnums=(0, 1))(table, hidden)
+
+    for a, b in zip(gradient(1 << 40), gradient(900), strict=True):
+        np.testing.assert_allclose(a, b, atol=0.02 * float(jnp.abs(a).max()))
+
+
+def test_a_large_vocabulary_needs_little_memory():
+    """Of logits there is a chunk's at a time."""
+    table, hidden, target = words_of(20_000, 16, 64)
+
+    def temporary(budget):
+        config = CrossEntropyConfig(logits_budget=budget)
+
+        def loss(table, hidden):
+            return cross_entropy(
+                hidden, table, project_table, target, config=config, pad=PAD).sum
+
+        gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+        analysis = gradient.lower(table, hidden).compile().memory_analysis()
+        assert analysis is not None
+        return analysis.temp_size_in_bytes
+
+    logits = 2 * 64 * 20_000 * 4
+    assert temporary(1 << 40) > logits
+    assert temporary(8 * 20_000) < 0.25 * logits
 
 
 def test_plain_cross_entropy(case):

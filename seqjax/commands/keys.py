@@ -14,6 +14,7 @@ from seqjax.config import ConfigError
 from seqjax.interop import listing
 from seqjax.interop.fairseq.checkpoint import describe, plan_of
 from seqjax.interop.fairseq.files import is_pt
+from seqjax.interop.fairseq.folder import check_dictionaries
 from seqjax.interop.fairseq.optimizer_state import in_module_order
 from seqjax.interop.torch.files import read_pt
 from seqjax.interop.torch.pickle_machine import CheckpointError
@@ -74,6 +75,7 @@ def _of_folder(path: str, *, which: str) -> list[listing.Row]:
     folder = checkpoints.find(path, which=which)
     config = hub.resolve(checkpoints.read_config(folder))
     task = tasks.from_assets(config, checkpoints.read_assets(folder))
+    check_dictionaries(task, path)
     plan = plan_of(config.model, **task.vocab_sizes)
     state = to_state(checkpoints.read_params(folder, verify=False), plan)
     state = in_module_order(state, plan)

@@ -15,15 +15,14 @@ import numpy as np
 
 from seqjax.data.epoch_plan import Lengths, Shape
 from seqjax.data.pairs import (
-    EOS,
     MemoryStore,
     TokenStore,
     check_fit,
     pad_rows,
     segment_numbers,
 )
+from seqjax.data.vocabulary import FAIRSEQ_IDS
 
-BOS, UNK = 0, 3
 BreakMode = Literal["none", "complete", "complete_doc", "eos"]
 ShortenMethod = Literal["none", "truncate", "random_crop"]
 
@@ -168,6 +167,7 @@ class TokenBlocks:
       add_bos_token: put `<s>` in front of every block, on both sides.
       output_size: ids from here on are predicted as `<unk>` (None: all are predicted).
       shorten_method, seed: see `Stream`; sentences are cut to `tokens_per_sample`.
+      special_ids: of `<s>`, padding, eos and `<unk>`.
 
     Raises:
       ValueError: there is no token.
@@ -177,7 +177,9 @@ class TokenBlocks:
         self, stores: Any, *, tokens_per_sample: int,
         break_mode: BreakMode = "none", add_bos_token: bool = False,
         output_size: int | None = None, shorten_method: ShortenMethod = "none", seed: int = 1,
+        special_ids: tuple[int, int, int, int] = FAIRSEQ_IDS,
     ):
+        self.bos, self.pad, self.eos, self.unk = special_ids
         self.stream = Stream(
             _as_stores(stores), shorten=shorten_method, limit=tokens_per_sample, seed=seed
         )
@@ -223,18 +225,18 @@ class TokenBlocks:
             words[firsts] = False
         index = np.repeat(begin - (np.cumsum(sizes) - sizes), sizes)
         index += np.arange(len(index))
-        target = np.full(len(words), BOS, np.int32)
+        target = np.full(len(words), self.bos, np.int32)
         target[words] = self.stream.take(index)
         source = np.empty_like(target)
         source[1:] = target[:-1]
         source[firsts + extra] = np.where(
-            self.stream.at_sentence_start(begin), EOS,
+            self.stream.at_sentence_start(begin), self.eos,
             self.stream.take(np.maximum(begin - 1, 0)),
         )
         if extra:
-            source[firsts] = BOS
+            source[firsts] = self.bos
         if self.output_size is not None:
-            target[target >= self.output_size] = UNK
+            target[target >= self.output_size] = self.unk
         return source, target, lengths.astype(np.int32)
 
     def block(self, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -255,8 +257,8 @@ class TokenBlocks:
         fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
         check_fit(ids, rows, fill, shape, name="target", width=shape.target)
         batch = {
-            "source": pad_rows(source, fill, shape.target),
-            "target": pad_rows(target, fill, shape.target),
+            "source": pad_rows(source, fill, shape.target, pad=self.pad),
+            "target": pad_rows(target, fill, shape.target, pad=self.pad),
         }
         if packed:
             numbers = np.repeat(segment_numbers(rows), lengths)

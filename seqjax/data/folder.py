@@ -1,6 +1,7 @@
 """A data folder (fairseq's `data-bin`): the names of its files, its manifest, its tokenizers.
 
     dict.LANG.txt                        words of a language (dict.txt when there is no language)
+    vocabulary.LANG.json                 the same where special symbols are not fairseq's
     SPLIT.SRC-TGT.LANG.bin, .idx         sentences; more shards of a split are SPLIT1, SPLIT2, ...
     SPLIT.bin, .idx                      sentences of a folder without languages
     preprocess.json                      the manifest, in folders that seqjax made
@@ -21,7 +22,7 @@ from typing import Any
 
 from seqjax.data import indexed, tokenizers
 from seqjax.data.dictionaries import digest
-from seqjax.data.vocabulary import Vocabulary
+from seqjax.data.vocabulary import Vocabulary, VocabularyError
 
 MANIFEST = "preprocess.json"
 # What a model's bytes are called on disk, by the name of its option.
@@ -166,8 +167,8 @@ def load_dictionary(folder: Path, lang: str | None = None) -> Vocabulary:
       VocabularyError: it is not a dictionary.
       FolderError: the folder's sentences were made with another dictionary.
     """
-    path = dict_path(folder, lang)
-    vocabulary = Vocabulary.load(path)
+    path = dictionary_path(folder, lang)
+    vocabulary = _load_whole(path) if path.endswith(".json") else Vocabulary.load(path)
     manifest = load_manifest(folder)
     if manifest is None:
         return vocabulary
@@ -183,6 +184,47 @@ def load_dictionary(folder: Path, lang: str | None = None) -> Vocabulary:
             f"{path}: has other words, or another order, than the dictionary that {MANIFEST} says "
             "the folder was made with. Run seqjax.preprocess again, or put the dictionary back")
     return vocabulary
+
+
+def _load_whole(path: str) -> Vocabulary:
+    with open(path, "rb") as file:
+        try:
+            return Vocabulary.from_bytes(file.read())
+        except VocabularyError as error:
+            raise VocabularyError(f"{path}: {error}") from None
+
+
+def save_dictionary(folder: Path, vocabulary: Vocabulary, lang: str | None = None) -> str:
+    """Writes a dictionary, whole or not at all; gives its path.
+
+    One whose special symbols are fairseq's becomes `dict.LANG.txt`, another
+    `vocabulary.LANG.json`.
+    """
+    if vocabulary.is_fairseq:
+        path = dict_path(folder, lang)
+        vocabulary.save(path)
+        return path
+    path = os.path.join(os.fspath(folder), whole_name(lang))
+    temporary = f"{path}.tmp{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(vocabulary.to_bytes())
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+    return path
+
+
+def dictionary_path(folder: Path, lang: str | None = None) -> str:
+    """Of the file that `load_dictionary` reads: `vocabulary.LANG.json` where there is one."""
+    whole = os.path.join(os.fspath(folder), whole_name(lang))
+    return whole if os.path.exists(whole) else dict_path(folder, lang)
+
+
+def whole_name(lang: str | None = None) -> str:
+    """`vocabulary.LANG.json`, or `vocabulary.json`."""
+    return f"vocabulary.{lang}.json" if lang else "vocabulary.json"
 
 
 def _pairs_of(folder: str, stem: str, langs: set[str]) -> list[tuple[str, str]]:

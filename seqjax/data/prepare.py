@@ -293,7 +293,7 @@ class Job:
                 for lang, given, threshold, nwords in options
             }
         for lang, vocabulary in made.items():
-            vocabulary.save(folder.dict_path(self.out, lang))
+            folder.save_dictionary(self.out, vocabulary, lang)
             self.log(f"[{lang}] Dictionary: {len(vocabulary)} types")
         return made
 

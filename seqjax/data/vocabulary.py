@@ -1,7 +1,9 @@
 """`Vocabulary`: words and their ids, with the rules and the file format of fairseq's dictionary.
 
 Ids 0 to 3 are `<s>`, `<pad>`, `</s>` and `<unk>`, then come extra special symbols, then the
-words. A `dict.txt` lists the words only, one `word count` per line.
+words. A `dict.txt` lists the words only, one `word count` per line. Vocabularies of other
+toolkits have their special symbols anywhere (`Vocabulary.of_symbols`) and are kept whole, as
+JSON (`to_bytes`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import numpy as np
 from seqjax.data import compression
 
 BOS, PAD, EOS, UNK = "<s>", "<pad>", "</s>", "<unk>"
+FAIRSEQ_IDS = 0, 1, 2, 3
+"""Of these four in every dictionary of fairseq's."""
 OVERWRITE = "#fairseq:overwrite"
 
 _SUBWORD_MARKS = {"subword_nmt": "@@ ", "@@ ": "@@ ", "@@": "@@"}
@@ -60,11 +64,11 @@ class Vocabulary:
       counts: how often each was seen in training text.
       indices: id of each word; of a word that is listed twice, the last.
       num_special: ids below this are special symbols and not written to `dict.txt`.
+      bos, pad, eos, unk: ids of the special symbols.
     """
 
-    bos, pad, eos, unk = 0, 1, 2, 3
-
     def __init__(self, words: Iterable[str] = (), *, extra_special_symbols: Sequence[str] = ()):
+        self.bos, self.pad, self.eos, self.unk = FAIRSEQ_IDS
         self.symbols: list[str] = []
         self.counts: list[int] = []
         self.indices: dict[str, int] = {}
@@ -73,6 +77,49 @@ class Vocabulary:
         self.num_special = len(self.symbols)
         for word in words:
             self.add_symbol(word)
+
+    @classmethod
+    def of_symbols(
+        cls, symbols: Iterable[str], *, bos: int | None, pad: int | None, eos: int,
+        unk: int | None, counts: Sequence[int] | None = None, num_special: int = 0,
+    ) -> Vocabulary:
+        """A vocabulary of another toolkit: the symbol of each id, special ones anywhere.
+
+        Args:
+          symbols: of ids 0, 1, ...
+          bos: None: texts begin with `eos`.
+          pad: None: no symbol pads; rows are filled with an id behind the last, which no text
+            has and no model predicts.
+          unk: None: every text can be written, or is refused.
+          counts, num_special: see the attributes (None: each is counted once).
+
+        Raises:
+          VocabularyError: a special id that no symbol has.
+        """
+        vocabulary = cls()
+        vocabulary.symbols, vocabulary.num_special = list(symbols), num_special
+        vocabulary.counts = list(counts or [1] * len(vocabulary.symbols))
+        vocabulary.indices = {word: i for i, word in enumerate(vocabulary.symbols)}
+        size = len(vocabulary)
+        for name, value in (("bos", bos), ("pad", pad), ("eos", eos), ("unk", unk)):
+            if value is not None and not 0 <= value < size:
+                raise VocabularyError(f"{name}: id {value} in a vocabulary of {size} symbols")
+        vocabulary.bos = eos if bos is None else bos
+        vocabulary.eos = eos
+        vocabulary.pad = size if pad is None else pad
+        vocabulary.unk = size if unk is None else unk
+        return vocabulary
+
+    @property
+    def special_ids(self) -> tuple[int, int, int, int]:
+        """Of `<s>`, `<pad>`, `</s>` and `<unk>`, whatever they are called here."""
+        return self.bos, self.pad, self.eos, self.unk
+
+    @property
+    def is_fairseq(self) -> bool:
+        """Whether a `dict.txt` can say it: the special symbols have fairseq's ids and names."""
+        return (self.special_ids == FAIRSEQ_IDS and self.num_special >= len(FAIRSEQ_IDS)
+                and self.symbols[:4] == [BOS, PAD, EOS, UNK])
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -85,12 +132,12 @@ class Vocabulary:
         index = int(index)
         if index < 0:
             raise IndexError(f"id {index} is negative")
-        return self.symbols[index] if index < len(self.symbols) else UNK
+        return self.symbols[index] if index < len(self.symbols) else self.unk_string()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Vocabulary):
             return NotImplemented
-        return self.symbols == other.symbols
+        return self.symbols == other.symbols and self.special_ids == other.special_ids
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
@@ -148,9 +195,17 @@ class Vocabulary:
             number += 1
 
     def encode_line(self, text: str, *, append_eos: bool = True) -> np.ndarray:
-        """Words separated by white space -> int32 ids [length], unknown ones as `unk`."""
+        """Words separated by white space -> int32 ids [length], unknown ones as `unk`.
+
+        Raises:
+          VocabularyError: an unknown one, in a vocabulary that has no `unk`.
+        """
         get, unk = self.indices.get, self.unk
         ids = [get(word, unk) for word in text.split()]
+        if unk == len(self) and unk in ids:
+            word = text.split()[ids.index(unk)]
+            raise VocabularyError(f"{word!r} is not in the vocabulary, which has no symbol for "
+                                  "unknown words: is it another tokenizer's?")
         if append_eos:
             ids.append(self.eos)
         return np.array(ids, np.int32)
@@ -203,8 +258,9 @@ class Vocabulary:
         return _post_process(separator.join(pieces), post_process)
 
     def unk_string(self, escape: bool = False) -> str:
-        """`<unk>`, or `<<unk>>` when escaped."""
-        return f"<{UNK}>" if escape else UNK
+        """`<unk>` (or what it is called here), or `<<unk>>` when escaped."""
+        name = self.symbols[self.unk] if self.unk < len(self.symbols) else UNK
+        return f"<{name}>" if escape else name
 
     @classmethod
     def load(
@@ -276,7 +332,8 @@ class Vocabulary:
     def to_bytes(self) -> bytes:
         """Everything, special symbols included; `from_bytes` reads it back."""
         state = {
-            "format": 1,
+            "format": 2,
+            "special_ids": self.special_ids,
             "num_special": self.num_special,
             "symbols": self.symbols,
             "counts": self.counts,
@@ -294,15 +351,16 @@ class Vocabulary:
             state = json.loads(data.decode("utf-8", "surrogatepass"))
             symbols, counts = list(state["symbols"]), list(state["counts"])
             num_special = int(state["num_special"])
+            special = tuple(map(int, state.get("special_ids", FAIRSEQ_IDS)))
+            bos, pad, eos, unk = special
         except (ValueError, KeyError, TypeError) as error:
             raise VocabularyError(f"these bytes hold no vocabulary ({error!r})") from None
-        if len(symbols) != len(counts) or symbols[:4] != [BOS, PAD, EOS, UNK]:
+        size = len(symbols)
+        if size != len(counts) or not all(0 <= i <= size for i in special):
             raise VocabularyError("these bytes hold no vocabulary (wrong special symbols)")
-        vocabulary = cls()
-        vocabulary.symbols, vocabulary.counts = symbols, counts
-        vocabulary.indices = {word: i for i, word in enumerate(symbols)}
-        vocabulary.num_special = num_special
-        return vocabulary
+        return cls.of_symbols(
+            symbols, bos=bos, pad=None if pad == size else pad, eos=eos,
+            unk=None if unk == size else unk, counts=counts, num_special=num_special)
 
 
 # `Vocabulary.string` has an argument of the function's name, which is fairseq's.

@@ -53,7 +53,8 @@ class Encoder(Loaded[TextTask]):
           ValueError: an input over the model's limit, by its number from 0; states that are not
             finite.
         """
-        if len(self.models) > 1:
+        model, *others = self.models
+        if others:
             raise ConfigError("features: the hidden states of an ensemble are not defined: load "
                               "one checkpoint")
         given = arguments.inputs(texts, name="texts", size=len(self.task.source_vocab))
@@ -66,7 +67,8 @@ class Encoder(Loaded[TextTask]):
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         for start in range(0, len(order), _ROWS):
             part = order[start : start + _ROWS]
-            source = padded([rows[i] for i in part], rows=_ROWS, limit=self._limit)
+            source = padded(
+                [rows[i] for i in part], rows=_ROWS, pad=model.pad, limit=self._limit)
             states = np.asarray(self._encode(self.params[0], source))
             for row, i in enumerate(part):
                 found[i] = states[row, : len(rows[i])]

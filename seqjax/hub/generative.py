@@ -196,7 +196,7 @@ def with_text(task: TextTask, h: hypothesis.Hypothesis) -> Hypothesis:
 
 
 def padded(
-    rows_of_ids: Sequence[Ids], *, rows: int, pad: int = 1, limit: int | None = None
+    rows_of_ids: Sequence[Ids], *, rows: int, pad: int, limit: int | None = None
 ) -> np.ndarray:
     """[rows, multiple of 16] int32; missing rows are all padding. The width is at most
     `limit`, unless a row is longer."""

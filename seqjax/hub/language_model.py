@@ -238,7 +238,7 @@ class LanguageModel(Generative[LanguageModelingTask]):
         limit = min(model.max_target_positions for model in self.models)
         for start in range(0, len(previous), 16):
             rows = previous[start : start + 16]
-            tokens = padded(rows, rows=16, limit=limit)
+            tokens = padded(rows, rows=16, pad=self.models[0].pad, limit=limit)
             found = np.asarray(self._log_probs(self.params, tokens))
             yield from (part[: len(row)] for part, row in zip(found, rows, strict=False))
 

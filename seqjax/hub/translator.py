@@ -396,8 +396,9 @@ class Translator(Generative[TextTask]):
         order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
         for start in range(0, len(order), 16):
             rows = order[start : start + 16]
-            source = padded([sources[i] for i in rows], rows=16)
-            prev = padded([prev_output_tokens[i] for i in rows], rows=16)
+            pad = self.models[0].pad
+            source = padded([sources[i] for i in rows], rows=16, pad=pad)
+            prev = padded([prev_output_tokens[i] for i in rows], rows=16, pad=pad)
             found = np.asarray(self._log_probs(self.params, source, prev))
             for row, i in enumerate(rows):
                 n = len(prev_output_tokens[i])

@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from seqjax.losses import rows
 from seqjax.losses.base import Forward, LossOutput
 from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
 from seqjax.losses.rows import OutputLayer, project_rows, sum_over_rows
+from seqjax.losses.token_chunks import Chunks, blocks_for, sums_of_tokens
 from seqjax.losses.vocabulary_blocks import (
     Blocks,
     TokenStatistics,
@@ -122,6 +124,12 @@ def chunked_sums(
     vocabulary = jax.eval_shape(project, projection, hidden[:1, :1]).shape[-1]
     how: Any = {"vocabulary": vocabulary, "smoothing": smoothing, "accuracy": accuracy}
     if hasattr(project, "vocabulary_axis") and target.size * vocabulary > budget:
+        if not rows.are_split(hidden):
+            chunks = Chunks(blocks=blocks_for(project, width=hidden.shape[-1]),
+                            tokens=max(1, budget // vocabulary), **how)
+            return _Sums(*sums_of_tokens(
+                chunks, projection, hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1),
+                scored.reshape(-1)))
         found = _statistics(hidden, projection, project, target, budget=budget)
         return _token_sums(found, target, scored, **how)
 

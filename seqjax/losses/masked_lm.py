@@ -78,7 +78,7 @@ def masked_lm(
                 jnp.take_along_axis(target, taken, axis=1),
                 jnp.arange(columns)[None] < counts[:, None],
                 smoothing=0.0, budget=config.logits_budget, accuracy=False,
-            ).nll
+            ).loss
 
         return total
 

@@ -156,6 +156,11 @@ def project_rows(
     )(tree.unflatten(arrays), *by_row)
 
 
+def are_split(rows: jax.Array) -> bool:
+    """Whether devices have these rows [B, ...] in equal parts."""
+    return _split_of((rows,)) is not None
+
+
 def _split_of(by_row: tuple[jax.Array, ...]) -> RowSplit | None:
     """How these rows are split (None: not at all, or they do not divide)."""
     split = _SPLIT.get()

@@ -80,7 +80,9 @@ def joined(parts: TokenStatistics, size: int) -> TokenStatistics:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Block:
+class Block:
+    """Some words of an output layer."""
+
     arrays: Any
     start: jax.Array
     ids: jax.Array
@@ -96,7 +98,13 @@ def _count(blocks: Blocks, projection: Any) -> tuple[int, int]:
     return count, -(-size // count)
 
 
-def _take(blocks: Blocks, projection: Any, number: jax.Array) -> _Block:
+def block_count(blocks: Blocks, projection: Any) -> int:
+    """Number of blocks that an output layer is taken in."""
+    return _count(blocks, projection)[0]
+
+
+def take_block(blocks: Blocks, projection: Any, number: jax.Array) -> Block:
+    """The block of a number, below `block_count`."""
     size = jax.tree.leaves(projection)[0].shape[blocks.axis]
     count, width = _count(blocks, projection)
     start = jnp.minimum(number * width, size - width)
@@ -109,11 +117,17 @@ def _take(blocks: Blocks, projection: Any, number: jax.Array) -> _Block:
         taken.append(part)
     ids = start + jnp.arange(width)
     fresh = None if size == count * width else ids >= number * width
-    return _Block(arrays=tree.unflatten(taken), start=start, ids=ids, fresh=fresh)
+    return Block(arrays=tree.unflatten(taken), start=start, ids=ids, fresh=fresh)
 
 
-def _add(blocks: Blocks, total: Any, block: _Block, gradient: Any) -> Any:
-    """`total`, shaped as the projection, with the gradient of one block added."""
+def add_block(
+    blocks: Blocks, total: Any, block: Block, gradient: Any, *, more: bool = False
+) -> Any:
+    """`total`, shaped as the projection, with the gradient of one block added.
+
+    Args:
+      more: `total` may hold something of this block already.
+    """
     leaves, tree = jax.tree.flatten(total)
     added = []
     parts, splits = jax.tree.leaves(gradient), blocks.split or (None,) * len(leaves)
@@ -122,7 +136,7 @@ def _add(blocks: Blocks, total: Any, block: _Block, gradient: Any) -> Any:
             part = jax.lax.psum_scatter(
                 part, blocks.split_over, scatter_dimension=split, tiled=True)
         axis = blocks.axis % x.ndim
-        if block.fresh is not None:
+        if more or block.fresh is not None:
             part = part + jax.lax.dynamic_slice_in_dim(x, block.start, part.shape[axis], axis)
         added.append(jax.lax.dynamic_update_slice_in_dim(x, part, block.start, axis))
     return tree.unflatten(added)
@@ -137,7 +151,7 @@ def _statistics(
 
     def body(carry: tuple[jax.Array, ...], number: jax.Array) -> tuple[Any, None]:
         largest, exps, picked, total, best = carry
-        block = _take(blocks, projection, number)
+        block = take_block(blocks, projection, number)
         logits = blocks.project(block.arrays, hidden)
         here = block.ids == target[:, None]
         if block.fresh is not None:
@@ -171,7 +185,7 @@ def _backward(blocks: Blocks, saved: Any, gradient: tuple[jax.Array, ...]) -> An
 
     def body(carry: tuple[jax.Array, Any], number: jax.Array) -> tuple[Any, None]:
         d_hidden, d_projection = carry
-        block = _take(blocks, projection, number)
+        block = take_block(blocks, projection, number)
         logits, pull = jax.vjp(blocks.project, block.arrays, hidden)
         d_logits = d_lse * jnp.exp(logits - lse[:, None]) + d_total
         d_logits += jnp.where(block.ids == target[:, None], d_picked, 0.0)
@@ -179,7 +193,7 @@ def _backward(blocks: Blocks, saved: Any, gradient: tuple[jax.Array, ...]) -> An
             d_logits = jnp.where(block.fresh, d_logits, 0.0)
         d_block, d_states = pull(d_logits)
         d_hidden = d_hidden + d_states.astype(jnp.float32)
-        return (d_hidden, _add(blocks, d_projection, block, d_block)), None
+        return (d_hidden, add_block(blocks, d_projection, block, d_block)), None
 
     zeros = jnp.zeros(hidden.shape, jnp.float32), jax.tree.map(jnp.zeros_like, projection)
     count = _count(blocks, projection)[0]

@@ -74,7 +74,8 @@ def fairseq_table(name: str) -> FairseqTable:
 
 
 def build(
-    config: Any, *, source_vocab_size: int, target_vocab_size: int, compute_dtype: Any
+    config: Any, *, source_vocab_size: int, target_vocab_size: int, compute_dtype: Any,
+    **special_ids: int,
 ) -> Any:
     """The model of a resolved model section.
 
@@ -82,14 +83,20 @@ def build(
       source_vocab_size, target_vocab_size: entries of the dictionaries (of a language
         model: what it reads and what it predicts).
       compute_dtype: type of matrix products and activations.
+      **special_ids: `pad` and `eos`, where they are not fairseq's.
 
     Returns:
       An implementation of one of the protocols of `models.protocol`.
     """
     cls = import_object(family(config.name).model, "config.model.name")
+    if special_ids and not getattr(cls, "any_special_ids", False):
+        said = ", ".join(f"{name} {value}" for name, value in special_ids.items())
+        raise ConfigError(
+            f"config.model.name: models of {config.name!r} are for vocabularies whose special "
+            f"symbols have fairseq's ids; this one has {said}")
     return cls(
         config=config, source_vocab_size=source_vocab_size,
-        target_vocab_size=target_vocab_size, compute_dtype=compute_dtype,
+        target_vocab_size=target_vocab_size, compute_dtype=compute_dtype, **special_ids,
     )
 
 

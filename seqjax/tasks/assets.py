@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from seqjax.data import tokenizers
+from seqjax.data.folder import whole_name
 from seqjax.data.vocabulary import OVERWRITE, Vocabulary
 
 
@@ -41,7 +42,10 @@ def unpack_tokenizer(lang: str, files: Mapping[str, bytes]) -> tokenizers.Tokeni
 
 
 def pack_vocabulary(lang: str, vocabulary: Vocabulary) -> dict[str, bytes]:
-    """A dictionary as its `dict.LANG.txt`."""
+    """A dictionary as its `dict.LANG.txt`, or as `vocabulary.LANG.json` where its special
+    symbols are not fairseq's."""
+    if not vocabulary.is_fairseq:
+        return {whole_name(lang): vocabulary.to_bytes()}
     seen = set(vocabulary.symbols[: vocabulary.num_special])
     lines = []
     start = vocabulary.num_special
@@ -80,5 +84,7 @@ def unpack_vocabulary(lang: str, files: Mapping[str, bytes]) -> Vocabulary:
     Raises:
       KeyError: there is no such file.
     """
+    if whole_name(lang) in files:
+        return Vocabulary.from_bytes(files[whole_name(lang)])
     name = vocabulary_name(lang)
     return Vocabulary.parse(files[name].decode(), name=name)

@@ -18,7 +18,7 @@ from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import assets
 from seqjax.tasks.entry import FairseqTask, TaskEntry
-from seqjax.tasks.text import Text
+from seqjax.tasks.text import Text, special_ids
 
 if TYPE_CHECKING:  # they import JAX
     import jax
@@ -152,7 +152,8 @@ class LanguageModelingTask(Text):
     @property
     def vocab_sizes(self) -> dict[str, int]:
         """What `models.build` needs."""
-        return {"source_vocab_size": len(self.vocab), "target_vocab_size": self.output_size}
+        return {"source_vocab_size": len(self.vocab), "target_vocab_size": self.output_size,
+                **special_ids(self.vocab)}
 
     @property
     def dictionaries(self) -> tuple[Dictionary, ...]:
@@ -187,7 +188,7 @@ class LanguageModelingTask(Text):
         Raises:
           ConfigError: naming the dictionary.
         """
-        path = folder.dict_path(data, self.config.lang)
+        path = folder.dictionary_path(data, self.config.lang)
         found = folder.load_dictionary(data, self.config.lang)
         difference = first_difference(self.vocab.symbols, found.symbols)
         if difference is not None:
@@ -207,7 +208,8 @@ class LanguageModelingTask(Text):
         prefixes = folder.mono_prefixes(
             cfg.data, split, lang=cfg.lang, combine=split == cfg.train_subset
         )
-        limit = id_ranges.Limit(path=folder.dict_path(cfg.data, cfg.lang), entries=len(self.vocab))
+        limit = id_ranges.Limit(
+            path=folder.dictionary_path(cfg.data, cfg.lang), entries=len(self.vocab))
         for prefix in prefixes:
             id_ranges.check(prefix, limit)
         shorten = not cfg.shorten_data_split_list or split in cfg.shorten_data_split_list
@@ -218,6 +220,7 @@ class LanguageModelingTask(Text):
                 add_bos_token=cfg.add_bos_token, seed=self.seed,
                 output_size=self.output_size if self.output_size < len(self.vocab) else None,
                 shorten_method=cfg.shorten_method if shorten else "none",
+                special_ids=self.vocab.special_ids,
             )
         except indexed.IndexedDatasetError:
             raise

@@ -27,7 +27,6 @@ from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.scoring import token_log_probs
 from seqjax.models.protocol import LanguageModel, Params
 
-PAD = 1
 _ORDER_SEED = 2
 """fairseq orders blocks under seed 1 + epoch 1, whatever `--seed` says."""
 _LEAST_WIDTH = 16
@@ -140,8 +139,8 @@ class BlockScorer:
         """Batches of few shapes; the next one is dispatched before the last is read."""
         waiting: tuple[list[_Row], Any] | None = None
         for part, shape in self._batches(rows, width):
-            source = np.full(shape, PAD, np.int32)
-            target = np.full(shape, PAD, np.int32)
+            source = np.full(shape, self.models[0].pad, np.int32)
+            target = np.full(shape, self.models[0].pad, np.int32)
             for i, row in enumerate(part):
                 source[i, :len(row.source)] = row.source
                 target[i, :len(row.target)] = row.target
@@ -208,7 +207,7 @@ def _with_context(
         source, target = blocks.block(index)
         before = before[max(0, len(before) + len(source) - longest):]
         whole = np.concatenate([before, source])
-        masked = np.concatenate([np.full(len(before), PAD, np.int32), target])
+        masked = np.concatenate([np.full(len(before), blocks.pad, np.int32), target])
         yield _Row(index=index, source=whole, target=masked, start=len(before))
         before = whole[-window:]
 

@@ -9,9 +9,10 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from seqjax.config import ConfigError
 from seqjax.data.frames import Frame
 from seqjax.data.tokenizers import Tokenizer
-from seqjax.data.vocabulary import Vocabulary
+from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
 from seqjax.generation.target_form import TargetForm
 
 
@@ -93,6 +94,23 @@ class Text:
         """Ids -> plain text, detokenised."""
         return _decode(ids, self.target_tokenizer, self.target_vocab, self.config.post_process,
                        unspoken=self.unspoken_target)
+
+
+def special_ids(*vocabularies: Vocabulary) -> dict[str, int]:
+    """`pad` and `eos`, as `models.build` takes them, where they are not fairseq's.
+
+    Raises:
+      ConfigError: the vocabularies do not agree on them.
+    """
+    first = vocabularies[0]
+    for other in vocabularies[1:]:
+        if (first.pad, first.eos) != (other.pad, other.eos):
+            raise ConfigError(
+                f"the dictionaries give padding and eos other ids: {first.pad} and {first.eos} "
+                f"in the source's, {other.pad} and {other.eos} in the target's; a model knows one")
+    if (first.pad, first.eos) == (FAIRSEQ_IDS[1], FAIRSEQ_IDS[2]):
+        return {}
+    return {"pad": first.pad, "eos": first.eos}
 
 
 def _encode(text: str, tokenizer: Tokenizer | None, vocab: Vocabulary) -> np.ndarray:

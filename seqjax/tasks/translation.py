@@ -17,7 +17,7 @@ from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.target_form import TargetForm
 from seqjax.tasks import assets, metrics
 from seqjax.tasks.entry import FairseqTask, TaskEntry
-from seqjax.tasks.text import Text
+from seqjax.tasks.text import Text, special_ids
 
 if TYPE_CHECKING:  # they import JAX
     import jax
@@ -133,6 +133,7 @@ class TranslationTask(Text):
         return {
             "source_vocab_size": len(self.source_vocab),
             "target_vocab_size": len(self.target_vocab),
+            **special_ids(self.source_vocab, self.target_vocab),
         }
 
     @property
@@ -182,7 +183,7 @@ class TranslationTask(Text):
         for lang, vocab in (
             (self.source_lang, self.source_vocab), (self.target_lang, self.target_vocab)
         ):
-            path = folder.dict_path(data, lang)
+            path = folder.dictionary_path(data, lang)
             found = self.load_dictionary(there, lang)
             difference = first_difference(vocab.symbols, found.symbols)
             if difference is not None:
@@ -202,11 +203,12 @@ class TranslationTask(Text):
             need_target=need_target, alignments=self._alignments(train=train, wanted=need_target),
             dictionaries=(self._limit(self.source_lang, self.source_vocab),
                           self._limit(self.target_lang, self.target_vocab)),
+            pad=self.source_vocab.pad, eos=self.source_vocab.eos,
         )
 
     def _limit(self, lang: str, vocabulary: Vocabulary) -> id_ranges.Limit:
         return id_ranges.Limit(
-            path=folder.dict_path(self.config.data, lang), entries=len(vocabulary))
+            path=folder.dictionary_path(self.config.data, lang), entries=len(vocabulary))
 
     def _alignments(self, *, train: bool, wanted: bool) -> Literal["none", "optional", "needed"]:
         if not (self.config.load_alignments and wanted):

@@ -294,7 +294,7 @@ class MultiSimpleEpochTask(LanguageTokenTask):
         return Mixture(sizes=tuple(sizes), weights=tuple(weights), size=cfg.virtual_data_size)
 
     def _limit(self, lang: str, vocabulary: Vocabulary) -> id_ranges.Limit:
-        path = self.config.fixed_dictionary or folder.dict_path(self.config.data, lang)
+        path = self.config.fixed_dictionary or folder.dictionary_path(self.config.data, lang)
         return id_ranges.Limit(path=path, entries=len(vocabulary))
 
     @functools.cached_property

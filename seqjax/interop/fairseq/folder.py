@@ -135,6 +135,7 @@ def write_file(
     entry = tasks.entry_of(config.task.name)
     if entry.fairseq is None:
         raise ConfigError(f"{folder}: fairseq has no task {config.task.name!r}")
+    check_dictionaries(task, str(folder))
     memory = json.loads(assets[MEMORY]) if MEMORY in assets else {}
     record = checkpoints.read_record(folder)
     extra: dict[str, Any] = {
@@ -153,6 +154,21 @@ def write_file(
         target, params, config.model, **task.vocab_sizes,
         extra_args={**_extra_args(config, entry.fairseq), **memory.get(_ARGS, {})},
         kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
+
+
+def check_dictionaries(task: Task, where: str) -> None:
+    """Refuses a model whose vocabulary no dictionary of fairseq's can be.
+
+    Raises:
+      ConfigError: naming the special symbols' ids.
+    """
+    for dictionary in task.dictionaries:
+        if not dictionary.vocabulary.is_fairseq:
+            ids = ", ".join(map(str, dictionary.vocabulary.special_ids))
+            raise ConfigError(
+                f"{where}: cannot become a file of fairseq's: its {dictionary.side} vocabulary has "
+                f"bos, pad, eos and unk at {ids}, where dictionaries of fairseq's have them at "
+                "0, 1, 2, 3 as <s>, <pad>, </s>, <unk>")
 
 
 def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:

@@ -35,13 +35,14 @@ class DecoderCache:
 
 
 def prepare(
-    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any
+    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any, pad: int
 ) -> StepWeights:
     """Unstacks the decoder's layers and normalises lightweight convolutions.
 
     Args:
       table: embedding of target tokens: rows, or an adaptive input's bands.
       projection: (arrays, function) of the output layer.
+      pad: id of padding.
     """
     layers = []
     for i, width in enumerate(cfg.decoder_kernels):
@@ -55,6 +56,7 @@ def prepare(
         layers.append(layer)
     return StepWeights(layers=tuple(layers), **surroundings(
         cfg, decoder, width=cfg.decoder_width, table=table, projection=projection, dtype=dtype,
+        pad=pad,
     ))
 
 

@@ -220,7 +220,7 @@ class Encoder(_Side):
         self.embed_tokens = Embedding(self.vocab_size, dim, PAD)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                dim, cfg.encoder_learned_pos, cfg.max_source_positions
+                dim, cfg.encoder_learned_pos, cfg.max_source_positions, PAD
             )
         self.frame = centred_frame(cfg.encoder_kernels)
         self.convs = self._convolutions("encoder")
@@ -259,7 +259,7 @@ class Decoder(_Side):
             self.project_in_dim = self.bias_free(cfg.input_dim, dim)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                dim, cfg.decoder_learned_pos, cfg.max_target_positions
+                dim, cfg.decoder_learned_pos, cfg.max_target_positions, PAD
             )
         self.frame = causal_frame(cfg.decoder_kernels)
         self.convs = self._convolutions("decoder")

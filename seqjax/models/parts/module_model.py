@@ -33,6 +33,7 @@ from seqjax.models.protocol import (
 
 PAD = 1
 EOS = 2
+"""fairseq's ids, where `models.build` is told no others."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,11 @@ class SizedModel:
     compute_dtype: Any = jnp.float32
     """Type of matrix products and activations; statistics and logits stay float32."""
     pad: int = PAD
+    """Id of padding; behind the last word's where no symbol pads."""
     eos: int = EOS
+    """Id of the end of a sentence."""
+    any_special_ids: ClassVar[bool] = False
+    """Whether `pad` and `eos` may be others than fairseq's."""
 
     @property
     def max_target_positions(self) -> int:
@@ -139,7 +144,7 @@ class ModuleModel(SizedModel):
     def prepare(self, params: Params) -> Weights:
         return self._decoding.prepare(
             self.config, params["decoder"], dtype=self.compute_dtype, table=self._table(params),
-            projection=self._projection(params),
+            projection=self._projection(params), pad=self.pad,
         )
 
     def start(
@@ -172,7 +177,7 @@ class ModuleEncoderDecoder(ModuleModel):
         return self.config.max_source_positions
 
     def init(self, rng: jax.Array) -> Params:
-        dummy = jnp.full((1, 1), EOS, jnp.int32)
+        dummy = jnp.full((1, 1), self.eos, jnp.int32)
         source = token_source(dummy, pad=self.pad)
         return self._module.init({"params": rng}, source, dummy)["params"]
 
@@ -227,6 +232,10 @@ class ModuleLanguageModel(ModuleModel):
         if self._input_ends is not None:
             check_input_widths(
                 cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(self._input_ends))
+            if self.pad != PAD:
+                raise ValueError(
+                    f"config.model.adaptive_input: padding is {PAD} there, as in fairseq's "
+                    f"dictionaries, and {self.pad} in this vocabulary")
         self._check_softmax(cfg.output_dim, cfg.adaptive_softmax_factor)
 
     @property
@@ -242,7 +251,8 @@ class ModuleLanguageModel(ModuleModel):
         return self.config.share_decoder_input_output_embed
 
     def init(self, rng: jax.Array) -> Params:
-        return self._module.init({"params": rng}, jnp.full((1, 1), EOS, jnp.int32))["params"]
+        dummy = jnp.full((1, 1), self.eos, jnp.int32)
+        return self._module.init({"params": rng}, dummy)["params"]
 
     def features(
         self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,

@@ -80,7 +80,8 @@ class StepWeights:
 
 
 def surroundings(
-    cfg: Any, decoder: Params, *, width: int, table: Any, projection: tuple[Any, Any], dtype: Any
+    cfg: Any, decoder: Params, *, width: int, table: Any, projection: tuple[Any, Any], dtype: Any,
+    pad: int,
 ) -> dict[str, Any]:
     """The fields of `StepWeights` but for `layers`.
 
@@ -89,10 +90,11 @@ def surroundings(
       width: D.
       table: see `StepWeights`.
       projection: (arrays, function) of the output layer.
+      pad: id of padding, which positions are counted from.
     """
     attention = decoder["layers"].get("encoder_attn")
     return dict(
-        table=table, positions=step_positions(cfg, decoder, dim=width),
+        table=table, positions=step_positions(cfg, decoder, dim=width, pad=pad),
         memory=None if attention is None else source_projection(attention, dtype=dtype),
         rest={name: decoder[name] for name in stack_ends.NAMES if name in decoder},
         projection=cast(projection[0], dtype), project=projection[1],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
-from seqjax.models.parts.module_model import EOS, SizedModel
+from seqjax.models.parts.module_model import PAD, SizedModel
 from seqjax.models.parts.outputs import project_tied
 from seqjax.models.protocol import Encoded, Features, Params, Source, token_source
 from seqjax.models.roberta.config import RobertaConfig
@@ -52,10 +52,11 @@ class RobertaEncoder(nn.Module):
     config: RobertaConfig
     vocab_size: int
     dtype: Any
+    pad: int = PAD
 
     def setup(self) -> None:
         cfg = self.config
-        self.sentence_encoder = Encoder(cfg, self.dtype, self.vocab_size)
+        self.sentence_encoder = Encoder(cfg, self.dtype, self.vocab_size, pad=self.pad)
         self.lm_head = MaskedLMHead(
             cfg.encoder_embed_dim, self.vocab_size, cfg.activation_fn,
             not cfg.untie_weights_roberta, self.dtype)
@@ -67,9 +68,10 @@ class Roberta(nn.Module):
     config: RobertaConfig
     vocab_size: int
     dtype: Any = jnp.float32
+    pad: int = PAD
 
     def setup(self) -> None:
-        self.encoder = RobertaEncoder(self.config, self.vocab_size, self.dtype)
+        self.encoder = RobertaEncoder(self.config, self.vocab_size, self.dtype, self.pad)
 
     def encode(self, source: Source) -> Encoded:
         return self.encoder.sentence_encoder(source)
@@ -87,10 +89,11 @@ class RobertaModel(SizedModel):
     """`protocol.MaskedLanguageModel` for fairseq's RoBERTa."""
 
     config: RobertaConfig
+    any_special_ids: ClassVar[bool] = True
 
     @functools.cached_property
     def _module(self) -> Roberta:
-        return Roberta(self.config, self.source_vocab_size, self.compute_dtype)
+        return Roberta(self.config, self.source_vocab_size, self.compute_dtype, self.pad)
 
     @property
     def max_source_positions(self) -> int:
@@ -98,7 +101,7 @@ class RobertaModel(SizedModel):
 
     def init(self, rng: jax.Array) -> Params:
         """Begun as BERT is, but for an output layer of its own, which torch begins."""
-        source = token_source(jnp.full((1, 1), EOS, jnp.int32), pad=self.pad)
+        source = token_source(jnp.full((1, 1), self.eos, jnp.int32), pad=self.pad)
         params = self._module.init({"params": rng}, source)["params"]
         return bert_init(params, jax.random.fold_in(rng, 1), pad=self.pad)
 

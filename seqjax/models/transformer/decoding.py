@@ -60,7 +60,7 @@ class DecoderCache:
 
 
 def prepare(
-    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any
+    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any, pad: int
 ) -> DecoderWeights:
     """Unstacks layers and fuses projections of the decoder's parameters.
 
@@ -70,6 +70,7 @@ def prepare(
       table: embedding of target tokens: rows, or an adaptive input's bands.
       projection: (arrays, function) of the output layer.
       dtype: type of matrix products.
+      pad: id of padding.
     """
     stacked = decoder["layers"]
     layers = [separated(stacked, i, dtype=dtype) for i in range(cfg.decoder_layers)]
@@ -83,7 +84,7 @@ def prepare(
         joint = source_projection(stacked["self_attn"], dtype=dtype)
     return DecoderWeights(layers=tuple(layers), joint=joint, **surroundings(
         cfg, decoder, width=cfg.decoder_embed_dim, table=table, projection=projection,
-        dtype=dtype,
+        dtype=dtype, pad=pad,
     ))
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.parts.module_model import ModuleLanguageModel, adaptive_input
+from seqjax.models.parts.module_model import PAD, ModuleLanguageModel, adaptive_input
 from seqjax.models.protocol import Encoded, Features, Params
 from seqjax.models.transformer import decoding
 from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
@@ -43,11 +43,12 @@ class _TransformerLM(nn.Module):
     input_ends: tuple[int, ...] | None
     output_ends: tuple[int, ...] | None
     dtype: Any = jnp.float32
+    pad: int = PAD
 
     def setup(self) -> None:
         self.decoder = _LMDecoder(
             self.config, self.dtype, self.input_size, None, self.output_size,
-            self.output_ends, input_ends=self.input_ends,
+            self.output_ends, input_ends=self.input_ends, pad=self.pad,
         )
 
     def decode(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
@@ -64,6 +65,7 @@ class TransformerLanguageModel(ModuleLanguageModel):
     """`protocol.LanguageModel` for fairseq's transformer language model."""
 
     config: TransformerLanguageModelConfig
+    any_special_ids: ClassVar[bool] = True
     _decoding: ClassVar[Any] = decoding
 
     @functools.cached_property
@@ -71,6 +73,7 @@ class TransformerLanguageModel(ModuleLanguageModel):
         return _TransformerLM(
             self.config, None if self.config.adaptive_input else self.source_vocab_size,
             self._own_output(), self._input_ends, self._output_ends, self.compute_dtype,
+            self.pad,
         )
 
     def features(

@@ -22,6 +22,7 @@ class TransformerModel(ModuleEncoderDecoder):
     """`protocol.EncoderDecoder` for fairseq's transformer."""
 
     config: TransformerConfig
+    any_special_ids: ClassVar[bool] = True
     _decoding: ClassVar[Any] = decoding
 
     def __post_init__(self) -> None:
@@ -38,7 +39,7 @@ class TransformerModel(ModuleEncoderDecoder):
     def _module(self) -> Transformer:  # type: ignore[override]
         return Transformer(
             self.config, self.source_vocab_size, self.target_vocab_size, self._own_output(),
-            self._output_ends, self.compute_dtype,
+            self._output_ends, self.compute_dtype, self.pad,
         )
 
 

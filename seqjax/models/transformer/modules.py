@@ -119,13 +119,14 @@ class Encoder(Ends):
     """fairseq's `TransformerEncoder`."""
 
     vocab_size: int
+    pad: int = PAD
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.encoder_embed_dim
-        self.embed_tokens = Embedding(self.vocab_size, dim, PAD)
+        self.embed_tokens = Embedding(self.vocab_size, dim, self.pad)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                dim, cfg.encoder_learned_pos, cfg.max_source_positions
+                dim, cfg.encoder_learned_pos, cfg.max_source_positions, self.pad
             )
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
@@ -158,16 +159,17 @@ class Decoder(Ends):
     """Columns of its own output projection (None: tied to an embedding, or adaptive)."""
     output_ends: tuple[int, ...] | None = None
     """Ends of the clusters of an adaptive softmax (None: an ordinary one)."""
+    pad: int = PAD
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.decoder_embed_dim
         if self.vocab_size is not None:
-            self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, PAD)
+            self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, self.pad)
         if cfg.input_dim != dim:
             self.project_in_dim = self.bias_free(cfg.input_dim, dim)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                dim, cfg.decoder_learned_pos, cfg.max_target_positions
+                dim, cfg.decoder_learned_pos, cfg.max_target_positions, self.pad
             )
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
@@ -206,7 +208,7 @@ class Decoder(Ends):
         cfg = self.config
         scale = embedding_scale(cfg, cfg.decoder_embed_dim)
         x = self.enter(embedded, tokens, segments, scale=scale)
-        mask = (tokens != PAD)[:, None, None, :]
+        mask = (tokens != self.pad)[:, None, None, :]
         if not full_context:
             mask = mask & causal_mask(tokens.shape[1])
         if segments is not None:
@@ -238,13 +240,15 @@ class Transformer(nn.Module):
     """See `Decoder`."""
     output_ends: tuple[int, ...] | None
     dtype: Any = jnp.float32
+    pad: int = PAD
 
     def setup(self) -> None:
         cfg = self.config
-        self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size)
+        self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size, pad=self.pad)
         rows = None if cfg.shares_input else self.target_vocab_size
         self.decoder = Decoder(
-            cfg, self.dtype, rows, cfg.encoder_embed_dim, self.output_size, self.output_ends
+            cfg, self.dtype, rows, cfg.encoder_embed_dim, self.output_size, self.output_ends,
+            pad=self.pad,
         )
 
     def encode(self, source: Source) -> Encoded:

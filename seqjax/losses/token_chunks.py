@@ -1,0 +1,170 @@
+"""The sum of cross entropies, a chunk of tokens at a time, with its gradient made on the way.
+
+Decoder states, an output layer with an entry for each word and targets go in; sums come out. The
+gradient of a chunk's logits is known as soon as its logits are, so that the forward pass takes it
+through the output layer at once: no logits are made twice, and those of one chunk exist at a
+time. What the layer's gradient gains from a chunk is added up a block of words at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.losses.vocabulary_blocks import Blocks, add_block, block_count, take_block
+
+_BLOCK = 2**18
+"""Elements of the part of the output layer's gradient that is made at once: it stays in a
+processor's cache until it is added."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chunks:
+    """How tokens are taken. Hashable: compiled programs are made for it."""
+
+    blocks: Blocks
+    tokens: int
+    """Of a chunk, at most."""
+    vocabulary: int
+    smoothing: float
+    accuracy: bool
+
+    @property
+    def each(self) -> float:
+        """What label smoothing weighs each word's -log p with."""
+        return self.smoothing / (self.vocabulary - 1)
+
+
+def blocks_for(project: Any, *, width: int) -> Blocks:
+    """Blocks of words whose part of the output layer's gradient is small.
+
+    Args:
+      project: the output layer, with a `vocabulary_axis`.
+      width: D.
+    """
+    return Blocks(
+        project=project, axis=project.vocabulary_axis, width=max(128, _BLOCK // max(1, width)))
+
+
+def sums_of_tokens(
+    how: Chunks, projection: Any, hidden: jax.Array, target: jax.Array, scored: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Label smoothed cross entropy, negative log-likelihood and number of right guesses, summed;
+    float32 scalars.
+
+    The first has a gradient; the others are for reports. (Without smoothing the first two are
+    one.)
+
+    Args:
+      hidden: [N, D]; target: [N] ids; scored: [N] bool.
+    """
+    found: Any = _sums(how, projection, hidden, target, scored)
+    loss, nll, correct = found
+    nll = jax.lax.stop_gradient(nll) if how.smoothing else loss
+    return loss, nll, jax.lax.stop_gradient(correct)
+
+
+def _cut(how: Chunks, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """[N, ...] as [chunks, tokens, ...]; what is missing in the last is zeros."""
+    tokens = arrays[0].shape[0]
+    count = -(-tokens // how.tokens)
+    size = -(-tokens // count)
+    extra = count * size - tokens
+    return tuple(
+        jnp.pad(x, ((0, extra),) + ((0, 0),) * (x.ndim - 1)).reshape(count, size, *x.shape[1:])
+        for x in arrays)
+
+
+def _chunk(
+    how: Chunks, logits: jax.Array, target: jax.Array, scored: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """[3] sums of a chunk's tokens, and the log-sum-exp of each [n]."""
+    lse = jax.nn.logsumexp(logits, axis=-1)
+    picked = jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
+    nll = jnp.where(scored, lse - picked, 0.0).sum()
+    loss = nll
+    if how.smoothing:
+        smooth = jnp.where(scored, how.vocabulary * lse - logits.sum(-1), 0.0).sum()
+        loss = (1.0 - how.smoothing - how.each) * nll + how.each * smooth
+    correct = jnp.zeros((), jnp.float32)
+    if how.accuracy:
+        correct = (scored & (logits.argmax(-1) == target)).sum(dtype=jnp.float32)
+    return jnp.stack([loss, nll, correct]), lse
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sums(
+    how: Chunks, projection: Any, hidden: jax.Array, target: jax.Array, scored: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def body(total: jax.Array, part: Any) -> tuple[jax.Array, None]:
+        states, *rest = part
+        return total + _chunk(how, how.blocks.project(projection, states), *rest)[0], None
+
+    total, _ = jax.lax.scan(body, jnp.zeros(3, jnp.float32), _cut(how, hidden, target, scored))
+    return total[0], total[1], total[2]
+
+
+def _forward(
+    how: Chunks, projection: Any, hidden: jax.Array, target: jax.Array, scored: jax.Array
+) -> Any:
+    """The sums, and the gradient of the first by the output layer and the states."""
+
+    def body(carry: tuple[jax.Array, Any], part: Any) -> tuple[Any, jax.Array]:
+        total, d_projection = carry
+        states, target, scored = part
+        logits = how.blocks.project(projection, states)
+        sums, lse = _chunk(how, logits, target, scored)
+        d_states, d_projection = _through(
+            how, projection, d_projection, states=states, logits=logits, lse=lse, target=target,
+            scored=scored)
+        return (total + sums, d_projection), d_states
+
+    zeros = jnp.zeros(3, jnp.float32), jax.tree.map(jnp.zeros_like, projection)
+    (total, d_projection), d_hidden = jax.lax.scan(
+        body, zeros, _cut(how, hidden, target, scored))
+    d_hidden = d_hidden.reshape(-1, hidden.shape[-1])[: hidden.shape[0]]
+    return (total[0], total[1], total[2]), (d_projection, d_hidden.astype(hidden.dtype))
+
+
+def _through(
+    how: Chunks, projection: Any, d_projection: Any, *, states: jax.Array, logits: jax.Array,
+    lse: jax.Array, target: jax.Array, scored: jax.Array,
+) -> tuple[jax.Array, Any]:
+    """A chunk's gradient by its states [n, D], and `d_projection` with what it adds."""
+    plain = 1.0 - how.smoothing - how.each
+    # d loss / d logit = softmax (plain + V each) - plain [is the target] - each
+    weight = plain + how.vocabulary * how.each
+    scale = scored[:, None].astype(jnp.float32)
+
+    def body(carry: tuple[jax.Array, Any], number: jax.Array) -> tuple[Any, None]:
+        d_states, d_projection = carry
+        block = take_block(how.blocks, projection, number)
+        part = jax.lax.dynamic_slice_in_dim(logits, block.start, block.ids.shape[0], axis=1)
+        d_logits = weight * jnp.exp(part - lse[:, None]) - how.each
+        d_logits = (d_logits - jnp.where(block.ids == target[:, None], plain, 0.0)) * scale
+        if block.fresh is not None:
+            d_logits = jnp.where(block.fresh, d_logits, 0.0)
+        _, pull = jax.vjp(how.blocks.project, block.arrays, states)
+        d_block, d_part = pull(d_logits)
+        d_states = d_states + d_part.astype(jnp.float32)
+        return (d_states, add_block(how.blocks, d_projection, block, d_block, more=True)), None
+
+    count = block_count(how.blocks, projection)
+    first = jnp.zeros(states.shape, jnp.float32), d_projection
+    found, _ = jax.lax.scan(body, first, jnp.arange(count))
+    return found
+
+
+def _backward(how: Chunks, saved: Any, gradient: tuple[jax.Array, ...]) -> Any:
+    del how
+    d_projection, d_hidden = saved
+    by = gradient[0]
+    return (jax.tree.map(lambda x: x * by.astype(x.dtype), d_projection),
+            d_hidden * by.astype(d_hidden.dtype), None, None)
+
+
+_sums.defvjp(_forward, _backward)
