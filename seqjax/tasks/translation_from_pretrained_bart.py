@@ -45,6 +45,8 @@ class FromPretrainedBartTask(LanguageTokenTask):
     """One language pair of a model that was pretrained on many."""
 
     Config: ClassVar[type] = FromPretrainedBartConfig
+    shuffles_test: ClassVar[bool] = True
+    """fairseq draws the order of sentences of equal lengths of the split test, too."""
     config: FromPretrainedBartConfig
 
     @classmethod
