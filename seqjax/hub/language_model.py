@@ -288,7 +288,3 @@ class LanguageModel(Generative[LanguageModelingTask]):
 
     def _prompt(self, x: Input) -> np.ndarray:
         return self.encoded(x).ids
-
-    def source_ids(self, x: Input) -> np.ndarray:
-        """A prompt as the model reads it."""
-        return np.concatenate([[self.task.first_token], self._prompt(x)])

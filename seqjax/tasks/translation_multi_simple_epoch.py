@@ -351,9 +351,16 @@ def _one(
     return found.get(lang, found.get(""))
 
 
+_ALWAYS = {
+    "dataset_impl": None, "enable_lang_ids": False, "extra_data": None, "extra_lang_pairs": None,
+    "enable_reservsed_directions_shared_datasets": False, "encoder_langtok": None,
+    "fixed_dictionary": None, "lang_dict": None, "langtoks": None, "langtoks_specs": ["main"],
+    "sampling_weights": None, "sampling_weights_from_file": None, "source_dict": None,
+    "target_dict": None, "virtual_data_size": None, "virtual_epoch_size": None,
+}
 ENTRY = TaskEntry(
     name=NAME, config=MultiSimpleEpochConfig,
     task=f"seqjax.tasks.{NAME}:MultiSimpleEpochTask", facade=MultiSimpleEpochTask.facade,
     metrics=metrics.BLEU,
     fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"), added=added,
-                        sides=sides, completed=completed, shared=True))
+                        sides=sides, completed=completed, always=_ALWAYS, shared=True))
