@@ -104,6 +104,8 @@ def of_option(action: argparse.Action) -> str:
         return "enum?"
     if action.type in (None, str, int, float):
         return getattr(action.type, "__name__", "str") + "?"
+    if isinstance(tried(action.type, "{'1': '2'}"), dict):
+        return "any?"
     found = tried(action.type, "1,2")
     if isinstance(found, list):
         return f"list[{type(found[0]).__name__}]?"
@@ -114,7 +116,7 @@ def tried(convert: Any, text: str) -> Any:
     """What an option makes of a text; the text where it does not take it."""
     try:
         return convert(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, SyntaxError):
         return text
 
 

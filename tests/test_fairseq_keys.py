@@ -76,7 +76,7 @@ def architectures():
 
 def test_everything_that_is_here_has_a_name_in_fairseq():
     for group, ours in {
-            "criterion": losses.CONFIGS, "task": tasks.CONFIGS,
+            "criterion": losses.CONFIGS, "task": tasks.fairseq_names(),
             "optimizer": names(OptimizerConfig), "lr_scheduler": names(ScheduleConfig)}.items():
         assert set(fairseq_keys.classes(group)) == set(ours)
     for arch, (family, _) in models.ARCHS.items():
@@ -163,11 +163,18 @@ def test_a_language_model_with_scales_is_not_for_fairseq():
     assert namespace(models.CONFIGS["transformer"](scale_attn=True), {})["scale_attn"] is True
 
 
-@pytest.mark.parametrize("task", ["translation", "language_modeling"])
+@pytest.mark.parametrize("task", [
+    "translation", "language_modeling", "translation_from_pretrained_bart",
+    "translation_multi_simple_epoch"])
 @pytest.mark.parametrize("schedule", names(ScheduleConfig))
 @pytest.mark.parametrize("optimizer", names(OptimizerConfig))
 def test_the_rest_of_a_run_has_fairseqs_types(task, schedule, optimizer):
-    languages = {"source_lang": "a", "target_lang": "b"} if task == "translation" else {}
+    languages = {
+        "translation": {"source_lang": "a", "target_lang": "b"},
+        "translation_from_pretrained_bart": {
+            "source_lang": "a", "target_lang": "b", "langs": ["a", "b"]},
+        "translation_multi_simple_epoch": {"lang_pairs": ["a-b", "b-a"], "langs": ["a", "b"]},
+    }.get(task, {})
     config = hub.resolve({
         "task": {"name": task, **languages},
         "optimizer": {"name": optimizer}, "schedule": {"name": schedule},

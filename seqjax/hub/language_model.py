@@ -313,12 +313,6 @@ class LanguageModel(Generative[LanguageModelingTask]):
     def _prompt(self, x: Input) -> np.ndarray:
         return self.encoded(x).ids
 
-    def source_ids(self, x: Input) -> np.ndarray:
-        """A prompt as the model reads it."""
-        if self._own_start:
-            return self._prompt(x)
-        return np.concatenate([[self.task.first_token], self._prompt(x)])
-
 
 def _begun(h: hypothesis.Hypothesis, start: int) -> hypothesis.Hypothesis:
     """The hypothesis with the first token of its prompt, which cost nothing."""

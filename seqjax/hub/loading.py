@@ -37,10 +37,9 @@ def load(
     task_overrides: Mapping[str, Any] | None = None, verify: bool = True, quiet: bool = False,
 ) -> Any:
     """A trained model, ready to use: what its task's entry names, a `Translator`, a
-    `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded.
-
-    Compiled programs are kept in the user's cache folder; what is compiled for long is said on
-    stderr (`seqjax.console.compiling.hide()` keeps it quiet).
+    `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded, and
+    another that programs are being compiled (`seqjax.console.compiling.hide()` keeps it quiet);
+    they are kept in the user's cache folder.
 
     Args:
       path: a work folder or a checkpoint in it, fairseq's `.pt` or the folder of its `model.pt`, a
@@ -58,8 +57,7 @@ def load(
         `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out, `{"max_target_positions": 2048}`
         lets outputs be longer. Keys of training only are refused. Of an ensemble, for all.
       tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes": "codes"}`.
-      task_overrides: of a `.pt`: keys of its task that differ from what it says, by name:
-        `{"langs": "en,de,fr", "fixed_dictionary": "model_dict.128k.txt"}`.
+      task_overrides: of a `.pt`: keys of its task that it says otherwise: `{"langs": "en,de"}`.
       quiet: say nothing on stderr.
       verify: compare everything that is read with the checkpoint's checksums, and refuse
         weights that are not finite.

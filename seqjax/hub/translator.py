@@ -437,10 +437,6 @@ class Translator(Generative[TextTask]):
     def _searched(self) -> Iterable[Any]:
         return self.params if self.lm is None else (*self.params, *self.lm.params)
 
-    def source_ids(self, x: Input) -> np.ndarray:
-        """A text or ids as ids with final eos."""
-        return self.encoded(x).ids
-
 
 def _target_ids(task: TextTask, x: Input) -> np.ndarray:
     if isinstance(x, Encoded):

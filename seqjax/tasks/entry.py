@@ -37,6 +37,8 @@ class FairseqTask:
     targets' (None: `languages` say them)."""
     completed: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     """From fairseq's values of its section ours."""
+    always: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys that its code reads of every run, and that nothing of ours says -> their defaults."""
     shared: bool = False
     """Whether assets hold one dictionary for both sides, or one for each, not for languages."""
 

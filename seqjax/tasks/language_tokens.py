@@ -45,6 +45,12 @@ class LanguageTokenTask(TranslationTask):
         """The symbol of a language."""
         raise NotImplementedError
 
+    @property
+    def begins_with_pad(self) -> bool:
+        """Whether decoding begins with padding's symbol, which then is a token like others."""
+        pad = self.target_vocab.pad
+        return pad < len(self.target_vocab) and self.forms.start == self.target_vocab[pad]
+
     def translating(self, source_lang: str | None, target_lang: str | None) -> Self:
         """This task for another direction (None: as it is).
 

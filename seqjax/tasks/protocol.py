@@ -245,6 +245,16 @@ def check_model(task: Task, model: Any) -> None:
             f"config.model.name: {model.config.name!r} has no {', '.join(missing)}; the task "
             f"{task.config.name!r} is for models that are what "
             f"{task.model_protocol.replace(':', '.')} says")
+    _check_start(task, model)
+
+
+def _check_start(task: Any, model: Any) -> None:
+    """Refuses a start of decoding that the model takes for padding: it would read one thing in
+    searches, and another in training and scoring."""
+    if getattr(task, "begins_with_pad", False) and not getattr(model.config, "pad_begins", False):
+        raise ConfigError(
+            f"config.task.decoder_start: {task.config.decoder_start!r} is padding to a model of "
+            f"the family {model.config.name!r}; it is for models with model.pad_begins (Marian's)")
 
 
 def members(protocol: type) -> list[str]:

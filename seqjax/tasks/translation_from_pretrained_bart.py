@@ -45,6 +45,8 @@ class FromPretrainedBartTask(LanguageTokenTask):
     """One language pair of a model that was pretrained on many."""
 
     Config: ClassVar[type] = FromPretrainedBartConfig
+    shuffles_test: ClassVar[bool] = True
+    """fairseq draws the order of sentences of equal lengths of the split test, too."""
     config: FromPretrainedBartConfig
 
     @classmethod
@@ -83,9 +85,14 @@ class FromPretrainedBartTask(LanguageTokenTask):
         return f"[{lang}]"
 
 
+_ALWAYS = {
+    "dataset_impl": None, "eval_bleu": False, "eval_bleu_args": "{}", "eval_bleu_detok": "space",
+    "eval_bleu_detok_args": "{}", "eval_bleu_print_samples": False, "eval_bleu_remove_bpe": None,
+    "eval_tokenized_bleu": False, "num_batch_buckets": 0, "required_seq_len_multiple": 1,
+}
 ENTRY = TaskEntry(
     name=NAME, config=FromPretrainedBartConfig,
     task=f"seqjax.tasks.{NAME}:FromPretrainedBartTask", facade=FromPretrainedBartTask.facade,
     metrics=metrics.BLEU,
     fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"),
-                        added=lambda section, data: added(section)))
+                        added=lambda section, data: added(section), always=_ALWAYS))

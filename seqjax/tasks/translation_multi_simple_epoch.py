@@ -294,7 +294,7 @@ class MultiSimpleEpochTask(LanguageTokenTask):
         return Mixture(sizes=tuple(sizes), weights=tuple(weights), size=cfg.virtual_data_size)
 
     def _limit(self, lang: str, vocabulary: Vocabulary) -> id_ranges.Limit:
-        path = self.config.fixed_dictionary or folder.dict_path(self.config.data, lang)
+        path = self.config.fixed_dictionary or folder.dictionary_path(self.config.data, lang)
         return id_ranges.Limit(path=path, entries=len(vocabulary))
 
     @functools.cached_property
@@ -351,9 +351,17 @@ def _one(
     return found.get(lang, found.get(""))
 
 
+_ALWAYS = {
+    "dataset_impl": None, "enable_lang_ids": False, "extra_data": None, "extra_lang_pairs": None,
+    "enable_reservsed_directions_shared_datasets": False, "encoder_langtok": None,
+    "fixed_dictionary": None, "lang_dict": None, "langtoks": None, "langtoks_specs": ["main"],
+    "sampling_weights": None, "sampling_weights_from_file": None, "source_dict": None,
+    "target_dict": None, "virtual_data_size": None, "virtual_epoch_size": None,
+}
 ENTRY = TaskEntry(
     name=NAME, config=MultiSimpleEpochConfig,
     task=f"seqjax.tasks.{NAME}:MultiSimpleEpochTask", facade=MultiSimpleEpochTask.facade,
     metrics=metrics.BLEU,
     fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"),
-                        added=lambda section, data: added(section), sides=sides, completed=completed, shared=True))
+                        added=lambda section, data: added(section), sides=sides,
+                        completed=completed, always=_ALWAYS, shared=True))

@@ -159,7 +159,7 @@ def _task(
         place, langs = _dictionaries(checkpoint, home=home, data=data, keys=keys,
                                      sides=_sides(entry, section))
         read = [folder.load_dictionary(place, lang) for lang in langs]
-        where = [folder.dict_path(place, lang) for lang in langs]
+        where = [folder.dictionary_path(place, lang) for lang in langs]
     section |= {"name": entry.name, "data": place}
     if not entry.fairseq.shared:
         section |= dict(zip(keys, langs, strict=False))

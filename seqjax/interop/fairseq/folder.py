@@ -242,7 +242,7 @@ def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:
         **_of("lr_scheduler", config.schedule.name, schedule),
         **_of("optimizer", config.optimizer.name, to_plain(config.optimizer)),
         **_of("criterion", config.loss.name, to_plain(config.loss)),
-        **_of("task", task.name, to_plain(config.task)),
+        **task.always, **_of("task", task.name, to_plain(config.task)),
         "task": task.name, "criterion": _criterion(config),
         "optimizer": config.optimizer.name, "lr_scheduler": config.schedule.name,
         "seed": config.seed, "lr": config.train.lr, "update_freq": config.train.update_freq,
