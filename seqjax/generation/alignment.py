@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ import numpy as np
 
 from seqjax.config import ConfigError
 from seqjax.generation.decoder import Decoded
+from seqjax.generation.hypothesis import Ids
 from seqjax.generation.teacher_forcing import pair_batches, previous_tokens
 from seqjax.models.protocol import EncoderDecoder, Params, encode_tokens, source_attention
 
@@ -41,7 +41,7 @@ class Aligner:
         self._strongest = jax.jit(self._argmax)
 
     def attention(
-        self, params: Params | Sequence[Params], sources: Sequence[Any], targets: Sequence[Any],
+        self, params: Params | Sequence[Params], sources: Sequence[Ids], targets: Sequence[Ids],
     ) -> list[np.ndarray]:
         """Attention of each target token to the source tokens.
 
@@ -64,7 +64,7 @@ class Aligner:
         return out
 
     def align(
-        self, params: Params | Sequence[Params], sources: Sequence[Any], targets: Sequence[Any],
+        self, params: Params | Sequence[Params], sources: Sequence[Ids], targets: Sequence[Ids],
     ) -> list[list[tuple[int, int]]]:
         """For each target token the source token that it looks at most.
 
@@ -83,7 +83,7 @@ class Aligner:
 
     def attach(
         self, parts: Iterable[Decoded], params: Params | Sequence[Params],
-        sources: Sequence[Any], *, alignment: str | None = None, unknown: int | None = None,
+        sources: Sequence[Ids], *, alignment: str | None = None, unknown: int | None = None,
     ) -> Iterator[Decoded]:
         """What a search found, with what is asked for; hypotheses are collected to be aligned
         together.
@@ -108,7 +108,7 @@ class Aligner:
         return self._attach(parts, params, sources, alignment, unknown)
 
     def _attach(
-        self, parts: Iterable[Decoded], params: Any, sources: Sequence[Any],
+        self, parts: Iterable[Decoded], params: Params, sources: Sequence[Ids],
         alignment: str | None, unknown: int | None,
     ) -> Iterator[Decoded]:
         waiting: list[Decoded] = []
@@ -121,7 +121,7 @@ class Aligner:
             yield self._attached(waiting, params, sources, alignment, unknown)
 
     def _attached(
-        self, parts: Sequence[Decoded], params: Any, sources: Sequence[Any],
+        self, parts: Sequence[Decoded], params: Params, sources: Sequence[Ids],
         alignment: str | None, unknown: int | None,
     ) -> Decoded:
         indices = tuple(i for part in parts for i in part.indices)
@@ -143,7 +143,7 @@ class Aligner:
         return Decoded(indices=indices, hypotheses=lists)
 
     def _run(
-        self, function: Callable[..., jax.Array], params: Any, sources: list[np.ndarray],
+        self, function: Callable[..., jax.Array], params: Params, sources: list[np.ndarray],
         targets: list[np.ndarray],
     ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Results of one compiled function, batch by batch."""
@@ -180,9 +180,9 @@ class Aligner:
         return [(int(place[s]), t) for t, s in enumerate(chosen)]
 
 
-def _each(params: Any) -> tuple[Params, ...]:
+def _each(params: Params) -> tuple[Params, ...]:
     return tuple(params) if isinstance(params, (list, tuple)) else (params,)
 
 
-def _arrays(rows: Sequence[Any]) -> list[np.ndarray]:
+def _arrays(rows: Sequence[Ids]) -> list[np.ndarray]:
     return [np.asarray(row, np.int32) for row in rows]

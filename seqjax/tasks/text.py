@@ -11,13 +11,14 @@ import numpy as np
 from seqjax.config import ConfigError
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
+from seqjax.tasks.protocol import TextSection
 
 
 class _Sides(Protocol):
     """What text is converted with."""
 
     @property
-    def config(self) -> Any: ...
+    def config(self) -> TextSection: ...
     @property
     def source_vocab(self) -> Vocabulary: ...
     @property
@@ -33,7 +34,7 @@ class Text:
     """The part of a `protocol.TextTask` that follows from its vocabularies and tokenizers, which
     `source_vocab`, `target_vocab`, `source_tokenizer` and `target_tokenizer` are."""
 
-    config: Any
+    config: TextSection
 
     def with_config(self, **changes: Any) -> Self:
         """The same task with other values in its section."""
