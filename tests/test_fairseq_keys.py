@@ -132,8 +132,8 @@ def test_keys_that_fairseq_does_not_have_change_no_weight(family):
     of_tasks = {k for name in tasks.CONFIGS for k in fairseq_keys.types("task", name)}
     there = REGISTERED.get(family, family)
     lost = own - set(fairseq_keys.types("model", there)) - of_tasks
-    known = {*OWN, "remat", "scan_unroll", "time_unroll", "short_batch_softmax", "no_encoder_final_norm",
-             "encoder_layers_to_keep", "decoder_layers_to_keep"}
+    known = {*OWN, "remat", "scan_unroll", "time_unroll", "short_batch_softmax",
+             "no_encoder_final_norm", "encoder_layers_to_keep", "decoder_layers_to_keep"}
     assert lost <= known | WITHOUT_OPTION
 
 

@@ -22,6 +22,7 @@ from seqjax.interop.fairseq import files as fairseq_files
 from seqjax.interop.huggingface import places as hf_places
 from seqjax.interop.huggingface.model import read_model as read_huggingface
 from seqjax.models import overrides
+from seqjax.models.protocol import Model, Params
 from seqjax.settings import resolve
 from seqjax.tasks.protocol import Task, check_model
 from seqjax.training import compilation
@@ -90,7 +91,7 @@ def load(
 
 
 def _check_options(
-    paths: Sequence[str], *, which: str, model_overrides: Any, of_pt: Sequence[Any]
+    paths: Sequence[str], *, which: str, model_overrides: object, of_pt: Sequence[Any]
 ) -> None:
     """Refuses options that none of the paths can honour.
 
@@ -146,7 +147,7 @@ def _is_one(path: str) -> bool:
     return fairseq_files.is_pt(path) or hf_places.is_folder(path)
 
 
-def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> Loaded:
+def _load_lm(path: str, *, data: str | None, which: str, dtype: str, verify: bool) -> Loaded:
     """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
     place = None
     if data is not None and fairseq_files.is_pt(path):
@@ -166,10 +167,10 @@ def _identity(path: str, which: str) -> str:
 
 
 def _load_one(
-    path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
+    path: str, *, data: str | None, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
     tokenizer_options: Mapping[str, Any], task_overrides: Mapping[str, Any],
     changes: Mapping[str, Any], verify: bool,
-) -> tuple[Task, Config, Any, Any, about.Origin]:
+) -> tuple[Task, Config, Model, Params, about.Origin]:
     if fairseq_files.is_pt(path):
         found = fairseq_files.read_model(
             path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
@@ -204,7 +205,9 @@ def _load_one(
     return task, config, model, jax.tree.map(jnp.asarray, params), origin
 
 
-def _overridden(config: Config, params: Any, changes: Mapping[str, Any]) -> tuple[Config, Any]:
+def _overridden(
+    config: Config, params: Params, changes: Mapping[str, Any]
+) -> tuple[Config, Params]:
     """A model of ours with keys changed and layers left out."""
     model, kept = overrides.override(config.model, changes)
     model = overrides.with_layers(model, {side: len(layers) for side, layers in kept.items()})
