@@ -163,7 +163,9 @@ def _from_weights(folder: pathlib.Path, parts: Parts, abstract: TrainState) -> I
                    origin="\n".join([f"starting from weights of {folder}", *lines, *said]))
 
 
-def _with_heads(params: Any, parts: Parts, abstract: TrainState) -> tuple[Any, list[str]]:
+def _with_heads(
+    params: Params, parts: Parts, abstract: TrainState
+) -> tuple[Params, list[str]]:
     """Weights with the classification heads of this run, new where they have none like them; and
     a line on that."""
     fresh = {}

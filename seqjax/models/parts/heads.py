@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.models.parts.heads_config import HEADS, ClassificationHeadsConfig
-from seqjax.models.parts.layers import activation, dropout, fan_in_uniform, linear
-from seqjax.models.parts.parameters import Param, initialise
+from seqjax.models.parts.initializers import fan_in_uniform
+from seqjax.models.parts.layers import activation, dropout, linear
 from seqjax.models.protocol import Params
 
 
@@ -37,14 +37,15 @@ def with_fresh_heads(
         for letter in name.encode():
             key = jax.random.fold_in(key, letter)
         inner = config.inner_dim(name, width=width)
-        heads[name] = initialise(key, {"dense": _linear(width, inner),
-                                       "out_proj": _linear(inner, classes)})
+        first, second = jax.random.split(key, 4).reshape(2, 2)
+        heads[name] = {"dense": _linear(first, width, inner),
+                       "out_proj": _linear(second, inner, classes)}
     return {**params, HEADS: heads}
 
 
-def _linear(inputs: int, outputs: int) -> dict[str, Param]:
+def _linear(keys: jax.Array, inputs: int, outputs: int) -> dict[str, jax.Array]:
     begin = fan_in_uniform(inputs)
-    return {"kernel": Param((inputs, outputs), begin), "bias": Param((outputs,), begin)}
+    return {"bias": begin(keys[0], (outputs,)), "kernel": begin(keys[1], (inputs, outputs))}
 
 
 def logits(
