@@ -22,6 +22,7 @@ from seqjax.hub import loading
 FIELDS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
 BASE = dict(beam=4, nbest=4, max_len_b=6)
 SAMPLING = dict(sampling=True)
+LATE = dict(rules="transformers", lenpen=3.0, max_len_b=12)
 CHANGES = {
     "beam": ({"nbest": 1}, {"beam": 1, "nbest": 1}),
     "nbest": ({}, {"nbest": 2}),
@@ -50,6 +51,11 @@ CHANGES = {
     "seed": (SAMPLING, {**SAMPLING, "seed": 5}),
     "max_tokens": ({}, {"max_tokens": 16}),
     "batch_size": ({}, {"batch_size": 1}),
+    "rules": ({}, {"rules": "transformers"}),
+    "early_stopping": (
+        {**LATE, "early_stopping": "true"}, {**LATE, "early_stopping": "never"}),
+    "force_eos": ({"rules": "transformers"}, {"rules": "transformers", "force_eos": False}),
+    "suppress_tokens": ({}, {"suppress_tokens": (5, 6)}),
 }
 """Option -> what else must be said for it to have an effect, and that with the option."""
 

@@ -111,8 +111,7 @@ def advance(
 
     An eos candidate finishes if its rank is among the first W; the first W candidates that
     are not eos go on; a sentence is done at W finished hypotheses or at its `max_len`. By
-    transformers' rules the best W that have finished are kept, and a sentence is done at its
-    `max_len`, or as `stopping` says.
+    transformers' rules the best W are kept, and `stopping` says when a sentence is done.
 
     Args:
       state: before the step.

@@ -26,6 +26,7 @@ from seqjax.interop.fairseq.files import FairseqModel, read_model
 from seqjax.interop.fairseq.keys import classes, types
 from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
+from seqjax.models.protocol import Params
 from seqjax.models.tables import State
 from seqjax.settings import resolve
 from seqjax.tasks.entry import FairseqTask
@@ -73,7 +74,7 @@ def write_folder(
 
 
 def save_folder(
-    target: str | os.PathLike[str], config: Config, params: Any, named: Mapping[str, bytes], *,
+    target: str | os.PathLike[str], config: Config, params: Params, named: Mapping[str, bytes], *,
     step: int = 0,
 ) -> pathlib.Path:
     """A work folder with one checkpoint of a model that came from elsewhere; the optimizer is
@@ -162,7 +163,7 @@ def write_file(
 
 
 def save_file(
-    target: str | os.PathLike[str], config: Config, params: Any, assets: Mapping[str, bytes], *,
+    target: str | os.PathLike[str], config: Config, params: Params, assets: Mapping[str, bytes], *,
     name: str, record: checkpoints.Record, optimizer_state: dict[str, Any] | None = None,
 ) -> Task:
     """A `.pt` for fairseq from what a checkpoint holds.

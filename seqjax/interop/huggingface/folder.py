@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax import tasks
-from seqjax.config import Config, ConfigError
+from seqjax.config import Config, ConfigError, ModelSection
 from seqjax.interop.huggingface import files, generation, symbols, tokenizer_files
 from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
 from seqjax.interop.huggingface.weights import Kind, choose, to_state
@@ -67,7 +67,7 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _architecture(kind: Kind, model: Any, about: Mapping[str, Any]) -> str:
+def _architecture(kind: Kind, model: ModelSection, about: Mapping[str, Any]) -> str:
     """The class that the folder says its weights are of: the one that it came with, if it came
     from such a folder, has such weights still."""
     table = kind.table

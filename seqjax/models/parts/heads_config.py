@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from seqjax.config import ConfigError
 from seqjax.models.parts.configs import TRAINING_ONLY, check_rates
@@ -71,11 +71,12 @@ def with_heads_of(state: Mapping[str, Any], config: Any) -> Any:
 
 # ---- Hugging Face's ----
 
+HeadsT = TypeVar("HeadsT", bound=ClassificationHeadsConfig)
 NAME = "sentence_classification_head"
 """What the one head of a model of transformers is called here: fairseq's default."""
 
 
-def with_head_of(state: Mapping[str, Any], config: Any, head: str) -> Any:
+def with_head_of(state: Mapping[str, Any], config: HeadsT, head: str) -> HeadsT:
     """A model section with the head that a state dict of transformers' has under the name `head`:
     `dense` and `out_proj`."""
     output = state.get(f"{head}.out_proj.weight")
@@ -88,7 +89,7 @@ def renamed(head: str) -> tuple[str, str]:
     return rf"^{HEADS}\.[^.]+\.", f"{head}."
 
 
-def labels(config: Any) -> dict[str, Any]:
+def labels(config: ClassificationHeadsConfig) -> dict[str, Any]:
     """Keys of a `config.json` about the one head.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ class TypedEncoder(Encoder):
 
     def setup(self) -> None:
         super().setup()
-        cfg = self.config
+        cfg = cast(RobertaConfig, self.config)
         self.token_types = self.param(
             "token_types", nn.initializers.normal(DEVIATION),
             (cfg.token_types, cfg.encoder_embed_dim))
