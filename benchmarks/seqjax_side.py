@@ -86,7 +86,7 @@ def loss_function(model: Any, *, smoothing: float = 0.1) -> train_step.LossFn:
         source = token_source(
             batch["source"], pad=model.pad, segments=batch.get("source_segments"))
         encoded = model.encode(params, source, rng=rng)
-        previous = previous_tokens(batch["target"], segments, pad=model.pad, eos=model.eos)
+        previous = previous_tokens(batch["target"], segments, pad=model.pad, start=model.eos)
         features = model.features(params, previous, encoded, segments=segments, rng=rng)
         return cross_entropy(
             features.hidden, features.projection, features.project, batch["target"],

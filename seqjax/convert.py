@@ -1,7 +1,11 @@
-"""fairseq's checkpoints to ours and back, and its commands to configurations.
+"""fairseq's checkpoints and Hugging Face's to ours and back, and fairseq's commands to
+configurations.
 
     python -m seqjax.convert model.pt DIR --data data-bin      # a folder of ours
     python -m seqjax.convert DIR model.pt                      # a file that fairseq loads
+    python -m seqjax.convert DIR --to hf OUT                   # a folder that transformers loads
+    python -m seqjax.convert HF_DIR --to fairseq model.pt      # of DIR, HF_DIR, hf:org/name, a .pt
+    python -m seqjax.convert HF_DIR DIR                        # a folder of ours
     python -m seqjax.convert args 'fairseq-train data-bin --arch transformer ...'
     python -m seqjax.convert args model.pt                     # the run that wrote it
     python -m seqjax.convert keys model.pt                     # what becomes of its tensors
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -27,10 +32,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(prog="python -m seqjax.convert", description=__doc__,
                         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source",
-                        help="model.pt, a work folder or checkpoint, or the word args or keys")
+                        help="model.pt, a work folder or checkpoint, a folder of Hugging Face's "
+                             "or hf:org/name, or the word args or keys")
     parser.add_argument("target", nargs="+",
                         help="what to write; after args: fairseq's command, or a .pt; after "
                              "keys: a checkpoint")
+    parser.add_argument("--to", choices=("hf", "fairseq", "seqjax"),
+                        help="whose the target is (default: NAME.pt fairseq's, a folder ours)")
+    parser.add_argument("--max-shard-size", default="5GB", metavar="SIZE",
+                        help="with --to hf: weights of more bytes are several files (default 5GB)")
     parser.add_argument("--data", help="folder with the dictionaries of a .pt")
     parser.add_argument("--bpe", help="subwords of a .pt, where it does not say")
     parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say")
@@ -65,7 +75,15 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     target = args.target[0]
 
     from seqjax.interop.fairseq.files import is_pt
+    from seqjax.interop.huggingface import places
 
+    args.source = places.resolve(args.source)
+    if args.to is not None or places.is_folder(args.source):
+        with locking.hold(locking.output_lock(target), what=target):
+            _between(args, target)
+        return None
+    if args.max_shard_size != "5GB":
+        raise ConfigError("--max-shard-size is for --to hf")
     if is_pt(args.source):
         if target.endswith(".pt"):
             raise ConfigError(f"{target}: a .pt is converted to a folder; name one without .pt")
@@ -129,6 +147,68 @@ def _quoted(words: Sequence[str]) -> str:
     import shlex
 
     return shlex.join(words)
+
+
+def _between(args: argparse.Namespace, target: str) -> None:
+    """From whichever toolkit to whichever."""
+    from seqjax import checkpoints
+    from seqjax.interop import reading
+    from seqjax.interop.fairseq import folder as fairseq_folder
+    from seqjax.interop.fairseq.files import is_pt
+    from seqjax.interop.huggingface import folder as hf_folder
+    from seqjax.interop.huggingface import places
+
+    to = args.to or ("fairseq" if target.endswith(".pt") else "seqjax")
+    _check_between(args, target, to=to, of_pt=is_pt(args.source),
+                   ours=not is_pt(args.source) and not places.is_folder(args.source))
+    whole = reading.read(args.source, which=args.which, data=args.data, bpe=args.bpe,
+                         tokenizer=args.tokenizer, verify=args.verify)
+    if to == "hf":
+        hf_folder.write_folder(whole, target, max_shard_size=_bytes(args.max_shard_size))
+    elif to == "seqjax":
+        target = os.fspath(fairseq_folder.save_folder(
+            target, whole.config, whole.params, whole.assets))
+    else:
+        record = whole.record or checkpoints.Record(step=0, data={"epoch": 1, "batch": 0})
+        config = hf_folder.as_fairseq(whole.config)
+        task = fairseq_folder.save_file(
+            target, config, whole.params, whole.assets, name=whole.name, record=record)
+        for name in fairseq_folder.save_dictionaries(task, os.path.dirname(target) or "."):
+            print(f"{name}: written", file=sys.stderr)
+    print(f"{target}: written, of {whole.name}")
+
+
+def _check_between(
+    args: argparse.Namespace, target: str, *, to: str, of_pt: bool, ours: bool
+) -> None:
+    """Refuses what has no meaning for these two."""
+    if to == ("seqjax" if ours else "fairseq" if of_pt else ""):
+        raise ConfigError(f"{args.source}: is {'seqjax' if ours else 'fairseq'}'s already")
+    if (to == "fairseq") != target.endswith(".pt"):
+        raise ConfigError(f"{target}: fairseq's checkpoints are called NAME.pt, and those of no "
+                          "other toolkit")
+    if args.optimizer_state:
+        raise ConfigError("--optimizer-state is for a work folder that becomes a .pt (DIR "
+                          "model.pt, without --to)")
+    for flag in ("data", "bpe", "tokenizer"):
+        if getattr(args, flag) and not of_pt:
+            raise ConfigError(f"--{flag} is for reading a .pt; {args.source} holds its own")
+    if args.which != "best" and not ours:
+        raise ConfigError(f"--which is for a work folder; {args.source} is one checkpoint")
+    if args.max_shard_size != "5GB" and to != "hf":
+        raise ConfigError("--max-shard-size is for --to hf")
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20,
+          "GIB": 1 << 30}
+
+
+def _bytes(size: str) -> int:
+    """`5GB` as a number."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", size.strip())
+    if found is None or found[2].upper() not in _UNITS or float(found[1]) <= 0:
+        raise ConfigError(f"--max-shard-size: {size!r}; give a number and a unit: 500MB, 5GB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 def _to_folder(args: argparse.Namespace, target: str) -> None:

@@ -22,6 +22,7 @@ from seqjax.hub import loading
 FIELDS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
 BASE = dict(beam=4, nbest=4, max_len_b=6)
 SAMPLING = dict(sampling=True)
+LATE = dict(rules="transformers", lenpen=3.0, max_len_b=12)
 CHANGES = {
     "beam": ({"nbest": 1}, {"beam": 1, "nbest": 1}),
     "nbest": ({}, {"nbest": 2}),
@@ -36,6 +37,8 @@ CHANGES = {
     "match_source_len": ({}, {"match_source_len": True}),
     "no_repeat_ngram_size": ({}, {"no_repeat_ngram_size": 1}),
     "prefix_size": ({"prefix_size": 1}, {"prefix_size": 2}),
+    "bos_token": ({}, {"bos_token": 7}),
+    "first_tokens": ({}, {"first_tokens": (7, 8)}),
     "sampling": ({}, SAMPLING),
     "sampling_topk": (SAMPLING, {**SAMPLING, "sampling_topk": 2}),
     "sampling_topp": (SAMPLING, {**SAMPLING, "sampling_topp": 0.2}),
@@ -48,6 +51,11 @@ CHANGES = {
     "seed": (SAMPLING, {**SAMPLING, "seed": 5}),
     "max_tokens": ({}, {"max_tokens": 16}),
     "batch_size": ({}, {"batch_size": 1}),
+    "rules": ({}, {"rules": "transformers"}),
+    "early_stopping": (
+        {**LATE, "early_stopping": "true"}, {**LATE, "early_stopping": "never"}),
+    "force_eos": ({"rules": "transformers"}, {"rules": "transformers", "force_eos": False}),
+    "suppress_tokens": ({}, {"suppress_tokens": (5, 6)}),
 }
 """Option -> what else must be said for it to have an effect, and that with the option."""
 
@@ -139,6 +147,8 @@ def evaluated(run, changed):
 
 ALWAYS = {"lm_weight"}
 NO_REFERENCES = {*ALWAYS, "prefix_size"}
+OF_PROMPTS = {*NO_REFERENCES, "first_tokens"}
+"""A language model's outputs begin with prompts."""
 ENTRIES = {
     "Translator.translate": (
         lambda run, changed: loaded(str(run / "run")).translate("aa1", **changed),
@@ -154,13 +164,13 @@ ENTRIES = {
         NO_REFERENCES),
     "LanguageModel.sample": (
         lambda run, changed: loaded(str(run / "lm")).sample("bb1", **changed),
-        {*NO_REFERENCES, "nbest"}),
+        {*OF_PROMPTS, "nbest"}),
     "LanguageModel.generate": (
         lambda run, changed: loaded(str(run / "lm")).generate(["bb1"], **changed),
-        NO_REFERENCES),
+        OF_PROMPTS),
     "LanguageModel.stream": (
         lambda run, changed: list(loaded(str(run / "lm")).stream(["bb1"], **changed)),
-        NO_REFERENCES),
+        OF_PROMPTS),
     "generate --input": (by_command(generate, "--input", "{run}/in"), {*NO_REFERENCES, "nbest"}),
     "generate --input jsonl": (
         by_command(generate, "--input", "{run}/in", "--format", "jsonl"), NO_REFERENCES),
@@ -223,7 +233,8 @@ def test_what_would_change_nothing_is_refused(given, message):
     dict(sampling=True, nbest=5, diversity_rate=0.5), dict(nbest=6), dict(temperature=0.0),
     dict(temperature=-1.0), dict(temperature=float("nan")), dict(temperature=float("inf")),
     dict(temperature=1e-9), dict(lenpen=float("nan")), dict(unkpen=float("inf")),
-    dict(prefix_size=-1), dict(max_tokens=0), dict(batch_size=0), dict(min_len=-1),
+    dict(prefix_size=-1), dict(bos_token=-1), dict(first_tokens=(4, -2)), dict(max_tokens=0),
+    dict(batch_size=0), dict(min_len=-1),
     dict(sampling=True, nbest=5, sampling_topp=1.5), dict(sampling_topk=-2),
     dict(diversity_rate=-2.0), dict(diverse_beam_groups=2), dict(lm_weight=0.3), dict(beam=0),
     dict(match_source_len=True, diverse_beam_groups=5),

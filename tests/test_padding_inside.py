@@ -72,8 +72,8 @@ def test_positions_skip_padding():
 
 def test_shifted_targets_keep_the_word_before():
     target = jnp.array([[5, 1, 6, 2, 1, 1]])
-    assert previous_tokens(target, pad=1, eos=2).tolist() == [[2, 5, 1, 6, 1, 1]]
+    assert previous_tokens(target, pad=1, start=2).tolist() == [[2, 5, 1, 6, 1, 1]]
     segments = jnp.array([[1, 1, 1, 1, 0, 0]])
-    assert previous_tokens(target, segments, pad=1, eos=2).tolist() == [[2, 5, 1, 6, 1, 1]]
+    assert previous_tokens(target, segments, pad=1, start=2).tolist() == [[2, 5, 1, 6, 1, 1]]
     segments = jnp.array([[1, 1, 2, 2, 0, 0]])
-    assert previous_tokens(target, segments, pad=1, eos=2).tolist() == [[2, 5, 2, 6, 1, 1]]
+    assert previous_tokens(target, segments, pad=1, start=2).tolist() == [[2, 5, 2, 6, 1, 1]]

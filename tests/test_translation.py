@@ -38,11 +38,11 @@ def model(config, task):
 
 def test_targets_are_shifted_as_fairseq_does():
     target = jnp.array([[5, 6, 2, 1], [7, 2, 1, 1], [1, 1, 1, 1]])
-    shifted = previous_tokens(target, None, pad=1, eos=2)
+    shifted = previous_tokens(target, None, pad=1, start=2)
     assert shifted.tolist() == [[2, 5, 6, 1], [2, 7, 1, 1], [1, 1, 1, 1]]
     packed = jnp.array([[5, 6, 2, 7, 2, 1]])
     segments = jnp.array([[1, 1, 1, 2, 2, 0]])
-    assert previous_tokens(packed, segments, pad=1, eos=2).tolist() == [[2, 5, 6, 2, 7, 1]]
+    assert previous_tokens(packed, segments, pad=1, start=2).tolist() == [[2, 5, 6, 2, 7, 1]]
     assert segment_positions(segments).tolist() == [[0, 1, 2, 0, 1, 0]]
 
 

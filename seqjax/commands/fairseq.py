@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seqjax import cli
+from seqjax.commands import languages
 from seqjax.config import ConfigError
 from seqjax.console import compiling
 from seqjax.data.tokenizers import files
@@ -69,9 +70,10 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("fairseq's flags", "taken where they mean something here; "
                                       "all others are explained when they are given")
     group.add_argument("-s", "--source-lang", metavar="LANG",
-                       help="must be the model's source language")
+                       help="of a model of many languages the one to translate from; else it must "
+                            "be the model's")
     group.add_argument("-t", "--target-lang", metavar="LANG",
-                       help="must be the model's target language")
+                       help="the one to translate to")
     group.add_argument("--task", metavar="NAME", help="must be the model's task")
     for name in ("--fp16", "--memory-efficient-fp16", "--amp"):
         group.add_argument(name, action="append_const", const=name, dest="half",
@@ -85,6 +87,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true",
                        help="on stderr only notes on flags and what is wrong; of seqjax.generate "
                             "--format fairseq print the last line only")
+    languages.add_flags(group)
     add_tokenizer_flags(group)
 
 

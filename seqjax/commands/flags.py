@@ -11,7 +11,7 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from seqjax import cli
-from seqjax.commands import fairseq
+from seqjax.commands import fairseq, languages
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.data import sources
 
@@ -45,14 +45,14 @@ def load_options(args: argparse.Namespace) -> dict[str, Any]:
     return {"data": args.data, "which": args.which, "dtype": args.dtype, "bpe": args.bpe,
             "tokenizer": args.tokenizer, "model_overrides": args.model_overrides,
             "tokenizer_options": fairseq.tokenizer_options(args), "verify": args.verify,
-            "quiet": True}
+            "task_overrides": languages.overrides(args), "quiet": True}
 
 
 def load(args: argparse.Namespace, *, lm: str | None = None) -> Loaded:
     """The checkpoints of `add_model_flags` and `--data`, as `hub.load` gives them."""
     from seqjax import hub
 
-    return hub.load(args.checkpoint, lm=lm, **load_options(args))
+    return languages.chosen(args, hub.load(args.checkpoint, lm=lm, **load_options(args)))
 
 
 def load_generative(args: argparse.Namespace) -> Generative:

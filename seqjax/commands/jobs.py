@@ -146,7 +146,8 @@ def pairs_to_score(job: Job, model: Generative, sources: Sequence[Encoded]) -> S
     limits = (min(m.max_source_positions for m in model.models),
               min(m.max_target_positions for m in model.models))
     return select_pairs([x.ids for x in sources], job.references, limits=limits,
-                        eos=model.task.target_vocab.eos, rules=job.rules)
+                        frames=(model.task.source_frame, model.task.target_frame),
+                        rules=job.rules)
 
 
 def text_job(args: argparse.Namespace, texts: list[str]) -> Job:
@@ -177,7 +178,8 @@ def data_job(args: argparse.Namespace, model: Generative) -> Job:
     skips = rules.too_long == "skip" and args.format == "fairseq"  # left out, as in fairseq
     limits = split.limits if skips else (None, None)
     plan = planning.make_plan(
-        split.lengths, train=False, seed=1, shuffle_ties=args.subset != "test",
+        split.lengths, train=False, seed=1,
+        shuffle_ties=args.subset != "test" or getattr(model.task, "shuffles_test", False),
         max_source_positions=limits[0], max_target_positions=limits[1],
         batching=BatchingConfig(
             mode="fairseq", max_tokens=settings.max_tokens, max_sentences=settings.batch_size,
@@ -241,6 +243,8 @@ def fingerprint(args: argparse.Namespace, model: Generative, job: Job, options: 
     }
     if job.constraints is not None:
         about["constraints"] = [args.constraints, _digest(json.dumps(job.constraints).encode())]
+    if args.source_lang or args.target_lang:
+        about["languages"] = model.task.languages
     if args.allowed_outputs:
         with open(args.allowed_outputs, "rb") as file:
             about["allowed"] = _digest(file.read())

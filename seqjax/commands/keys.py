@@ -16,6 +16,8 @@ from seqjax.interop.fairseq.checkpoint import describe, plan_of
 from seqjax.interop.fairseq.files import is_pt
 from seqjax.interop.fairseq.folder import check_dictionaries
 from seqjax.interop.fairseq.optimizer_state import in_module_order
+from seqjax.interop.huggingface import places, weights
+from seqjax.interop.huggingface.files import read_config, read_tensors
 from seqjax.interop.torch.files import read_pt
 from seqjax.interop.torch.pickle_machine import CheckpointError
 from seqjax.interop.weights import to_state
@@ -30,17 +32,22 @@ def main(words: Sequence[str]) -> int:
     """Prints the table; returns the exit status."""
     parser = cli.Parser(prog="python -m seqjax.convert keys", description=DESCRIPTION,
                         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="model.pt, or a work folder or checkpoint of ours")
+    parser.add_argument("source", help="model.pt, a folder of Hugging Face's or hf:org/name, or a "
+                                       "work folder or checkpoint of ours")
     parser.add_argument("--which", choices=("best", "last"),
                         help="of a work folder, which checkpoint (default best)")
     parser.add_argument("--json", action="store_true",
                         help="a JSON object a line, with the table's columns as keys")
     args = parser.parse_args(list(words))
     error = None
+    args.source = places.resolve(args.source)
+    others = is_pt(args.source) or places.is_folder(args.source)
+    if others and args.which:
+        raise ConfigError(f"--which is for a work folder; {args.source} is one checkpoint")
     if is_pt(args.source):
-        if args.which:
-            raise ConfigError(f"--which is for a work folder; {args.source} is one checkpoint")
         found, error = _of_file(args.source)
+    elif others:
+        found, error = _of_huggingface(args.source)
     else:
         found = _of_folder(args.source, which=args.which or "best")
     if args.json:
@@ -68,6 +75,16 @@ def _of_file(path: str) -> tuple[list[listing.Row], Exception | None]:
         return listing.rows(weights, stored.state, stored.plan(), kept=stored.kept), None
     except (ConfigError, CheckpointError) as error:
         return listing.unplanned(weights), error
+
+
+def _of_huggingface(path: str) -> tuple[list[listing.Row], Exception | None]:
+    """Rows of a folder of Hugging Face's, as those of a `.pt`."""
+    tensors = read_tensors(path)
+    try:
+        stored = weights.describe(read_config(path), tensors)
+        return listing.rows(tensors, stored.state, stored.plan), None
+    except (ConfigError, CheckpointError) as error:
+        return listing.unplanned(tensors), error
 
 
 def _of_folder(path: str, *, which: str) -> list[listing.Row]:

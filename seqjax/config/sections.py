@@ -287,7 +287,15 @@ class GenerationConfig:
     no_repeat_ngram_size: int = 0
     """No so many tokens in a row come twice in a hypothesis (0: off)."""
     prefix_size: int = 0
-    """Force this many tokens of the reference (generate with a data folder)."""
+    """Force this many tokens of the reference (generate with a data folder), `first_tokens`
+    counted where the reference begins with them."""
+    bos_token: int | None = None
+    """Id of the token that stands before an output's first one (None: the task's, eos as a rule;
+    fairseq's `bos_token` of a generator, `decoder_start_token_id` elsewhere). Of this search
+    alone: what a model is trained and scored with is the task's."""
+    first_tokens: tuple[int, ...] | None = None
+    """Ids that every output begins with, before its prefix (None: the task's: nothing, or a
+    language token; `forced_bos_token_id` elsewhere)."""
     sampling: bool = False
     """Draw hypotheses at random instead of searching for the best."""
     sampling_topk: int = -1
@@ -310,6 +318,20 @@ class GenerationConfig:
     """Source tokens of one decoding batch, padding included."""
     batch_size: int | None = None
     """Sentences of one decoding batch at most."""
+    rules: Literal["fairseq", "transformers"] = "fairseq"
+    """Whose search it is. transformers': the best `beam` of all that finish are kept, and
+    `early_stopping` says how long; tokens that are forced cost nothing; a prompt, which outputs
+    begin with, counts neither in scores nor in the lengths that these are divided by; padding's
+    symbol is a word as others are."""
+    early_stopping: Literal["true", "false", "never"] = "false"
+    """With `rules=transformers`, when a sentence is done: with `beam` finished hypotheses
+    (`true`); when the best unfinished one is no better than the worst of them (`false`), were it
+    to end now; or (`never`) at its greatest length, with `lenpen` above 0."""
+    force_eos: bool = True
+    """Hypotheses of the greatest length end in eos there. False, with `rules=transformers`: they
+    are given as they are, as transformers does without `forced_eos_token_id`."""
+    suppress_tokens: tuple[int, ...] = ()
+    """Ids that no output has, unless they are forced."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

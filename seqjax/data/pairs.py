@@ -7,7 +7,9 @@ pads sources on the left: no number depends on it).
 
 from __future__ import annotations
 
+import bisect
 import functools
+import itertools
 import os
 from collections.abc import Sequence
 from typing import Literal, Protocol
@@ -18,6 +20,8 @@ from seqjax.data import id_ranges, indexed
 from seqjax.data.alignments import Alignments
 from seqjax.data.epoch_plan import Lengths, Shape
 from seqjax.data.folder import pair_prefixes
+from seqjax.data.frames import Frame, framed, framed_lengths
+from seqjax.data.mixture import Mixture
 
 PAD, EOS = 1, 2
 """Ids of padding and end of sentence in every dictionary of fairseq's."""
@@ -57,37 +61,41 @@ class MemoryStore:
 
 
 class Side:
-    """One language of a corpus: a chain of stores, the first perhaps repeated.
+    """One side of a corpus: a chain of stores, some perhaps repeated.
 
     Args:
       stores: shards in order.
-      repeat_first: how often the first shard counts (fairseq's `--upsample-primary`).
+      repeats: how often each shard counts (fairseq's `--upsample-primary` is the first one's;
+        None: once).
       truncate: cut longer sentences to this many tokens, the last of which is eos
-        (fairseq's `--truncate-source`).
-      eos: its id.
+        (fairseq's `--truncate-source`), what is put around the words included.
+      frames: what is put around the words of each store's sentences (None: they are as stored).
+      eos: its id, where there are no frames.
     """
 
     def __init__(
-        self, stores: Sequence[TokenStore], *, repeat_first: int = 1, truncate: int | None = None,
-        eos: int = EOS,
+        self, stores: Sequence[TokenStore], *, repeats: Sequence[int] | None = None,
+        truncate: int | None = None, frames: Sequence[Frame] | None = None, eos: int = EOS,
     ):
-        if repeat_first < 1:
-            raise ValueError(f"upsample_primary={repeat_first}: it must be 1 or more")
-        if truncate is not None and truncate < 2:
-            raise ValueError(f"sources cannot be cut to {truncate} tokens: a word and eos are two")
+        self.repeats = [1] * len(stores) if repeats is None else list(repeats)
+        if min(self.repeats, default=1) < 1:
+            raise ValueError(f"upsample_primary={min(self.repeats)}: it must be 1 or more")
         self.stores = list(stores)
-        self.truncate, self.eos = truncate, eos
+        self.truncate = truncate
+        self.frames = [Frame.plain(eos)] * len(self.stores) if frames is None else list(frames)
+        least = 2 + max((frame.extra for frame in self.frames), default=0)
+        if truncate is not None and truncate < least:
+            raise ValueError(f"sources cannot be cut to {truncate} tokens: a word and what stands "
+                             f"around it are {least}")
         sizes = [len(store.lengths) for store in self.stores]
-        repeats = [repeat_first] + [1] * (len(sizes) - 1)
         self._sizes = sizes
-        self._bounds = np.cumsum([n * r for n, r in zip(sizes, repeats, strict=True)])
+        self._bounds = np.cumsum([n * r for n, r in zip(sizes, self.repeats, strict=True)])
         parts = [
-            np.tile(np.asarray(store.lengths), r)
-            for store, r in zip(self.stores, repeats, strict=True)
+            np.tile(framed_lengths(np.asarray(store.lengths), frame, truncate), r)
+            for store, frame, r in zip(self.stores, self.frames, self.repeats, strict=True)
         ]
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        self.lengths = whole if truncate is None else np.minimum(whole, truncate)
-        """[N] int32 tokens of each sentence, eos included."""
+        self.lengths = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        """[N] int32 tokens of each sentence, eos and what else stands around it included."""
 
     def __len__(self) -> int:
         return int(self._bounds[-1])
@@ -103,24 +111,33 @@ class Side:
         lengths = self.lengths[ids]
         if len(self.stores) == 1:
             rows = ids if len(self) == self._sizes[0] else ids % self._sizes[0]
-            tokens = _ragged(self.stores[0], rows, lengths)
-        else:
-            tokens = self._gather_many(ids, lengths)
+            return self._of_store(0, rows, lengths), lengths
+        return self._gather_many(ids, lengths), lengths
+
+    def store_of(self, ids: np.ndarray) -> np.ndarray:
+        """[n]: the number of the store that each sentence is in."""
+        return np.searchsorted(self._bounds, ids, side="right")
+
+    def _of_store(self, k: int, rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """The tokens of sentences of one store, `lengths` of each, one after the other."""
+        frame = self.frames[k]
+        stored = lengths - frame.extra
+        tokens = _ragged(self.stores[k], rows, stored)
         if self.truncate is not None:
             # A cut sentence keeps its eos; one that was not cut ends in it anyway.
-            ends = np.cumsum(lengths, dtype=np.int64) - 1
-            tokens[ends[lengths == self.truncate]] = self.eos
-        return tokens, lengths
+            ends = np.cumsum(stored, dtype=np.int64) - 1
+            tokens[ends[lengths == self.truncate]] = frame.eos
+        return tokens if frame.is_plain else framed(tokens, stored, frame)
 
     def _gather_many(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         tokens = np.empty(int(lengths.sum(dtype=np.int64)), np.int32)
-        which = np.searchsorted(self._bounds, ids, side="right")
-        for k, store in enumerate(self.stores):
+        which = self.store_of(ids)
+        for k in range(len(self.stores)):
             mine = which == k
             if mine.any():
                 before = int(self._bounds[k - 1]) if k else 0
                 rows = (ids[mine] - before) % self._sizes[k]
-                tokens[np.repeat(mine, lengths)] = _ragged(store, rows, lengths[mine])
+                tokens[np.repeat(mine, lengths)] = self._of_store(k, rows, lengths[mine])
         return tokens
 
 
@@ -152,7 +169,10 @@ class PairDataset:
       source, target: stores, or lists of id arrays with their final eos; no target where
         there is nothing to learn from (decoding), no source for a target-only corpus.
       names: what errors call the two sides.
-      upsample_primary, truncate_source: see `Side`.
+      upsample_primary: how often the first store counts.
+      truncate_source, frames: see `Side`; frames of sources and of targets, one for each store.
+      starts: what decoding of each store's targets begins with, where stores differ in it:
+        batches then have `target_start`.
       pad, eos: ids of padding and end of sentence.
       alignments: stores of as many arrays: see `alignments.Alignments`.
 
@@ -167,15 +187,22 @@ class PairDataset:
         *,
         upsample_primary: int = 1,
         truncate_source: int | None = None,
+        frames: tuple[Sequence[Frame], Sequence[Frame]] | None = None,
+        starts: Sequence[int] | None = None,
         alignments: TokenStore | Sequence | None = None,
         names: tuple[str, str] = ("source", "target"),
         pad: int = PAD,
         eos: int = EOS,
     ):
+        around = frames or (None, None)
         self.pad = pad
-        self.source = _side(
-            source, repeat_first=upsample_primary, truncate=truncate_source, eos=eos)
-        self.target = _side(target, repeat_first=upsample_primary)
+        self.source = _side(source, repeat_first=upsample_primary, truncate=truncate_source,
+                            frames=around[0], eos=eos)
+        self.target = _side(target, repeat_first=upsample_primary, frames=around[1])
+        self.starts = None if starts is None else np.asarray(starts, np.int32)
+        self.mixture: Mixture | None = None
+        """How often sentences of several corpora are in an epoch (None: each once)."""
+        self._corpora: tuple[int, ...] | None = None
         self._check(names)
         self.alignments: Alignments | None = None
         pairs = _side(alignments, repeat_first=upsample_primary)
@@ -207,6 +234,7 @@ class PairDataset:
         shards: bool = False,
         upsample_primary: int = 1,
         truncate_source: int | None = None,
+        frames: tuple[Frame, Frame] | None = None,
         need_target: bool = True,
         alignments: Literal["none", "optional", "needed"] = "none",
         dictionaries: tuple[id_ranges.Limit, id_ranges.Limit] | None = None,
@@ -219,6 +247,7 @@ class PairDataset:
           shards: also open train1, train2, ... as long as there are any (fairseq does so
             for the training split).
           truncate_source: cut sources to this many tokens.
+          frames: what is put around the words of sources and of targets.
           need_target: a missing target is an error, else it means decoding.
           alignments: whether to open `{split}.align.{source}-{target}` too.
           dictionaries: of source and target, whose ids all must be.
@@ -246,11 +275,33 @@ class PairDataset:
         aligned = [] if alignments == "none" else _alignments(
             os.fspath(folder), split, f"{source_lang}-{target_lang}", shards=len(prefixes),
             needed=alignments == "needed")
+        each = None if frames is None else (
+            [frames[0]] * len(sources), [frames[1]] * len(targets))
         return cls(
             sources, targets or None, upsample_primary=upsample_primary,
-            truncate_source=truncate_source, alignments=aligned or None,
+            truncate_source=truncate_source, frames=each, alignments=aligned or None,
             names=(prefixes[0] + source_lang, prefixes[0] + target_lang), pad=pad, eos=eos,
         )
+
+    @classmethod
+    def joined(
+        cls, corpora: Sequence[PairDataset], *, starts: Sequence[int] | None = None,
+    ) -> PairDataset:
+        """Several corpora, one after the other, each as it is.
+
+        Args:
+          corpora: without alignments; all with targets, or none.
+          starts: what decoding of each corpus's targets begins with, where they differ in it.
+        """
+        out = cls.__new__(cls)
+        out.source = _chain([c.source for c in corpora])
+        out.target = _chain([c.target for c in corpora])
+        out.alignments, out.mixture, out.pad = None, None, corpora[0].pad
+        out._corpora = tuple(itertools.accumulate(len(c) for c in corpora))
+        stores = [len(c.source.stores) for c in corpora if c.source is not None]
+        out.starts = None if starts is None else np.repeat(
+            np.asarray(starts, np.int32), stores)
+        return out
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -305,10 +356,36 @@ class PairDataset:
                     segment, lengths
                 )
                 batch[f"{name}_segments"] = numbers
+            if name == "target" and self.starts is not None:
+                batch["target_start"] = self._starts(ids, rows, lengths, shape, packed=packed)
         if self.alignments is not None:
             width = self.alignments.width(shape.source, shape.target)
             batch |= self.alignments.materialise(ids, rows, count=shape.rows, width=width)
         return batch
+
+    def _starts(
+        self, ids: np.ndarray, rows: np.ndarray, lengths: np.ndarray, shape: Shape, *,
+        packed: bool,
+    ) -> np.ndarray:
+        """What decoding begins with: of each row [B], or of the sentence at each position
+        [B, T]."""
+        assert self.target is not None and self.starts is not None
+        each = self.starts[self.target.store_of(ids)]
+        if packed:
+            fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
+            return pad_rows(np.repeat(each, lengths), fill, shape.target, pad=self.pad)
+        out = np.full(shape.rows, self.pad, np.int32)
+        out[rows] = each
+        return out
+
+    @property
+    def corpus_bounds(self) -> tuple[int, ...]:
+        """Where each of the `joined` corpora ends."""
+        return (len(self),) if self._corpora is None else self._corpora
+
+    def corpus_of(self, index: int) -> int:
+        """The number of the corpus that a sentence is of."""
+        return bisect.bisect_right(self.corpus_bounds, index)
 
     def sentence(self, index: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Source and target ids of one sentence, eos included."""
@@ -349,8 +426,26 @@ def segment_numbers(rows: np.ndarray) -> np.ndarray:
     return (place - np.maximum.accumulate(np.where(first, place, 0)) + 1).astype(np.int32)
 
 
+def _chain(sides: Sequence[Side | None]) -> Side | None:
+    """Sides one after the other; None where none is there.
+
+    Raises:
+      ValueError: some are there and some are not.
+    """
+    found = [side for side in sides if side is not None]
+    if not found:
+        return None
+    if len(found) < len(sides):
+        raise ValueError("some corpora have targets, some have not")
+    return Side([s for side in found for s in side.stores],
+                repeats=[r for side in found for r in side.repeats],
+                frames=[f for side in found for f in side.frames],
+                truncate=found[0].truncate)
+
+
 def _side(
-    data, *, repeat_first: int, truncate: int | None = None, eos: int = EOS
+    data, *, repeat_first: int, truncate: int | None = None,
+    frames: Sequence[Frame] | None = None, eos: int = EOS,
 ) -> Side | None:
     if data is None:
         return None
@@ -360,7 +455,8 @@ def _side(
         stores = data
     else:
         stores = [MemoryStore(data)]
-    return Side(stores, repeat_first=repeat_first, truncate=truncate, eos=eos)
+    return Side(stores, repeats=[repeat_first, *[1] * (len(stores) - 1)], truncate=truncate,
+                frames=frames, eos=eos)
 
 
 def _alignments(

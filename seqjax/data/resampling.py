@@ -1,5 +1,5 @@
 """How often the samples of several corpora are in an epoch: their sizes and a power in, sample
-numbers out; and the plan of such epochs (fairseq's `ResamplingDataset`, draw for draw).
+numbers out, as fairseq's `ResamplingDataset` draws them. `mixture.MixturePlan` plans such epochs.
 """
 
 from __future__ import annotations
@@ -8,10 +8,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-
-from seqjax.data.bucketing import BucketedPlan, assign
-from seqjax.data.epoch_plan import EpochPlan, Lengths, Shape, round_up
-from seqjax.data.packing import PackedPlan
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -59,54 +55,3 @@ class Resampling:
             first += size
         ids = np.concatenate(found).astype(np.int64)
         return ids[np.isin(ids, usable)]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ResampledPlan:
-    """Epochs of what is drawn, on the shapes of a plan of all samples."""
-
-    plan: BucketedPlan | PackedPlan
-    """Of every usable sample, each once."""
-    resampling: Resampling
-
-    @classmethod
-    def of(cls, plan: BucketedPlan | PackedPlan, resampling: Resampling) -> ResampledPlan:
-        """The plan whose epochs are drawn. What an epoch has of each length is not known before:
-        shapes have as many rows as budgets, and all that is drawn, allow."""
-        if isinstance(plan, BucketedPlan):
-            most = round_up(resampling.epoch_size, plan.row_multiple)
-            rows = tuple(min(rows, most) for rows in plan.max_rows)
-            plan = dataclasses.replace(plan, even=False, max_rows=rows)
-        return cls(plan=plan, resampling=resampling)
-
-    @property
-    def lengths(self) -> Lengths:
-        return self.plan.lengths
-
-    @property
-    def shapes(self) -> tuple[tuple[int, Shape], ...]:
-        return self.plan.shapes
-
-    @property
-    def packed(self) -> bool:
-        return self.plan.packed
-
-    def _drawn(self, epoch: int) -> BucketedPlan | PackedPlan:
-        plan = self.plan
-        ids = self.resampling.draw(plan.ids, seed=plan.seed, epoch=epoch)
-        if not len(ids):
-            raise ValueError(f"epoch {epoch}: none of the samples that were drawn is within the "
-                             "limits of lengths")
-        if isinstance(plan, BucketedPlan):
-            source, target = (plan.lengths.side(name)[ids] for name in ("source", "target"))
-            bucket = assign(source, target, list(plan.pairs))
-            return dataclasses.replace(plan, ids=ids, bucket=bucket)
-        return dataclasses.replace(plan, ids=ids)
-
-    def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:
-        return self._drawn(epoch).epoch(epoch, start=start)
-
-    def describe(self) -> str:
-        shares = ", ".join(f"{w:.1%} of {n}" for w, n in zip(
-            self.resampling.weights, self.resampling.sizes, strict=True))
-        return f"{self._drawn(1).describe()}; drawn anew each epoch from corpora: {shares}"

@@ -42,12 +42,14 @@ class Aligner:
 
     def attention(
         self, params: Params | Sequence[Params], sources: Sequence[Ids], targets: Sequence[Ids],
+        *, starts: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
         """Attention of each target token to the source tokens.
 
         Args:
           params: of the model, or a sequence of one per model.
           sources, targets: id sequences with their final eos.
+          starts: what decoding of each target begins with (None: the model's eos).
 
         Returns:
           [T, S] float32 for each pair, both eos included.
@@ -58,13 +60,14 @@ class Aligner:
         """
         sources, targets = _arrays(sources), _arrays(targets)
         out: list[np.ndarray] = [np.zeros((0, 0), np.float32)] * len(sources)
-        for indices, found in self._run(self._attention, params, sources, targets):
+        for indices, found in self._run(self._attention, params, sources, targets, starts):
             for i, one in zip(indices, found, strict=False):
                 out[i] = one[:len(targets[i]), :len(sources[i])].copy()
         return out
 
     def align(
         self, params: Params | Sequence[Params], sources: Sequence[Ids], targets: Sequence[Ids],
+        *, starts: Sequence[int] | None = None,
     ) -> list[list[tuple[int, int]]]:
         """For each target token the source token that it looks at most.
 
@@ -76,7 +79,7 @@ class Aligner:
         """
         sources, targets = _arrays(sources), _arrays(targets)
         out: list[list[tuple[int, int]]] = [[] for _ in sources]
-        for indices, found in self._run(self._strongest, params, sources, targets):
+        for indices, found in self._run(self._strongest, params, sources, targets, starts):
             for i, strongest in zip(indices, found, strict=False):
                 out[i] = self._pairs(sources[i], targets[i], strongest)
         return out
@@ -84,6 +87,7 @@ class Aligner:
     def attach(
         self, parts: Iterable[Decoded], params: Params | Sequence[Params],
         sources: Sequence[Ids], *, alignment: str | None = None, unknown: int | None = None,
+        starts: Sequence[int] | None = None,
     ) -> Iterator[Decoded]:
         """What a search found, with what is asked for; hypotheses are collected to be aligned
         together.
@@ -93,6 +97,7 @@ class Aligner:
           sources: ids of every source.
           alignment: `hard`: hypotheses get their `alignment`; `soft`: their `attention`.
           unknown: hypotheses that hold this token get their `alignment` in any case.
+          starts: what decoding of each source began with (None: the model's eos).
 
         Raises:
           ConfigError: another kind of alignment.
@@ -103,34 +108,41 @@ class Aligner:
             raise ConfigError(f"alignment: {alignment!r} is not 'hard' or 'soft'")
         if alignment is None and unknown is None:
             return iter(parts)
-        one = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-        jax.eval_shape(self._mean_attention, _each(params), one, one)
-        return self._attach(parts, params, sources, alignment, unknown)
+        one, start = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((1, 1), (1,)))
+        jax.eval_shape(self._mean_attention, _each(params), one, one, start)
+        starts = [self.eos] * len(sources) if starts is None else starts
+        return self._attach(parts, params, list(zip(sources, starts, strict=True)),
+                            (alignment, unknown))
 
     def _attach(
-        self, parts: Iterable[Decoded], params: Params, sources: Sequence[Ids],
-        alignment: str | None, unknown: int | None,
+        self, parts: Iterable[Decoded], params: Params, sources: Sequence[tuple[Ids, int]],
+        asked: tuple[str | None, int | None],
     ) -> Iterator[Decoded]:
         waiting: list[Decoded] = []
         for part in parts:
             waiting.append(part)
             if sum(len(hs) for p in waiting for hs in p.hypotheses) >= WAITING:
-                yield self._attached(waiting, params, sources, alignment, unknown)
+                yield self._attached(waiting, params, sources, asked)
                 waiting = []
         if waiting:
-            yield self._attached(waiting, params, sources, alignment, unknown)
+            yield self._attached(waiting, params, sources, asked)
 
     def _attached(
-        self, parts: Sequence[Decoded], params: Params, sources: Sequence[Ids],
-        alignment: str | None, unknown: int | None,
+        self, parts: Sequence[Decoded], params: Params, sources: Sequence[tuple[Ids, int]],
+        asked: tuple[str | None, int | None],
     ) -> Decoded:
+        """Args: sources: of each its ids and what decoding began with; asked: the kind of
+        alignment, and the token whose hypotheses get one in any case."""
+        alignment, unknown = asked
         indices = tuple(i for part in parts for i in part.indices)
         lists = [list(found) for part in parts for found in part.hypotheses]
         places = [(row, k) for row, found in enumerate(lists) for k in range(len(found))]
 
         def fill(field: str, compute: Callable[..., list], chosen: list[tuple[int, int]]) -> None:
-            values = compute(params, [sources[indices[row]] for row, _ in chosen],
-                             [lists[row][k].tokens for row, k in chosen])
+            read = [sources[indices[row]] for row, _ in chosen]
+            values = compute(params, [ids for ids, _ in read],
+                             [lists[row][k].tokens for row, k in chosen],
+                             starts=[start for _, start in read])
             for (row, k), value in zip(chosen, values, strict=True):
                 lists[row][k] = dataclasses.replace(lists[row][k], **{field: value})
 
@@ -144,28 +156,29 @@ class Aligner:
 
     def _run(
         self, function: Callable[..., jax.Array], params: Params, sources: list[np.ndarray],
-        targets: list[np.ndarray],
+        targets: list[np.ndarray], starts: Sequence[int] | None,
     ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Results of one compiled function, batch by batch."""
         each = _each(params)
-        for batch in pair_batches(self.models, sources, targets, **self._limits):
-            yield batch.indices, np.asarray(function(each, batch.source, batch.target))
+        for batch in pair_batches(self.models, sources, targets, starts=starts, **self._limits):
+            yield batch.indices, np.asarray(
+                function(each, batch.source, batch.target, batch.start))
 
     def _mean_attention(
-        self, params: Sequence[Params], source: jax.Array, target: jax.Array
+        self, params: Sequence[Params], source: jax.Array, target: jax.Array, start: jax.Array
     ) -> jax.Array:
         """[B, T, S] float32."""
-        previous = previous_tokens(target, pad=self.pad, eos=self.eos)
+        previous = previous_tokens(target, pad=self.pad, start=start)
         each = [
             source_attention(model.features(p, previous, encode_tokens(model, p, source)))
             for model, p in zip(self.models, params, strict=True)]
         return sum(each[1:], each[0]) / len(each)
 
     def _argmax(
-        self, params: Sequence[Params], source: jax.Array, target: jax.Array
+        self, params: Sequence[Params], source: jax.Array, target: jax.Array, start: jax.Array
     ) -> jax.Array:
         """[B, T] int32: the source position that each target position looks at most."""
-        attention = self._mean_attention(params, source, target)
+        attention = self._mean_attention(params, source, target, start)
         word = (source != self.pad) & (source != self.eos)
         return jnp.where(word[:, None], attention, -jnp.inf).argmax(axis=-1)
 

@@ -117,6 +117,10 @@ def check(config: GenerationConfig) -> None:
     for name in ("no_repeat_ngram_size", "min_len", "prefix_size"):
         if getattr(config, name) < 0:
             raise ConfigError(f"generation.{name}: {getattr(config, name)} is negative")
+    for name, ids in (("bos_token", (config.bos_token,)),
+                      ("first_tokens", config.first_tokens or ())):
+        if any(i is not None and i < 0 for i in ids):
+            raise ConfigError(f"generation.{name}: {getattr(config, name)}: ids are 0 or more")
     for name in ("max_tokens", "batch_size"):
         value = getattr(config, name)
         if value is not None and value < 1:
@@ -145,6 +149,8 @@ class SearchOptions:
     lm_weight: float | None = None
     """Not None: the last model is a language model whose log-probabilities are added with
     this weight."""
+    stopping: str | None = None
+    """None: fairseq's rule; else transformers' `early_stopping`."""
 
     def norms(self, capacity: int) -> np.ndarray:
         """[C] float32: what a hypothesis that ends at step c is divided by."""
@@ -161,14 +167,29 @@ def options_of(
     """The options of a configuration; the beam is at most the vocabulary less pad. A
     `strategy` replaces the configuration's."""
     check(config)
+    theirs = config.rules == "transformers" and not config.sampling
     return SearchOptions(
         rules=TokenRules(
-            pad=pad, eos=eos, unk=unk, unkpen=config.unkpen, suppress=tuple(sorted(suppress)),
+            pad=pad, eos=eos, unk=unk, unkpen=config.unkpen,
+            suppress=tuple(sorted({*suppress, *config.suppress_tokens})),
             min_len=config.min_len, match_source_len=config.match_source_len,
-            no_repeat_ngram_size=config.no_repeat_ngram_size),
+            no_repeat_ngram_size=config.no_repeat_ngram_size,
+            ban_pad=config.rules == "fairseq", forced_cost=not theirs,
+            force_eos=config.force_eos or not theirs),
         strategy=strategy or strategy_of(config), beam=min(config.beam, vocabulary - 1),
         vocabulary=vocabulary, temperature=config.temperature, lenpen=config.lenpen,
-        unnormalized=config.unnormalized, lm_weight=lm_weight)
+        unnormalized=config.unnormalized, lm_weight=lm_weight,
+        stopping=_stopping(config) if theirs else None)
+
+
+def _stopping(config: GenerationConfig) -> str:
+    """transformers' rule for when a sentence is done. One hypothesis is done when it ends; and
+    where length is not paid for, waiting for longer ones is of no use to it."""
+    if config.beam == 1:
+        return "true"
+    if config.early_stopping == "never" and config.lenpen <= 0:
+        return "false"
+    return config.early_stopping
 
 
 class Search:
@@ -277,9 +298,11 @@ class Search:
         worthless = None
         if self.options.rules.match_source_len:
             worthless = state.position > sentences.source_len
+        norm, furthest = self._norms(norms, state.position, sentences)
         state, parents = advance(
             state, candidates, eos=self.options.rules.eos, max_len=sentences.max_len,
-            norm=norms[state.position], memory=memory, worthless=worthless,
+            norm=norm, memory=memory, worthless=worthless, furthest=furthest,
+            stopping=self.options.stopping, force_eos=self.options.rules.force_eos,
             existing=jnp.where(state.position == 0, min(count, self.options.vocabulary - 1),
                                count))
         state = dataclasses.replace(state, memory=strategy.follow(
@@ -287,6 +310,23 @@ class Search:
         caches = tuple(m.reorder(c, parents)
                        for m, c in zip(self.models, grown, strict=True))
         return caches, state
+
+    def _norms(
+        self, norms: jax.Array, position: jax.Array, sentences: Sentences
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """What scores of hypotheses that finish now are divided by, and of those that go on for
+        as long as they may (None: of no interest)."""
+        if self.options.stopping is None or sentences.uncounted is None:
+            norm = norms[position]
+            uncounted = jnp.zeros_like(sentences.max_len)
+        else:
+            uncounted = sentences.uncounted
+            norm = norms[jnp.maximum(position - uncounted, 0)][:, None]
+        if self.options.stopping != "never":
+            return norm, None
+        last = jnp.maximum(sentences.max_len - uncounted, 0).astype(jnp.float32) + 1
+        return norm, jnp.ones_like(last) if self.options.unnormalized else (
+            last ** self.options.lenpen)
 
     def _without_repeats(self, scores: Scores, state: SearchState, rules: StepRules) -> Scores:
         size = self.options.rules.no_repeat_ngram_size

@@ -29,6 +29,7 @@ from seqjax.generation.processors import Sentences
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
 from seqjax.generation.selection import Strategy
+from seqjax.generation.target_form import TargetForm
 from seqjax.models.protocol import (
     Cache,
     Encoder,
@@ -70,6 +71,10 @@ class _Job:
     limits: np.ndarray
     """Hypothesis tokens of each sentence at most, eos not counted."""
     seeds: np.ndarray
+    starts: np.ndarray
+    """What stands before each sentence's first token."""
+    uncounted: np.ndarray
+    """Tokens of each output that its caller gave, which by transformers' rules no score counts."""
 
 
 class Decoder:
@@ -81,7 +86,8 @@ class Decoder:
 
     def __init__(
         self, model: Stepper | Sequence[Stepper], config: GenerationConfig, *,
-        unk: int = 3, bos: int | None = None, suppress: Sequence[int] = (),
+        unk: int = 3, bos: int | None = None, eos: int | None = None,
+        suppress: Sequence[int] = (),
         row_multiple: int = 1, sharding: jax.sharding.Sharding | None = None,
         language_model: LanguageModel | None = None,
     ):
@@ -92,7 +98,9 @@ class Decoder:
             towards lengths, as fairseq has it.
           config: the search.
           unk: id of the unknown word (`unkpen`).
-          bos: token before the first one; None: eos, as fairseq's.
+          bos: token before the first one, unless `config.bos_token` or `stream` say another;
+            None: eos, as fairseq's.
+          eos: token that ends an output; None: the model's eos.
           suppress: tokens that are never generated.
           row_multiple: rows of a batch are multiples of this.
           sharding: how arrays with a leading batch axis lie on the devices.
@@ -116,8 +124,11 @@ class Decoder:
             self.lm_weight = config.lm_weight
         self.config = config
         self.unk, self.suppress = unk, tuple(suppress)
-        self.pad, self.eos = self.models[0].pad, self.models[0].eos
+        self.pad, self.source_eos = self.models[0].pad, self.models[0].eos
+        self.eos = self.source_eos if eos is None else eos
         self.bos = self.eos if bos is None else bos
+        if config.bos_token is not None:
+            self.bos = config.bos_token
         self.row_multiple, self.sharding = row_multiple, sharding
         self._searches: dict[Strategy | None, Search] = {}
         self._met: set[tuple[Search, tuple[int, ...]]] = set()
@@ -185,7 +196,7 @@ class Decoder:
         self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Ids], *,
         prefixes: Sequence[Ids] | None = None,
         plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
-        numbers: Sequence[int] | None = None,
+        numbers: Sequence[int] | None = None, forms: Sequence[TargetForm] | None = None,
         constraints: Sequence[Phrases] | None = None, constraint_order: str = "ordered",
         allowed: TokenTrie | Sequence[TokenTrie] | None = None,
         prefix_allowed_tokens_fn: AllowedTokens | None = None,
@@ -195,6 +206,8 @@ class Decoder:
         Args:
           numbers: what the random samples of each source depend on (default: its place
             in `sources`).
+          forms: for each source what its outputs begin with, unless `config` says so; all end in
+            `eos` (None: `bos`, and nothing that is forced).
           constraints: for each source the phrases (ids without eos) that its outputs must
             contain, perhaps none. Where that cannot be, there is no hypothesis.
           constraint_order: `ordered`: in the order given; `unordered`: in any.
@@ -208,14 +221,14 @@ class Decoder:
           ValueError: constraints or permitted outputs that no output can fulfil.
         """
         sources = [np.asarray(source, np.int32) for source in sources]
-        if self.config.prefix_size:
-            if prefixes is None:
-                raise ConfigError(f"generation.prefix_size: {self.config.prefix_size}, but no "
-                                  "prefixes were given of which it could be the size")
-            prefixes = [prefix[:self.config.prefix_size] for prefix in prefixes]
-        prefixes = [np.asarray(p, np.int32) for p in prefixes or [()] * len(sources)]
-        if len(prefixes) != len(sources):
-            raise ValueError(f"Decoder: {len(prefixes)} prefixes for {len(sources)} sources")
+        if self.config.prefix_size and prefixes is None:
+            raise ConfigError(f"generation.prefix_size: {self.config.prefix_size}, but no "
+                              "prefixes were given of which it could be the size")
+        prefixes = self.forced(prefixes, forms, count=len(sources))
+        uncounted = [len(p) - len(self._first(forms, i)) for i, p in enumerate(prefixes)]
+        starts = np.full(len(sources), self.bos)
+        if forms is not None and self.config.bos_token is None:
+            starts = np.array([form.start for form in forms], np.int64)
         lengths = np.array([len(s) for s in sources], np.int64)
         self.check_sources(lengths)
         batches = self._batches(lengths, plan)
@@ -229,14 +242,47 @@ class Decoder:
             order=constraint_order, permitted=allowed, function=prefix_allowed_tokens_fn)
         prepared = self.prepare(params)
         search = self._get_search(prepared, constraint.strategy)
+        self._check_ids(starts, search.options.vocabulary)
         by_sentence = np.zeros(len(sources), np.int64)
         for batch, limit in zip(batches, limits, strict=True):
             by_sentence[list(batch.indices)] = limit
         constraint.check(by_sentence, pad=self.pad, eos=self.eos, bos=self.bos,
                     vocabulary=search.options.vocabulary)
         job = _Job(prepared=prepared, search=search, constraint=constraint, sources=sources,
-                   prefixes=prefixes, limits=by_sentence, seeds=seeds)
+                   prefixes=prefixes, limits=by_sentence, seeds=seeds, starts=starts,
+                   uncounted=np.array(uncounted, np.int64))
         return self._run(job, batches)
+
+    def _check_ids(self, starts: np.ndarray, vocabulary: int) -> None:
+        for name, ids in (("bos_token", starts), ("first_tokens", self.config.first_tokens or ())):
+            if max(ids, default=0) >= vocabulary:
+                raise ConfigError(f"generation.{name}: the id {max(ids)}, but the vocabulary has "
+                                  f"{vocabulary}")
+
+    def _first(self, forms: Sequence[TargetForm] | None, index: int) -> Sequence[int]:
+        """What an output begins with before its prefix."""
+        if self.config.first_tokens is not None:
+            return self.config.first_tokens
+        return () if forms is None else forms[index].first
+
+    def forced(
+        self, prefixes: Sequence[Any] | None, forms: Sequence[TargetForm] | None, *, count: int,
+    ) -> list[np.ndarray]:
+        """What each of `count` outputs must begin with: the first tokens that the search or its
+        form ask for, then its prefix, which may have them already; of prefixes with those
+        `config.prefix_size` tokens at most. Given what it gave, it changes nothing."""
+        if prefixes is not None and len(prefixes) != count:
+            raise ValueError(f"Decoder: {len(prefixes)} prefixes for {count} sources")
+        out = []
+        for i in range(count):
+            first = self._first(forms, i)
+            prefix = [] if prefixes is None else [int(t) for t in prefixes[i]]
+            if tuple(prefix[:len(first)]) != tuple(first):
+                prefix = [*first, *prefix]
+            if self.config.prefix_size:
+                prefix = prefix[:max(self.config.prefix_size, len(first))]
+            out.append(np.array(prefix, np.int32))
+        return out
 
     def _compile(self, job: _Job, batches: list[DecodingBatch]) -> None:
         """What the batches begin with, for shapes that this search has not met yet."""
@@ -276,7 +322,7 @@ class Decoder:
             type(job.constraint) is not OutputConstraint or self.config.match_source_len
             or self.config.no_repeat_ngram_size > 0 or len(job.prefixes[index]) > 0)
         if not may_be_empty or not self._first_step.is_finite(
-            prepared.params, prepared.weights, job.sources[index], bos=self.bos
+            prepared.params, prepared.weights, job.sources[index], bos=int(job.starts[index])
         ):
             raise finite.ScoreError(f"{what}: no output has a finite score: {finite.WHY}")
 
@@ -357,21 +403,31 @@ class Decoder:
         longest = max((len(prefixes[i]) for i in batch.indices), default=0)
         prefix = np.full((rows, round_up_to_power(longest) if longest else 0), self.pad, np.int32)
         source_len, max_len = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
-        index = np.zeros(rows, np.int32)
+        index, bos = np.zeros(rows, np.int32), np.full(rows, self.bos, np.int32)
         for row, i in enumerate(batch.indices):
             source[row, :len(sources[i])] = sources[i]
             prefix[row, :len(prefixes[i])] = prefixes[i]
+            bos[row] = job.starts[i]
             source_len[row], max_len[row], index[row] = len(sources[i]), job.limits[i], job.seeds[i]
+            bos[row] = job.starts[i]
         place = self._place
         exempt = None
         if self.config.padded_source_len:
             exempt = place(np.full(rows, longest, np.int32))
         sentences = Sentences(
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
-            bos=place(np.full(rows, self.bos, np.int32)), index=place(index),
-            seed=jnp.uint32(self.config.seed), exempt=exempt,
+            bos=place(bos), index=place(index),
+            seed=jnp.uint32(self.config.seed), exempt=exempt, uncounted=self._uncounted(job, batch),
             constraints=jax.tree.map(place, job.constraint.pack(batch.indices, rows=rows)))
         return place(source), sentences, self._capacities(int(max_len.max()))
+
+    def _uncounted(self, job: _Job, batch: DecodingBatch) -> jax.Array | None:
+        """Tokens of each row's output that are its prompt, where these count in no score."""
+        if self.config.rules != "transformers":
+            return None
+        found = np.zeros(batch.rows, np.int32)
+        found[:len(batch.indices)] = job.uncounted[list(batch.indices)]
+        return self._place(found)
 
     def _start(self, job: _Job, batch: DecodingBatch) -> Run:
         source, sentences, sizes = self._arrays(job, batch)

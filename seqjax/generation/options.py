@@ -28,6 +28,8 @@ def without_effect(config: GenerationConfig) -> dict[str, str]:
         found["seed"] = "nothing is drawn without sampling=True"
     if config.diverse_beam_groups < 2:
         found["diverse_beam_strength"] = "it needs diverse_beam_groups=2 or more"
+    if config.rules == "fairseq":
+        found |= dict.fromkeys(("early_stopping", "force_eos"), "it needs rules=transformers")
     if config.sampling_topp > 0:
         found["sampling_topk"] = "sampling_topp decides where both are given; keep one"
     return found

@@ -47,6 +47,9 @@ class Sentences:
     exempt: jax.Array | None = None
     """[B] int32: first steps in which neither `min_len` nor `suppress` holds. fairseq's are
     those in which any prefix of the batch lasts; None: nobody is exempt."""
+    uncounted: jax.Array | None = None
+    """[B] int32: first tokens of an output that count in no score (transformers' prompts); None:
+    all count."""
     tables: Tables = None
     """What it must know beside that, alike for all sentences, or None. Only inside compiled
     functions: it is handed in beside the sentences, which move between batches."""
@@ -69,6 +72,12 @@ class TokenRules:
     """eos is not allowed before the source's length, and costs nothing from there on."""
     no_repeat_ngram_size: int = 0
     """No n tokens in a row occur twice in a hypothesis (0: off)."""
+    ban_pad: bool = True
+    """No output has padding's symbol."""
+    forced_cost: bool = True
+    """Tokens that are forced cost what the model says; False: nothing."""
+    force_eos: bool = True
+    """Hypotheses of the greatest length end in eos."""
 
     @property
     def special(self) -> tuple[int, ...]:
@@ -78,13 +87,13 @@ class TokenRules:
     def at(self, position: jax.Array, sentences: Sentences) -> StepRules:
         """The rules as they stand at one step (0-based, int32 scalar)."""
         last = position >= sentences.max_len
-        forced = jnp.where(last, self.eos, FREE)
+        forced = jnp.where(last & self.force_eos, self.eos, FREE)
         eos_prefix = jnp.zeros_like(last)
         width = sentences.prefix.shape[1]
         if width:
             token = jax.lax.dynamic_index_in_dim(
                 sentences.prefix, jnp.minimum(position, width - 1), axis=1, keepdims=False)
-            here = (position < width) & (token != self.pad) & ~last
+            here = (position < width) & (token != self.pad) & ~(last & self.force_eos)
             forced = jnp.where(here, token, forced)
             eos_prefix = here & (token == self.eos)
         ban = jnp.broadcast_to(position < self.min_len, last.shape)
@@ -135,13 +144,19 @@ class StepRules:
         if columns is None:
             columns = jnp.arange(log_probs.shape[-1])
         forced = self.forced[:, None, None]
-        only = jnp.where(columns == forced, self.price(log_probs, columns), -jnp.inf)
+        only = jnp.where(columns == forced, self.forced_price(log_probs, columns), -jnp.inf)
         return jnp.where(forced == FREE, self.adjust(log_probs, columns), only)
+
+    def forced_price(self, log_probs: jax.Array, columns: jax.Array) -> jax.Array:
+        """What forced tokens cost; arguments as `adjust`."""
+        if self.rules.forced_cost:
+            return self.price(log_probs, columns)
+        return jnp.where(log_probs > -jnp.inf, 0.0, log_probs)
 
     def price(self, log_probs: jax.Array, columns: jax.Array) -> jax.Array:
         """The rules that hold for forced tokens too; arguments as `adjust`."""
         rules = self.rules
-        out = jnp.where(columns == rules.pad, -jnp.inf, log_probs)
+        out = jnp.where(columns == rules.pad, -jnp.inf, log_probs) if rules.ban_pad else log_probs
         if rules.unkpen:
             out = jnp.where(columns == rules.unk, out - rules.unkpen, out)
         if rules.match_source_len:

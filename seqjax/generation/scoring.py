@@ -82,6 +82,7 @@ class Scorer:
 
     def score(
         self, params: Params | Sequence[Params], sources: Sequence[Ids], targets: Sequence[Ids],
+        *, starts: Sequence[int] | None = None,
     ) -> list[Hypothesis]:
         """A `Hypothesis` per pair, in order: `positional_scores` are the log-probabilities of
         the target's tokens, `score` is their mean.
@@ -90,6 +91,7 @@ class Scorer:
           params: of the model, or a sequence of one per model.
           sources: id sequences with their final eos.
           targets: id sequences with their final eos.
+          starts: what decoding of each target begins with (None: the model's eos).
 
         Raises:
           ValueError: an empty or over-long side of a pair, by its number from 0.
@@ -100,8 +102,8 @@ class Scorer:
         targets = [np.asarray(t, np.int32) for t in targets]
         out: list[Hypothesis | None] = [None] * len(sources)
         for batch in pair_batches(self.models, sources, targets, max_tokens=self.max_tokens,
-                                  batch_size=self.batch_size):
-            found = self._log_probs(params, batch.source, batch.target)
+                                  batch_size=self.batch_size, starts=starts):
+            found = self._log_probs(params, batch.source, batch.target, batch.start)
             for i, scores in zip(batch.indices, np.asarray(found), strict=False):
                 kept = scores[:len(targets[i])]
                 check_scores(kept, f"pair {i}")
@@ -111,10 +113,10 @@ class Scorer:
         return [h for h in out if h is not None]
 
     def _batch(
-        self, params: Sequence[Params], source: jax.Array, target: jax.Array,
+        self, params: Sequence[Params], source: jax.Array, target: jax.Array, start: jax.Array,
     ) -> jax.Array:
         """[B, T] float32."""
-        previous = previous_tokens(target, pad=self.models[0].pad, eos=self.models[0].eos)
+        previous = previous_tokens(target, pad=self.models[0].pad, start=start)
         return mean_log_probs([
             token_log_probs(model.features(p, previous, encode_tokens(model, p, source)), target)
             for model, p in zip(self.models, params, strict=True)])

@@ -30,9 +30,11 @@ class Finished:
     total: jax.Array
     """[B, W] float32: cumulative score, eos included."""
     step: jax.Array
-    """[B, W] int32: the step that chose eos: tokens before it."""
+    """[B, W] int32: the step that chose the last token: tokens before it."""
     slot: jax.Array
-    """[B, W] int32: the slot that was continued with eos at that step."""
+    """[B, W] int32: the slot that was continued with its last token at that step."""
+    token: jax.Array
+    """[B, W] int32: that token: eos, unless hypotheses may stop at a greatest length."""
 
 
 @struct.dataclass
@@ -77,7 +79,7 @@ def start_state(
         parents=full(0, jnp.int32, capacity),
         finished=Finished(count=jnp.zeros((b,), jnp.int32), score=full(-jnp.inf, jnp.float32),
                           total=full(0, jnp.float32), step=full(0, jnp.int32),
-                          slot=full(0, jnp.int32)),
+                          slot=full(0, jnp.int32), token=full(0, jnp.int32)),
         done=done, memory=memory)
 
 
@@ -103,21 +105,26 @@ def history(state: SearchState) -> jax.Array:
 def advance(
     state: SearchState, candidates: Candidates, *, eos: int, max_len: jax.Array,
     norm: jax.Array, existing: jax.Array, memory: Memory, worthless: jax.Array | None = None,
+    stopping: str | None = None, furthest: jax.Array | None = None, force_eos: bool = True,
 ) -> tuple[SearchState, jax.Array]:
-    """One step of fairseq's bookkeeping.
+    """One step of fairseq's bookkeeping, or of transformers'.
 
     An eos candidate finishes if its rank is among the first W; the first W candidates that
-    are not eos go on; a sentence is done at W finished hypotheses or at its `max_len`.
+    are not eos go on; a sentence is done at W finished hypotheses or at its `max_len`. By
+    transformers' rules the best W are kept, and `stopping` says when a sentence is done.
 
     Args:
       state: before the step.
       candidates: N of them, best first.
       eos: its id.
       max_len: [B].
-      norm: float32 scalar, what scores of hypotheses that finish now are divided by.
+      norm: float32 scalar or [B, 1], what scores of hypotheses that finish now are divided by.
       existing: int32 scalar: candidates of this rank or later do not exist.
       memory: the strategy's, after the step.
       worthless: [B] bool: what finishes now gets the score -inf.
+      stopping: None: fairseq's rules; else transformers' `early_stopping`.
+      furthest: [B] float32, with `never`: what scores at `max_len` are divided by.
+      force_eos: at `max_len` there is nothing but eos; False: every candidate ends there.
 
     Returns:
       The state after the step, and [B, W] parents of its slots.
@@ -126,10 +133,15 @@ def advance(
     t, n = state.position, candidates.scores.shape[1]
     ignore = jnp.pad(state.ignore, ((0, 0), (0, n - w)))
     is_eos = (candidates.tokens == eos) & (candidates.scores > -jnp.inf) & ~ignore
-    finished = _finish(
-        state.finished, candidates, is_eos & ~state.done[:, None], t=t, norm=norm,
-        worthless=worthless)
-    done = state.done | (finished.count >= w) | (t >= max_len)
+    ends = is_eos & ~state.done[:, None]
+    if not force_eos:
+        last = (t >= max_len) & ~state.done
+        ends = ends | (last[:, None] & (candidates.scores > -jnp.inf) & ~ignore)
+    finish = _finish if stopping is None else _finish_best
+    finished = finish(
+        state.finished, candidates, ends, t=t, norm=norm, worthless=worthless)
+    done = state.done | (t >= max_len)
+    done = done | (finished.count >= w) if stopping in (None, "true") else done
 
     # The first W that go on, in order of rank; behind them, should there be fewer, others.
     # (Of a definite type: a state of weak types would be another program's.)
@@ -138,6 +150,9 @@ def advance(
     pick = lambda x: jnp.take_along_axis(x, order, axis=1)  # noqa: E731
     parents, tokens = pick(candidates.beams), pick(candidates.tokens)
     total = pick(candidates.scores)
+    if stopping is not None:
+        best = jnp.where(pick(gone)[:, 0] > 0, -jnp.inf, total[:, 0])
+        done = done | _final(finished, best, norm if furthest is None else furthest[:, None])
     columns = jnp.arange(state.ancestors.shape[2])
     moved = jnp.take_along_axis(state.ancestors, parents[:, :, None], axis=1)
     ancestors = jnp.where(columns <= t, moved, jnp.arange(w)[:, None])
@@ -147,6 +162,13 @@ def advance(
         chosen=write(state.chosen, tokens), totals=write(state.totals, total),
         parents=write(state.parents, parents), finished=finished, done=done, memory=memory,
     ), parents
+
+
+def _final(finished: Finished, best: jax.Array, norm: jax.Array) -> jax.Array:
+    """[B]: whether there are W finished hypotheses of which none is worse than the best one that
+    goes on, of score `best` [B], would be divided by `norm`."""
+    full = finished.count >= finished.score.shape[1]
+    return full & ((best[:, None] / norm)[:, 0] <= finished.score.min(axis=1))
 
 
 def _finish(
@@ -167,7 +189,35 @@ def _finish(
     return Finished(
         count=store.count + taken.sum(1, dtype=jnp.int32), score=put(score, store.score),
         total=put(total, store.total), step=jnp.where(taken, t, store.step),
-        slot=put(candidates.beams[:, :w], store.slot))
+        slot=put(candidates.beams[:, :w], store.slot),
+        token=put(candidates.tokens[:, :w], store.token))
+
+
+def _finish_best(
+    store: Finished, candidates: Candidates, ends: jax.Array, *, t: jax.Array, norm: jax.Array,
+    worthless: jax.Array | None,
+) -> Finished:
+    """The best W of those that have finished and of candidates [B, N] that end among the first W;
+    of equal ones those that finished before, which is the order that they have here too."""
+    w = store.score.shape[1]
+    ends = ends[:, :w]
+    total = candidates.scores[:, :w]
+    score = jnp.where(ends, total / norm, -jnp.inf)
+    if worthless is not None:
+        score = jnp.where(worthless[:, None], -jnp.inf, score)
+    found = Finished(
+        count=ends.sum(1, dtype=jnp.int32), score=score, total=total,
+        step=jnp.broadcast_to(t, total.shape), slot=candidates.beams[:, :w],
+        token=candidates.tokens[:, :w])
+    order = jnp.argsort(-jnp.concatenate([store.score, score], axis=1), axis=1, stable=True)[:, :w]
+
+    def merged(old: jax.Array, new: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(jnp.concatenate([old, new], axis=1), order, axis=1)
+
+    return Finished(
+        count=jnp.minimum(store.count + found.count, w), score=merged(store.score, found.score),
+        total=merged(store.total, found.total), step=merged(store.step, found.step),
+        slot=merged(store.slot, found.slot), token=merged(store.token, found.token))
 
 
 def hypotheses(
@@ -185,6 +235,7 @@ def hypotheses(
     take = lambda x: np.take_along_axis(x[rows], order, axis=1)  # noqa: E731
     steps, slot, ends = (take(state.finished.step), take(state.finished.slot),
                          take(state.finished.total))
+    last = take(state.finished.token)
     score, exists = take(state.finished.score), order < state.finished.count[rows][:, None]
     length = int(steps.max(initial=0))
     tokens = np.full((len(rows), order.shape[1], length + 1), eos, np.int32)
@@ -196,6 +247,7 @@ def hypotheses(
         totals[..., c] = np.where(inside, at(state.totals), 0)
         slot = np.where(inside, at(state.parents), slot)
     np.put_along_axis(totals, steps[..., None], ends[..., None], axis=2)
+    np.put_along_axis(tokens, steps[..., None], last[..., None], axis=2)
     positional = np.diff(totals, axis=2, prepend=np.float32(0))  # past the end: unused
     nothing = Hypothesis(tokens=np.array([eos], np.int32), score=float("-inf"),
                          positional_scores=np.array([-np.inf], np.float32))

@@ -92,7 +92,7 @@ def forced_scores(scores: Scores, rules: StepRules) -> tuple[jax.Array, jax.Arra
     """What each hypothesis scores with the forced token, [B, W], and whose slot is whose."""
     token = jnp.maximum(rules.forced, 0)[:, None, None]
     log_prob = jnp.take_along_axis(scores.values, token, axis=2) - scores.minus[..., None]
-    total = rules.price(log_prob, token)[..., 0] + scores.plus
+    total = rules.forced_price(log_prob, token)[..., 0] + scores.plus
     total = jnp.where(scores.plus > -jnp.inf, total, -jnp.inf)
     beams = jnp.broadcast_to(jnp.arange(total.shape[1]), total.shape)
     copied = rules.eos_prefix[:, None]

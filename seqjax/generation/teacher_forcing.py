@@ -29,11 +29,14 @@ class PairBatch:
     """[B, S] int32, right-padded."""
     target: np.ndarray
     """[B, T] int32, right-padded: each side has a width of its own."""
+    start: np.ndarray
+    """[B] int32: what decoding begins with."""
 
 
 def pair_batches(
     models: Sequence[EncoderDecoder], sources: Sequence[np.ndarray],
     targets: Sequence[np.ndarray], *, max_tokens: int, batch_size: int,
+    starts: Sequence[int] | None = None,
 ) -> Iterator[PairBatch]:
     """Every pair once, those of like length together.
 
@@ -42,6 +45,7 @@ def pair_batches(
       sources, targets: int32 ids with their final eos, as many of each.
       max_tokens: tokens of a batch on its longer side, padding included.
       batch_size: pairs of a batch at most.
+      starts: what decoding of each target begins with (None: the models' eos).
 
     Raises:
       ValueError: an empty or over-long side of a pair, by its number from 0.
@@ -60,27 +64,36 @@ def pair_batches(
             _padded([side[i] for i in batch.indices], rows=batch.rows, pad=models[0].pad,
                     limit=limit)
             for side, limit in zip((sources, targets), limits, strict=True))
-        yield PairBatch(indices=batch.indices, source=source, target=target)
+        start = np.full(batch.rows, models[0].eos, np.int32)
+        if starts is not None:
+            start[:len(batch.indices)] = [starts[i] for i in batch.indices]
+        yield PairBatch(indices=batch.indices, source=source, target=target, start=start)
 
 
 def previous_tokens(
-    target: jax.Array, segments: jax.Array | None = None, *, pad: int, eos: int
+    target: jax.Array, segments: jax.Array | None = None, *, pad: int,
+    start: int | jax.Array,
 ) -> jax.Array:
     """What the decoder reads to predict `target` [B, T]: each sentence shifted right by one,
-    starting with eos.
+    behind `start`.
 
-    fairseq moves the final eos to the front, which is the same for a sentence that ends
-    in eos. Padding behind the sentences stays padding; a `<pad>` within one is a token.
+    fairseq moves the final eos (of mBART's targets the final language token) to the front, which
+    is the same for a sentence that ends in `start`. Padding behind the sentences stays padding; a
+    `<pad>` within one is a token.
 
     Args:
+      start: what decoding begins with (`TargetForm.start`): eos as a rule; or of each row [B]; or,
+        when packed, of the sentence at each position [B, T].
       segments: [B, T] 1, 2, ... per sentence of a row, 0 on padding, when packed.
     """
-    shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)), constant_values=eos)
+    start = jnp.asarray(start, target.dtype)
+    start = jnp.broadcast_to(start[:, None] if start.ndim == 1 else start, target.shape)
+    shifted = jnp.concatenate([start[:, :1], target[:, :-1]], axis=1)
     if segments is None:
         left = jnp.cumsum((target != pad)[:, ::-1], axis=1)[:, ::-1]
         return jnp.where(left > 0, shifted, pad)
     before = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)))
-    return jnp.where(segments > 0, jnp.where(segments != before, eos, shifted), pad)
+    return jnp.where(segments > 0, jnp.where(segments != before, start, shifted), pad)
 
 
 def _check(side: str, rows: Sequence[np.ndarray], most: int) -> None:

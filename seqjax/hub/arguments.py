@@ -6,6 +6,7 @@ Errors say what was given, where, and what belongs there.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -145,7 +146,9 @@ def paths(value: object) -> list[str]:
             raise ConfigError("path: got an empty list; name at least one checkpoint")
         return found
     only = path(value, name="path")
-    found = [only] if os.path.exists(only) else only.split(os.pathsep)
+    # The colon of `hf:org/name` joins nothing.
+    found = [only] if os.path.exists(only) else re.split(
+        rf"(?<!^hf)(?<!{os.pathsep}hf){os.pathsep}", only)
     if "" in found:
         raise ConfigError(f"path: {only!r} has an empty part between colons; take it out")
     return found

@@ -58,7 +58,9 @@ class Generative(Loaded[TextTaskT]):
     generates: ClassVar[bool] = True
     inputs_name: ClassVar[str] = "inputs"
     """What `stream` calls them."""
-    _decoders: dict[GenerationConfig, Decoder] = dataclasses.field(default_factory=dict, repr=False)
+    _decoders: dict[Any, Decoder] = dataclasses.field(default_factory=dict, repr=False)
+    _weights: list[Prepared] = dataclasses.field(default_factory=list, repr=False)
+    """What decoders compute with, once it was needed."""
 
     def generate(self, inputs: Sequence[Input], **options: Any) -> list[list[Hypothesis]]:
         """Hypotheses of each input, best first; options are those of `stream`."""
@@ -168,9 +170,9 @@ class Generative(Loaded[TextTaskT]):
         return self.params
 
     def _prepared(self, decoder: Decoder) -> Prepared:
-        if "_weights" not in self.__dict__:
-            self._weights = decoder.prepare(tuple(self._searched()))
-        return self._weights
+        if not self._weights:
+            self._weights.append(decoder.prepare(tuple(self._searched())))
+        return self._weights[0]
 
 
 def blank_hypotheses(

@@ -13,6 +13,7 @@ from typing import Any, SupportsInt
 import numpy as np
 
 from seqjax.config import ConfigError
+from seqjax.data.frames import Frame
 from seqjax.generation.allowed import AllowedTokens
 from seqjax.generation.decoder import Decoded, Decoder
 from seqjax.generation.errors import InputError
@@ -85,18 +86,17 @@ def select_sources(
     """
     chosen = Selection(total=len(inputs), places=[], sources=[], blank=[], skipped={},
                        truncated={}, prefixes=None if prefixes is None else [])
-    eos = decoder.eos
     for place, given in enumerate(inputs):
         phrases = constraints[place] if constraints is not None else ()
         if not len(given.ids):
             raise InputError(place, "has no tokens (not even eos)")
-        if not rules.decode_blank and given.blank(eos=eos):
+        if not rules.decode_blank and given.blank(eos=decoder.source_eos):
             if len(phrases):
                 raise InputError(place, "is blank, so its output is blank, but it has "
                                  "constraints: leave them out")
             chosen.blank.append(place)
             continue
-        source, problems = _fitting_source(given.ids, decoder)
+        source, problems = _fitting_source(given, decoder)
         start = None if prefixes is None else prefixes[place]
         room = decoder.output_limit(len(source))
         if start is not None:
@@ -144,22 +144,24 @@ def select_prompts(
 
 def select_pairs(
     sources: Sequence[np.ndarray], targets: Sequence[np.ndarray], *, limits: tuple[int, int],
-    eos: int, rules: Rules,
+    frames: tuple[Frame, Frame], rules: Rules,
 ) -> Selection:
     """Sorts pairs that are to be scored; `prefixes` are their targets.
 
     Args:
       limits: tokens of a source and of a target at most.
+      frames: what stands around the words of both.
     """
     chosen = Selection(total=len(sources), places=[], sources=[], prefixes=[], blank=[],
                        skipped={}, truncated={})
     for place, pair in enumerate(zip(sources, targets, strict=True)):
         fitting, problems = [], []
-        for ids, limit, name in zip(pair, limits, ("source", "target"), strict=True):
+        for ids, limit, frame, name in zip(
+                pair, limits, frames, ("source", "target"), strict=True):
             if len(ids) > limit:
                 problems.append(f"has a {name} of {len(ids)} tokens, but the model takes at most "
                                 f"{limit}")
-                ids = np.append(ids[:limit - 1], eos).astype(np.int32)
+                ids = frame.cut(ids, limit)
             fitting.append(ids)
         if _kept(chosen, place, problems, rules):
             chosen.sources.append(fitting[0])
@@ -181,16 +183,15 @@ def _kept(chosen: Selection, place: int, problems: list[str], rules: Rules) -> b
     return True
 
 
-def _fitting_source(ids: np.ndarray, decoder: Decoder) -> tuple[np.ndarray, list[str]]:
+def _fitting_source(given: Encoded, decoder: Decoder) -> tuple[np.ndarray, list[str]]:
+    ids, frame = given.ids, given.frame or Frame.plain(decoder.source_eos)
     limit, reason = decoder.max_source_positions, "the model takes at most {}"
     if decoder.config.match_source_len and decoder.max_target_positions - 1 < limit:
         limit = decoder.max_target_positions - 1
         reason = "match_source_len wants as many in the output, which has at most {}"
     if len(ids) <= limit:
         return ids, []
-    cut = ids[:limit].copy()
-    cut[-1] = decoder.eos
-    return cut, [f"has {len(ids)} tokens, but {reason.format(limit)}"]
+    return frame.cut(ids, limit), [f"has {len(ids)} tokens, but {reason.format(limit)}"]
 
 
 def _fitting_prefix(

@@ -18,6 +18,7 @@ from seqjax.generation import finite, hypothesis
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.processors import mean_log_probs
+from seqjax.generation.target_form import TargetForm
 from seqjax.hub import arguments, evaluation
 from seqjax.hub.evaluation import Evaluated
 from seqjax.hub.generative import (
@@ -178,7 +179,8 @@ class LanguageModel(Generative[LanguageModelingTask]):
             raise ConfigError("constraints are for translation; a language model takes none, "
                               "as in fairseq")
         decoder = self.decoder(**options)
-        chosen = self.select([self.encoded(p) for p in prompts], decoder=decoder,
+        starts, rest = self._split([self.encoded(p) for p in prompts])
+        chosen = self.select(rest, decoder=decoder,
                              rules=Rules(too_long=too_long, decode_blank=decode_blank))
         for i in chosen.blank:
             yield i, blank_hypotheses(self.task.vocab.eos, nbest=decoder.config.nbest)
@@ -187,12 +189,29 @@ class LanguageModel(Generative[LanguageModelingTask]):
         for part in by_place(chosen, lambda: decoder.stream(
             self._prepared(decoder), chosen.sources, prefixes=chosen.prefixes,
             numbers=of_selected(chosen, range(len(prompts)) if numbers is None else numbers),
+            forms=of_selected(chosen, [
+                TargetForm(start=start, eos=self.task.vocab.eos) for start in starts]),
             plan=None if plan is None else kept_plan(plan, chosen),
             allowed=allowed if isinstance(allowed, TokenTrie) else of_selected(chosen, allowed),
             prefix_allowed_tokens_fn=at_places(prefix_allowed_tokens_fn, chosen),
         )):
             for index, found in zip(part.indices, part.hypotheses, strict=True):
-                yield chosen.places[index], [with_text(self.task, h) for h in found]
+                place = chosen.places[index]
+                if self._own_start:
+                    found = [_begun(h, starts[place]) for h in found]
+                yield place, [with_text(self.task, h) for h in found]
+
+    @property
+    def _own_start(self) -> bool:
+        """Whether prompts begin with the first token that the model reads."""
+        return self.task.config.prompt_start is not None
+
+    def _split(self, prompts: Sequence[Encoded]) -> tuple[list[int], list[Encoded]]:
+        """The first token that the model reads of each prompt, and what follows it."""
+        if not self._own_start:
+            return [self.task.first_token] * len(prompts), list(prompts)
+        starts = [int(p.ids[0]) if len(p.ids) else self.task.vocab.bos for p in prompts]
+        return starts, [dataclasses.replace(p, ids=p.ids[1:]) for p in prompts]
 
     def score(self, texts: Sequence[Input]) -> list[Hypothesis]:
         """How probable each text is, its final eos left out as in fairseq; `score` is the
@@ -204,10 +223,14 @@ class LanguageModel(Generative[LanguageModelingTask]):
         texts = arguments.inputs(texts, name="texts", size=len(self.task.vocab), empty=True)
         starts = [self._prompt(text) for text in texts]
         for index, ids in enumerate(starts):
-            if not len(ids):
-                raise ValueError(f"score: text {index} is empty")
+            if len(ids) < 1 + self._own_start:
+                what = "has one token alone" if len(ids) else "is empty"
+                raise ValueError(f"score: text {index} {what}")
         found = []
-        previous = [np.concatenate([[self.task.first_token], ids[:-1]]) for ids in starts]
+        if self._own_start:  # whose own probability no model says
+            previous, starts = [ids[:-1] for ids in starts], [ids[1:] for ids in starts]
+        else:
+            previous = [np.concatenate([[self.task.first_token], ids[:-1]]) for ids in starts]
         for ids, part in zip(starts, self._each_log_probs(previous), strict=True):
             scores = part[np.arange(len(ids)), ids]
             finite.check_scores(scores, f"score: text {len(found)}")
@@ -255,6 +278,19 @@ class LanguageModel(Generative[LanguageModelingTask]):
 
         return jax.jit(log_probs)
 
+    def settings(self, *, references: bool = False, **options: Any) -> GenerationConfig:
+        """As of every model that generates.
+
+        Raises:
+          ConfigError: also for `first_tokens`, which prompts are.
+        """
+        found = super().settings(references=references, **options)
+        if found.first_tokens is not None:
+            raise ConfigError(
+                f"generation.first_tokens: {found.first_tokens}, but a language model's outputs "
+                "begin with their prompt: put them there")
+        return found
+
     def _new_decoder(self, settings: GenerationConfig) -> Decoder:
         return Decoder(
             self.models, settings, unk=self.task.vocab.unk, bos=self.task.first_token,
@@ -265,7 +301,8 @@ class LanguageModel(Generative[LanguageModelingTask]):
         if isinstance(x, Encoded):
             return x
         if isinstance(x, str):
-            return Encoded(ids=self.encode(x)[:-1], text=x)
+            begin = np.array(self.task.config.prompt_start or (), np.int32)
+            return Encoded(ids=np.append(begin, self.encode(x)[:-1]), text=x)
         return Encoded(ids=np.asarray(x, np.int32))
 
     def select(
@@ -278,6 +315,9 @@ class LanguageModel(Generative[LanguageModelingTask]):
     def _prompt(self, x: Input) -> np.ndarray:
         return self.encoded(x).ids
 
-    def source_ids(self, x: Input) -> np.ndarray:
-        """A prompt as the model reads it."""
-        return np.concatenate([[self.task.first_token], self._prompt(x)])
+
+def _begun(h: hypothesis.Hypothesis, start: int) -> hypothesis.Hypothesis:
+    """The hypothesis with the first token of its prompt, which cost nothing."""
+    return dataclasses.replace(
+        h, tokens=np.append(np.int32(start), h.tokens),
+        positional_scores=np.append(np.float32(0), h.positional_scores))

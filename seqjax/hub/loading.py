@@ -19,6 +19,8 @@ from seqjax.data.dictionaries import first_difference
 from seqjax.hub import about, arguments
 from seqjax.hub.loaded import Loaded
 from seqjax.interop.fairseq import files as fairseq_files
+from seqjax.interop.huggingface import places as hf_places
+from seqjax.interop.huggingface.model import read_model as read_huggingface
 from seqjax.models import overrides
 from seqjax.models.protocol import Model, Params
 from seqjax.settings import resolve
@@ -32,18 +34,18 @@ def load(
     bpe: str | None = None, tokenizer: str | None = None,
     lm: str | os.PathLike[str] | Loaded | None = None,
     model_overrides: Mapping[str, Any] | None = None,
-    tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
-    quiet: bool = False,
+    tokenizer_options: Mapping[str, Any] | None = None,
+    task_overrides: Mapping[str, Any] | None = None, verify: bool = True, quiet: bool = False,
 ) -> Any:
     """A trained model, ready to use: what its task's entry names, a `Translator`, a
-    `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded.
-
-    Compiled programs are kept in the user's cache folder. While they are compiled for long,
-    stderr says so (`seqjax.console.compiling.hide()` keeps it quiet).
+    `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded, and
+    another that programs are being compiled (`seqjax.console.compiling.hide()` keeps it quiet);
+    they are kept in the user's cache folder.
 
     Args:
-      path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;
-        several, as a list or joined by colons, make an ensemble.
+      path: a work folder or a checkpoint in it, fairseq's `.pt` or the folder of its `model.pt`, a
+        folder of Hugging Face's, or `hf:org/name[@revision]`, which huggingface_hub fetches or has
+        in its cache; several, as a list or joined by colons, make an ensemble.
       data: folder with the dictionaries of a `.pt` (default: its own folder, else the one
         that it was trained on). A checkpoint of ours has its own; they must be the same.
       which: of a work folder, its `best` or its `last` checkpoint.
@@ -53,11 +55,10 @@ def load(
       lm: a language model with the same target vocabulary, loaded or where it is, whose
         log-probabilities times `lm_weight` searches add (fairseq's `--lm-path`).
       model_overrides: keys of `config.model` that differ from the trained model's, by name:
-        `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out (after `decoder_layerdrop`),
-        `{"max_target_positions": 2048}` lets outputs be longer. Keys of training only are
-        refused. Of an ensemble, for every member.
-      tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes":
-        "codes", "sentencepiece_model": "spm.model", "moses_no_escape": True}`.
+        `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out, `{"max_target_positions": 2048}`
+        lets outputs be longer. Keys of training only are refused. Of an ensemble, for all.
+      tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes": "codes"}`.
+      task_overrides: of a `.pt`: keys of its task that it says otherwise: `{"langs": "en,de"}`.
       quiet: say nothing on stderr.
       verify: compare everything that is read with the checkpoint's checksums, and refuse
         weights that are not finite.
@@ -66,20 +67,21 @@ def load(
       TypeError: a path or folder that is no path.
       seqjax.checkpoints.CheckpointError: no checkpoint at `path`, or a damaged one.
       ConfigError: members of an ensemble with different vocabularies; a model, task or
-        tokenizer that seqjax does not have; no dictionaries, or those of another model; an
-        `lm` that is none, or of another vocabulary; `model_overrides` that do not fit.
+        tokenizer that is not here; no dictionaries, or those of another model; an `lm` that is
+        none, or of another vocabulary; `model_overrides` that do not fit.
     """
-    paths = arguments.paths(path)
+    paths = [hf_places.resolve(one) for one in arguments.paths(path)]
     arguments.choice(which, ("best", "last"), name="which")
     arguments.choice(dtype, ("auto", "float32", "bfloat16"), name="dtype")
     data = None if data is None else arguments.path(data, name="data")
     _check_options(paths, which=which, model_overrides=model_overrides,
-                   of_pt=(bpe, tokenizer, tokenizer_options))
+                   of_pt=(bpe, tokenizer, tokenizer_options, task_overrides))
     if not quiet:
         compiling.show()
     reading: dict[str, Any] = {"data": data, "which": which, "dtype": dtype, "verify": verify}
     model = _ensemble(paths, bpe=bpe, tokenizer=tokenizer, changes=dict(model_overrides or {}),
-                      tokenizer_options=tokenizer_options or {}, **reading)
+                      tokenizer_options=tokenizer_options or {},
+                      task_overrides=task_overrides or {}, **reading)
     if lm is not None:
         model = model.fused(lm if isinstance(lm, Loaded) else _load_lm(
             arguments.path(lm, name="lm"), **reading))
@@ -100,10 +102,11 @@ def _check_options(
         raise ConfigError(f"model_overrides: got {model_overrides!r}; give a dict of keys of the "
                           "model and their values")
     if any(of_pt) and not any(map(fairseq_files.is_pt, paths)):
-        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their "
-                          "options; a folder of seqjax holds its own tokenizer")
-    if which != "best" and all(map(fairseq_files.is_pt, paths)):
-        raise ConfigError(f"which: {which!r}, but a .pt file is one checkpoint")
+        raise ConfigError("bpe, tokenizer, task_overrides: these are for fairseq's .pt files, and "
+                          "so are options of them; a folder of seqjax holds its own tokenizer and "
+                          "the configuration of its task")
+    if which != "best" and all(map(_is_one, paths)):
+        raise ConfigError(f"which: {which!r}, but {paths[0]} is one checkpoint")
 
 
 def _ensemble(
@@ -139,12 +142,17 @@ def _check_ensemble(task: Task, other: Task, *, first: str, name: str) -> None:
                               f"{there.side} dictionary {difference}")
 
 
+def _is_one(path: str) -> bool:
+    """Whether it is one checkpoint of another toolkit, where a folder of ours may hold several."""
+    return fairseq_files.is_pt(path) or hf_places.is_folder(path)
+
+
 def _load_lm(path: str, *, data: str | None, which: str, dtype: str, verify: bool) -> Loaded:
     """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
     place = None
     if data is not None and fairseq_files.is_pt(path):
         place = data if os.path.isfile(folder.dict_path(os.fspath(data), None)) else None
-    which = "best" if fairseq_files.is_pt(path) else which
+    which = "best" if _is_one(path) else which
     return load(path, data=place, which=which, dtype=dtype, verify=verify, quiet=True)
 
 
@@ -153,19 +161,26 @@ def _identity(path: str, which: str) -> str:
     if fairseq_files.is_pt(path):
         about = os.stat(path)
         return f"{os.path.realpath(path)}@{about.st_size}@{about.st_mtime_ns}"
+    if hf_places.is_folder(path):
+        return hf_places.identity(path)
     return str(checkpoints.find(path, which=which).resolve())
 
 
 def _load_one(
     path: str, *, data: str | None, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
-    tokenizer_options: Mapping[str, Any], changes: Mapping[str, Any], verify: bool,
+    tokenizer_options: Mapping[str, Any], task_overrides: Mapping[str, Any],
+    changes: Mapping[str, Any], verify: bool,
 ) -> tuple[Task, Config, Model, Params, about.Origin]:
     if fairseq_files.is_pt(path):
         found = fairseq_files.read_model(
             path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
-            tokenizer_options=tokenizer_options, verify=verify)
+            tokenizer_options=tokenizer_options, task_overrides=task_overrides, verify=verify)
         config, assets, params = resolve(found.config), found.assets, found.params
         origin = about.origin_of_pt(path, found.checkpoint)
+    elif hf_places.is_folder(path):
+        found = read_huggingface(path, overrides=changes, verify=verify)
+        config, assets, params = resolve(found.config), found.assets, found.params
+        origin = about.Origin(path=path, update=None, chosen="a folder of Hugging Face's")
     else:
         raw, assets, params = checkpoints.load_for_inference(path, which=which, verify=verify)
         config, params = _overridden(resolve(raw), params, changes)

@@ -10,16 +10,18 @@ from typing import Any, ClassVar, cast
 import jax
 import numpy as np
 
-from seqjax.config import ConfigError, GenerationConfig
+from seqjax.config import ConfigError
 from seqjax.data.dictionaries import first_difference
 from seqjax.data.pairs import PairDataset
 from seqjax.generation import finite, hypothesis
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
 from seqjax.generation.decoder import Decoded, Decoder
+from seqjax.generation.errors import InputError
 from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.scoring import Scorer
-from seqjax.hub import arguments
+from seqjax.hub import arguments, directions
+from seqjax.hub.directions import Languages
 from seqjax.hub.generative import (
     Generative,
     Hypothesis,
@@ -80,10 +82,21 @@ class Translator(Predicting, Generative[TextTask]):
                 f"lm: the vocabulary of {lm.identity} ({len(theirs.symbols)} entries) is not the "
                 f"target vocabulary of {self.name} ({len(ours)} entries): {difference}; "
                 "train it on text that was preprocessed with that model's dictionary (--srcdict)")
-        return dataclasses.replace(self, lm=lm, identity=f"{self.identity} lm={lm.identity}")
+        return dataclasses.replace(self, lm=lm, identity=f"{self.identity} lm={lm.identity}",
+                                   _decoders={}, _weights=[])
+
+    def translating(self, source_lang: str | None, target_lang: str | None) -> Translator:
+        """This model with other languages where calls say none (None: as they are).
+
+        Raises:
+          ConfigError: a language that it does not know, with the nearest that it knows.
+        """
+        return dataclasses.replace(
+            self, task=directions.translating(self.task, source_lang, target_lang))
 
     def split(self, data: str, subset: str) -> Split:
         task = self.task.with_config(data=data)
+        _ = task.source_frame  # whose languages must be known
         task.check_folder(data)
         dataset = cast(PairDataset, task.dataset(subset, need_target=False))
         rows = [dataset.sentence(i) for i in range(len(dataset))]
@@ -98,7 +111,7 @@ class Translator(Predicting, Generative[TextTask]):
         Args:
           texts: a string, or strings; leave their tokenization to the model.
           **options: fields of `GenerationConfig`: beam, lenpen, sampling, ...; and what
-            `stream` takes.
+            `stream` takes: `source_lang` and `target_lang` of a model that knows languages.
 
         Returns:
           A string for a string, a list for a list; "" for a blank text, and for one that was
@@ -112,12 +125,13 @@ class Translator(Predicting, Generative[TextTask]):
         """At most `nbest` hypotheses of each input, best first.
 
         Args:
-          inputs: texts, or lists of source ids that end in eos.
+          inputs: texts, or lists of source ids that end in eos (a language token that they
+            lack is added).
           prefixes: what each output must begin with: texts, or ids without eos; with
             `prefix_size`, so many tokens of it.
           **options: fields of `GenerationConfig`, and `constraints`, `allowed`,
-            `prefix_allowed_tokens_fn`, `alignment`, `replace_unk`, `too_long` and
-            `decode_blank` as `stream` takes them.
+            `prefix_allowed_tokens_fn`, `alignment`, `replace_unk`, `too_long`, `decode_blank`,
+            `source_lang` and `target_lang` as `stream` takes them.
 
         Returns:
           A list for each input: for a blank one hypotheses without text, for one that was
@@ -131,17 +145,18 @@ class Translator(Predicting, Generative[TextTask]):
         return self._all(inputs, {"prefixes": prefixes, **options})
 
     def stream(
-        self, inputs: Sequence[Input], *, prefixes: Sequence[Input] | None = None,
+        self, inputs: Sequence[Input], *, source_lang: Languages = None,
+        target_lang: Languages = None, prefixes: Sequence[Input] | None = None,
         numbers: Sequence[int] | None = None, plan: Sequence[Sequence[int]] | None = None,
         constraints: Sequence[Sequence[str | Ids]] | None = None, constraint_order: str = "ordered",
         allowed: TokenTrie | Sequence[TokenTrie] | None = None,
-        prefix_allowed_tokens_fn: AllowedTokens | None = None,
-        alignment: str | None = None, replace_unk: bool | Mapping[str, str] = False,
-        too_long: str = "error", decode_blank: bool = False, **options: Any,
+        prefix_allowed_tokens_fn: AllowedTokens | None = None, **options: Any,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """As `generate`, one input at a time as batches finish, with its place in `inputs`.
 
         Args:
+          source_lang, target_lang: of a model that knows languages: one for all inputs, or one
+            for each (None: as it was loaded).
           numbers: what each input's random samples depend on (default: its place).
           plan: places of the inputs that share a batch (default: those of like length);
             results depend on it with `padded_source_len` only.
@@ -164,51 +179,91 @@ class Translator(Predicting, Generative[TextTask]):
         """
         inputs, prefixes = self._checked(inputs, prefixes)
         output_constraints.check_order(constraint_order, constraints)
-        decoder = self.decoder(references=prefixes is not None, **options)
-        sources = [self.encoded(x) for x in inputs]
-        starts, phrases = self._required(len(sources), prefixes, constraints)
+        each = directions.of_inputs(self.task, source_lang, target_lang, count=len(inputs))
+        starts, phrases = self._required(each, prefixes, constraints)
+        sources = [task_inputs.encoded(task, x) for task, x in zip(each, inputs, strict=True)]
+        given = {"tasks": each, "prefixes": starts, "constraints": phrases, "allowed": allowed,
+                 "numbers": range(len(sources)) if numbers is None else numbers}
+        for places in directions.by_end(each):
+            part = {name: directions.at(places, value, count=len(sources), name=name)
+                    for name, value in given.items()}
+            stream = self._stream(
+                [sources[i] for i in places], **part, constraint_order=constraint_order,
+                plan=directions.plan_of(plan, places),
+                prefix_allowed_tokens_fn=directions.asked_of(prefix_allowed_tokens_fn, places),
+                **options)
+            try:
+                for place, found in stream:
+                    yield places[place], found
+            except InputError as error:
+                raise error.moved(places[error.index]) from None
+
+    def _stream(
+        self, sources: Sequence[Encoded], *, tasks: Sequence[TextTask],
+        prefixes: Sequence[np.ndarray] | None, numbers: Sequence[int],
+        plan: Sequence[Sequence[int]] | None, constraints: Sequence[Sequence[np.ndarray]] | None,
+        constraint_order: str, allowed: TokenTrie | Sequence[TokenTrie] | None,
+        prefix_allowed_tokens_fn: AllowedTokens | None, alignment: str | None = None,
+        replace_unk: bool | Mapping[str, str] = False, too_long: str = "error",
+        decode_blank: bool = False, **options: Any,
+    ) -> Iterator[tuple[int, list[Hypothesis]]]:
+        """What `stream` gives, of inputs whose outputs end alike.
+
+        Args:
+          tasks: of each, for its languages.
+        """
+        forms = [task.target_form for task in tasks]
+        decoder = self.decoder(references=prefixes is not None,
+                               eos=forms[0].eos if forms else None, **options)
+        forced = decoder.forced(prefixes, forms, count=len(forms))
+        starts = forced if any(map(len, forced)) or prefixes is not None else None
         dictionary = unknown_words.as_dictionary(replace_unk)
         # In fairseq's batches a row's place counts: blank ones keep it, and are searched.
         rules = Rules(too_long=too_long, decode_blank=decode_blank or plan is not None)
-        chosen = self.select(
-            sources, decoder=decoder, rules=rules, prefixes=starts, constraints=phrases)
-        eos = self.task.target_vocab.eos
+        chosen = select_sources(
+            sources, decoder=decoder, rules=rules, prefixes=starts, constraints=constraints)
         blank = set() if decode_blank else {
-            i for i, x in enumerate(sources) if x.blank(eos=eos) and i not in chosen.skipped}
+            i for i, x in enumerate(sources)
+            if x.blank(eos=decoder.source_eos) and i not in chosen.skipped}
         for i in sorted(blank):
-            yield i, blank_hypotheses(eos, nbest=decoder.config.nbest, alignment=alignment,
+            yield i, blank_hypotheses(decoder.eos, nbest=decoder.config.nbest, alignment=alignment,
                                       words=dictionary is not None)
         for i in chosen.skipped:
             yield i, []
         parts = by_place(chosen, lambda: decoder.stream(
             self._prepared(decoder), chosen.sources, prefixes=chosen.prefixes,
-            numbers=of_selected(chosen, range(len(sources)) if numbers is None else numbers),
+            numbers=of_selected(chosen, numbers), forms=of_selected(chosen, forms),
             plan=None if plan is None else kept_plan(plan, chosen),
-            constraints=of_selected(chosen, phrases), constraint_order=constraint_order,
+            constraints=of_selected(chosen, constraints), constraint_order=constraint_order,
             allowed=allowed if isinstance(allowed, TokenTrie) else of_selected(chosen, allowed),
             prefix_allowed_tokens_fn=at_places(prefix_allowed_tokens_fn, chosen)))
         yield from self._in_words(
-            parts, sources, chosen, blank=blank, alignment=alignment, dictionary=dictionary)
+            parts, sources, chosen, tasks=tasks, blank=blank, alignment=alignment,
+            dictionary=dictionary)
 
     def _in_words(
         self, parts: Iterable[Decoded], sources: Sequence[Encoded], chosen: Selection, *,
-        blank: Container[int], alignment: str | None, dictionary: Mapping[str, str] | None,
+        tasks: Sequence[TextTask], blank: Container[int], alignment: str | None,
+        dictionary: Mapping[str, str] | None,
     ) -> Iterator[tuple[int, list[Hypothesis]]]:
         """What searches found, as text, with alignments where they are asked for.
 
         Args:
+          tasks: of each input.
           blank: places that have their hypotheses already.
           dictionary: see `replace_unk` of `stream` (None: unknown words stay).
         """
         for part in self._aligner.attach(
             parts, self.params, chosen.sources, alignment=alignment,
             unknown=None if dictionary is None else self.task.target_vocab.unk,
+            starts=of_selected(chosen, [task.target_form.start for task in tasks]),
         ):
             for index, hypotheses in zip(part.indices, part.hypotheses, strict=True):
                 place = chosen.places[index]
                 if place not in blank:
-                    yield place, [with_text(self.task, h) if dictionary is None else
-                                  _with_words(self.task, h, sources[place], dictionary)
+                    task = tasks[place]
+                    yield place, [with_text(task, h) if dictionary is None else
+                                  _with_words(task, h, sources[place], dictionary)
                                   for h in hypotheses]
 
     def _checked(
@@ -222,31 +277,35 @@ class Translator(Predicting, Generative[TextTask]):
 
     def score(
         self, sources: Sequence[Input], targets: Sequence[Input], *,
+        source_lang: Languages = None, target_lang: Languages = None,
         alignment: str | None = None, **sizes: int | None,
     ) -> list[Hypothesis]:
         """How probable each target is, teacher-forced; `score` is the mean per token.
 
         Args:
-          sources, targets: texts, or lists of ids that end in eos.
-          alignment: as for `stream`.
+          sources, targets: texts, or lists of ids that end in eos; of targets, all that is
+            predicted, language tokens included.
+          source_lang, target_lang, alignment: as for `stream`.
           **sizes: `max_tokens` of a batch on its longer side, and its `batch_size`.
         """
-        sources, targets = self._pairs(sources, targets, name="score")
-        ids = [self.source_ids(x) for x in sources]
+        each, sources, targets, starts = self._pairs_of(
+            sources, targets, (source_lang, target_lang), name="score")
         asked = {name: size for name, size in sizes.items() if size is not None}
-        found = Scorer(self.models, **asked).score(
-            self.params, ids, [self._target_ids(t) for t in targets])
+        found = Scorer(self.models, **asked).score(self.params, sources, targets, starts=starts)
         parts = [Decoded(indices=tuple(range(len(found))), hypotheses=[[h] for h in found])]
-        parts = self._aligner.attach(parts, self.params, ids, alignment=alignment)
-        return [with_text(self.task, h) for part in parts for (h,) in part.hypotheses]
+        parts = self._aligner.attach(parts, self.params, sources, alignment=alignment,
+                                     starts=starts)
+        scored = [h for part in parts for (h,) in part.hypotheses]
+        return [with_text(task, h) for task, h in zip(each, scored, strict=True)]
 
     def align(
-        self, sources: Sequence[Input], targets: Sequence[Input]
+        self, sources: Sequence[Input], targets: Sequence[Input], *,
+        source_lang: Languages = None, target_lang: Languages = None,
     ) -> list[list[tuple[int, int]]]:
         """For each target token the source token that its attention chooses.
 
         Args:
-          sources, targets: texts, or lists of ids that end in eos.
+          sources, targets, source_lang, target_lang: as for `score`.
 
         Returns:
           For each pair (source place, target place) of every target token, from 0, of
@@ -255,9 +314,9 @@ class Translator(Predicting, Generative[TextTask]):
         Raises:
           ValueError: a model without attention to the source.
         """
-        sources, targets = self._pairs(sources, targets, name="align")
-        return self._aligner.align(self.params, [self.source_ids(x) for x in sources],
-                                   [self._target_ids(t) for t in targets])
+        _, sources, targets, starts = self._pairs_of(
+            sources, targets, (source_lang, target_lang), name="align")
+        return self._aligner.align(self.params, sources, targets, starts=starts)
 
     @functools.cached_property
     def _aligner(self) -> Aligner:
@@ -271,29 +330,41 @@ class Translator(Predicting, Generative[TextTask]):
         prefixes: Sequence[np.ndarray] | None = None,
         constraints: Sequence[Sequence[np.ndarray]] | None = None,
     ) -> Selection:
-        return select_sources(inputs, decoder=decoder, rules=rules, prefixes=prefixes,
+        forced = decoder.forced(
+            prefixes, [self.task.target_form] * len(inputs), count=len(inputs))
+        starts = forced if prefixes is not None or any(map(len, forced)) else None
+        return select_sources(inputs, decoder=decoder, rules=rules, prefixes=starts,
                               constraints=constraints)
 
     def _required(
-        self, count: int, prefixes: Sequence[Input] | None,
+        self, tasks: Sequence[TextTask], prefixes: Sequence[Input] | None,
         constraints: Sequence[Sequence[str | Ids]] | None,
     ) -> tuple[list[np.ndarray] | None, list[list[np.ndarray]] | None]:
-        """Prefixes and constraints as ids, one of each for `count` inputs."""
-        starts = None
+        """Prefixes and constraints as ids, one of each for the inputs of these tasks."""
+        starts, count = None, len(tasks)
         if prefixes is not None:
-            starts = [self._prefix_ids(p) for p in prefixes]
-            if len(starts) != count:
-                raise ValueError(f"prefixes: {len(starts)} for {count} inputs: give one each")
+            if len(prefixes) != count:
+                raise ValueError(f"prefixes: {len(prefixes)} for {count} inputs: give one each")
+            starts = [output_constraints.words_of(task, p) if isinstance(p, str) else
+                      _target_ids(task, p) for task, p in zip(tasks, prefixes, strict=True)]
         phrases = None
         if constraints is not None:
-            phrases = output_constraints.phrase_ids(self.task, constraints)
-        if phrases is not None and len(phrases) != count:
-            raise ValueError(
-                f"constraints: {len(phrases)} lists for {count} inputs: give one each")
+            if len(constraints) != count:
+                raise ValueError(
+                    f"constraints: {len(constraints)} lists for {count} inputs: give one each")
+            phrases = output_constraints.phrase_ids(tasks, constraints)
         return starts, phrases
 
-    def _prefix_ids(self, x: Input) -> np.ndarray:
-        return self._target_ids(x)[:-1] if isinstance(x, str) else self._target_ids(x)
+    def _pairs_of(
+        self, sources: Any, targets: Any, languages: tuple[Languages, Languages], *, name: str
+    ) -> tuple[list[TextTask], list[np.ndarray], list[np.ndarray], list[int]]:
+        """Pairs that are to be run teacher-forced: the task of each, both sides as ids, and what
+        decoding begins with."""
+        sources, targets = self._pairs(sources, targets, name=name)
+        each = directions.of_inputs(self.task, *languages, count=len(sources))
+        return (each, [task_inputs.encoded(t, x).ids for t, x in zip(each, sources, strict=True)],
+                [_target_ids(t, x) for t, x in zip(each, targets, strict=True)],
+                [task.target_form.start for task in each])
 
     def _pairs(
         self, sources: Sequence[Input], targets: Sequence[Input], *, name: str, texts: bool = True,
@@ -307,17 +378,13 @@ class Translator(Predicting, Generative[TextTask]):
         arguments.pairs(sources, targets, name=name, what=("sources", "targets"))
         return sources, targets
 
-    def _target_ids(self, x: Input) -> np.ndarray:
-        if isinstance(x, Encoded):
-            return x.ids
-        return self.task.encode_target(x) if isinstance(x, str) else np.asarray(x, np.int32)
-
     def log_probs(self, sources: Sequence[Ids], prev_output_tokens: Sequence[Ids]) -> np.ndarray:
         """Natural log-probabilities of every next token.
 
         Args:
           sources: lists of source ids that end in eos.
-          prev_output_tokens: lists of target ids that begin with eos.
+          prev_output_tokens: lists of target ids that begin with what decoding begins with:
+            eos as a rule, a language token, ...
 
         Returns:
           [B, T, V] float32, T the longest of `prev_output_tokens`; zeros on padding.
@@ -351,18 +418,31 @@ class Translator(Predicting, Generative[TextTask]):
 
         return jax.jit(log_probs)
 
-    def _new_decoder(self, settings: GenerationConfig) -> Decoder:
-        return Decoder(
-            self.models, settings, unk=self.task.target_vocab.unk,
-            language_model=None if self.lm is None else self.lm.language_model(),
-        )
+    def decoder(
+        self, *, references: bool = False, eos: int | None = None, **options: Any
+    ) -> Decoder:
+        """The compiled search for these options (see `settings`); kept for the next call.
+
+        Args:
+          eos: what ends outputs (None: as those of the languages that it was loaded for).
+        """
+        settings = self.settings(references=references, **options)
+        form = self.task.target_form
+        end = form.eos if eos is None else eos
+        if (settings, end) not in self._decoders:
+            self._decoders[settings, end] = Decoder(
+                self.models, settings, unk=self.task.target_vocab.unk, bos=form.start, eos=end,
+                language_model=None if self.lm is None else self.lm.language_model())
+        return self._decoders[settings, end]
 
     def _searched(self) -> Iterable[Params]:
         return self.params if self.lm is None else (*self.params, *self.lm.params)
 
-    def source_ids(self, x: Input) -> np.ndarray:
-        """A text or ids as ids with final eos."""
-        return self.encoded(x).ids
+
+def _target_ids(task: TextTask, x: Input) -> np.ndarray:
+    if isinstance(x, Encoded):
+        return x.ids
+    return task.encode_target(x) if isinstance(x, str) else np.asarray(x, np.int32)
 
 
 def _with_words(

@@ -16,9 +16,10 @@ from seqjax.models.family import Family
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
-    from seqjax.models.tables import FairseqTable
+    from seqjax.models.tables import FairseqTable, HuggingFaceTable
 
-PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2")
+PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2", "mbart",
+          "m2m", "marian", "fsmt", "bert", "xglm", "gpt2", "opt")
 """Modules of this folder that have a tuple `FAMILIES`. The one registration."""
 
 
@@ -71,8 +72,22 @@ def fairseq_table(name: str) -> FairseqTable:
     """
     place = family(name).fairseq
     if place is None:
-        raise ConfigError(f"checkpoints of {name!r} models cannot be converted yet")
+        raise ConfigError(f"fairseq has no model {name!r} that its files could be of")
     return import_object(place, "config.model.name")
+
+
+def huggingface_tables(name: str | None = None) -> list[tuple[str, str, HuggingFaceTable]]:
+    """How Hugging Face's folders spell models: (family, `module:OBJECT`, table), in order.
+
+    Args:
+      name: of one family, its `config.model.name` (None: of all that are here).
+
+    Raises:
+      ConfigError: a caller's own family has no such table.
+    """
+    chosen = FAMILIES.values() if name is None else [family(name)]
+    return [(one.name, place, import_object(place, "config.model.name"))
+            for one in chosen for place in one.huggingface]
 
 
 def build(

@@ -22,8 +22,9 @@ class Family:
     of `models.protocol`."""
     fairseq: str | None = None
     """`module:OBJECT` of its `tables.FairseqTable` (None: its `.pt` files cannot be read)."""
-    huggingface: str | None = None
-    """`module:OBJECT` of its table of Hugging Face's names (None: none)."""
+    huggingface: tuple[str, ...] = ()
+    """`module:OBJECT` of each of its `tables.HuggingFaceTable`; in writing the first one is taken
+    that can say the model's configuration."""
     partition: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     """Regular expression of parameter paths and the mesh axes of their last dimensions, for
     projections whose names `training.sharding.RULES` does not know; these come first."""

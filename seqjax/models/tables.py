@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.config import ConfigError, ModelSection
+
 State = dict[str, np.ndarray]
 """A state dict: names and arrays, in the file's order."""
 
@@ -108,10 +110,129 @@ class FairseqTable:
     """The architecture that a file names: one that fairseq has, and whose function leaves a model
     as it is whose keys are all said."""
     unsaid: tuple[str, ...] = ()
-    """Keys of ours that no file of fairseq's has: what they say, its weights say."""
+    """Keys of ours that no file of fairseq's has: what they say, its weights say, or
+    `check_export` leaves them no choice."""
     as_trained: Callable[[Any, str], Any] = lambda config, criterion: config
     """The configuration that fairseq-train makes of these keys under a criterion, where there
     are no weights yet that would tell (see `upgrade`)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HuggingFaceKeys:
+    """How the keys of a `config.json` become keys of `config.model`, and these them again."""
+
+    ours: Mapping[str, tuple[str, ...]]
+    """Key there -> the keys here that take its value (in writing the first one's is taken)."""
+    defaults: Mapping[str, Any]
+    """What transformers takes a key of `ours`, or of `fixed`, to be that the file does not say.
+    One that is not here must be said."""
+    fixed: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    """Key there -> the only values of it under which the model is one of ours."""
+    spelled: Mapping[str, Mapping[Any, Any]] = dataclasses.field(default_factory=dict)
+    """Key there -> its values there -> our values, where these are called otherwise. Of several
+    of ours that are one value, the first is written."""
+    always: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys here that every such model has, with these values. A model that has others cannot be
+    written under this table."""
+
+    def read(self, hf: Mapping[str, Any]) -> dict[str, Any]:
+        """Keys of `config.model` from a `config.json`.
+
+        Raises:
+          ConfigError: a key is missing, or has a value that no model of ours has.
+        """
+        for key, values in self.fixed.items():
+            found = hf.get(key, self.defaults.get(key))
+            if found is not None and found not in values:
+                raise ConfigError(
+                    f"{key}: {found!r} is not supported, only "
+                    f"{' or '.join(map(repr, values))}")
+        result = dict(self.always)
+        for key, own in self.ours.items():
+            if key not in hf and key not in self.defaults:
+                raise ConfigError(f"{key}: is missing")
+            value = hf.get(key, self.defaults.get(key))
+            spelled = self.spelled.get(key)
+            if spelled is not None:
+                if isinstance(value, list | dict) or value not in spelled:
+                    raise ConfigError(f"{key}: {value!r} is not supported, only "
+                                      f"{', '.join(map(repr, spelled))}")
+                value = spelled[value]
+            result |= dict.fromkeys(own, value)
+        return result
+
+    def write(self, config: ModelSection) -> dict[str, Any]:
+        """Keys of a `config.json` from a resolved model section.
+
+        Raises:
+          ConfigError: a key has a value that no such model has.
+        """
+        for key, value in self.always.items():
+            if getattr(config, key) != value:
+                raise ConfigError(f"config.model.{key}: {getattr(config, key)!r}, where models of "
+                                  f"this kind have {value!r}")
+        result: dict[str, Any] = {}
+        for key, own in self.ours.items():
+            values = {name: getattr(config, name) for name in own}
+            value = values[own[0]]
+            if any(other != value for other in values.values()):
+                raise ConfigError(f"config.model: {values} are one key there, {key}")
+            spelled = self.spelled.get(key)
+            if spelled is not None:
+                there = [k for k, v in spelled.items() if v == value]
+                if not there:
+                    raise ConfigError(f"config.model.{own[0]}: {value!r} has no name there")
+                value = there[0]
+            result[key] = value
+        return result
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HuggingFaceTable:
+    """All that a family has to say about Hugging Face's folders of one kind."""
+
+    model_types: tuple[str, ...]
+    """`model_type` of the `config.json` files that it reads; the first is written, where the
+    checkpoint does not remember another."""
+    architectures: tuple[str, ...]
+    """transformers' classes whose weights it reads; the first is written, where the checkpoint
+    does not remember another."""
+    config_from: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """Keys of `config.model` (all but `name`) from a `config.json`, which may lack keys that
+    have their default in transformers. Raises ConfigError naming a key that we cannot honour."""
+    config_to: Callable[[Any], dict[str, Any]]
+    """And back, from a resolved model section; without vocab_size and special ids. Raises
+    ConfigError for a model that this kind cannot say: then the family's next table is asked."""
+    names: WeightNames
+    """How the weights are called by the classes with all parts, today: `model.encoder...`,
+    `lm_head...`. `names.upgrade` brings older names, fused tensors and absent tied ones to
+    these; of a buffer such as `final_logits_bias` it checks that it says nothing, or moves it.
+    `names.copies` are the tied names that older files have and transformers 5 does not write."""
+    architecture: Callable[[Any], str] | None = None
+    """The class that a model section is written for; None: the first of `architectures`."""
+    join: Callable[[State, Any], State] = lambda state, config: state
+    """The tensors as transformers writes them from those under the names of `names` and the
+    model section, where `names.upgrade` split one: its inverse."""
+    prefix: str = ""
+    """Begins the names of the parts without heads, with its dot (`model.`): the class without
+    heads writes them without it, and they are read so too."""
+    special: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+    """What transformers takes `bos_token_id`, `pad_token_id`, `eos_token_id`, `unk_token_id` and
+    `decoder_start_token_id` to be that the file does not say. A model without `pad_token_id`
+    pads with an id behind its vocabulary."""
+    vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
+    """Keys of `config.json` that say how many entries the vocabularies have that are read and that
+    are predicted."""
+    task: str = "seq2seq"
+    """`config.task.name` of what such a model is loaded as."""
+    languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}
+    """Keys of `config.task` (`source_lang`, `target_lang`) of a `config.json` that says which
+    languages its model is for; needed where its two sides have vocabularies of their own."""
+    layout: str = "fairseq"
+    """Where the ids of a SentencePiece model's pieces are, where the folder has nothing but
+    that model: one of `seqjax.data.tokenizers.layouts`."""
+    generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Defaults of its search where no `generation_config.json` says them, by the names there."""
 
 
 def any_of(patterns: Sequence[str]) -> re.Pattern[str]:

@@ -56,6 +56,28 @@ def pack_vocabulary(lang: str, vocabulary: Vocabulary) -> dict[str, bytes]:
     return {vocabulary_name(lang): "".join(lines).encode()}
 
 
+def unpack_sides(
+    files: Mapping[str, bytes], langs: tuple[str, str] = ("", "")
+) -> tuple[Vocabulary, Vocabulary]:
+    """The vocabularies of sources and targets: one for both (""), or each its own, under `source`
+    and `target` or under its language.
+
+    Raises:
+      KeyError: they are not there.
+    """
+    found = []
+    for side, lang in zip(("source", "target"), langs, strict=True):
+        for name in ("", side, lang):
+            try:
+                found.append(unpack_vocabulary(name, files))
+                break
+            except KeyError:
+                continue
+        else:
+            raise KeyError(vocabulary_name(""))
+    return found[0], found[1]
+
+
 def unpack_vocabulary(lang: str, files: Mapping[str, bytes]) -> Vocabulary:
     """What `pack_vocabulary` packed.
 

@@ -26,12 +26,21 @@ class FairseqTask:
     files are `dict.LANGUAGE.txt`. Without any there is one, `dict.txt`."""
     added: Callable[[Mapping[str, Any], str], tuple[str, ...]] = lambda section, data: ()
     """(keys of its section, data folder) -> words that it puts behind those of the dictionary's
-    file, where they are not in it: `<mask>`."""
+    file, where they are not in it: `<mask>`, tokens of languages."""
     dictionary: str = ""
     """Folder of the data folder in which that file is."""
     further: tuple[str, ...] = ()
     """Folders of the data folder with further dictionaries, which a trained model is used with
     where they are there."""
+    sides: Callable[[Mapping[str, Any]], tuple[tuple[str, ...], ...]] | None = None
+    """From its section the languages of whose dictionaries any may be the sources', and the
+    targets' (None: `languages` say them)."""
+    completed: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    """From fairseq's values of its section ours."""
+    always: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys that its code reads of every run, and that nothing of ours says -> their defaults."""
+    shared: bool = False
+    """Whether assets hold one dictionary for both sides, or one for each, not for languages."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ import numpy as np
 from seqjax.config import GenerationConfig
 from seqjax.generation import options
 from seqjax.generation.decoder import Decoder
+from seqjax.generation.target_form import TargetForm
 from seqjax.losses import Metric
 from seqjax.models.protocol import EncoderDecoder, Params
 from seqjax.tasks import metrics
@@ -50,6 +51,7 @@ class TranslationEvaluator:
     Args:
       sources, references: ids with final eos.
       source_text, target_text: ids -> plain text.
+      forms: of each, how its output begins and ends; all end alike.
       sharding, row_multiple: how rows lie on the devices (see `Decoder`).
     """
 
@@ -59,7 +61,8 @@ class TranslationEvaluator:
         self, model: EncoderDecoder, generation: GenerationConfig, *,
         sources: Sequence[np.ndarray], references: Sequence[np.ndarray],
         source_text: Callable[[np.ndarray], str], target_text: Callable[[np.ndarray], str],
-        unk: int, sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
+        forms: Sequence[TargetForm], unk: int,
+        sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
     ) -> None:
         settings = options.settle(
             GenerationConfig(), options.own(generation), references=True)
@@ -67,7 +70,9 @@ class TranslationEvaluator:
         settings = dataclasses.replace(
             settings, nbest=settings.beam if settings.sampling else 1)
         self._decoder = Decoder(
-            model, settings, unk=unk, sharding=sharding, row_multiple=row_multiple)
+            model, settings, unk=unk, sharding=sharding, row_multiple=row_multiple,
+            eos=forms[0].eos if forms else None)
+        self._forms = list(forms)
         self._prefixes = None
         if settings.prefix_size:
             self._prefixes = list(references)
@@ -82,7 +87,7 @@ class TranslationEvaluator:
     def __call__(self, params: Params) -> Evaluation:
         """Decodes with these parameters."""
         found = self._decoder.decode(
-            params, self._sources, plan=self._plan, prefixes=self._prefixes)
+            params, self._sources, plan=self._plan, prefixes=self._prefixes, forms=self._forms)
         texts = [self._target_text(hypotheses[0].tokens) for hypotheses in found]
         return Evaluation(
             values={"bleu": metrics.sacrebleu(texts, self._references).score},

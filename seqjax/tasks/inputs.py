@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seqjax.data import sources
+from seqjax.data.frames import Frame
 from seqjax.tasks.protocol import TextTask
 
 
@@ -25,12 +26,15 @@ class Encoded:
     """As it was written, where that is known."""
     pieces: tuple[str, ...] | None = None
     """What the tokenizer made of a text with unknown words; ids say all others."""
+    frame: Frame | None = None
+    """What stands around its words (None: a final eos, or nothing)."""
 
     def blank(self, *, eos: int) -> bool:
         """Whether there is nothing to be seen in it."""
         if self.text is not None and sources.is_blank(self.text):
             return True
-        return not np.any(self.ids != eos)
+        around = () if self.frame is None else self.frame.tokens
+        return bool(np.isin(self.ids, (eos, *around)).all())
 
     @property
     def decomposed(self) -> bool:
@@ -55,15 +59,20 @@ def encode_source(task: TextTask, text: str) -> Encoded:
     """A text as the encoder reads it: what `task.encode_source` gives, and its pieces."""
     ids, tokenizer = task.encode_source(text), task.source_tokenizer
     if not np.any(ids == task.source_vocab.unk):
-        return Encoded(ids=ids, text=text)
+        return Encoded(ids=ids, text=text, frame=task.source_frame)
     line = text if tokenizer is None else tokenizer.encode(text)
-    return Encoded(ids=ids, text=text, pieces=tuple(line.split()))
+    return Encoded(ids=ids, text=text, frame=task.source_frame, pieces=tuple(line.split()))
 
 
 def encoded(task: TextTask, source: str | Sequence[int] | np.ndarray | Encoded) -> Encoded:
-    """A source as text, as ids that end in eos, or encoded already."""
+    """A source as text, as ids (with or without what stands around their words), or encoded
+    already."""
     if isinstance(source, Encoded):
         return source
     if isinstance(source, str):
         return encode_source(task, source)
-    return Encoded(ids=np.asarray(source, np.int32))
+    ids = np.asarray(source, np.int32)
+    frame = task.source_frame
+    given = getattr(getattr(task, "config", None), "ids_as_given", False)
+    as_it_is = frame.is_plain or not len(ids) or given
+    return Encoded(ids=ids if as_it_is else frame.put(ids), frame=frame)

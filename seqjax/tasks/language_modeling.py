@@ -45,6 +45,9 @@ class LanguageModelingConfig:
     is a block (`eos`)."""
     tokens_per_sample: int = 1024
     """Tokens of a block."""
+    prompt_start: tuple[int, ...] | None = None
+    """Ids that stand in front of a prompt that is a text, while one of ids begins with its own
+    first token, as in transformers (None: prompts stand behind eos, or `<s>`, as in fairseq)."""
     add_bos_token: bool = False
     """Put `<s>` in front of every block."""
     output_dictionary_size: int = -1

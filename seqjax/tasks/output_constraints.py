@@ -18,11 +18,13 @@ Text = str | Sequence[int] | np.ndarray
 """A text, or its ids."""
 
 
-def phrase_ids(task: TextTask, constraints: Sequence[Sequence[Text]]) -> list[list[np.ndarray]]:
+def phrase_ids(
+    task: TextTask | Sequence[TextTask], constraints: Sequence[Sequence[Text]]
+) -> list[list[np.ndarray]]:
     """Each input's phrases as ids without eos.
 
     Args:
-      task: whose target side encodes texts.
+      task: whose target side encodes texts; or that of each input.
       constraints: for each input its phrases: texts, or ids without eos.
 
     Raises:
@@ -32,8 +34,14 @@ def phrase_ids(task: TextTask, constraints: Sequence[Sequence[Text]]) -> list[li
         if isinstance(phrases, str):
             raise TypeError(f"constraints: input {index} has the text {phrases!r}; give a list "
                             "of phrases for each input")
-    return [[task.encode_target(p)[:-1] if isinstance(p, str) else np.asarray(p, np.int32)
-             for p in phrases] for phrases in constraints]
+    each = task if isinstance(task, Sequence) else [task] * len(constraints)
+    return [[words_of(task, p) if isinstance(p, str) else np.asarray(p, np.int32)
+             for p in phrases] for task, phrases in zip(each, constraints, strict=True)]
+
+
+def words_of(task: TextTask, text: str) -> np.ndarray:
+    """The ids of a text of the target language, with nothing around them."""
+    return task.target_frame.words(task.encode_target(text))
 
 
 def check_order(order: str, constraints: Sequence[Any] | None) -> None:
@@ -46,8 +54,18 @@ def trie_of(task: TextTask, outputs: Sequence[Text]) -> TokenTrie:
     """A trie of permitted outputs: texts, or ids that end in eos."""
     if isinstance(outputs, str):
         raise TypeError("permitted outputs: give a list of texts")
-    return TokenTrie([task.encode_target(x) if isinstance(x, str) else x for x in outputs],
-                     eos=task.target_vocab.eos)
+    form = task.target_form
+    return TokenTrie([_output(task, x) if isinstance(x, str) else x for x in outputs],
+                     eos=form.eos)
+
+
+def _output(task: TextTask, text: str) -> np.ndarray:
+    """The ids of a text as a search gives them: up to what ends an output, behind what it must
+    begin with."""
+    form, ids = task.target_form, [int(i) for i in task.encode_target(text)]
+    if tuple(ids[:len(form.first)]) != form.first:
+        ids = [*form.first, *ids]
+    return np.array(ids[:ids.index(form.eos) + 1], np.int32)
 
 
 def split_lines(

@@ -20,8 +20,10 @@ if TYPE_CHECKING:  # they import JAX, or numpy
     from seqjax.config import Config, GenerationConfig
     from seqjax.data.batches import Dataset
     from seqjax.data.dictionaries import Dictionary
+    from seqjax.data.frames import Frame
     from seqjax.data.tokenizers import Tokenizer
     from seqjax.data.vocabulary import Vocabulary
+    from seqjax.generation.target_form import TargetForm
     from seqjax.losses.base import Forward
     from seqjax.models.protocol import Model, Params
     from seqjax.tasks.evaluator import Evaluator
@@ -206,6 +208,31 @@ class TextTask(Task[ModelT_contra], Protocol[ModelT_contra]):
         """The same of what is predicted."""
         ...
 
+    @property
+    def source_frame(self) -> Frame:
+        """What stands around the words of a source."""
+        ...
+
+    @property
+    def target_frame(self) -> Frame:
+        """What stands around the words of a target."""
+        ...
+
+    @property
+    def unspoken_source(self) -> tuple[int, ...]:
+        """Source ids that are no text: language tokens."""
+        ...
+
+    @property
+    def unspoken_target(self) -> tuple[int, ...]:
+        """Target ids that are no text."""
+        ...
+
+    @property
+    def target_form(self) -> TargetForm:
+        """How outputs begin and end."""
+        ...
+
     def encode_source(self, text: str) -> np.ndarray:
         """Text -> int32 ids [S] with final eos: what tokenizer and vocabulary make of it."""
         ...
@@ -236,6 +263,16 @@ def check_model(task: Task, model: Model) -> None:
             f"config.model.name: {model.config.name!r} has no {', '.join(missing)}; the task "
             f"{task.config.name!r} is for models that are what "
             f"{task.model_protocol.replace(':', '.')} says")
+    _check_start(task, model)
+
+
+def _check_start(task: Any, model: Any) -> None:
+    """Refuses a start of decoding that the model takes for padding: it would read one thing in
+    searches, and another in training and scoring."""
+    if getattr(task, "begins_with_pad", False) and not getattr(model.config, "pad_begins", False):
+        raise ConfigError(
+            f"config.task.decoder_start: {task.config.decoder_start!r} is padding to a model of "
+            f"the family {model.config.name!r}; it is for models with model.pad_begins (Marian's)")
 
 
 def members(protocol: type) -> list[str]:

@@ -68,9 +68,12 @@ def source_words(
     """
     vocab, known = task.source_vocab, inputs.encoded(task, source)
     ids = [int(i) for i in known.ids]
-    words = [vocab[i] for i in ids] if known.pieces is None else known.pieces
+    words = [vocab[i] for i in ids]
+    if known.pieces is not None:
+        start = len(task.source_frame.before)
+        words[start:start + len(known.pieces)] = known.pieces
     left_out = (vocab.pad, vocab.eos)  # the final eos is no piece
-    return [word for word, i in zip(words, ids, strict=False) if i not in left_out]
+    return [word for word, i in zip(words, ids, strict=True) if i not in left_out]
 
 
 def replaced_words(
@@ -95,7 +98,7 @@ def replaced_words(
         if token == vocab.unk and place in partner:
             word = words[partner[place]]
             result.append(dictionary.get(word, word))
-        elif token != vocab.bos:
+        elif token != vocab.bos and token not in task.unspoken_target:
             result.append(vocab[token])
     return result
 

@@ -1,4 +1,5 @@
-"""What tasks over words share: text to ids and back, by their vocabularies and tokenizers."""
+"""What tasks over words share: text to ids and back, by their vocabularies and tokenizers, with
+the tokens that stand around words."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from seqjax.config import ConfigError
+from seqjax.data.frames import Frame
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
+from seqjax.generation.target_form import TargetForm
 from seqjax.tasks.protocol import TextSection
 
 
@@ -27,6 +30,16 @@ class _Sides(Protocol):
     def source_tokenizer(self) -> Tokenizer | None: ...
     @property
     def target_tokenizer(self) -> Tokenizer | None: ...
+    @property
+    def source_frame(self) -> Frame: ...
+    @property
+    def target_frame(self) -> Frame: ...
+    @property
+    def target_form(self) -> TargetForm: ...
+    @property
+    def unspoken_source(self) -> tuple[int, ...]: ...
+    @property
+    def unspoken_target(self) -> tuple[int, ...]: ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,21 +53,48 @@ class Text:
         """The same task with other values in its section."""
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
 
+    @property
+    def source_frame(self: _Sides) -> Frame:
+        """What stands around the words of a source: a final eos."""
+        return Frame.plain(self.source_vocab.eos)
+
+    @property
+    def target_frame(self: _Sides) -> Frame:
+        """What stands around the words of a target: a final eos."""
+        return Frame.plain(self.target_vocab.eos)
+
+    @property
+    def unspoken_source(self: _Sides) -> tuple[int, ...]:
+        """Source ids that are no text: language tokens."""
+        return self.source_frame.tokens
+
+    @property
+    def unspoken_target(self: _Sides) -> tuple[int, ...]:
+        """Target ids that are no text."""
+        return self.target_frame.tokens
+
+    @property
+    def target_form(self: _Sides) -> TargetForm:
+        """How outputs begin and end: behind eos, with eos."""
+        return TargetForm(start=self.target_vocab.eos, eos=self.target_vocab.eos)
+
     def encode_source(self: _Sides, text: str) -> np.ndarray:
-        """Text -> ids with final eos."""
-        return _encode(text, self.source_tokenizer, self.source_vocab)
+        """Text -> ids with final eos, or what else stands around a source's words."""
+        return self.source_frame.put(_encode(text, self.source_tokenizer, self.source_vocab))
 
     def encode_target(self: _Sides, text: str) -> np.ndarray:
-        """Text -> ids with final eos."""
-        return _encode(text, self.target_tokenizer, self.target_vocab)
+        """Text -> ids with final eos, or what else stands around a target's words."""
+        return self.target_frame.put(_encode(text, self.target_tokenizer, self.target_vocab))
 
     def decode_source(self: _Sides, ids: Sequence[int] | np.ndarray) -> str:
         """Ids -> plain text, detokenised."""
-        return _decode(ids, self.source_tokenizer, self.source_vocab, self.config.post_process)
+        return _decode(ids, self.source_tokenizer, self.source_vocab, self.config.post_process,
+                       unspoken=self.unspoken_source)
 
     def decode_target(self: _Sides, ids: Sequence[int] | np.ndarray) -> str:
         """Ids -> plain text, detokenised."""
-        return _decode(ids, self.target_tokenizer, self.target_vocab, self.config.post_process)
+        return _decode(ids, self.target_tokenizer, self.target_vocab, self.config.post_process,
+                       unspoken=self.unspoken_target)
 
 
 def special_ids(*vocabularies: Vocabulary) -> dict[str, int]:
@@ -80,9 +120,10 @@ def _encode(text: str, tokenizer: Tokenizer | None, vocab: Vocabulary) -> np.nda
 
 def _decode(
     ids: Sequence[int] | np.ndarray, tokenizer: Tokenizer | None, vocab: Vocabulary,
-    joined: str | None,
+    joined: str | None, *, unspoken: Sequence[int],
 ) -> str:
-    """Text of ids; `joined` says how pieces become words where there is no tokenizer."""
+    """Text of ids; `joined` says how pieces become words where there is no tokenizer, `unspoken`
+    are ids that are no text."""
     if tokenizer is None:
-        return vocab.string(ids, post_process=joined)
-    return tokenizer.decode(vocab.string(ids))
+        return vocab.string(ids, post_process=joined, extra_symbols_to_ignore=unspoken)
+    return tokenizer.decode(vocab.string(ids, extra_symbols_to_ignore=unspoken))

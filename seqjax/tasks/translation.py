@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from seqjax.config import Config, ConfigError, GenerationConfig, gives
 from seqjax.data import folder, id_ranges, pairs, tokenizers
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
+from seqjax.generation.target_form import TargetForm
 from seqjax.tasks import assets, metrics
 from seqjax.tasks.entry import FairseqTask, TaskEntry
 from seqjax.tasks.text import Text, special_ids
@@ -91,10 +92,15 @@ class TranslationTask(Text):
         return cls(
             config=dataclasses.replace(cfg, source_lang=source, target_lang=target),
             source_lang=source, target_lang=target,
-            source_vocab=folder.load_dictionary(cfg.data, source),
-            target_vocab=folder.load_dictionary(cfg.data, target),
+            source_vocab=cls.load_dictionary(cfg, source),
+            target_vocab=cls.load_dictionary(cfg, target),
             source_tokenizer=tokenizer.get(source), target_tokenizer=tokenizer.get(target),
         )
+
+    @classmethod
+    def load_dictionary(cls, cfg: TranslationConfig, lang: str) -> Vocabulary:
+        """The words of a language in `cfg.data`, and what the task puts behind them: nothing."""
+        return folder.load_dictionary(cfg.data, lang)
 
     def assets(self) -> dict[str, bytes]:
         """Files from which `from_assets` makes this task again, without the data folder."""
@@ -145,6 +151,21 @@ class TranslationTask(Text):
         """The source's and the target's."""
         return self.source_lang, self.target_lang
 
+    def translating(self, source_lang: str | None, target_lang: str | None) -> Self:
+        """This task for one direction (None: as it is): the only one that it knows.
+
+        Raises:
+          ConfigError: naming a language that is not the model's.
+        """
+        for name, asked, known in (("source_lang", source_lang, self.source_lang),
+                                   ("target_lang", target_lang, self.target_lang)):
+            if asked is not None and asked != known:
+                raise ConfigError(
+                    f"{name}: {asked!r}, but this model knows no other languages than it was "
+                    f"trained on: it translates from {self.source_lang or 'its source'} to "
+                    f"{self.target_lang or 'its target'}")
+        return self
+
     def max_positions(self, model: EncoderDecoder) -> tuple[int, int]:
         """Longest source and target: the smaller of the task's limit and the model's."""
         return (
@@ -158,11 +179,12 @@ class TranslationTask(Text):
         Raises:
           ConfigError: naming the dictionary.
         """
+        there = dataclasses.replace(self.config, data=data)
         for lang, vocab in (
             (self.source_lang, self.source_vocab), (self.target_lang, self.target_vocab)
         ):
             path = folder.dictionary_path(data, lang)
-            found = folder.load_dictionary(data, lang)
+            found = self.load_dictionary(there, lang)
             difference = first_difference(vocab.symbols, found.symbols)
             if difference is not None:
                 raise ConfigError(
@@ -177,6 +199,7 @@ class TranslationTask(Text):
             cfg.data, split, source_lang=self.source_lang, target_lang=self.target_lang,
             shards=train, upsample_primary=cfg.upsample_primary if train else 1,
             truncate_source=cfg.max_source_positions if cfg.truncate_source else None,
+            frames=(self.source_frame, self.target_frame),
             need_target=need_target, alignments=self._alignments(train=train, wanted=need_target),
             dictionaries=(self._limit(self.source_lang, self.source_vocab),
                           self._limit(self.target_lang, self.target_vocab)),
@@ -222,7 +245,8 @@ class TranslationTask(Text):
         source = token_source(
             batch["source"], pad=model.pad, segments=batch.get("source_segments"))
         encoded = model.encode(params, source, rng=rng)
-        prev = previous_tokens(target, segments, pad=model.pad, eos=model.eos)
+        start = batch.get("target_start", self.target_form.start)
+        prev = previous_tokens(target, segments, pad=model.pad, start=start)
         features = model.features(params, prev, encoded, segments=segments, rng=rng)
         sentences = positions = None
         if segments is not None:
@@ -246,15 +270,27 @@ class TranslationTask(Text):
         """
         from seqjax.tasks.evaluator import TranslationEvaluator
 
-        count = min(limit or len(dataset), len(dataset))
-        rows = [dataset.sentence(i) for i in range(count)]
         most = self.max_positions(model)[0]
-        kept = [(s, t) for s, t in rows if s is not None and t is not None and len(s) <= most]
+        kept = []
+        for i in self._evaluated(dataset, limit):
+            source, target = dataset.sentence(i)
+            if source is not None and target is not None and len(source) <= most:
+                kept.append((source, target, self._form_of(dataset, i)))
         return TranslationEvaluator(
-            model, generation, sources=[s for s, _ in kept], references=[t for _, t in kept],
+            model, generation, sources=[s for s, _, _ in kept],
+            references=[t for _, t, _ in kept], forms=[form for _, _, form in kept],
             source_text=self.decode_source, target_text=self.decode_target,
             unk=self.target_vocab.unk, sharding=sharding, row_multiple=row_multiple,
         )
+
+    def _evaluated(self, dataset: pairs.PairDataset, limit: int) -> Sequence[int]:
+        """Numbers of the sentences that are translated at validations: the first ones."""
+        return range(min(limit or len(dataset), len(dataset)))
+
+    def _form_of(self, dataset: pairs.PairDataset, index: int) -> TargetForm:
+        """How the output for one sentence begins and ends."""
+        del dataset, index
+        return self.target_form
 
     def next_command(self, workdir: str, *, subset: str) -> list[str]:
         """A text is translated."""

@@ -15,7 +15,7 @@ from typing import Any
 from seqjax import models
 from seqjax.config import ModelSection, to_plain
 from seqjax.interop.fairseq.checkpoint import plan_of
-from seqjax.interop.fairseq.keys import GROUPS, chosen_types, spelled
+from seqjax.interop.fairseq.keys import GROUPS, chosen_types, model_of, spelled
 from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.fairseq.optimizer_state import in_module_order
 from seqjax.interop.torch.writer import write_pt
@@ -84,4 +84,4 @@ def namespace(config: ModelSection, extra_args: Mapping[str, Any]) -> dict[str, 
     if ours.get("adaptive_softmax_cutoff") is not None:
         args["criterion"] = "adaptive_loss"  # by which some models know that they have it
     chosen = {group: args.get(group) for group in GROUPS if group != "model"}
-    return spelled(args, chosen_types({**chosen, "model": config.name}))
+    return spelled(args, chosen_types({**chosen, "model": model_of(args["arch"])}))

@@ -19,6 +19,7 @@ from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, build, to_plain
 from seqjax.data import folder
 from seqjax.data.dictionaries import first_difference
+from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.interop.fairseq import names as fairseq_names
 from seqjax.interop.fairseq import text
@@ -50,7 +51,8 @@ def read_model(
     path: str | os.PathLike[str], *, data: str | os.PathLike[str] | None = None,
     bpe: str | None = None, tokenizer: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-    tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
+    tokenizer_options: Mapping[str, Any] | None = None,
+    task_overrides: Mapping[str, Any] | None = None, verify: bool = True,
 ) -> FairseqModel:
     """A fairseq checkpoint and all that is needed to use it.
 
@@ -64,6 +66,7 @@ def read_model(
       overrides: keys of the model that are to be others (see `load_fairseq`).
       tokenizer_options: fairseq's options of the subword model and the tokenizer, files among
         them, that are over the checkpoint's.
+      task_overrides: keys of the task that are over the checkpoint's: `langs`, ...
       verify: refuse weights that are not finite.
 
     Raises:
@@ -78,7 +81,8 @@ def read_model(
         chosen = text.components(checkpoint, bpe=bpe, tokenizer=tokenizer,
                                  options=tokenizer_options or {})
         task, files = _task(path, checkpoint, data=data, chosen=chosen,
-                            asked=bool(bpe or tokenizer or tokenizer_options))
+                            asked=bool(bpe or tokenizer or tokenizer_options),
+                            overrides=task_overrides or {})
         loss = loss_section(checkpoint)
         shared = {k: task[k] for k in loss.keys() & task.keys() if k != "name"}
         sections = {"task": task, "model": to_plain(checkpoint.config), "loss": loss | shared}
@@ -126,44 +130,94 @@ def task_entry(checkpoint: FairseqCheckpoint) -> TaskEntry:
 def _task(
     path: str | os.PathLike[str], checkpoint: FairseqCheckpoint, *,
     data: str | os.PathLike[str] | None, chosen: Mapping[str, Mapping[str, Any]], asked: bool,
+    overrides: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The task's section, and its files. The tokenizer that was `asked` for is over that of
-    the data folder."""
+    the data folder; `overrides` are over what the checkpoint says of its task."""
     entry = task_entry(checkpoint)
+    assert entry.fairseq is not None
     keys = language_keys(entry)
     home = os.path.dirname(os.path.abspath(path))
-    place, langs = _dictionaries(checkpoint, home=home, data=data, keys=keys)
+    section = _given(checkpoint, entry, overrides)
+    fixed = section.get("fixed_dictionary")
+    if fixed and os.path.isfile(fixed):
+        place = str(data or home)
+        langs = tuple(section.get(key) or "" for key in keys)
+        read = [Vocabulary.load(fixed)] * len(langs)
+        where = [fixed] * len(langs)
+    else:
+        place, langs = _dictionaries(checkpoint, home=home, data=data, keys=keys,
+                                     sides=_sides(entry, section))
+        read = [folder.load_dictionary(place, lang) for lang in langs]
+        where = [folder.dictionary_path(place, lang) for lang in langs]
+    section |= {"name": entry.name, "data": place}
+    if not entry.fairseq.shared:
+        section |= dict(zip(keys, langs, strict=False))
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
     root = _root(place, entry)
-    section = {**_given(checkpoint, entry.config), "name": entry.name, "data": root,
-               **dict(zip(keys, langs, strict=False))}
+    section["data"] = root
     if hasattr(entry.config, "of_model"):
         section = entry.config.of_model(section, checkpoint.config)
+    added = entry.fairseq.added(
+        {**checkpoint.fairseq.groups.get("task", {}), **section}, place)
+    _complete(read, where, sizes, added)
+    names = langs
+    if entry.fairseq.shared:
+        names = ("", "") if read[0] == read[-1] else ("source", "target")
     files: dict[str, bytes] = _further(root, entry)
     known = folder.load_tokenizers(root)
-    for lang, size, side in zip(langs, sizes, ("source", "target"), strict=False):
-        where = folder.dict_path(place, lang)
-        vocabulary = folder.load_dictionary(place, lang)
-        _check_beside(vocabulary, where, home, lang)
-        for word in added_words(checkpoint, place):
-            if word not in vocabulary:
-                vocabulary.add_symbol(word)
-        if len(vocabulary) != size:
-            raise ConfigError(
-                f"its model has {size} {side} words, but {where} has {len(vocabulary)}: "
-                "this is the data folder of another model")
-        files |= assets.pack_vocabulary(lang, vocabulary)
-        found = known.get(lang)
-        if asked or found is None:
-            found = text.tokenizer_of(
-                chosen, home, lang=lang or "en", vocabulary=vocabulary, where=where,
-                source=side == "source") or found
-        if found is not None:
-            files |= assets.pack_tokenizer(lang, found)
-    section.setdefault("post_process", text.post_process(checkpoint, chosen))
+    for lang, name, vocabulary, file in zip(langs, names, read, where, strict=True):
+        _check_beside(vocabulary, file, home, lang, added=added)
+        files |= assets.pack_vocabulary(name, vocabulary)
+    files |= _tokenizers(
+        chosen, home, known=known, asked=asked, read=read, where=where,
+        langs=section.get("langs") or langs if entry.fairseq.shared else langs)
+    section.setdefault("post_process", None)
+    section["post_process"] = section["post_process"] or text.post_process(checkpoint, chosen)
     if any(f.name == "bpe" for f in dataclasses.fields(entry.config)):
         section.setdefault("bpe", chosen.get("bpe", {}).get("_name"))
     return section, files
+
+
+def _tokenizers(
+    chosen: text.Components, home: str, *, known: Mapping[str, Tokenizer], asked: bool,
+    read: Sequence[Vocabulary], where: Sequence[str], langs: Sequence[str],
+) -> dict[str, bytes]:
+    """Files of each language's tokenizer: of the data folder (`known`), unless one was `asked`
+    for; else what the checkpoint says and lies beside it."""
+    files: dict[str, bytes] = {}
+    for index, lang in enumerate(dict.fromkeys(langs)):
+        side = min(index, len(read) - 1)
+        found = known.get(lang)
+        if asked or found is None:
+            found = text.tokenizer_of(
+                chosen, home, lang=lang or "en", vocabulary=read[side], where=where[side],
+                source=side == 0) or found
+        if found is not None:
+            files |= assets.pack_tokenizer(lang, found)
+    return files
+
+
+def _complete(
+    read: Sequence[Vocabulary], where: Sequence[str], sizes: tuple[int, int],
+    added: Sequence[str],
+) -> None:
+    """Puts the task's words behind those of the dictionaries.
+
+    Raises:
+      ConfigError: they are not of the model's sizes.
+    """
+    for vocabulary in read:
+        for word in added:
+            if word not in vocabulary:
+                vocabulary.add_symbol(word)
+    for vocabulary, file, size, side in zip(
+            read, where, sizes, ("source", "target"), strict=False):
+        if len(vocabulary) != size:
+            more = f" (and {len(added)} tokens of the task)" if added else ""
+            raise ConfigError(
+                f"its model has {size} {side} words, but {file} has {len(vocabulary)}{more}: "
+                "this is the data folder of another model")
 
 
 def _root(place: str, entry: TaskEntry) -> str:
@@ -182,17 +236,31 @@ def _further(root: str, entry: TaskEntry) -> dict[str, bytes]:
     return files
 
 
+def _sides(
+    entry: TaskEntry | None, section: Mapping[str, Any]
+) -> tuple[tuple[str, ...], ...] | None:
+    """Languages of whose dictionaries any is a side's; None: its keys name them."""
+    if entry is None or entry.fairseq is None or entry.fairseq.sides is None:
+        return None
+    return entry.fairseq.sides(section)
+
+
 def language_keys(entry: TaskEntry | None) -> tuple[str, ...]:
     """Keys of the task's section that name the languages of its dictionaries."""
     return entry.fairseq.languages if entry and entry.fairseq else ()
 
 
-def _check_beside(vocabulary: Vocabulary, where: str, home: str, lang: str) -> None:
+def _check_beside(
+    vocabulary: Vocabulary, where: str, home: str, lang: str, *, added: Sequence[str]
+) -> None:
     """Refuses a dictionary of the right length that is not the one beside the checkpoint."""
     beside = folder.dict_path(home, lang)
     if not os.path.isfile(beside) or os.path.realpath(beside) == os.path.realpath(where):
         return
     other = Vocabulary.load(beside)
+    for word in added:
+        if word not in other:
+            other.add_symbol(word)
     difference = first_difference(other.symbols, vocabulary.symbols)
     if difference is not None and len(other) == len(vocabulary):
         raise ConfigError(
@@ -209,11 +277,13 @@ def dictionaries_of(
     `added_words`)."""
     home = os.path.dirname(os.path.abspath(path))
     # Weights of a task that is not here may be started from all the same: taken for the usual.
-    entry = tasks.of_fairseq(checkpoint.task.task or "") or tasks.of_fairseq(
-        fairseq_names.USUAL["task"])
+    here = tasks.of_fairseq(checkpoint.task.task or "")
+    entry = here or tasks.of_fairseq(fairseq_names.USUAL["task"])
     try:
+        section = {} if here is None else _given(checkpoint, here, {})
         place, langs = _dictionaries(
-            checkpoint, home=home, data=None, keys=language_keys(entry))
+            checkpoint, home=home, data=None, sides=_sides(here, section),
+            keys=language_keys(entry))
         added = added_words(checkpoint, place)
     except ConfigError:
         return None
@@ -234,27 +304,43 @@ def added_words(checkpoint: FairseqCheckpoint, data: str) -> tuple[str, ...]:
     entry = tasks.of_fairseq(checkpoint.task.task or "")
     if entry is None or entry.fairseq is None:
         return ()
-    return entry.fairseq.added(checkpoint.fairseq.groups.get("task", {}), data)
-
-
-def _given(checkpoint: FairseqCheckpoint, cls: type) -> dict[str, Any]:
-    """The task's keys that fairseq has under the same names."""
     group = checkpoint.fairseq.groups.get("task", {})
-    names = {f.name for f in dataclasses.fields(cls)} - {"name", "data", "post_process", "lang"}
-    found = {k: group[k] for k in names if group.get(k) not in (None, "???")}
+    return entry.fairseq.added({**group, **_given(checkpoint, entry, {})}, data)
+
+
+def _given(
+    checkpoint: FairseqCheckpoint, entry: TaskEntry, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The task's keys that fairseq has under the same names, and those that are over them.
+
+    Raises:
+      ConfigError: a value, or a file that it names, that cannot be used; an override that is no
+        key of the task.
+    """
+    assert entry.fairseq is not None
+    group = checkpoint.fairseq.groups.get("task", {})
+    said = {k: v for k, v in group.items() if v not in (None, "???")}
+    fields = {f.name for f in dataclasses.fields(entry.config)}
+    unknown = [key for key in overrides if key not in fields]
+    if unknown:
+        raise ConfigError(f"its task is {entry.name}, which has no {', '.join(unknown)}")
+    said = entry.fairseq.completed({**said, **overrides})
+    names = fields - {"name", "data", "post_process", "lang"}
+    found = {k: said[k] for k in names if said.get(k) is not None}
     if found.get("upsample_primary", 1) < 1:
         del found["upsample_primary"]  # -1: off
-    return to_plain(build(cls, found, "task")) if found else {}
+    return to_plain(build(entry.config, found, "task")) if found else {}
 
 
 def _dictionaries(
     checkpoint: FairseqCheckpoint, *, home: str, data: str | os.PathLike[str] | None,
-    keys: tuple[str, ...],
+    keys: tuple[str, ...], sides: tuple[tuple[str, ...], ...] | None = None,
 ) -> tuple[str, tuple[str, ...]]:
     """The folder with the dictionaries, and their languages ("" for none).
 
     Args:
       keys: of fairseq's task that name them (`language_keys`).
+      sides: languages of whose dictionaries any is that of the side; over `keys`.
     """
     if data is not None:
         if not os.path.isdir(data):
@@ -270,7 +356,13 @@ def _dictionaries(
     missing = ""
     for place in candidates:
         langs: Sequence[str | None] = ("",)
-        if keys:
+        if sides is not None:
+            langs = [next((lang for lang in side if os.path.isfile(folder.dict_path(place, lang))),
+                          next(iter(side), None)) for side in sides]
+            if None in langs:
+                missing = "dict.LANG.txt (it does not say which languages: lang_pairs)"
+                continue
+        elif keys:
             langs = [checkpoint.fairseq.get("task", key) for key in keys]
             if None in langs:
                 try:

@@ -26,6 +26,7 @@ from seqjax.interop.fairseq.files import FairseqModel, read_model
 from seqjax.interop.fairseq.keys import classes, types
 from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
+from seqjax.models.protocol import Params
 from seqjax.models.tables import State
 from seqjax.settings import resolve
 from seqjax.tasks.entry import FairseqTask
@@ -65,17 +66,40 @@ def write_folder(
         raise ConfigError(f"{target}: is a file; name a folder")
     found = read_model(source, data=data, bpe=bpe, tokenizer=tokenizer,
                        tokenizer_options=tokenizer_options, verify=verify)
-    step = updates(found.checkpoint.extra)
     raw = _training(found)
     if "train" in found.config:
         raw["train"] = raw.get("train", {}) | found.config["train"]
     config = resolve(found.config | raw | {k: found.config[k] for k in ("task", "model", "loss")})
-    params = jax.tree.map(jnp.asarray, found.params)
-    state = new_state(params, make_optimizer(config.optimizer), step=step)
+    return save_folder(target, config, found.params, {**found.assets, **_memory(found)},
+                       step=updates(found.checkpoint.extra))
+
+
+def save_folder(
+    target: str | os.PathLike[str], config: Config, params: Params, named: Mapping[str, bytes], *,
+    step: int = 0,
+) -> pathlib.Path:
+    """A work folder with one checkpoint of a model that came from elsewhere; the optimizer is
+    fresh.
+
+    Args:
+      named: vocabularies, tokenizers and what else a checkpoint keeps.
+      step: updates that it was trained for.
+
+    Returns:
+      The checkpoint's folder.
+
+    Raises:
+      ConfigError: `target` holds checkpoints already, or is a file.
+    """
+    if checkpoints.steps_in(pathlib.Path(target) / checkpoints.FOLDER):
+        raise ConfigError(f"{target}: holds checkpoints already; name another folder")
+    if os.path.isfile(target):
+        raise ConfigError(f"{target}: is a file; name a folder")
+    state = new_state(jax.tree.map(jnp.asarray, params), make_optimizer(config.optimizer),
+                      step=step)
     record = checkpoints.Record(step=step, data={"epoch": 1, "batch": 0})
     with Checkpoints(target, CheckpointConfig(asynchronous=False)) as store:
-        store.save(state, record, config=to_plain(config),
-                   assets={**found.assets, **_memory(found)})
+        store.save(state, record, config=to_plain(config), assets=dict(named))
     return checkpoints.find(target)
 
 
@@ -130,7 +154,34 @@ def write_file(
     params = checkpoints.read_params(folder, verify=verify)
     assets = checkpoints.read_assets(folder)
     config = resolve(checkpoints.read_config(folder))
-    task = tasks.from_assets(config, assets)
+    record = checkpoints.read_record(folder)
+    state = None
+    if optimizer_state:
+        task = tasks.from_assets(config, assets)
+        state = _optimizer_state(folder, config, task, verify=verify)
+    save_file(target, config, params, assets, name=os.fspath(folder), record=record,
+              optimizer_state=state)
+
+
+def save_file(
+    target: str | os.PathLike[str], config: Config, params: Params, assets: Mapping[str, bytes], *,
+    name: str, record: checkpoints.Record, optimizer_state: dict[str, Any] | None = None,
+) -> Task:
+    """A `.pt` for fairseq from what a checkpoint holds.
+
+    Args:
+      assets: its vocabularies and what it remembers of the `.pt` that it came from.
+      name: of the checkpoint, for messages.
+      record: where it stands.
+      optimizer_state: fairseq's `last_optimizer_state`.
+
+    Returns:
+      The model's task.
+
+    Raises:
+      ConfigError: a model that fairseq has not.
+    """
+    folder, task = name, tasks.from_assets(config, assets)
     if models.family(config.model.name).fairseq is None:
         raise ConfigError(f"{folder}: fairseq has no model {config.model.name!r}")
     entry = tasks.entry_of(config.task.name)
@@ -138,7 +189,6 @@ def write_file(
         raise ConfigError(f"{folder}: fairseq has no task {config.task.name!r}")
     check_dictionaries(task, str(folder))
     memory = json.loads(assets[MEMORY]) if MEMORY in assets else {}
-    record = checkpoints.read_record(folder)
     extra: dict[str, Any] = {
         "extra_state": {
             "train_iterator": {"version": 2, "epoch": record.data["epoch"], "shuffle": True,
@@ -149,12 +199,13 @@ def write_file(
             "optimizer_name": classes("optimizer").get(config.optimizer.name, ""),
             "lr_scheduler_state": {"best": None}, "num_updates": record.step}],
     }
-    if optimizer_state:
-        extra["last_optimizer_state"] = _optimizer_state(folder, config, task, verify=verify)
+    if optimizer_state is not None:
+        extra["last_optimizer_state"] = optimizer_state
     save_fairseq(
         target, params, config.model, **task.vocab_sizes,
         extra_args={**_extra_args(config, entry.fairseq), **memory.get(_ARGS, {})},
         kept=_kept(memory, assets.get(ARRAYS, b"")), dtypes=memory.get("dtypes"), extra=extra)
+    return task
 
 
 def check_dictionaries(task: Task, where: str) -> None:
@@ -172,6 +223,18 @@ def check_dictionaries(task: Task, where: str) -> None:
                 "0, 1, 2, 3 as <s>, <pad>, </s>, <unk>")
 
 
+def save_dictionaries(task: Task, folder: str) -> list[str]:
+    """Writes the dictionaries of a model, which a `.pt` does not hold, where there are none; gives
+    the paths of those that were written."""
+    written = []
+    for dictionary in task.dictionaries:
+        path = os.path.join(folder, dictionary.name)
+        if not os.path.exists(path):
+            dictionary.vocabulary.save(path)
+            written.append(path)
+    return written
+
+
 def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:
     """What fairseq wants to know beside the model, in its own keys."""
     schedule = to_plain(config.schedule)
@@ -181,14 +244,16 @@ def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:
         **_of("lr_scheduler", config.schedule.name, schedule),
         **_of("optimizer", config.optimizer.name, to_plain(config.optimizer)),
         **_of("criterion", config.loss.name, to_plain(config.loss)),
-        **_of("task", task.name, to_plain(config.task)),
+        **task.always, **_of("task", task.name, to_plain(config.task)),
         "task": task.name, "criterion": _criterion(config),
         "optimizer": config.optimizer.name, "lr_scheduler": config.schedule.name,
         "seed": config.seed, "lr": config.train.lr, "update_freq": config.train.update_freq,
         "clip_norm": config.train.clip_norm, "sentence_avg": config.train.sentence_avg,
         "max_update": config.train.max_update, "max_epoch": config.train.max_epoch,
         "max_tokens": config.batching.max_tokens, "batch_size": config.batching.max_sentences,
-        **{key: getattr(config.task, key) or "" for key in task.languages}}
+        # A direction that is not said is none: of "" a task of several pairs would take it for one.
+        **{key: getattr(config.task, key) or (None if task.shared else "")
+           for key in task.languages}}
 
 
 def _criterion(config: Config) -> str:

@@ -33,6 +33,13 @@ def classes(group: str) -> Mapping[str, str]:
 
 
 @functools.cache
+def model_of(arch: str) -> str:
+    """The model that fairseq registers an architecture with; its own name where it is none of
+    those that were recorded."""
+    return next((row[1] for row in _rows() if row[2] == "arch" and row[3] == arch), arch)
+
+
+@functools.cache
 def types(group: str, component: str) -> Mapping[str, str]:
     """Keys of a component -> their types: `bool`, `int`, `float`, `str`, `enum`, `any` or
     `list[...]`, with `?` where None is allowed. Of the group `any`: what every run has."""

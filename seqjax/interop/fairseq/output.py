@@ -12,7 +12,7 @@ import numpy as np
 
 from seqjax.data import sources
 from seqjax.data.vocabulary import post_process as join_pieces
-from seqjax.tasks import metrics
+from seqjax.tasks import metrics, output_constraints
 from seqjax.tasks.protocol import TextTask
 
 _BASE_2 = np.float32(np.log(2))
@@ -30,7 +30,8 @@ def source_text(task: TextTask, ids: Ids, *, post_process: str | None) -> str:
 
 def reference_text(task: TextTask, ids: Ids, *, post_process: str | None) -> str:
     """A reference as the T- line has it; its unknown words match nothing."""
-    text = task.target_vocab.string(ids, post_process=post_process, escape_unk=True)
+    text = task.target_vocab.string(ids, post_process=post_process, escape_unk=True,
+                                    extra_symbols_to_ignore=task.unspoken_target)
     return text if task.target_tokenizer is None else task.target_tokenizer.decode(text)
 
 
@@ -40,7 +41,8 @@ def hypothesis_texts(
     """A hypothesis as the H- and the D- line have it."""
     words = result.get("words")
     if words is None:
-        text = task.target_vocab.string(result["tokens"], post_process=post_process)
+        text = task.target_vocab.string(result["tokens"], post_process=post_process,
+                                        extra_symbols_to_ignore=task.unspoken_target)
     else:
         text = join_pieces(" ".join(words), post_process)
     return text, text if task.target_tokenizer is None else task.target_tokenizer.decode(text)
@@ -102,7 +104,7 @@ def sentence_lines(
         yield f"S-{index}\t" + (
             shown if task.source_tokenizer is None else task.source_tokenizer.decode(shown))
     for phrase in constraints or ():
-        ids = task.encode_target(phrase)[:-1] if isinstance(phrase, str) else phrase
+        ids = output_constraints.words_of(task, phrase) if isinstance(phrase, str) else phrase
         yield f"C-{index}\t{task.target_vocab.string(ids, post_process=post_process)}"
     if reference is not None:
         yield f"T-{index}\t{reference_text(task, reference, post_process=post_process)}"

@@ -130,9 +130,10 @@ def fill(
 
 def _task(flat: Mapping[str, Any], raw: Raw, name: str, notes: list[str]) -> None:
     entry = tasks.of_fairseq(name)
-    assert entry is not None  # `fairseq_names.check` has said so
+    assert entry is not None and entry.fairseq is not None  # `fairseq_names.check` has said so
     cls, name = entry.config, entry.name
-    given = {k: v for k, v in _known(cls, flat).items() if v is not None and k != "name"}
+    said = entry.fairseq.completed(flat)
+    given = {k: v for k, v in _known(cls, said).items() if v is not None and k != "name"}
     if int(given.get("upsample_primary", 1)) < 1:
         given.pop("upsample_primary")
     split = given.get("shorten_data_split_list")

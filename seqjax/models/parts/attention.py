@@ -59,7 +59,7 @@ def attend(
 
 
 class MultiheadAttention(nn.Module):
-    """fairseq's `MultiheadAttention`: q, k, v and out projections with biases."""
+    """fairseq's `MultiheadAttention`: q, k, v and out projections."""
 
     embed_dim: int
     heads: int
@@ -67,19 +67,21 @@ class MultiheadAttention(nn.Module):
     """Width of keys and values (None: self-attention, one fused projection)."""
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    use_bias: bool = True
+    """Of all four projections."""
 
     def setup(self) -> None:
         kdim = self.kdim or self.embed_dim
         init = xavier_uniform(2**-0.5 if kdim == self.embed_dim else 1.0)
 
         def projection(width: int) -> Linear:
-            return Linear(width, self.embed_dim, kernel_init=init, dtype=self.dtype)
+            return Linear(width, self.embed_dim, self.use_bias, kernel_init=init, dtype=self.dtype)
 
         self.q_proj = projection(self.embed_dim)
         self.k_proj = projection(kdim)
         self.v_proj = projection(kdim)
         self.out_proj = Linear(
-            self.embed_dim, self.embed_dim, kernel_init=xavier_uniform(),
+            self.embed_dim, self.embed_dim, self.use_bias, kernel_init=xavier_uniform(),
             bias_init=nn.initializers.zeros_init(), dtype=self.dtype,
         )
 
@@ -111,10 +113,11 @@ class MultiheadAttention(nn.Module):
         their last axis keeps each part where it is.
         """
         kernel = jnp.stack([layer.kernel for layer in layers], axis=1).astype(self.dtype)
-        bias = jnp.stack([layer.bias for layer in layers if layer.bias is not None])
-        bias = bias.astype(self.dtype)
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        bias = jnp.stack(biases).astype(self.dtype) if biases else None
         x = into_products(x)
-        y = jax.lax.dot_general(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ()))) + bias
+        y = jax.lax.dot_general(x.astype(self.dtype), kernel, (((2,), (0,)), ((), ())))
+        y = y if bias is None else y + bias
         return tuple(inside_layer(y[:, :, i]) for i in range(len(layers)))
 
     def _split(self, x: jax.Array) -> jax.Array:

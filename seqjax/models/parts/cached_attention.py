@@ -30,7 +30,7 @@ class SourceProjection:
 
     kernel: jax.Array
     """[L, 2, D_source, D]."""
-    bias: jax.Array
+    bias: jax.Array | None
     """[L, 2, D]."""
 
 
@@ -53,10 +53,9 @@ class SourceCache:
 def source_projection(attention: Params, *, dtype: DTypeLike) -> SourceProjection:
     """Both projections of the stacked layers' `attention`."""
     parts = (attention["k_proj"], attention["v_proj"])
-    return SourceProjection(
-        kernel=jnp.stack([p["kernel"] for p in parts], axis=1).astype(dtype),
-        bias=jnp.stack([p["bias"] for p in parts], axis=1).astype(dtype),
-    )
+    stacked = {name: jnp.stack([p[name] for p in parts], axis=1).astype(dtype)
+               for name in parts[0]}
+    return SourceProjection(kernel=stacked["kernel"], bias=stacked.get("bias"))
 
 
 def project_source(
@@ -64,7 +63,8 @@ def project_source(
 ) -> SourceCache:
     """Keys and values of each layer for sources [B, S, D_source], real where `mask` [B, S] is."""
     both = jnp.einsum("bsd,lcde->lcbse", out.astype(projection.kernel.dtype), projection.kernel)
-    both = both + projection.bias[:, :, None, None, :]
+    if projection.bias is not None:
+        both = both + projection.bias[:, :, None, None, :]
     both = both.reshape(*both.shape[:-1], heads, both.shape[-1] // heads).swapaxes(3, 4)
     layers = range(both.shape[0])
     return SourceCache(

@@ -16,7 +16,7 @@ from seqjax.models.parts.initializers import embedding_init, transposed
 from seqjax.models.parts.keys import AdaptiveInputKeys, DecoderEndsKeys, SoftmaxKeys
 from seqjax.models.parts.layers import Embedding, Linear
 from seqjax.models.parts.module_model import PAD
-from seqjax.models.parts.positions import Positions
+from seqjax.models.parts.positions import Positions, form_of
 from seqjax.models.parts.stack_ends import Ends
 
 EndsT = TypeVar("EndsT", bound=DecoderEndsKeys)
@@ -51,7 +51,7 @@ class DecoderEnds(Ends[EndsT]):
             self.project_in_dim = self.bias_free(cfg.input_dim, width)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                width, cfg.decoder_learned_pos, cfg.max_target_positions, self.pad)
+                width, cfg.decoder_learned_pos, cfg.max_target_positions, self.pad, *form_of(cfg))
         if cfg.output_dim != width:
             self.project_out_dim = self.bias_free(width, cfg.output_dim)
         if self.output_size is not None:

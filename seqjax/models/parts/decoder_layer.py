@@ -17,7 +17,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.models.parts import normformer
-from seqjax.models.parts.layers import LayerNorm, Linear, activation, dropout, norm, project
+from seqjax.models.parts.layers import (
+    EPS,
+    LayerNorm,
+    Linear,
+    activation,
+    dropout,
+    norm,
+    project,
+)
 from seqjax.models.parts.position_split import inside_layer, into_products
 from seqjax.models.protocol import Params
 
@@ -42,6 +50,8 @@ class LayerForm:
     """After the activation of the feed-forward network."""
     layerdrop: float = 0.0
     """How often the layer is skipped in training."""
+    eps: float = EPS
+    """Of the norms."""
     norms: tuple[str, str, str] = (
         "self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
     """Parameters of the norms of mixing, of reading and of the feed-forward network."""
@@ -70,12 +80,12 @@ def layer(
     mixing, reading, last = form.norms
 
     def enter(name: str, x: jax.Array) -> jax.Array:
-        return norm(w[name], x) if form.pre_norm else x
+        return norm(w[name], x, form.eps) if form.pre_norm else x
 
     def leave(name: str, x: jax.Array) -> jax.Array:
-        return x if form.pre_norm else norm(w[name], x)
+        return x if form.pre_norm else norm(w[name], x, form.eps)
 
-    y = normformer.after_attention(w, mix(enter(mixing, x)))
+    y = normformer.after_attention(w, mix(enter(mixing, x)), form.eps)
     x = leave(mixing, x + dropout(y, form.dropout, key()))
     if read is not None:
         y, probs = read(enter(reading, x))
@@ -90,7 +100,7 @@ def _feed_forward(
 ) -> jax.Array:
     hidden = activation(form.activation)(inside_layer(project(w["fc1"], into_products(x))))
     hidden = dropout(hidden, form.activation_dropout, key())
-    hidden = normformer.inside_feed_forward(w, hidden)
+    hidden = normformer.inside_feed_forward(w, hidden, form.eps)
     return dropout(project(w["fc2"], inside_layer(hidden)), form.dropout, key())
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
-from seqjax.config import DataclassInstance
+from seqjax.config import ConfigError, DataclassInstance
 from seqjax.models.parts.configs import TRAINING_ONLY, check_rates
 from seqjax.models.tables import State
 
@@ -79,3 +79,40 @@ def with_heads_of(state: State, config: HeadsConfigT) -> HeadsConfigT:
     inner = {name: size for name, size in inner.items() if name in classes}
     return dataclasses.replace(
         config, classification_heads=classes, classification_inner_dims=inner)
+
+
+# ---- Hugging Face's ----
+
+HeadsT = TypeVar("HeadsT", bound=ClassificationHeadsConfig)
+NAME = "sentence_classification_head"
+"""What the one head of a model of transformers is called here: fairseq's default."""
+
+
+def with_head_of(state: State, config: HeadsT, head: str) -> HeadsT:
+    """A model section with the head that a state dict of transformers' has under the name `head`:
+    `dense` and `out_proj`."""
+    output = state.get(f"{head}.out_proj.weight")
+    return config if output is None else dataclasses.replace(
+        config, classification_heads={NAME: int(output.shape[0])})
+
+
+def renamed(head: str) -> tuple[str, str]:
+    """`WeightNames.renames` of the one head."""
+    return rf"^{HEADS}\.[^.]+\.", f"{head}."
+
+
+def labels(config: ClassificationHeadsConfig) -> dict[str, Any]:
+    """Keys of a `config.json` about the one head.
+
+    Raises:
+      ConfigError: several heads, or one of a width of its own.
+    """
+    if not config.classification_heads:
+        return {}
+    if len(config.classification_heads) > 1 or config.classification_inner_dims:
+        raise ConfigError(
+            f"config.model.{HEADS}: {', '.join(config.classification_heads)}: a model of "
+            "transformers has one, as wide as the encoder")
+    (classes,) = config.classification_heads.values()
+    names = {str(i): f"LABEL_{i}" for i in range(classes)}
+    return {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}

@@ -119,15 +119,21 @@ _rows.defvjp(_rows_forward, _rows_backward)
 
 
 @functools.lru_cache(maxsize=32)
-def sinusoid_table(rows: int, dim: int, first: int) -> np.ndarray:
-    """fairseq's sinusoids [rows, dim]: row p is position `first + p`; sines in the first
-    half, cosines in the second.
+def sinusoid_table(rows: int, dim: int, first: int, spacing: str = "inclusive") -> np.ndarray:
+    """Sinusoids [rows, dim]: row p is position `first + p`; sines in the first half, cosines in
+    the second.
+
+    Args:
+      spacing: of the frequencies, which go from 1 down to 1/10000: `inclusive` of that, as in
+        tensor2tensor and fairseq, or `exclusive`, as in "Attention Is All You Need" (3.5).
 
     An angle is a position times a frequency, so the last bit of a frequency is 4e-4 of an
     angle at position 6,000: exponents are float32 as fairseq's, and `exp`, `sin` and `cos` are
     rounded correctly, which numpy's of float32 are not. torch's `exp` rounds one or two in a
     hundred frequencies the other way, other ones on other processors.
     """
+    if spacing == "exclusive":
+        return _paper_sinusoids(np.arange(first, first + rows), dim)
     half = dim // 2
     scale = np.float32(math.log(10000.0) / max(half - 1, 1))
     exponent = np.arange(half, dtype=np.float32) * -scale
@@ -138,6 +144,15 @@ def sinusoid_table(rows: int, dim: int, first: int) -> np.ndarray:
     if dim % 2:
         table = np.concatenate([table, np.zeros((rows, 1), np.float32)], axis=1)
     return table
+
+
+def _paper_sinusoids(positions: np.ndarray, dim: int) -> np.ndarray:
+    """Those of `exclusive` spacing, in float64 up to their last rounding; of an odd number there
+    is one sine more."""
+    frequency = 10000.0 ** (-2.0 * np.arange(dim - dim // 2) / dim)
+    angle = positions[:, None] * frequency
+    return np.concatenate(
+        [np.sin(angle), np.cos(angle[:, : dim // 2])], axis=1).astype(np.float32)
 
 
 class LayerNorm(nn.Module):
@@ -158,9 +173,14 @@ class LayerNorm(nn.Module):
         return {"scale": self.scale, "bias": self.bias}
 
 
-def norm(weights: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
-    """`layer_norm` of {scale, bias} with fairseq's epsilon."""
-    return layer_norm(x, weights["scale"], weights["bias"], EPS)
+def norm(weights: Mapping[str, jax.Array], x: jax.Array, eps: float = EPS) -> jax.Array:
+    """`layer_norm` of {scale, bias}."""
+    return layer_norm(x, weights["scale"], weights["bias"], eps)
+
+
+def norm_eps(cfg: object) -> float:
+    """Epsilon of the layer norms of a model's configuration; fairseq's where it does not say."""
+    return getattr(cfg, "layer_norm_eps", EPS)
 
 
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float) -> jax.Array:

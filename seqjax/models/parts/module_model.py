@@ -148,9 +148,15 @@ class ModuleModel(SizedModel):
                 dropout=self._softmax_dropout,
             )
             return projection, adaptive.log_probs
+        bias = decoder.get("output_bias")
         if self._ties_output:
-            return self._table(params), outputs.project_table
-        return decoder["output_projection"]["kernel"], outputs.project_kernel
+            if bias is None:
+                return self._table(params), outputs.project_table
+            return {"table": self._table(params), "bias": bias}, outputs.project_tied
+        kernel = decoder["output_projection"]["kernel"]
+        if bias is None:
+            return kernel, outputs.project_kernel
+        return {"kernel": kernel, "bias": bias}, outputs.project_biased
 
     def _features(
         self, params: Params, hidden: jax.Array, rng: jax.Array | None,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.models.parts.keys import NormFormerKeys
-from seqjax.models.parts.layers import norm
+from seqjax.models.parts.layers import EPS, norm
 from seqjax.models.protocol import Params
 
 NAMES = ("c_attn", "w_resid", "attn_ln", "ffn_layernorm")
@@ -38,18 +38,18 @@ def _fresh_norm(dim: int) -> dict[str, jax.Array]:
     return {"scale": jnp.ones(dim), "bias": jnp.zeros(dim)}
 
 
-def after_attention(w: Params, y: jax.Array) -> jax.Array:
+def after_attention(w: Params, y: jax.Array, eps: float = EPS) -> jax.Array:
     """Self-attention's output [..., D], each head's share of it scaled, and normed."""
     if "c_attn" in w:
         factors = w["c_attn"].astype(y.dtype)
         shares = y.reshape(*y.shape[:-1], factors.shape[0], -1)
         y = (shares * factors[:, None]).reshape(y.shape)
-    return _normed(w, "attn_ln", y)
+    return _normed(w, "attn_ln", y, eps)
 
 
-def inside_feed_forward(w: Params, hidden: jax.Array) -> jax.Array:
+def inside_feed_forward(w: Params, hidden: jax.Array, eps: float = EPS) -> jax.Array:
     """The feed-forward network's activations [..., F], normed."""
-    return _normed(w, "ffn_layernorm", hidden)
+    return _normed(w, "ffn_layernorm", hidden, eps)
 
 
 def residual(w: Params, x: jax.Array) -> jax.Array:
@@ -57,5 +57,5 @@ def residual(w: Params, x: jax.Array) -> jax.Array:
     return x * w["w_resid"].astype(x.dtype) if "w_resid" in w else x
 
 
-def _normed(w: Params, name: str, x: jax.Array) -> jax.Array:
-    return norm(w[name], x) if name in w else x
+def _normed(w: Params, name: str, x: jax.Array, eps: float) -> jax.Array:
+    return norm(w[name], x, eps) if name in w else x

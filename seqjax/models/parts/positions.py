@@ -21,17 +21,35 @@ class Positions(nn.Module):
     max_positions: int
     pad: int = PAD
     """Positions are counted from the row behind its id."""
+    offset: int | None = None
+    """Position of the first token instead (None: `pad` + 1)."""
+    spacing: str = "inclusive"
+    """See `sinusoid_table`."""
 
     @nn.compact
     def __call__(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
         """[B, T, D] for `tokens` [B, T]; positions restart in each segment."""
+        first = _first(self.offset, self.pad)
         if self.learned:
-            rows = (self.max_positions + self.pad + 1, self.dim)
-            table = self.param("embedding", embedding_init(self.dim, self.pad), rows)
+            rows, unused = (self.max_positions + first, self.dim), self.pad < first
+            table = self.param(
+                "embedding", embedding_init(self.dim, self.pad if unused else None), rows)
         else:
-            sinusoids = sinusoid_table(tokens.shape[1], self.dim, self.pad + 1)
-            table = jnp.pad(jnp.asarray(sinusoids), ((self.pad + 1, 0), (0, 0)))
-        return jnp.take(table, position_ids(tokens, segments, pad=self.pad), axis=0, mode="clip")
+            sinusoids = sinusoid_table(tokens.shape[1], self.dim, first, self.spacing)
+            table = jnp.pad(jnp.asarray(sinusoids), ((first, 0), (0, 0)))
+        ids = position_ids(tokens, segments, pad=self.pad)
+        if self.offset is not None:
+            ids = ids + (self.offset - self.pad - 1)
+        return jnp.take(table, ids, axis=0, mode="clip")
+
+
+def _first(offset: int | None, pad: int) -> int:
+    return pad + 1 if offset is None else offset
+
+
+def form_of(cfg: object) -> tuple[int | None, str]:
+    """`offset` and `spacing` of `Positions`, fairseq's where a configuration has no such keys."""
+    return getattr(cfg, "position_offset", None), getattr(cfg, "sinusoid_spacing", "inclusive")
 
 
 def step_positions(
@@ -41,6 +59,8 @@ def step_positions(
     these parameters; None where it has no positions."""
     if cfg.no_token_positional_embeddings:
         return None
+    offset, spacing = form_of(cfg)
+    first = _first(offset, pad)
     if cfg.decoder_learned_pos:
-        return decoder["embed_positions"]["embedding"][pad + 1 :]
-    return jnp.asarray(sinusoid_table(cfg.max_target_positions, dim, pad + 1))
+        return decoder["embed_positions"]["embedding"][first:]
+    return jnp.asarray(sinusoid_table(cfg.max_target_positions, dim, first, spacing))

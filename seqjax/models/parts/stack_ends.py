@@ -15,7 +15,16 @@ from jax.typing import DTypeLike
 
 from seqjax.models.parts.initializers import xavier_uniform
 from seqjax.models.parts.keys import DropoutKeys
-from seqjax.models.parts.layers import Linear, dropout, dropout_key, linear, norm, project
+from seqjax.models.parts.layers import (
+    EPS,
+    Linear,
+    dropout,
+    dropout_key,
+    linear,
+    norm,
+    norm_eps,
+    project,
+)
 from seqjax.models.protocol import Params
 
 ConfigT = TypeVar("ConfigT", bound=DropoutKeys)
@@ -25,7 +34,7 @@ NAMES = ("project_in_dim", "layernorm_embedding", "layer_norm", "project_out_dim
 
 def enter(
     w: Params, x: jax.Array, positions: jax.Array | None, *, scale: float | None, dtype: DTypeLike,
-    rate: float = 0.0, key: jax.Array | None = None,
+    eps: float = EPS, rate: float = 0.0, key: jax.Array | None = None,
 ) -> jax.Array:
     """The first layer's input [..., D] in `dtype`.
 
@@ -33,6 +42,7 @@ def enter(
       x: [..., E] embedded tokens.
       positions: [..., D] or anything that is added to it; None without positions.
       scale: what embeddings are multiplied by (None: nothing).
+      eps: of the norm.
       rate, key: dropout.
     """
     x = x if scale is None else x * scale
@@ -40,14 +50,14 @@ def enter(
         x = linear(x, w["project_in_dim"]["kernel"], None, dtype=dtype)
     x = x if positions is None else x + positions
     if "layernorm_embedding" in w:
-        x = norm(w["layernorm_embedding"], x)
+        x = norm(w["layernorm_embedding"], x, eps)
     return dropout(x, rate, key).astype(dtype)
 
 
-def leave(w: Params, x: jax.Array) -> jax.Array:
+def leave(w: Params, x: jax.Array, *, eps: float = EPS) -> jax.Array:
     """What the output layer reads [..., output_dim] of the last layer's output [..., D]."""
     if "layer_norm" in w:
-        x = norm(w["layer_norm"], x)
+        x = norm(w["layer_norm"], x, eps)
     return project(w["project_out_dim"], x) if "project_out_dim" in w else x
 
 
@@ -73,12 +83,12 @@ class Ends(nn.Module, Generic[ConfigT]):
         positions = self.embed_positions(tokens, segments) if has_positions else None
         return enter(
             self._weights(), embedded, positions, scale=scale, dtype=self.dtype,
-            rate=self.config.dropout, key=dropout_key(self),
+            eps=norm_eps(self.config), rate=self.config.dropout, key=dropout_key(self),
         )
 
     def leave(self, x: jax.Array) -> jax.Array:
         """See `leave` above."""
-        return leave(self._weights(), x)
+        return leave(self._weights(), x, eps=norm_eps(self.config))
 
     def _weights(self) -> Params:
         return {name: getattr(self, name).weights() for name in NAMES if hasattr(self, name)}

@@ -19,7 +19,7 @@ from seqjax.models.parts.cached_attention import (
 )
 from seqjax.models.parts.decoder_layer import Read
 from seqjax.models.parts.keys import PositionKeys
-from seqjax.models.parts.layers import embed, project
+from seqjax.models.parts.layers import embed, norm_eps, project
 from seqjax.models.parts.positions import step_positions
 from seqjax.models.protocol import Features, Params, Project, Projection
 
@@ -41,6 +41,8 @@ class StepWeights:
     """Those of `stack_ends.NAMES` that there are."""
     projection: Projection
     project: Project = struct.field(pytree_node=False)
+    eps: float = struct.field(pytree_node=False)
+    """Of the norms."""
 
     @property
     def dtype(self) -> Any:
@@ -58,7 +60,8 @@ class StepWeights:
         row = self.positions
         if row is not None:
             row = jax.lax.dynamic_index_in_dim(row, position, keepdims=False)
-        return stack_ends.enter(self.rest, x, row, scale=scale, dtype=self.dtype)
+        return stack_ends.enter(
+            self.rest, x, row, scale=scale, dtype=self.dtype, eps=self.eps)
 
     def reading(self, memory: SourceCache | None, layer: int, *, heads: int) -> Read | None:
         """A layer's attention to the source; None without one. It tells of no probabilities,
@@ -76,8 +79,8 @@ class StepWeights:
     def features(self, x: jax.Array) -> Features:
         """Of the last layer's output [B, W, D]."""
         return Features(
-            hidden=stack_ends.leave(self.rest, x), projection=self.projection,
-            project=self.project,
+            hidden=stack_ends.leave(self.rest, x, eps=self.eps),
+            projection=self.projection, project=self.project,
         )
 
 
@@ -99,7 +102,7 @@ def surroundings(
         table=table, positions=step_positions(cfg, decoder, dim=width, pad=pad),
         memory=None if attention is None else source_projection(attention, dtype=dtype),
         rest={name: decoder[name] for name in stack_ends.NAMES if name in decoder},
-        projection=cast(projection[0], dtype), project=projection[1],
+        projection=cast(projection[0], dtype), project=projection[1], eps=norm_eps(cfg),
     )
 
 

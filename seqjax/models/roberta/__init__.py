@@ -10,6 +10,7 @@ FAMILIES = (
         name="roberta", config=config.RobertaConfig, archs=config.ARCHS,
         model="seqjax.models.roberta.model:RobertaModel",
         fairseq="seqjax.models.roberta.fairseq:TABLE",
+        huggingface=("seqjax.models.roberta.huggingface:TABLE",),
         partition=((r"lm_head/weight$", ("tensor", "fsdp")),),
     ),
 )

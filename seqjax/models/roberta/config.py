@@ -55,6 +55,12 @@ class RobertaConfig(ClassificationHeadsConfig, EncoderOnlyConfig):
     that do not tell their version."""
     untie_weights_roberta: bool = False
     """The head has an output layer of its own instead of the embedding."""
+    masked_lm_head: bool = True
+    """The head that predicts masked tokens. False: states are all that the model gives, as of
+    models that were published without it."""
+    token_types: int = 0
+    """Rows of an embedding of kinds of tokens, of which the first is added to every token (BERT's
+    first and second sentence; 0: none, as in fairseq)."""
     max_positions: int = dataclasses.field(
         default=512, metadata=limit(table="encoder_learned_pos"))
     """Longest sentence, special symbols included (with learned positions: rows of their
@@ -68,6 +74,9 @@ class RobertaConfig(ClassificationHeadsConfig, EncoderOnlyConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_layers(self)
+        if self.token_types < 0:
+            raise ValueError(f"config.model.token_types: {self.token_types} is negative")
+        self.check_form()
         if self.encoder_attention_heads < 1 or (
                 self.encoder_embed_dim % self.encoder_attention_heads):
             raise ValueError(

@@ -11,11 +11,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from seqjax.config import ConfigError
 from seqjax.models.parts import heads_config as heads
 from seqjax.models.parts import module_order as order
 from seqjax.models.roberta.config import RobertaConfig
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
-from seqjax.models.transformer.fairseq import check_attention, drop_empty, split_in_proj, version
+from seqjax.models.transformer.fairseq import (
+    OWN,
+    check_attention,
+    check_own,
+    drop_empty,
+    split_in_proj,
+    version,
+)
 
 _ENCODER = "encoder.sentence_encoder"
 _TABLE, _OUTPUT = f"{_ENCODER}.embed_tokens.weight", "encoder.lm_head.weight"
@@ -64,7 +72,18 @@ ORDER = (
 """As in fairseq's `RobertaEncoder`, in its `RobertaLMHead`, whose own arrays are in front, and in
 `RobertaClassificationHead`."""
 
+
+def check_export(config: RobertaConfig) -> None:
+    """Raises ConfigError for a model that fairseq cannot build, naming the key."""
+    check_own(config)
+    if config.token_types or not config.masked_lm_head:
+        key = "token_types" if config.token_types else "masked_lm_head"
+        raise ConfigError(f"config.model.{key} is {getattr(config, key)!r}: fairseq's models have "
+                          "no kinds of tokens, and always a head for masked words")
+
+
 TABLE = FairseqTable(
+    check_export=check_export,
     keys=ConfigKeys(
         refused={**heads.REFUSED, "mha_heads_to_keep": (-1,), "ffn_blocks_to_remove": (-1,)},
         dropped={
@@ -87,5 +106,5 @@ TABLE = FairseqTable(
         order=ORDER,
         chosen=(heads.HEADS,),
     ),
-    unsaid=("no_encoder_final_norm", *heads.UNSAID),
+    unsaid=("no_encoder_final_norm", "token_types", "masked_lm_head", *OWN, *heads.UNSAID),
 )

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from seqjax.config import ConfigError
 from seqjax.models.parts import heads
-from seqjax.models.parts.bert_init import bert_init
+from seqjax.models.parts.bert_init import DEVIATION, bert_init
 from seqjax.models.parts.initializers import fan_in_uniform
 from seqjax.models.parts.layers import LayerNorm, Linear, activation
 from seqjax.models.parts.module_model import PAD, SizedModel
@@ -35,10 +36,12 @@ class MaskedLMHead(nn.Module):
     tied: bool
     """The projection is the embedding."""
     dtype: DTypeLike
+    eps: float
+    """Of the norm."""
 
     def setup(self) -> None:
         self.dense = Linear(self.dim, self.dim, dtype=self.dtype)
-        self.layer_norm = LayerNorm(self.dim)
+        self.layer_norm = LayerNorm(self.dim, self.eps)
         if not self.tied:
             self.weight = self.param(
                 "weight", fan_in_uniform(self.dim), (self.vocab_size, self.dim))
@@ -47,6 +50,21 @@ class MaskedLMHead(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """States [..., D] in front of the projection, from the encoder's."""
         return self.layer_norm(activation(self.activation_fn)(self.dense(x)))
+
+
+class TypedEncoder(Encoder):
+    """A transformer's encoder of tokens of several kinds, of which all that are read are the
+    first."""
+
+    def setup(self) -> None:
+        super().setup()
+        cfg = cast(RobertaConfig, self.config)
+        self.token_types = self.param(
+            "token_types", nn.initializers.normal(DEVIATION),
+            (cfg.token_types, cfg.encoder_embed_dim))
+
+    def embedded(self, tokens: jax.Array) -> jax.Array:
+        return super().embedded(tokens) + self.token_types[0]
 
 
 class RobertaEncoder(nn.Module):
@@ -59,10 +77,13 @@ class RobertaEncoder(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
-        self.sentence_encoder = Encoder(cfg, self.dtype, self.vocab_size, pad=self.pad)
+        encoder = TypedEncoder if cfg.token_types else Encoder
+        self.sentence_encoder = encoder(cfg, self.dtype, self.vocab_size, pad=self.pad)
+        if not cfg.masked_lm_head:
+            return
         self.lm_head = MaskedLMHead(
             cfg.encoder_embed_dim, self.vocab_size, cfg.activation_fn,
-            not cfg.untie_weights_roberta, self.dtype)
+            not cfg.untie_weights_roberta, self.dtype, cfg.layer_norm_eps)
 
 
 class Roberta(nn.Module):
@@ -84,7 +105,8 @@ class Roberta(nn.Module):
 
     def __call__(self, source: Source) -> jax.Array:
         """Touches every parameter (for initialisation)."""
-        return self.head(self.encode(source).out)
+        states = self.encode(source).out
+        return self.head(states) if self.config.masked_lm_head else states
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,7 +142,14 @@ class RobertaModel(SizedModel):
         return found
 
     def features(self, params: Params, encoded: Encoded) -> Features:
-        """See `protocol`."""
+        """See `protocol`.
+
+        Raises:
+          ConfigError: there is no head for masked words.
+        """
+        if not self.config.masked_lm_head:
+            raise ConfigError("this model has no head that predicts masked words (it was loaded "
+                              "from weights without one: config.model.masked_lm_head)")
         hidden: Any = self._module.apply({"params": params}, encoded.out, method="head")
         encoder = params["encoder"]
         own = self.config.untie_weights_roberta

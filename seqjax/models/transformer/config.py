@@ -58,6 +58,25 @@ class LayerConfig:
     """Embeddings are not multiplied by the square root of their width."""
     layernorm_embedding: bool = False
     """A norm behind the embeddings."""
+    layer_norm_eps: float = 1e-5
+    """Added to the variance in every layer norm."""
+    linear_bias: bool = True
+    """Biases in the matrices of the layers: attention's and the feed-forward network's."""
+    position_offset: int | None = None
+    """Position of the first token: of sinusoids, or the row of the table of learned positions,
+    which has this many more rows (None: one behind padding's id, as in fairseq)."""
+    sinusoid_spacing: Literal["inclusive", "exclusive"] = "inclusive"
+    """Of the frequencies of sinusoids, which go from 1 down to 1/10000: `inclusive` of that, as
+    in tensor2tensor and fairseq, or `exclusive`, as in Vaswani et al. 2017."""
+
+    def check_form(self) -> None:
+        """Raises ValueError for an epsilon or a position that there is not."""
+        if not self.layer_norm_eps > 0.0:
+            raise ValueError(
+                f"config.model.layer_norm_eps: {self.layer_norm_eps} is not positive")
+        if self.position_offset is not None and self.position_offset < 0:
+            raise ValueError(
+                f"config.model.position_offset: {self.position_offset} is negative")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,12 +134,23 @@ class DecoderConfig(LayerConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """Width in front of the output projection (None: decoder_embed_dim)."""
     share_decoder_input_output_embed: bool = False
     """The output projection is the embedding (not with an adaptive softmax)."""
+    output_bias: bool = False
+    """A bias of each word's logit (not with an adaptive softmax)."""
+    pad_begins: bool = False
+    """What the decoder reads begins with padding's symbol, which there is a token as any other."""
     no_decoder_final_norm: bool = False
     """A pre-norm decoder without a norm behind its last layer."""
     max_target_positions: int = dataclasses.field(
         default=1024, metadata=limit(table="decoder_learned_pos"))
     """Longest target, or block of tokens of a language model (with learned positions: rows of
     their table)."""
+
+    def check_form(self) -> None:
+        """Also raises ValueError for an output layer that has no place for a bias."""
+        super().check_form()
+        if self.output_bias and self.adaptive_softmax_cutoff is not None:
+            raise ValueError(
+                "config.model.output_bias: an adaptive softmax (adaptive_softmax_cutoff) has none")
 
     @property
     def input_dim(self) -> int:
@@ -182,6 +212,7 @@ class TransformerConfig(RuntimeConfig, EncoderConfig, DecoderConfig):
 
     def _check_sizes(self) -> None:
         check_layers(self)
+        self.check_form()
         for side in ("encoder", "decoder"):
             dim = getattr(self, f"{side}_embed_dim")
             heads = getattr(self, f"{side}_attention_heads")

@@ -176,4 +176,20 @@ NAMES = WeightNames(
     order=ORDER,
 )
 
-TABLE = FairseqTable(keys=KEYS, names=NAMES, unsaid=("no_encoder_final_norm",))
+OWN: Mapping[str, Any] = {
+    "layer_norm_eps": 1e-5, "linear_bias": True, "position_offset": None,
+    "sinusoid_spacing": "inclusive", "output_bias": False, "pad_begins": False}
+"""Keys that fairseq does not have -> what its models are by them."""
+
+
+def check_own(config: Any) -> None:
+    """Raises ConfigError for a model that fairseq cannot build, naming the keys."""
+    wrong = [f"{key}={getattr(config, key)!r}" for key, usual in OWN.items()
+             if getattr(config, key, usual) != usual]
+    if wrong:
+        raise ConfigError(
+            f"fairseq's models have no {', '.join(wrong)}: this one cannot be given to fairseq")
+
+
+TABLE = FairseqTable(
+    keys=KEYS, names=NAMES, check_export=check_own, unsaid=("no_encoder_final_norm", *OWN))

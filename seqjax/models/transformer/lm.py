@@ -29,7 +29,8 @@ class TransformerLanguageModel(ModuleLanguageModel):
 
     @functools.cached_property
     def _module(self) -> DecoderAlone:  # type: ignore[override]
-        return DecoderAlone(Decoder(self.config, self.compute_dtype, **self._ends))
+        return DecoderAlone(Decoder(
+            self.config, self.compute_dtype, words=self.target_vocab_size, **self._ends))
 
     def features(
         self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,

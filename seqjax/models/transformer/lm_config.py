@@ -47,6 +47,7 @@ class TransformerLanguageModelConfig(RuntimeConfig, DecoderConfig):
 
     def __post_init__(self) -> None:
         check_layers(self)
+        self.check_form()
         heads = self.decoder_attention_heads
         if heads < 1 or self.decoder_embed_dim % heads:
             raise ValueError(

@@ -18,7 +18,9 @@ from seqjax.models.parts.keys import LanguageModelKeys
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.transformer.fairseq import (
     ORDER,
+    OWN,
     check_attention,
+    check_own,
     drop_empty,
     number_norms,
     split_in_proj,
@@ -81,8 +83,9 @@ def as_trained(
 
 
 def check_export(config: TransformerLanguageModelConfig) -> None:
-    """Raises ConfigError for what fairseq's language models ignore: the model that it would
-    build has no place for these weights."""
+    """Raises ConfigError for what fairseq's language models do not have, or ignore: the model that
+    it would build has no place for these weights."""
+    check_own(config)
     wrong = [key for key in SCALES if getattr(config, key)]
     if wrong:
         raise ConfigError(
@@ -197,4 +200,5 @@ NAMES = WeightNames(
 )
 
 TABLE = FairseqTable(
-    keys=KEYS, names=NAMES, as_trained=as_trained, check_export=check_export, arch=arch)
+    keys=KEYS, names=NAMES, as_trained=as_trained, check_export=check_export, arch=arch,
+    unsaid=tuple(OWN))

@@ -19,7 +19,7 @@ from seqjax.models.parts.decoder_ends import DecoderEnds
 from seqjax.models.parts.decoder_layer import LayerForm
 from seqjax.models.parts.layers import Embedding, LayerNorm, dropout_key
 from seqjax.models.parts.module_model import PAD
-from seqjax.models.parts.positions import Positions
+from seqjax.models.parts.positions import Positions, form_of
 from seqjax.models.parts.stack import stack
 from seqjax.models.parts.stack_ends import Ends
 from seqjax.models.protocol import Encoded, Source
@@ -38,6 +38,7 @@ def encoder_form(cfg: EncoderConfig) -> LayerForm:
     return LayerForm(
         pre_norm=cfg.encoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
         activation_dropout=cfg.activation_dropout, layerdrop=cfg.encoder_layerdrop,
+        eps=cfg.layer_norm_eps,
     )
 
 
@@ -46,12 +47,23 @@ def decoder_form(cfg: DecoderConfig) -> LayerForm:
     return LayerForm(
         pre_norm=cfg.decoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
         activation_dropout=cfg.activation_dropout, layerdrop=cfg.decoder_layerdrop,
+        eps=cfg.layer_norm_eps,
     )
 
 
 def embedding_scale(cfg: LayerConfig, width: int) -> float | None:
     """What embeddings are multiplied by (None: nothing)."""
     return None if cfg.no_scale_embedding else width**0.5
+
+
+def as_read(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:
+    """`tokens` [B, T] with another symbol in the place of padding's that begins a sequence, as
+    masks and positions take it."""
+    if segments is None:
+        first = jnp.arange(tokens.shape[1]) == 0
+    else:
+        first = segments != jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    return jnp.where(first & (tokens == pad), pad + 1, tokens)
 
 
 class EncoderLayer(nn.Module):
@@ -66,9 +78,10 @@ class EncoderLayer(nn.Module):
         dim = cfg.encoder_embed_dim
         attention = MultiheadAttention(
             dim, cfg.encoder_attention_heads, dropout=cfg.attention_dropout,
-            dtype=self.dtype, name="self_attn",
+            dtype=self.dtype, use_bias=cfg.linear_bias, name="self_attn",
         )
-        w = decoder_layer.parameters(form, width=dim, inner=cfg.encoder_ffn_embed_dim)
+        w = decoder_layer.parameters(
+            form, width=dim, inner=cfg.encoder_ffn_embed_dim, use_bias=cfg.linear_bias)
         x, _ = decoder_layer.layer(
             w, x, form=form, mix=lambda y: attention(y, None, mask)[0],
             key=lambda: dropout_key(self),
@@ -95,7 +108,7 @@ class DecoderLayer(nn.Module):
         dim, reads = cfg.decoder_embed_dim, self.memory_dim is not None
         make = functools.partial(
             MultiheadAttention, dim, cfg.decoder_attention_heads, dropout=cfg.attention_dropout,
-            dtype=self.dtype,
+            dtype=self.dtype, use_bias=cfg.linear_bias,
         )
         own = make(name="self_attn")
         other = make(name="encoder_attn", kdim=self.memory_dim) if reads else None
@@ -107,7 +120,8 @@ class DecoderLayer(nn.Module):
 
         w = {
             **decoder_layer.parameters(
-                form, width=dim, inner=cfg.decoder_ffn_embed_dim, reads=reads),
+                form, width=dim, inner=cfg.decoder_ffn_embed_dim, reads=reads,
+                use_bias=cfg.linear_bias),
             **normformer.parameters(self, cfg),
         }
         return decoder_layer.layer(
@@ -127,7 +141,8 @@ class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
         self.embed_tokens = Embedding(self.vocab_size, dim, self.pad)
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
-                dim, cfg.encoder_learned_pos, cfg.max_source_positions, self.pad
+                dim, cfg.encoder_learned_pos, cfg.max_source_positions, self.pad,
+                *form_of(cfg),
             )
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
@@ -140,7 +155,7 @@ class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
     def __call__(self, source: Source) -> Encoded:
         cfg, tokens, segments = self.config, source.values, source.visible_segments
         x = self.enter(
-            self.embed_tokens(tokens), tokens, source.segments,
+            self.embedded(tokens), tokens, source.segments,
             scale=embedding_scale(cfg, cfg.encoder_embed_dim))
         real = source.mask
         x = x * real[..., None]
@@ -149,11 +164,18 @@ class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
         return Encoded(out=self.leave(x), mask=real, segments=segments)
 
 
+    def embedded(self, tokens: jax.Array) -> jax.Array:
+        """Rows of the embedding [B, S, D] at `tokens` [B, S]."""
+        return self.embed_tokens(tokens)
+
+
 class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
     """fairseq's `TransformerDecoder`, up to the output projection."""
 
     memory_dim: int | None = None
     """Width of the encoder's output (None: a language model)."""
+    words: int = 0
+    """Entries of the dictionary that is predicted, of which each has an output bias if any."""
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.decoder_embed_dim
@@ -167,6 +189,9 @@ class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
         )
         if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
             self.layer_norm = LayerNorm(dim)
+        if cfg.output_bias:
+            self.output_bias = self.param(
+                "output_bias", nn.initializers.zeros_init(), (self.words,))
 
     def __call__(
         self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
@@ -185,6 +210,8 @@ class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
         """
         cfg = self.config
         scale = embedding_scale(cfg, cfg.decoder_embed_dim)
+        if cfg.pad_begins:
+            tokens = as_read(tokens, segments, pad=self.pad)
         x = self.enter(embedded, tokens, segments, scale=scale)
         mask = (tokens != self.pad)[:, None, None, :]
         if not full_context:
@@ -220,7 +247,7 @@ class Transformer(nn.Module):
         rows = None if cfg.shares_input else self.target_vocab_size
         self.decoder = Decoder(
             cfg, self.dtype, rows, self.output_size, self.output_ends,
-            memory_dim=cfg.encoder_embed_dim, pad=self.pad)
+            memory_dim=cfg.encoder_embed_dim, pad=self.pad, words=self.target_vocab_size)
 
     def encode(self, source: Source) -> Encoded:
         return self.encoder(source)

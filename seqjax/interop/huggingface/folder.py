@@ -1,0 +1,151 @@
+"""A model of ours, with its vocabulary and tokenizer, as a folder that transformers loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from seqjax import tasks
+from seqjax.config import Config, ConfigError, ModelSection
+from seqjax.interop.huggingface import files, generation, symbols, tokenizer_files
+from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
+from seqjax.interop.huggingface.weights import Kind, choose, to_state
+from seqjax.interop.reading import Whole
+from seqjax.models.overrides import resolved
+from seqjax.tasks.protocol import Task
+
+SHARD = 5 << 30
+"""Bytes of a file of weights at most, as transformers has it."""
+
+
+def write_folder(
+    whole: Whole, target: str | os.PathLike[str], *, max_shard_size: int = SHARD
+) -> None:
+    """Writes `config.json`, weights by the names of transformers 5, `generation_config.json` and
+    the tokenizer's files; all of it or nothing.
+
+    Args:
+      target: a folder that is not there yet, or is empty.
+      max_shard_size: bytes of a file of weights at most (unless one tensor is larger).
+
+    Raises:
+      ConfigError: a model that transformers has not; the folder holds something.
+    """
+    target = pathlib.Path(target)
+    if target.is_file() or (target.is_dir() and any(target.iterdir())):
+        raise ConfigError(f"{target}: is there already; name a folder that is not, or is empty")
+    task = whole.task()
+    about, kept = remembered(whole.assets)
+    model = resolved(whole.config.model)
+    try:
+        kind = choose(model, place=about.get("table"))
+    except ConfigError as error:
+        raise type(error)(f"{whole.name}: {error}") from None
+    architecture = _architecture(kind, model, about)
+    state = to_state(
+        whole.params, model, kind, kept=kept, dtypes=about.get("dtypes"),
+        with_heads=not is_bare(architecture), **task.vocab_sizes)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        temporary.mkdir(parents=True)
+        files.write_tensors(temporary, state, max_shard_size=max_shard_size)
+        _write_configs(temporary, whole, task, kind=kind, architecture=architecture)
+        made = symbols.unpacked(whole.assets)
+        if not made and not about:  # a folder that came without a tokenizer goes back so
+            made = tokenizer_files.make(task)
+        for name, content in made.items():
+            (temporary / name).write_bytes(content)
+        if target.is_dir():
+            target.rmdir()
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _architecture(kind: Kind, model: ModelSection, about: Mapping[str, Any]) -> str:
+    """The class that the folder says its weights are of: the one that it came with, if it came
+    from such a folder, has such weights still."""
+    table = kind.table
+    usual = table.architectures[0] if table.architecture is None else table.architecture(model)
+    there = (about.get("config", {}).get("architectures") or [usual])[0]
+    return there if about.get("table") == kind.place else usual
+
+
+def is_bare(architecture: str) -> bool:
+    """Whether a class of transformers' is one without heads, such as `BartModel`, whose weights
+    have no prefix; `GPT2LMHeadModel` and `MarianMTModel` are none."""
+    return architecture.endswith("Model") and not architecture.endswith(("LMHeadModel", "MTModel"))
+
+
+def _write_configs(
+    folder: pathlib.Path, whole: Whole, task: Task, *, kind: Kind, architecture: str
+) -> None:
+    """`config.json` and, of a model that generates, `generation_config.json`."""
+    about, _ = remembered(whole.assets)
+    table = kind.table
+    hf: dict[str, Any] = dict(about.get("config", {}))
+    said = table.config_to(resolved(whole.config.model))
+    same = bool(hf) and table.config_from(hf) == table.config_from({**said, **_ids(hf)})
+    hf = {**said, **hf} if same else {**hf, **said}
+    if hf.get("model_type") not in table.model_types:
+        hf["model_type"] = table.model_types[0]
+    sizes = (task.vocab_sizes["source_vocab_size"], task.vocab_sizes["target_vocab_size"])
+    hf |= dict(zip(table.vocabularies, sizes, strict=True))
+    hf["architectures"] = [architecture]
+    if "torch_dtype" not in hf:
+        hf.setdefault("dtype", "float32")
+    special = _special(task, whole, encoder_decoder=table.task == "seq2seq")
+    if not about:
+        hf |= special
+    hf.setdefault("is_encoder_decoder", table.task == "seq2seq")
+    files.write_json(folder / files.CONFIG, hf)
+    if table.task in ("seq2seq", "language_modeling"):
+        stored = whole.assets.get(GENERATION_MEMORY)
+        if stored is None and about:
+            return  # there was none
+        files.write_json(folder / files.GENERATION, generation.to_huggingface(
+            whole.config.generation, special=special,
+            remembered=None if stored is None else json.loads(stored)))
+
+
+def _ids(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """The special ids of a `config.json`, on which other keys may depend."""
+    return {key: value for key, value in hf.items() if key.endswith("_token_id")}
+
+
+def _start(task: Task) -> int:
+    """What the decoder reads first; of a model of several languages, which differ in it, eos."""
+    try:
+        return task.target_form.start  # type: ignore[attr-defined]
+    except (ConfigError, AttributeError):
+        return task.dictionaries[-1].vocabulary.eos
+
+
+def _special(task: Task, whole: Whole, *, encoder_decoder: bool) -> dict[str, int | None]:
+    """Special ids by their names in `config.json`."""
+    vocabulary = task.dictionaries[-1].vocabulary
+    size = len(vocabulary)
+    found: dict[str, int | None] = {
+        "bos_token_id": vocabulary.bos, "eos_token_id": vocabulary.eos,
+        "pad_token_id": vocabulary.pad if vocabulary.pad < size else None}
+    if encoder_decoder:
+        start = whole.config.generation.bos_token
+        found["decoder_start_token_id"] = _start(task) if start is None else start
+    return found
+
+
+def as_fairseq(config: Config) -> Config:
+    """The configuration with a task that fairseq has: sequences to sequences are translation
+    there."""
+    if tasks.entry_of(config.task.name).fairseq is not None:
+        return config
+    usual = tasks.of_fairseq("translation")
+    if usual is None or not isinstance(config.task, usual.config):
+        return config
+    values = {f.name: getattr(config.task, f.name) for f in dataclasses.fields(usual.config)}
+    return dataclasses.replace(config, task=usual.config(**{**values, "name": usual.name}))
