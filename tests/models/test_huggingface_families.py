@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import conformance
 import family_goldens
 import huggingface_goldens as goldens
 import jax
@@ -40,7 +41,7 @@ def test_logits_are_those_of_transformers(name):
     case = goldens.load(name)
     found = jax.jit(lambda p: case.features(p, prev_of(case)).logits())(case.params)
     real = case.real("prev")
-    np.testing.assert_allclose(found[real], case.arrays["logits"][real], atol=2e-5, rtol=2e-5)
+    np.testing.assert_allclose(found[real], case.arrays["logits"][real], atol=5e-5)
 
 
 @cases(CASES)
@@ -174,8 +175,7 @@ def test_a_mesh_changes_nothing(name):
     there = jax.value_and_grad(loss)(spread, rows)
     here = jax.value_and_grad(loss)(case.params, arrays)
     np.testing.assert_allclose(there[0], here[0], rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * float(
-        1 + np.abs(b).max())), there[1], here[1])
+    conformance.check_gradients(there[1], here[1])
 
 
 def test_a_decoder_that_begins_with_padding_sees_it():
@@ -218,7 +218,8 @@ def test_what_cannot_be_honoured_is_refused_by_its_key(name, changes, said):
     ("gpt2", {"linear_bias": False}), ("gpt2", {"adaptive_softmax_cutoff": (10, 20)}),
 ])
 def test_a_model_that_transformers_cannot_say_is_refused(family, changes):
-    ((_, _, table),) = models.huggingface_tables(family)
+    (place,) = models.family(family).huggingface
+    table = models.import_object(place, "table")
     config = models.CONFIGS[family]()
     if family == "mbart":  # as its recipes have it
         config = dataclasses.replace(
