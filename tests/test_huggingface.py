@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 import seqjax
 from seqjax import convert, models
 from seqjax.checkpoints import CheckpointError
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, GenerationConfig
 from seqjax.interop.huggingface import files, generation, weights
 from seqjax.interop.torch.writer import write_pt
 from seqjax.models.protocol import token_source
@@ -441,6 +441,19 @@ def test_what_a_generation_configuration_does_not_say_is_as_in_transformers():
     assert (sampled["sampling"], sampled["sampling_topp"], sampled["temperature"]) == (
         True, 0.9, 0.7)
     assert section({"do_sample": True}).section["sampling_topk"] == 50
+
+
+def test_a_search_is_written_as_it_is_read():
+    given = {"num_beams": 4, "max_length": 60, "min_length": 7, "length_penalty": 0.8,
+             "no_repeat_ngram_size": 3, "early_stopping": "never", "forced_bos_token_id": 9,
+             "suppress_tokens": [4, 6]}
+    for more, options in (({}, {}), ({"max_new_tokens": 30}, {"language_model": True})):
+        first = section({**given, **more}, **options).section
+        written = generation.to_huggingface(
+            GenerationConfig(**first), special={"eos_token_id": 2})
+        assert section(written, **options).section == first
+    ours = generation.to_huggingface(GenerationConfig(), special={"eos_token_id": 2})
+    assert (ours["early_stopping"], ours["forced_eos_token_id"]) == (True, 2)
 
 
 @pytest.mark.parametrize("given, message", [
