@@ -95,7 +95,7 @@ def _with_flags(message: str, given: Mapping[str, Any]) -> str:
     words = set(re.findall(r"[\w.]+", message.replace("config.", "")))
     flags = [f.names[0] for f in fairseq_flags.table() if f.dest in given
              and f.names[0] not in message
-             and words & {f.key, f"{f.key.partition('.')[0]}.{f.dest}",
+             and words & {f.key, f"{f.key.partition('.')[0]}.{f.dest}", f"model.{f.dest}",
                           f.dest if "_" in f.dest else f.key}]
     return message + (f" ({', '.join(flags)})" if flags else "")
 
