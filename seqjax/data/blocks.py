@@ -174,8 +174,8 @@ class TokenBlocks:
     """
 
     def __init__(
-        self, stores: Any, *, tokens_per_sample: int,
-        break_mode: BreakMode = "none", add_bos_token: bool = False,
+        self, stores: TokenStore | Sequence[TokenStore] | Sequence[np.ndarray], *,
+        tokens_per_sample: int, break_mode: BreakMode = "none", add_bos_token: bool = False,
         output_size: int | None = None, shorten_method: ShortenMethod = "none", seed: int = 1,
         special_ids: tuple[int, int, int, int] = FAIRSEQ_IDS,
     ):

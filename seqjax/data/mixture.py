@@ -133,8 +133,9 @@ class MixturePlan:
         plan = self.plan
         ids = self.mixture.draw(plan.ids, seed=plan.seed, epoch=epoch)
         if isinstance(plan, BucketedPlan):
-            sides = (plan.lengths.side(name)[ids] for name in ("source", "target"))
-            return dataclasses.replace(plan, ids=ids, bucket=assign(*sides, list(plan.pairs)))
+            source, target = plan.lengths.side("source")[ids], plan.lengths.side("target")[ids]
+            return dataclasses.replace(
+                plan, ids=ids, bucket=assign(source, target, list(plan.pairs)))
         return dataclasses.replace(plan, ids=ids)
 
     def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:

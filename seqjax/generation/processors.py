@@ -20,6 +20,10 @@ from seqjax.generation.topk import block_maxima
 
 FREE = -1
 """In `StepRules.forced`: nothing is forced."""
+Packed = Any
+"""What a strategy must know of each sentence: a pytree of leading axis B, or None."""
+Tables = Any
+"""What it must know beside that, alike for all sentences: a pytree, or None."""
 
 
 @struct.dataclass
@@ -38,12 +42,12 @@ class Sentences:
     """[B] int32: number of the sentence in the input; seeds its samples."""
     seed: jax.Array
     """uint32 scalar."""
-    constraints: Any = None
+    constraints: Packed = None
     """What the strategy must know of each sentence: a pytree of leading axis B, or None."""
     exempt: jax.Array | None = None
     """[B] int32: first steps in which neither `min_len` nor `suppress` holds. fairseq's are
     those in which any prefix of the batch lasts; None: nobody is exempt."""
-    tables: Any = None
+    tables: Tables = None
     """What it must know beside that, alike for all sentences, or None. Only inside compiled
     functions: it is handed in beside the sentences, which move between batches."""
 

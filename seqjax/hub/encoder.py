@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from seqjax.generation import finite
 from seqjax.hub import arguments
 from seqjax.hub.generative import Input, padded
 from seqjax.hub.loaded import Loaded
-from seqjax.models.protocol import token_source
+from seqjax.models.protocol import Params, token_source
 from seqjax.tasks import inputs
 from seqjax.tasks.protocol import TextTask
 
@@ -80,8 +80,8 @@ class Encoder(Loaded[TextTask]):
         return min(m.max_source_positions for m in self.models)
 
     @functools.cached_property
-    def _encode(self) -> Any:
-        def encode(params: Any, source: jax.Array) -> jax.Array:
+    def _encode(self) -> Callable[..., jax.Array]:
+        def encode(params: Params, source: jax.Array) -> jax.Array:
             model = self.models[0]
             encoded = model.encode(params, token_source(source, pad=model.pad))
             return encoded.out.astype(jax.numpy.float32)

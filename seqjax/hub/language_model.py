@@ -40,6 +40,8 @@ from seqjax.hub.inputs import (
     select_prompts,
 )
 from seqjax.hub.loaded import Loaded
+from seqjax.models import protocol
+from seqjax.models.protocol import Params
 from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.tasks.perplexity import BlockScorer, WordScores
@@ -71,7 +73,7 @@ class LanguageModel(Generative[LanguageModelingTask]):
             f"{self.name}: is a language model itself, and takes no lm: several of "
             "them, joined by colons, make an ensemble")
 
-    def language_model(self) -> Any:
+    def language_model(self) -> protocol.LanguageModel:
         if len(self.models) != 1:
             return super().language_model()
         return self.models[0]
@@ -243,8 +245,8 @@ class LanguageModel(Generative[LanguageModelingTask]):
             yield from (part[: len(row)] for part, row in zip(found, rows, strict=False))
 
     @functools.cached_property
-    def _log_probs(self) -> Any:
-        def log_probs(params: Any, prev: jax.Array) -> jax.Array:
+    def _log_probs(self) -> Callable[..., jax.Array]:
+        def log_probs(params: Params, prev: jax.Array) -> jax.Array:
             each = [
                 jax.nn.log_softmax(model.features(p, prev).logits(), axis=-1)
                 for model, p in zip(self.models, params, strict=True)

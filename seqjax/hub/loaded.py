@@ -13,6 +13,7 @@ from seqjax.config import Config, ConfigError
 from seqjax.hub import about, evaluation
 from seqjax.hub.about import Origin
 from seqjax.hub.evaluation import Evaluated
+from seqjax.models.protocol import LanguageModel, Params
 from seqjax.tasks.protocol import Task
 
 TaskT = TypeVar("TaskT", bound=Task)
@@ -28,7 +29,7 @@ class Loaded(Generic[TaskT]):
     task: TaskT
     config: Config
     models: tuple[Any, ...]
-    params: tuple[Any, ...]
+    params: tuple[Params, ...]
     identity: str = ""
     """Which checkpoints these are."""
     origins: tuple[Origin, ...] = ()
@@ -73,7 +74,7 @@ class Loaded(Generic[TaskT]):
         del lm
         raise ConfigError(f"{self.name}: a model of the task {self.task.config.name!r} takes no lm")
 
-    def language_model(self) -> Any:
+    def language_model(self) -> LanguageModel:
         """The one model whose log-probabilities a `fused` search adds.
 
         Raises:

@@ -20,6 +20,7 @@ from seqjax.hub import about, arguments
 from seqjax.hub.loaded import Loaded
 from seqjax.interop.fairseq import files as fairseq_files
 from seqjax.models import overrides
+from seqjax.models.protocol import Model, Params
 from seqjax.settings import resolve
 from seqjax.tasks.protocol import Task, check_model
 from seqjax.training import compilation
@@ -36,8 +37,7 @@ def load(
 ) -> Any:
     """A trained model, ready to use: what its task's entry names, a `Translator`, a
     `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded, and
-    another that programs are being compiled (`seqjax.console.compiling.hide()` keeps it quiet);
-    they are kept in the user's cache folder.
+    another that programs are compiled (`seqjax.console.compiling.hide()`); they are cached.
 
     Args:
       path: a work folder of `seqjax.train`, one checkpoint in it, or a fairseq `.pt`;
@@ -89,7 +89,7 @@ def load(
 
 
 def _check_options(
-    paths: Sequence[str], *, which: str, model_overrides: Any, of_pt: Sequence[Any]
+    paths: Sequence[str], *, which: str, model_overrides: object, of_pt: Sequence[Any]
 ) -> None:
     """Refuses options that none of the paths can honour.
 
@@ -140,7 +140,7 @@ def _check_ensemble(task: Task, other: Task, *, first: str, name: str) -> None:
                               f"{there.side} dictionary {difference}")
 
 
-def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> Loaded:
+def _load_lm(path: str, *, data: str | None, which: str, dtype: str, verify: bool) -> Loaded:
     """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
     place = None
     if data is not None and fairseq_files.is_pt(path):
@@ -158,10 +158,10 @@ def _identity(path: str, which: str) -> str:
 
 
 def _load_one(
-    path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
+    path: str, *, data: str | None, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
     tokenizer_options: Mapping[str, Any], task_overrides: Mapping[str, Any],
     changes: Mapping[str, Any], verify: bool,
-) -> tuple[Task, Config, Any, Any, about.Origin]:
+) -> tuple[Task, Config, Model, Params, about.Origin]:
     if fairseq_files.is_pt(path):
         found = fairseq_files.read_model(
             path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
@@ -192,7 +192,9 @@ def _load_one(
     return task, config, model, jax.tree.map(jnp.asarray, params), origin
 
 
-def _overridden(config: Config, params: Any, changes: Mapping[str, Any]) -> tuple[Config, Any]:
+def _overridden(
+    config: Config, params: Params, changes: Mapping[str, Any]
+) -> tuple[Config, Params]:
     """A model of ours with keys changed and layers left out."""
     model, kept = overrides.override(config.model, changes)
     model = overrides.with_layers(model, {side: len(layers) for side, layers in kept.items()})

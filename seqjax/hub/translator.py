@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import jax
@@ -42,7 +42,7 @@ from seqjax.hub.inputs import (
     select_sources,
 )
 from seqjax.hub.loaded import Loaded
-from seqjax.models.protocol import encode_tokens
+from seqjax.models.protocol import Params, encode_tokens
 from seqjax.tasks import inputs as task_inputs
 from seqjax.tasks import output_constraints
 from seqjax.tasks import replace_unk as unknown_words
@@ -267,7 +267,7 @@ class Translator(Generative[TextTask]):
 
     def _checked(
         self, inputs: Sequence[Input], prefixes: Sequence[Input] | None
-    ) -> tuple[list[Any], list[Any] | None]:
+    ) -> tuple[list[arguments.Checked], list[arguments.Checked] | None]:
         inputs = arguments.inputs(inputs, name="inputs", size=len(self.task.source_vocab))
         if prefixes is not None:
             prefixes = arguments.inputs(prefixes, name="prefixes", empty=True,
@@ -366,7 +366,7 @@ class Translator(Generative[TextTask]):
                 [task.target_form.start for task in each])
 
     def _pairs(
-        self, sources: Any, targets: Any, *, name: str, texts: bool = True,
+        self, sources: Sequence[Input], targets: Sequence[Input], *, name: str, texts: bool = True,
         second: str = "targets",
     ) -> tuple[list[Any], list[Any]]:
         """Both sides, checked."""
@@ -407,8 +407,8 @@ class Translator(Generative[TextTask]):
         return out
 
     @functools.cached_property
-    def _log_probs(self) -> Any:
-        def log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
+    def _log_probs(self) -> Callable[..., jax.Array]:
+        def log_probs(params: Params, source: jax.Array, prev: jax.Array) -> jax.Array:
             each = []
             for model, p in zip(self.models, params, strict=True):
                 logits = model.features(p, prev, encode_tokens(model, p, source)).logits()
@@ -434,7 +434,7 @@ class Translator(Generative[TextTask]):
                 language_model=None if self.lm is None else self.lm.language_model())
         return self._decoders[settings, end]
 
-    def _searched(self) -> Iterable[Any]:
+    def _searched(self) -> Iterable[Params]:
         return self.params if self.lm is None else (*self.params, *self.lm.params)
 
 

@@ -10,10 +10,12 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from seqjax.config import ConfigError, import_object
+from seqjax.config import ConfigError, ModelSection, import_object
 from seqjax.models.family import Family
 
 if TYPE_CHECKING:
+    from jax.typing import DTypeLike
+
     from seqjax.models.tables import FairseqTable
 
 PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2")
@@ -74,7 +76,8 @@ def fairseq_table(name: str) -> FairseqTable:
 
 
 def build(
-    config: Any, *, source_vocab_size: int, target_vocab_size: int, compute_dtype: Any,
+    config: ModelSection, *, source_vocab_size: int, target_vocab_size: int,
+    compute_dtype: DTypeLike,
     **special_ids: int,
 ) -> Any:
     """The model of a resolved model section.

@@ -14,13 +14,14 @@ from seqjax.data.frames import Frame
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
 from seqjax.generation.target_form import TargetForm
+from seqjax.tasks.protocol import TextSection
 
 
 class _Sides(Protocol):
     """What text is converted with."""
 
     @property
-    def config(self) -> Any: ...
+    def config(self) -> TextSection: ...
     @property
     def source_vocab(self) -> Vocabulary: ...
     @property
@@ -46,7 +47,7 @@ class Text:
     """The part of a `protocol.TextTask` that follows from its vocabularies and tokenizers, which
     `source_vocab`, `target_vocab`, `source_tokenizer` and `target_tokenizer` are."""
 
-    config: Any
+    config: TextSection
 
     def with_config(self, **changes: Any) -> Self:
         """The same task with other values in its section."""

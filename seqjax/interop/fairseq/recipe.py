@@ -17,6 +17,7 @@ from seqjax import models
 from seqjax.config import (
     Config,
     ConfigError,
+    ModelSection,
     OptimizerConfig,
     ScheduleConfig,
     TrainConfig,
@@ -100,7 +101,7 @@ def _with_flags(message: str, given: Mapping[str, Any]) -> str:
 
 
 def from_fairseq(
-    config: FairseqConfig, *, stored: Any = None, data: str | None = None
+    config: FairseqConfig, *, stored: ModelSection | None = None, data: str | None = None
 ) -> Recipe:
     """The run that wrote a checkpoint.
 
@@ -119,7 +120,7 @@ def from_fairseq(
 
 
 def _recipe(
-    flat: Mapping[str, Any], *, model: Mapping[str, Any], stored: Any = None
+    flat: Mapping[str, Any], *, model: Mapping[str, Any], stored: ModelSection | None = None
 ) -> Recipe:
     table = [flag for flag in fairseq_flags.table() if "T" in flag.commands]
     raw: recipe_sections.Raw = {

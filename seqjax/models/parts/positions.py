@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.parts.layers import embedding_init, sinusoid_table
+from seqjax.models.parts.initializers import embedding_init
+from seqjax.models.parts.keys import PositionKeys
+from seqjax.models.parts.layers import sinusoid_table
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.protocol import Params, position_ids
 
@@ -35,7 +35,7 @@ class Positions(nn.Module):
 
 
 def step_positions(
-    cfg: Any, decoder: Params, *, dim: int, pad: int
+    cfg: PositionKeys, decoder: Params, *, dim: int, pad: int
 ) -> jax.Array | None:
     """[max_target_positions, dim]: row p is what `Positions` gives position p of a decoder with
     these parameters; None where it has no positions."""

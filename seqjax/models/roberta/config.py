@@ -12,17 +12,16 @@ from typing import Any, Literal
 from seqjax.models.parts.configs import (
     ORIGIN,
     TRAINING_ONLY,
-    RuntimeConfig,
     check_layers,
     check_rates,
     follow_kept,
     limit,
 )
-from seqjax.models.transformer.config import EncoderConfig
+from seqjax.models.transformer.config import EncoderOnlyConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RobertaConfig(RuntimeConfig, EncoderConfig):
+class RobertaConfig(EncoderOnlyConfig):
     """fairseq's `roberta`: an encoder with a head that predicts masked tokens."""
 
     name: Literal["roberta"] = "roberta"

@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.bert_init import bert_init
-from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
+from seqjax.models.parts.initializers import fan_in_uniform
+from seqjax.models.parts.layers import LayerNorm, Linear, activation
 from seqjax.models.parts.module_model import PAD, SizedModel
 from seqjax.models.parts.outputs import project_tied
 from seqjax.models.protocol import Encoded, Features, Params, Source, token_source
@@ -31,7 +33,7 @@ class MaskedLMHead(nn.Module):
     activation_fn: str
     tied: bool
     """The projection is the embedding."""
-    dtype: Any
+    dtype: DTypeLike
 
     def setup(self) -> None:
         self.dense = Linear(self.dim, self.dim, dtype=self.dtype)
@@ -51,7 +53,7 @@ class RobertaEncoder(nn.Module):
 
     config: RobertaConfig
     vocab_size: int
-    dtype: Any
+    dtype: DTypeLike
     pad: int = PAD
 
     def setup(self) -> None:
@@ -67,7 +69,7 @@ class Roberta(nn.Module):
 
     config: RobertaConfig
     vocab_size: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     pad: int = PAD
 
     def setup(self) -> None:

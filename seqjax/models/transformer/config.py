@@ -121,6 +121,26 @@ class DecoderConfig(LayerConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
     """Longest target, or block of tokens of a language model (with learned positions: rows of
     their table)."""
 
+    @property
+    def input_dim(self) -> int:
+        """Width of the target embedding."""
+        raise NotImplementedError
+
+    @property
+    def output_dim(self) -> int:
+        """Width in front of the output projection."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderOnlyConfig(RuntimeConfig, EncoderConfig):
+    """A model that is an encoder."""
+
+    @property
+    def max_source_positions(self) -> int:
+        """Tokens of a source at most."""
+        raise NotImplementedError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig(RuntimeConfig, EncoderConfig, DecoderConfig):
