@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from seqjax.data.bucketing import BucketedPlan, assign
-from seqjax.data.epoch_plan import EpochPlan, Lengths, Shape
+from seqjax.data.epoch_plan import EpochPlan, Lengths, Shape, round_up
 from seqjax.data.packing import PackedPlan
 
 MOST_UPSAMPLING = 1.5
@@ -111,10 +111,12 @@ class MixturePlan:
 
     @classmethod
     def of(cls, plan: BucketedPlan | PackedPlan, mixture: Mixture) -> MixturePlan:
-        """The plan whose epochs are drawn; shapes are as large as budgets allow, since what an
-        epoch has of each length is not known before."""
+        """The plan whose epochs are drawn; shapes have as many rows as budgets, and all that is
+        drawn, allow, since what an epoch has of each length is not known before."""
         if isinstance(plan, BucketedPlan):
-            plan = dataclasses.replace(plan, even=False)
+            most = round_up(mixture.epoch_size, plan.row_multiple)
+            plan = dataclasses.replace(
+                plan, even=False, max_rows=tuple(min(rows, most) for rows in plan.max_rows))
         return cls(plan=plan, mixture=mixture)
 
     @property

@@ -24,9 +24,9 @@ class FairseqTask:
     languages: tuple[str, ...] = ()
     """Keys of its section that name the languages of its dictionaries, source first; their
     files are `dict.LANGUAGE.txt`. Without any there is one, `dict.txt`."""
-    added: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda section: ()
-    """Words that it puts behind those of a dictionary's file, if they are not there: from its
-    section."""
+    added: Callable[[Mapping[str, Any], str], tuple[str, ...]] = lambda section, data: ()
+    """(keys of its section, data folder) -> words that it puts behind those of the dictionary's
+    file, where they are not in it: `<mask>`, language tokens."""
     sides: Callable[[Mapping[str, Any]], tuple[tuple[str, ...], ...]] | None = None
     """From its section the languages of whose dictionaries any may be the sources', and the
     targets' (None: `languages` say them)."""

@@ -35,8 +35,9 @@ class FromPretrainedBartConfig(TranslationConfig):
     """Sentences begin with `<s>`, too."""
 
 
-def added(section: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the task puts behind the words of a dictionary."""
+def added(section: Mapping[str, Any], data: str = "") -> tuple[str, ...]:
+    """What the task puts behind the words of a dictionary, whatever the folder."""
+    del data
     return (*(f"[{lang}]" for lang in section.get("langs") or ()), "<mask>")
 
 

@@ -94,8 +94,9 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(x.strip() for x in value or () if x.strip())
 
 
-def added(section: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the task puts behind the words of a dictionary."""
+def added(section: Mapping[str, Any], data: str = "") -> tuple[str, ...]:
+    """What the task puts behind the words of a dictionary, whatever the folder."""
+    del data
     style = section.get("lang_tok_style") or "multilingual"
     tokens = tuple(STYLES[style].format(lang) for lang in languages(section))
     return (*tokens, "<mask>") if style == "mbart" else tokens

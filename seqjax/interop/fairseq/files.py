@@ -162,7 +162,7 @@ def _task(
     if not entry.fairseq.shared:
         section |= dict(zip(keys, langs, strict=False))
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
-    added = entry.fairseq.added(section)
+    added = entry.fairseq.added(section, place)
     for vocabulary in read:
         for word in added:
             if word not in vocabulary:
@@ -237,11 +237,11 @@ def dictionaries_of(
     here = tasks.of_fairseq(checkpoint.task.task or "")
     entry = here or tasks.of_fairseq(fairseq_names.USUAL["task"])
     try:
-        added = added_words(checkpoint)
         section = {} if here is None else _given(checkpoint, here, {})
         place, langs = _dictionaries(
             checkpoint, home=home, data=None, sides=_sides(here, section),
-            keys=() if here is None and added else language_keys(entry))
+            keys=() if checkpoint.task.task in MASKED and here is None else language_keys(entry))
+        added = added_words(checkpoint, place)
     except ConfigError:
         return None
     sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
@@ -252,11 +252,15 @@ def dictionaries_of(
     return place, langs
 
 
-def added_words(checkpoint: FairseqCheckpoint) -> tuple[str, ...]:
-    """Words that its task put behind those of the dictionary's file, if they were not there."""
+def added_words(checkpoint: FairseqCheckpoint, data: str) -> tuple[str, ...]:
+    """Words that its task put behind those of the dictionary's file, if they were not there.
+
+    Args:
+      data: the folder with that file.
+    """
     entry = tasks.of_fairseq(checkpoint.task.task or "")
     if entry is not None and entry.fairseq is not None:
-        return entry.fairseq.added(_given(checkpoint, entry, {}))
+        return entry.fairseq.added(_given(checkpoint, entry, {}), data)
     return ("<mask>",) if checkpoint.task.task in MASKED else ()
 
 

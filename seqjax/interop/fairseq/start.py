@@ -50,7 +50,8 @@ def start_from(config: Config) -> Start | None:
             check_finite(checkpoint.params, "its weights")
         found = dictionaries_of(path, checkpoint)
         trained = None if found is None else dictionary_files(
-            path, *found, predicted=checkpoint.target_vocab_size, added=added_words(checkpoint))
+            path, *found, predicted=checkpoint.target_vocab_size,
+            added=added_words(checkpoint, found[0]))
         if key == "init_from":
             return Start(params=checkpoint.params, trained=trained)
         fresh = "optimizer" in config.resume_reset
