@@ -139,8 +139,9 @@ class MixturePlan:
             raise ValueError(f"epoch {epoch}: none of the samples that were drawn is within the "
                              "limits of lengths")
         if isinstance(plan, BucketedPlan):
-            sides = (plan.lengths.side(name)[ids] for name in ("source", "target"))
-            return dataclasses.replace(plan, ids=ids, bucket=assign(*sides, list(plan.pairs)))
+            source, target = plan.lengths.side("source")[ids], plan.lengths.side("target")[ids]
+            return dataclasses.replace(
+                plan, ids=ids, bucket=assign(source, target, list(plan.pairs)))
         return dataclasses.replace(plan, ids=ids)
 
     def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:

@@ -53,7 +53,7 @@ def of_inputs(
 def _each(name: str, given: Languages, count: int) -> list[str | None]:
     if given is None or isinstance(given, str):
         return [given] * count
-    found = list(given)
+    found: list[str | None] = [*given]
     if not all(lang is None or isinstance(lang, str) for lang in found):
         raise TypeError(f"{name}: give the name of a language, or one for each input")
     if len(found) != count:

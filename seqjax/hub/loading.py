@@ -39,8 +39,7 @@ def load(
 ) -> Any:
     """A trained model, ready to use: what its task's entry names, a `Translator`, a
     `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded, and
-    another that programs are being compiled (`seqjax.console.compiling.hide()` keeps it quiet);
-    they are kept in the user's cache folder.
+    another that programs are compiled (`seqjax.console.compiling.hide()`); they are cached.
 
     Args:
       path: a work folder or a checkpoint in it, fairseq's `.pt` or the folder of its `model.pt`, a

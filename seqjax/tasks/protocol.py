@@ -272,7 +272,7 @@ def _check_start(task: Any, model: Any) -> None:
     if getattr(task, "begins_with_pad", False) and not getattr(model.config, "pad_begins", False):
         raise ConfigError(
             f"config.task.decoder_start: {task.config.decoder_start!r} is padding to a model of "
-            f"the family {model.config.name!r}; it is for models with model.pad_begins (Marian's)")
+            f"the family {model.config.name!r}; it is for models with model.pad_begins")
 
 
 def members(protocol: type) -> list[str]:

@@ -74,7 +74,7 @@ class TranslationTask(Text):
     target_tokenizer: tokenizers.Tokenizer | None
 
     @classmethod
-    def setup(cls, config: Config) -> TranslationTask:
+    def setup(cls, config: Config) -> Self:
         """Reads what the data folder says of vocabularies and tokenizers.
 
         Raises:
@@ -115,7 +115,7 @@ class TranslationTask(Text):
         return files
 
     @classmethod
-    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> TranslationTask:
+    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> Self:
         """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
         cfg = cast(TranslationConfig, config.task)
         source, target = cfg.source_lang or "", cfg.target_lang or ""
