@@ -16,7 +16,7 @@ from seqjax.models.family import Family
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
-    from seqjax.models.tables import FairseqTable
+    from seqjax.models.tables import FairseqTable, HuggingFaceTable
 
 PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2", "mbart",
           "m2m", "marian", "fsmt", "bert", "xglm", "gpt2", "opt")
@@ -74,6 +74,20 @@ def fairseq_table(name: str) -> FairseqTable:
     if place is None:
         raise ConfigError(f"fairseq has no model {name!r} that its files could be of")
     return import_object(place, "config.model.name")
+
+
+def huggingface_tables(name: str | None = None) -> list[tuple[str, str, HuggingFaceTable]]:
+    """How Hugging Face's folders spell models: (family, `module:OBJECT`, table), in order.
+
+    Args:
+      name: of one family, its `config.model.name` (None: of all that are here).
+
+    Raises:
+      ConfigError: a caller's own family has no such table.
+    """
+    chosen = FAMILIES.values() if name is None else [family(name)]
+    return [(one.name, place, import_object(place, "config.model.name"))
+            for one in chosen for place in one.huggingface]
 
 
 def build(
