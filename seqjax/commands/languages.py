@@ -72,7 +72,7 @@ def chosen(args: argparse.Namespace, model: Loaded) -> Any:
     return translating.translating(args.source_lang, args.target_lang)
 
 
-def _check_same(args: argparse.Namespace, config: Any, asked: dict[str, Any]) -> None:
+def _check_same(args: argparse.Namespace, config: TaskSection, asked: dict[str, Any]) -> None:
     """Refuses flags that differ from what a folder says of its task."""
     fields = {field.name for field in dataclasses.fields(config)}
     for key, value in asked.items():

@@ -15,7 +15,7 @@ Languages = str | Sequence[str] | None
 """One language for all inputs, or one for each."""
 
 
-def translating(task: Any, source_lang: str | None, target_lang: str | None) -> Any:
+def translating(task: TextTask, source_lang: str | None, target_lang: str | None) -> TextTask:
     """The task for one direction (None: as it is).
 
     Raises:
@@ -32,8 +32,8 @@ def translating(task: Any, source_lang: str | None, target_lang: str | None) -> 
 
 
 def of_inputs(
-    task: Any, source_lang: Languages, target_lang: Languages, *, count: int
-) -> list[Any]:
+    task: TextTask, source_lang: Languages, target_lang: Languages, *, count: int
+) -> list[TextTask]:
     """The task of each of `count` inputs.
 
     Raises:

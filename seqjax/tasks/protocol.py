@@ -266,7 +266,7 @@ def check_model(task: Task, model: Model) -> None:
     _check_start(task, model)
 
 
-def _check_start(task: Any, model: Any) -> None:
+def _check_start(task: Task, model: Model) -> None:
     """Refuses a start of decoding that the model takes for padding: it would read one thing in
     searches, and another in training and scoring."""
     if getattr(task, "begins_with_pad", False) and not getattr(model.config, "pad_begins", False):
