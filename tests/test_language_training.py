@@ -244,7 +244,7 @@ def test_templates_are_kept_to_everywhere(form, tmp_path):
 
 def test_padding_begins_nothing_of_a_model_that_does_not_read_it(tmp_path):
     workdir = write_checkpoint(tmp_path / "run", DATA, task={**SEQ2SEQ, "decoder_start": "<pad>"})
-    with pytest.raises(ConfigError, match="decoder_start: '<pad>' is padding to .*pad_begins"):
+    with pytest.raises(ConfigError, match="decoder_start: .* padding to .*pad_begins"):
         hub.load(workdir, quiet=True)
 
 

@@ -49,6 +49,11 @@ class Loaded(Generic[TaskT]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()})"
 
+    @property
+    def langs(self) -> tuple[str, ...]:
+        """Languages that calls may choose among; empty: none, or one pair alone."""
+        return ()
+
     def describe(self, **options: Any) -> str:
         """One line: which checkpoint and why, what kind of model, how calls will search and
         where that comes from, limits, device and type of matrix products.

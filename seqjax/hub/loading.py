@@ -101,9 +101,9 @@ def _check_options(
         raise ConfigError(f"model_overrides: got {model_overrides!r}; give a dict of keys of the "
                           "model and their values")
     if any(of_pt) and not any(map(fairseq_files.is_pt, paths)):
-        raise ConfigError("bpe, tokenizer, task_overrides: these are for fairseq's .pt files, and "
-                          "so are options of them; a folder of seqjax holds its own tokenizer and "
-                          "the configuration of its task")
+        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their "
+                          "options and task_overrides; a folder of seqjax holds its own tokenizer "
+                          "and task")
     if which != "best" and all(map(_is_one, paths)):
         raise ConfigError(f"which: {which!r}, but {paths[0]} is one checkpoint")
 

@@ -85,6 +85,10 @@ class Translator(Predicting, Generative[TextTask]):
         return dataclasses.replace(self, lm=lm, identity=f"{self.identity} lm={lm.identity}",
                                    _decoders={}, _weights=[])
 
+    @property
+    def langs(self) -> tuple[str, ...]:
+        return self.task.langs
+
     def translating(self, source_lang: str | None, target_lang: str | None) -> Translator:
         """This model with other languages where calls say none (None: as they are).
 
@@ -92,7 +96,7 @@ class Translator(Predicting, Generative[TextTask]):
           ConfigError: a language that it does not know, with the nearest that it knows.
         """
         return dataclasses.replace(
-            self, task=directions.translating(self.task, source_lang, target_lang))
+            self, task=self.task.translating(source_lang, target_lang))
 
     def split(self, data: str, subset: str) -> Split:
         task = self.task.with_config(data=data)

@@ -208,6 +208,22 @@ class TextTask(Task[ModelT_contra], Protocol[ModelT_contra]):
         """The same of what is predicted."""
         ...
 
+    shuffles_test: ClassVar[bool]
+    """Whether fairseq draws the order of sentences of equal lengths of the split test, too."""
+
+    @property
+    def langs(self) -> tuple[str, ...]:
+        """Languages that `translating` chooses among; empty: its own pair alone."""
+        ...
+
+    def translating(self, source_lang: str | None, target_lang: str | None) -> Self:
+        """This task for another direction (None: as it is).
+
+        Raises:
+          ConfigError: a language that it does not know.
+        """
+        ...
+
     @property
     def source_frame(self) -> Frame:
         """What stands around the words of a source."""
@@ -266,13 +282,13 @@ def check_model(task: Task, model: Model) -> None:
     _check_start(task, model)
 
 
-def _check_start(task: Task, model: Model) -> None:
+def _check_start(task: object, model: Model) -> None:
     """Refuses a start of decoding that the model takes for padding: it would read one thing in
     searches, and another in training and scoring."""
     if getattr(task, "begins_with_pad", False) and not getattr(model.config, "pad_begins", False):
         raise ConfigError(
-            f"config.task.decoder_start: {task.config.decoder_start!r} is padding to a model of "
-            f"the family {model.config.name!r}; it is for models with model.pad_begins")
+            "config.task.decoder_start: begins decoding with what is padding to a model of the "
+            f"family {model.config.name!r}; it is for models with model.pad_begins")
 
 
 def members(protocol: type) -> list[str]:

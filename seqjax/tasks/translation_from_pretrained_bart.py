@@ -47,7 +47,6 @@ class FromPretrainedBartTask(LanguageTokenTask):
 
     Config: ClassVar[type] = FromPretrainedBartConfig
     shuffles_test: ClassVar[bool] = True
-    """fairseq draws the order of sentences of equal lengths of the split test, too."""
     config: FromPretrainedBartConfig
 
     @classmethod

@@ -40,7 +40,7 @@ def names_of(place: str) -> set[str]:
 
 
 TOKENIZERS = {"data/make_tokenizers.py", "data/word_starts.py", "commands/flags.py"}
-"""Files, beside `data/tokenizers/`, that name tokenizers, some of which are called as models are."""
+"""Files, beside `data/tokenizers/`, that name tokenizers, some of them called as models are."""
 OPTIONS = {
     ("commands/languages.py", "mbart"), ("tasks/translation_multi_simple_epoch.py", "mbart"),
 }
