@@ -61,6 +61,11 @@ _LM = ("--decoder-embed-dim 16 --decoder-input-dim 16 --decoder-output-dim 16 "
        "--decoder-ffn-embed-dim 24 --decoder-layers 2 --decoder-attention-heads 2")
 _BANDS = ("--adaptive-input --adaptive-input-cutoff 20,35 --adaptive-softmax-cutoff 20,35 "
           "--adaptive-input-factor 2 --adaptive-softmax-factor 2")
+_ENCODER = ("--encoder-embed-dim 16 --encoder-ffn-embed-dim 24 --encoder-layers 2 "
+            "--encoder-attention-heads 2 --max-positions 32")
+_HEAD = "sentence_classification_head"
+_S = ("--task sentence_prediction --criterion sentence_prediction --num-classes 2 --init-token 0 "
+      "--max-tokens 200")
 _LSTM = ("--encoder-embed-dim 12 --decoder-embed-dim 12 --decoder-out-embed-dim 10 "
          "--encoder-layers 2 --decoder-layers 2")
 _FCONV = ("--encoder-embed-dim 12 --decoder-embed-dim 12 --decoder-out-embed-dim 10 "
@@ -125,6 +130,13 @@ CASES: dict[str, str] = {
                          f"{_L} {_ADAPTIVE} {_NAG} {_FIXED}",
     "lightconv_lm": f"--arch lightconv_lm {_LM} --decoder-kernel-size-list '[3,5]' "
                     f"{_L} {_CE} {_ADAM} {_ROOT}",
+    "roberta_classes": f"--arch roberta_base {_ENCODER} {_S} --separator-token 2 "
+                       f"--pooler-dropout 0.1 {_ADAM} {_POLY}",
+    "roberta_ranking": f"--arch roberta_base {_ENCODER} --task sentence_ranking --criterion "
+                       "sentence_ranking --num-classes 2 --init-token 0 --separator-token 2 "
+                       f"--max-tokens 200 {_ADAM} {_POLY}",
+    "bart_classes": f"--arch bart_base {_sides()} {_S} --add-prev-output-tokens "
+                    f"--pooler-activation-fn relu {_ADAM} {_POLY}",
     "lightconv_lm_tied": f"--arch lightconv_lm {_LM} {_BANDS} --tie-adaptive-weights "
                          "--decoder-kernel-size-list '[3]' --decoder-conv-type lightweight "
                          f"{_L} {_ADAPTIVE} {_ADAM} {_ROOT}",
@@ -141,10 +153,15 @@ ONLY_READ: dict[str, dict[str, Any]] = {
 """Models for whose keys fairseq-train has no option: keys on top of the case `transformer`."""
 
 
+_KINDS = {"language_modeling": "lm", "sentence_prediction": "classes",
+          "sentence_ranking": "ranking"}
+"""Task -> its data folder; of others it is `pair`."""
+
+
 def command(name: str, folder: pathlib.Path) -> str:
     """The whole command of a case."""
     flags = CASES["transformer" if name in ONLY_READ else name]
-    kind = "lm" if "language_modeling" in flags else "pair"
+    kind = next((kind for word, kind in _KINDS.items() if f"--task {word}" in flags), "pair")
     return f"fairseq-train {shlex.quote(str(folder / kind))} {flags}"
 
 
@@ -152,7 +169,8 @@ def command(name: str, folder: pathlib.Path) -> str:
 
 
 def make_data(folder: pathlib.Path) -> None:
-    """`folder/pair` and `folder/lm`, by our preprocess: words that stand for numbers."""
+    """`folder/pair`, `folder/lm`, `folder/classes` and `folder/ranking`, by our preprocess: words
+    that stand for numbers."""
     from seqjax import preprocess
 
     if (folder / "lm").exists():
@@ -172,6 +190,18 @@ def make_data(folder: pathlib.Path) -> None:
                      "--joined-dictionary", "--align-suffix", "align"])
     preprocess.main(["--only-source", "--trainpref", f"{folder}/train.aa",
                      "--validpref", f"{folder}/valid.aa", "--destdir", f"{folder}/lm"])
+    for task, kind in list(_KINDS.items())[1:]:
+        text = folder / f"{kind}.text"
+        text.mkdir()
+        for split in ("train", "valid"):
+            lines = (folder / f"{split}.aa").read_text(encoding="utf-8").splitlines()
+            for side in range(3 if kind == "ranking" else 2):
+                moved = lines[side:] + lines[:side]
+                (text / f"{split}.input{side}").write_text("\n".join(moved) + "\n")
+            labels = [str(int(line[-1]) % 2) for line in lines]
+            (text / f"{split}.label").write_text("\n".join(labels) + "\n")
+        preprocess.main(["--task", task, "--trainpref", f"{text}/train", "--validpref",
+                         f"{text}/valid", "--destdir", f"{folder}/{kind}"])
 
 
 def configuration(name: str, folder: pathlib.Path) -> Any:
@@ -223,11 +253,18 @@ def write(folder: pathlib.Path, name: str) -> str:
     convert.main([str(folder / f"{name}.again"), str(folder / f"{name}.again.pt")])
     sources = [[int(x) for x in rng.integers(4, 40, n)] + [2] for n in (6, 6, 6)]
     previous = [[2, *row[:-1]] for row in sources]
-    loaded = seqjax.load(run)
-    batch = [previous] if loaded.task.languages is None else [sources, previous]
-    lprobs = np.asarray(loaded.log_probs(*batch))
+    lprobs = ours(seqjax.load(run), sources, previous)
     np.savez(folder / f"{name}.npz", sources=sources, previous=previous, lprobs=lprobs)
     return "written"
+
+
+def ours(loaded: Any, sources: list[list[int]], previous: list[list[int]]) -> np.ndarray:
+    """What our model says of a batch: log-probabilities, or logits of its head."""
+    if getattr(loaded, "classification_heads", None):
+        rows = [[0, *row] for row in sources]
+        return loaded.predict(_HEAD, rows, return_logits=True)
+    batch = [previous] if loaded.task.languages is None else [sources, previous]
+    return np.asarray(loaded.log_probs(*batch))
 
 
 # ---- fairseq reads ----
@@ -242,6 +279,13 @@ def log_probs(path: pathlib.Path, data: str, arrays: Any) -> np.ndarray:
         [str(path)], arg_overrides={"data": data})
     model = members[0].eval()
     previous = torch.tensor(arrays["previous"])
+    if getattr(model, "classification_heads", None):
+        rows = torch.tensor([[0, *row] for row in arrays["sources"].tolist()])
+        with torch.no_grad():
+            return model(
+                src_tokens=rows, src_lengths=torch.full((len(rows),), rows.shape[1]),
+                prev_output_tokens=torch.roll(rows, 1, dims=1), features_only=True,
+                classification_head_name=_HEAD)[0].numpy()
     if hasattr(model, "encoder"):
         sources = torch.tensor(arrays["sources"])
         lengths = torch.full((len(sources),), sources.shape[1])
@@ -305,8 +349,7 @@ def back(folder: pathlib.Path, name: str) -> str:
     loaded = seqjax.load(path, data=config.task.data)
     with np.load(folder / f"{name}.npz") as arrays:
         previous, sources = arrays["previous"].tolist(), arrays["sources"].tolist()
-    batch = [previous] if loaded.task.languages is None else [sources, previous]
-    if not np.isfinite(np.asarray(loaded.log_probs(*batch))).all():
+    if not np.isfinite(ours(loaded, sources, previous)).all():
         raise AssertionError("log-probabilities are not finite")
     shutil.rmtree(folder / f"{name}.back", ignore_errors=True)
     convert.main([path, str(folder / f"{name}.back"), "--data", config.task.data])

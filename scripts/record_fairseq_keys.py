@@ -36,12 +36,12 @@ from fairseq.tasks import TASK_REGISTRY
 MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm", "lstm",
           "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
 COMPONENTS = {
-    "task": (TASK_REGISTRY, (
-        "translation", "language_modeling", "translation_from_pretrained_bart",
-        "translation_multi_simple_epoch")),
+    "task": (TASK_REGISTRY, ("translation", "language_modeling", "sentence_prediction",
+                             "sentence_ranking")),
     "criterion": (CRITERION_REGISTRY, (
         "cross_entropy", "label_smoothed_cross_entropy", "adaptive_loss",
-        "label_smoothed_cross_entropy_with_alignment", "masked_lm", "wav2vec")),
+        "label_smoothed_cross_entropy_with_alignment", "masked_lm", "sentence_prediction",
+        "sentence_ranking", "wav2vec")),
     "optimizer": (OPTIMIZER_REGISTRY, ("adam", "nag", "adafactor", "sgd")),
     "lr_scheduler": (LR_SCHEDULER_REGISTRY, (
         "inverse_sqrt", "polynomial_decay", "fixed", "cosine", "tri_stage")),

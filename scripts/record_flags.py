@@ -43,12 +43,12 @@ from fairseq.tasks import TASK_REGISTRY  # noqa: E402
 from fairseq_cli import score  # noqa: E402
 
 HERE = {
-    "task": ("language_modeling", "translation", "translation_from_pretrained_bart",
-             "translation_multi_simple_epoch"),
+    "task": ("translation", "language_modeling", "sentence_prediction", "sentence_ranking"),
     "model": ("bart", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "lstm", "lstm_lm",
               "roberta", "transformer", "transformer_align", "transformer_lm", "wav2vec2"),
     "criterion": ("adaptive_loss", "cross_entropy", "label_smoothed_cross_entropy",
-                  "label_smoothed_cross_entropy_with_alignment", "masked_lm", "wav2vec"),
+                  "label_smoothed_cross_entropy_with_alignment", "masked_lm",
+                  "sentence_prediction", "sentence_ranking", "wav2vec"),
     "simul_type": (),
 }
 """Whose flags are recorded; of the registries that are not named, everybody's."""

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fairseq import options
 from fairseq.criterions.sentence_prediction import (
     SentencePredictionConfig,
     SentencePredictionCriterion,
@@ -37,7 +38,6 @@ from fairseq.models import ARCH_CONFIG_REGISTRY
 from fairseq.tasks import sentence_prediction as prediction
 from fairseq.tasks.sentence_ranking import SentenceRankingTask
 from fairseq_cli import preprocess
-from fairseq import options
 
 _ENCODER = dict(
     encoder_embed_dim=8, encoder_ffn_embed_dim=12, encoder_attention_heads=2, encoder_layers=2)

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from seqjax import cli, locking, signals
+from seqjax import cli, locking, signals, tasks
 from seqjax.data import (
     binarize,
     compression,
@@ -96,11 +96,15 @@ def parser() -> argparse.ArgumentParser:
         " tables as they are downloaded) and writes input0/, input1/ and label/; --task"
         " sentence_ranking reads a context and candidates")
     add = group.add_argument
-    add("--task", default="translation", choices=["translation", *prepare_sentences.TASKS],
-        help="what the folder is for")
+    add("--task", choices=sorted(tasks.TASKS), help="what the folder is for")
     add("--regression-target", action="store_true", help="labels are numbers")
     add("--label-scale", type=float, metavar="X", help="divide these by X")
     return result
+
+
+def _labelled() -> dict[str, str]:
+    """Tasks of sentences with labels -> what these are."""
+    return {name: entry.labels for name, entry in tasks.TASKS.items() if entry.labels}
 
 
 def _add_fairseq_flags(result: argparse.ArgumentParser) -> None:
@@ -152,7 +156,7 @@ def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
     with _staging(args.destdir) as stage, binarize.Workers(
         args.workers, say=_say_progress
     ) as workers:
-        if args.task in prepare_sentences.TASKS:
+        if args.task in _labelled():
             _write_sentences(args, _changed(args, arguments), stage=stage, workers=workers, log=log)
             return
         raw = prepare.gather(args, stage, say=_say_progress)
@@ -193,7 +197,8 @@ def _write_sentences(
         raise prepare.PreprocessError(
             f"{there} exists already. Choose another --destdir, or remove the old data")
     log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} preprocess {options}")
-    out = prepare_sentences.write(args, stage, workers=workers, log=log, options=options)
+    out = prepare_sentences.write(args, stage, workers=workers, log=log, options=options,
+                                  ranked=_labelled()[args.task] == "places")
     _publish(out, args.destdir)
     log(f"Wrote preprocessed data to {args.destdir}")
     log.save(os.path.join(args.destdir, "preprocess.log"))
@@ -244,14 +249,13 @@ def _check_options(args: argparse.Namespace) -> None:
             raise prepare.PreprocessError(message)
 
     kind, joined = args.tokenizer, args.joined_dictionary
-    if args.task in prepare_sentences.TASKS:
+    if args.task in _labelled():
         refuse(args.workers < 1, "--workers must be 1 or more")
-        prepare_sentences.check_options(args, refuse)
+        prepare_sentences.check_options(args, refuse, ranked=_labelled()[args.task] == "places")
         _check_tokenizer_options(args, kind, refuse)
         return
     refuse(args.regression_target or args.label_scale or args.tsv_test_columns or args.tsv_header,
-           "--regression-target, --label-scale, --tsv-test-columns and --tsv-header go with --task "
-           "sentence_prediction")
+           "--regression-target, --label-scale, --tsv-test-columns and --tsv-header go with --task")
     kind_of_source = args.source.partition(":")[0]
     refuse(args.workers < 1, "--workers must be 1 or more")
     refuse(args.tokenizer_sentences < 1, "--tokenizer-sentences must be 1 or more")

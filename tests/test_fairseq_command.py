@@ -139,7 +139,7 @@ def test_booleans_as_older_versions_had_them():
 @pytest.mark.parametrize("words, named", [
     ("--task masked_lm --arch roberta_base --criterion masked_lm --mask-prob 0.2 "
      "--sample-break-mode complete",
-     ["task 'masked_lm' of fairseq is not in seqjax yet; here: language_modeling, translation"]),
+     ["task 'masked_lm' of fairseq is not in seqjax yet; here: language_modeling, sentence_"]),
     ("--task denoising --arch hubert --criterion ctc",
      ["task 'denoising' of fairseq is not in seqjax yet",
       "architecture 'hubert' of fairseq is not in seqjax yet; here: architectures of the "
@@ -244,6 +244,9 @@ def components(flag):
     if chosen["arch"].endswith("_lm") or chosen["task"] == "language_modeling":
         chosen |= {"task": "language_modeling", "criterion": "cross_entropy"}
         chosen["arch"] = chosen["arch"] if chosen["arch"].endswith("_lm") else "transformer_lm"
+    if chosen["task"] in ("sentence_prediction", "sentence_ranking"):  # which train a head
+        chosen |= {"arch": "roberta_base", "criterion": chosen["task"]}
+        extra += "" if flag == "--num-classes" else " --num-classes 2"
     if chosen["criterion"] == "wav2vec" and flag != "--infonce":
         extra += " --infonce"
     return chosen, extra + (" --decay-steps 9" if chosen["lr_scheduler"] == "tri_stage" else "")

@@ -63,6 +63,8 @@ def test_everything_that_is_here_has_a_name_in_fairseq():
         "label_smoothed_cross_entropy_with_alignment":
             "LabelSmoothedCrossEntropyCriterionWithAlignment",
         "adaptive_loss": "AdaptiveLoss", "masked_lm": "MaskedLmLoss",
+        "sentence_prediction": "SentencePredictionCriterion",
+        "sentence_ranking": "SentenceRankingCriterion",
         "wav2vec": "Wav2vecCriterion"}
     assert fairseq_keys.classes("optimizer") == {
         "adam": "FairseqAdam", "nag": "FairseqNAG", "sgd": "SGD", "adafactor": "FairseqAdafactor"}
@@ -106,7 +108,8 @@ def test_keys_that_fairseq_does_not_have_change_no_weight(family):
     of_tasks = {k for name in tasks.CONFIGS for k in fairseq_keys.types("task", name)}
     lost = own - set(fairseq_keys.types("model", family)) - of_tasks
     known = {"remat", "scan_unroll", "time_unroll", "short_batch_softmax", "no_encoder_final_norm",
-             "encoder_layers_to_keep", "decoder_layers_to_keep"}
+             "encoder_layers_to_keep", "decoder_layers_to_keep",
+             "classification_heads", "classification_inner_dims"}  # weights say these
     assert lost <= known | WITHOUT_OPTION
 
 

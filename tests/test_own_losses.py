@@ -79,7 +79,12 @@ def everything(name: str) -> tuple[Forward, dict[str, jax.Array], object]:
         aux={"logits": hidden, "masked": jnp.ones((B, T), bool),
              **dict.fromkeys(says, jnp.float32(2))})
     pairs = jnp.zeros((B, 2), jnp.int32)
-    return forward, {"aligned_source": pairs, "aligned_target": pairs}, section
+    batch = {"aligned_source": pairs, "aligned_target": pairs}
+    if {"classes", "candidates"} & LOSSES[name].needs:
+        sentences = {"logits": hidden[:, 0], "real": jnp.ones(B, bool), "tokens": jnp.float32(9)}
+        forward = dataclasses.replace(forward, aux=sentences)
+        batch["labels"] = jnp.asarray([0, D - 1] * (B // 2) + [1] * (B % 2), jnp.int32)
+    return forward, batch, section
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -112,7 +117,8 @@ def test_what_is_declared_of_the_losses_here():
     assert {name: set(loss.needs) for name, loss in LOSSES.items() if loss.needs} == {
         "adaptive_loss": {"clusters"},
         "label_smoothed_cross_entropy_with_alignment": {"alignments"},
-        "masked_lm": {"masks"}, "wav2vec": {"negatives"}}
+        "masked_lm": {"masks"}, "sentence_prediction": {"classes"},
+        "sentence_ranking": {"candidates"}, "wav2vec": {"negatives"}}
 
 
 def test_what_losses_need_some_key_gives():
@@ -125,7 +131,7 @@ def test_what_losses_need_some_key_gives():
                     getattr(field.metadata.get("gives"), "what", None))
     found = {name: what for name, what in given.items() if what != {None}}
     assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"},
-                     "num_negatives": {"negatives"}}
+                     "num_classes": {"classes", "candidates"}, "num_negatives": {"negatives"}}
     needed = {what for loss in LOSSES.values() for what in loss.needs}
     # Sentences are masked by a task that is not here yet: until then the loss is refused.
     assert needed - {what for names in found.values() for what in names} == {"masks"}

@@ -4,11 +4,13 @@ scripts/record_sentence_prediction.py), and a run that learns."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
-import json
 import pathlib
+import re
 import shutil
+import tempfile
 from typing import Any
 
 import family_goldens
@@ -16,14 +18,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_run
 
-from seqjax import models, tasks
-from seqjax.config import Config, ConfigError, GenerationConfig
+import seqjax
+from seqjax import checkpoints, models, preprocess, tasks
+from seqjax.config import Config, ConfigError, GenerationConfig, load_file
+from seqjax.data import fairseq_order
 from seqjax.data.epoch_plan import Shape
 from seqjax.interop.fairseq import checkpoint as fairseq
+from seqjax.interop.fairseq import recipe as fairseq_recipe
+from seqjax.interop.fairseq.start import start_from
+from seqjax.interop.torch.writer import write_pt
 from seqjax.models.protocol import token_source
 from seqjax.settings import resolve
-from seqjax.training import objective
+from seqjax.tasks import label_metrics
+from seqjax.training import objective, train_loop
 
 FOLDER = pathlib.Path(__file__).parent / "goldens" / "sentence_prediction"
 CASES = sorted(path.stem for path in FOLDER.glob("*.npz"))
@@ -72,6 +81,17 @@ def data_folder(place: pathlib.Path, keys: dict[str, Any]) -> pathlib.Path:
         if when:
             shutil.rmtree(place / "label")
             shutil.copytree(FOLDER / name, place / "label")
+    return place
+
+
+_SCRATCH = tempfile.TemporaryDirectory()
+
+
+@functools.cache
+def own_data() -> pathlib.Path:
+    """A copy of the recorded folder: what is found out of stores is kept beside them."""
+    place = pathlib.Path(_SCRATCH.name) / "data-bin"
+    shutil.copytree(FOLDER / "data-bin", place)
     return place
 
 
@@ -187,3 +207,390 @@ def test_a_sentence_is_what_it_is_alone(case):
         alone = source[row][source[row] != 1][None]
         np.testing.assert_allclose(
             run(golden.params, jnp.asarray(alone, jnp.int32))[0], whole[row], atol=1e-5)
+
+
+# ---- preprocessing ----
+
+
+def preprocessed(*words: Any) -> None:
+    assert preprocess.main([*map(str, words)]) == 0
+
+
+def test_preprocess_writes_what_fairseqs_recipe_writes(tmp_path, capsys):
+    """Byte for byte, all inputs and labels by one command."""
+    text, wanted, out = FOLDER / "text", FOLDER / "data-bin", tmp_path / "out"
+    preprocessed("--task", "sentence_prediction", "--trainpref", text / "train",
+                 "--validpref", text / "valid", "--destdir", out,
+                 "--srcdict", wanted / "input0" / "dict.txt")
+    for path in sorted(wanted.rglob("*.*")):
+        assert (out / path.relative_to(wanted)).read_bytes() == path.read_bytes(), path
+    assert "3 classes: no, maybe, yes" in capsys.readouterr().out
+    assert preprocess.main(["--task", "sentence_prediction", "--trainpref", str(text / "train"),
+                            "--destdir", str(out)]) == 2
+    assert "input0 exists already" in capsys.readouterr().err
+
+
+GLUE_LINES = {
+    "CoLA": (["src\t1\t*\tw0 w1", "src\t0\t\tw2"], ["index\tsentence", "0\tw3 w1"]),
+    "STS-B": (["\t".join(["index", *"abcdefgh", "score"]),
+               "0\ta\tb\tc\td\te\tf\tw0 w1\tw2\t2.400", "1\ta\tb\tc\td\te\tf\tw1\tw0\t5"],
+              ["\t".join(["index", *"abcdefgh"]), "0\ta\tb\tc\td\te\tf\tw0\tw2"]),
+    "QQP": (["id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "1\t2\t3\tw0\tw1\t1",
+             "4\t5\t6\tw2\tw0", "1\t2\t3\tw1\tw2\t0"],
+            ["id\tquestion1\tquestion2", "7\tw2\tw1"]),
+}
+
+
+@pytest.mark.parametrize("name", GLUE_LINES)
+def test_glues_tables_are_read_as_they_are_downloaded(name, tmp_path, capsys):
+    place, out = tmp_path / name, tmp_path / "out"
+    place.mkdir()
+    lines, test = GLUE_LINES[name]
+    for split in ("train", "dev"):
+        (place / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    (place / "test.tsv").write_text("\n".join(test) + "\n")
+    preprocessed("--task", "sentence_prediction", "--source", f"glue:{place}", "--destdir", out,
+                 "--padding-factor", 1)
+    said = capsys.readouterr().out
+    raw = {"task": {"name": "sentence_prediction", "data": str(out), "num_classes": 2,
+                    "init_token": 0, "separator_token": 2},
+           "model": {"arch": "roberta_base"}}
+    if name == "STS-B":
+        raw["task"] |= {"num_classes": 1, "regression_target": True}
+        assert (out / "label" / "train.label").read_text() == "0.48\n1\n"
+    task: Any = tasks.setup(resolve(raw))
+    words = {i: task.vocab[i] for i in range(len(task.vocab))}
+    batch = whole_split(task, "train")
+    first = " ".join(words[i] for i in batch["source"][0] if i != 1)
+    assert first == {"CoLA": "<s> w0 w1 </s>", "STS-B": "<s> w0 w1 </s> </s> w2 </s>",
+                     "QQP": "<s> w0 </s> </s> w1 </s>"}[name]
+    if name == "QQP":
+        assert "1 lines without 6 columns are left out" in said
+        assert [task.class_names[i] for i in batch["labels"][:2]] == ["1", "0"]
+    hidden = task.dataset("test", need_target=False)
+    assert len(hidden) == 1 and hidden.labels is None
+    with pytest.raises(FileNotFoundError):
+        task.dataset("test")
+
+
+def test_tables_with_columns_of_ones_own(tmp_path):
+    (tmp_path / "a.tsv").write_text("label\ttext\nyes\tw1 w2\nno\tw2\n")
+    (tmp_path / "t.tsv").write_text("text\nw2\n")
+    preprocessed("--task", "sentence_prediction", "--source", "tsv", "--tsv-header",
+                 "--tsv-columns", "1,0", "--tsv-test-columns", "0", "--trainpref",
+                 tmp_path / "a.tsv", "--testpref", tmp_path / "t.tsv", "--destdir",
+                 tmp_path / "out")
+    names = (tmp_path / "out" / "label" / "dict.txt").read_text().split("\n")
+    assert sorted(names[:2]) == ["no 1", "yes 1"]
+    assert (tmp_path / "out" / "input0" / "test.bin").exists()
+
+
+def test_text_is_tokenized_for_both_inputs_alike(tmp_path):
+    """And the tokenizer is the task's, by which texts are read later."""
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.input0").write_text("It's a test.\nNo, it isn't!\n")
+        (tmp_path / f"{split}.input1").write_text("Yes, it is.\nIt's one.\n")
+        (tmp_path / f"{split}.label").write_text("1\n0\n")
+    preprocessed("--task", "sentence_prediction", "--trainpref", tmp_path / "train", "--validpref",
+                 tmp_path / "valid", "--destdir", tmp_path / "out", "--tokenizer", "moses")
+    task: Any = tasks.setup(resolve(raw_of(tmp_path / "out", task={"num_classes": 2})))
+    data = task.dataset("valid")
+    ids = np.concatenate([task.encode_source("It's a test."), task.encode_source("Yes, it is.")])
+    np.testing.assert_array_equal(data.sentence(0), ids)
+    assert task.vocab.string(ids[:6]) == "It &apos;s a test ." and not (ids == task.vocab.unk).any()
+    assert task.decode_source(ids[:6]) == "It's a test."
+
+
+@pytest.mark.parametrize("changed, words, says", [
+    ({"train.label": "a b\nno\n"}, [], r"train.label: line 1 is 'a b'; a label is one word"),
+    ({"valid.label": "x\nno\n"}, [], r"valid.label: line 1 has the label 'x', which no sentence "
+                                     r"of the training split has; there are no, yes"),
+    ({"train.label": "no\n"}, [], "train.label"),
+    ({"valid.input1": "w\nw\n"}, [], "valid has input0, input1, but train has input0"),
+    ({}, ["--regression-target"], r"train.label: line 1 is 'yes'; expected a number"),
+    ({}, ["--only-source"], "--only-source does not go with --task"),
+    ({}, ["--label-scale", "5"], "--label-scale goes with --regression-target"),
+    ({}, ["--tsv-header"], "go with --source tsv"),
+    ({}, ["--source", "glue:x/RTX"], "name one of GLUE's folders: QQP, MNLI"),
+])
+def test_what_cannot_be_preprocessed(changed, words, says, tmp_path, capsys):
+    files = {"train.input0": "w1\nw2\n", "train.label": "yes\nno\n", "valid.input0": "w1\nw2\n",
+             "valid.label": "no\nno\n"} | changed
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert preprocess.main([
+        "--task", "sentence_prediction", "--trainpref", str(tmp_path / "train"), "--validpref",
+        str(tmp_path / "valid"), "--destdir", str(tmp_path / "out"), *words]) == 2
+    error = capsys.readouterr().err
+    assert re.search(says, error), error
+    assert not (tmp_path / "out").exists()
+
+
+def test_ranking_is_preprocessed_and_read(tmp_path):
+    text = FOLDER / "text"
+    for split in ("train", "valid"):
+        for side in range(3):
+            shutil.copy(text / f"{split}.input{side}", tmp_path)
+        shutil.copy(FOLDER / "ranking" / f"{split}.label", tmp_path)
+    preprocessed("--task", "sentence_ranking", "--trainpref", tmp_path / "train", "--validpref",
+                 tmp_path / "valid", "--destdir", tmp_path / "out", "--srcdict",
+                 FOLDER / "data-bin" / "input0" / "dict.txt")
+    batch = whole_split(task_of("ranking", tmp_path / "out"))
+    np.testing.assert_array_equal(batch["labels"][:10], load("ranking").arrays["target"])
+    (tmp_path / "train.label").write_text("2\n" * 40)
+    assert preprocess.main(["--task", "sentence_ranking", "--trainpref", str(tmp_path / "train"),
+                            "--destdir", str(tmp_path / "other")]) == 2
+
+
+# ---- configurations that cannot be ----
+
+
+def raw_of(data: pathlib.Path, **sections: Any) -> dict[str, Any]:
+    raw: dict[str, Any] = {
+        "task": {"name": "sentence_prediction", "data": str(data), "num_classes": 3},
+        "model": {"arch": "roberta_base"}}
+    return {name: {**raw.get(name, {}), **sections.get(name, {})} for name in {**raw, **sections}}
+
+
+@pytest.mark.parametrize("sections, says", [
+    ({"model": {"arch": "transformer"}},
+     r"config.task.name: sentence_prediction trains a classification head, which models of "
+     r"'transformer' do not have; set config.model.name \(or arch\) to one of bart, roberta"),
+    ({"model": {"classification_heads": {HEAD: 2}}},
+     rf"config.model.classification_heads.{HEAD}: 2, but config.task.num_classes is 3"),
+    ({"model": {"classification_heads": {HEAD: "two"}}}, "expected int, got 'two'"),
+    ({"task": {"regression_target": True}, "loss": {"regression_target": False}},
+     "config.task.regression_target is True, but config.loss.regression_target is False"),
+    ({"task": {"num_classes": -1}}, "config.task.num_classes: give the number of classes"),
+    ({"task": {"data": ""}}, "config.task.data: name the folder"),
+    ({"task": {"data": "/nowhere"}}, "has no folder input0 .*preprocess --task sentence_pred"),
+    ({"batching": {"mode": "packed"}}, "config.batching.mode: sentences with labels are not"),
+    ({"loss": {"report_acc_and_f1": True}}, "f1 is of two classes labelled 0 and 1, but the "
+                                            "labels are no, maybe, yes"),
+    ({"loss": {"report_pearson_and_spearman": True}}, "pearson is not measured of classes; mcc"),
+    ({"valid": {"metric": "spearman"}}, "config.valid.metric: spearman is not measured"),
+])
+def test_configurations_that_cannot_be(sections, says):
+    with pytest.raises(ConfigError, match=says):
+        tasks.setup(resolve(raw_of(own_data(), **sections)))
+
+
+def test_another_loss_is_refused():
+    config = resolve(raw_of(own_data(), loss={"name": "cross_entropy"}))
+    with pytest.raises(ConfigError, match=r"config.task.num_classes: gives classes, and only a "
+                                          r"loss that needs them reads them \(sentence_prediction"):
+        objective.check(config)
+
+
+def test_labels_beyond_the_classes_are_refused_by_sentence():
+    task = tasks.setup(resolve(raw_of(own_data(), task={"num_classes": 2})))
+    with pytest.raises(ConfigError, match=r"label/valid: sentence \d+ .*has the label 'yes', but "
+                                          r"config.task.num_classes is 2: no, maybe"):
+        task.dataset("valid")
+
+
+def test_what_a_model_reads_is_the_models_to_say():
+    golden = load("bart")
+    config = resolve(raw_of(own_data(), task={"add_prev_output_tokens": False},
+                            model={"arch": "bart_base"}))
+    with pytest.raises(ConfigError, match="config.task.add_prev_output_tokens: False, but a bart"):
+        tasks.setup(config).forward(golden.model, golden.params, {
+            "source": jnp.asarray(golden.arrays["source"], jnp.int32)})
+
+
+def test_fairseqs_order_of_batches():
+    """A permutation that does not go by length, or the corpus's."""
+    raw = raw_of(own_data())
+    lengths = tasks.setup(resolve(raw)).dataset("train").lengths
+    wanted = np.argsort(np.random.RandomState(1).permutation(40))
+    np.testing.assert_array_equal(fairseq_order.ordered_ids(lengths, seed=5), wanted)
+    raw["task"]["no_shuffle"] = True
+    lengths = tasks.setup(resolve(raw)).dataset("train").lengths
+    np.testing.assert_array_equal(fairseq_order.ordered_ids(lengths, seed=5), np.arange(40))
+
+
+def test_a_random_window_is_another_one_every_epoch():
+    raw = raw_of(own_data(), task={"shorten_method": "random_crop", "max_positions": 4})
+    data: Any = tasks.setup(resolve(raw)).dataset("train")
+    whole: Any = tasks.setup(resolve(raw_of(own_data()))).dataset("train")
+    ids = np.arange(len(data))
+    epochs = [data.at_epoch(e).materialise(ids, ids, Shape(40, 4, 0))["source"] for e in (1, 2, 1)]
+    np.testing.assert_array_equal(epochs[0], epochs[2])
+    assert (epochs[0] != epochs[1]).any()
+    for i in ids:
+        mine, all_of_it = epochs[0][i], whole.sentence(i).tolist()
+        assert any(all_of_it[k : k + 4] == mine[: len(all_of_it)].tolist()
+                   for k in range(len(all_of_it))) or len(all_of_it) < 4
+
+
+# ---- a run that learns ----
+
+SIZE = dict(encoder_layers=1, encoder_embed_dim=32, encoder_ffn_embed_dim=64, max_positions=16,
+            encoder_attention_heads=2, dropout=0.0, attention_dropout=0.0, scan_unroll=1)
+
+
+def write_task(folder: pathlib.Path) -> pathlib.Path:
+    """Sentences whose label is whether a word below 3 is there."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for split, count in (("train", 800), ("valid", 200)):
+        rows = [rng.integers(0, 20, rng.integers(3, 9)) for _ in range(count)]
+        (folder / f"{split}.input0").write_text(
+            "".join(" ".join(f"w{x}" for x in row) + "\n" for row in rows))
+        (folder / f"{split}.label").write_text(
+            "".join(f"{int((row < 3).any())}\n" for row in rows))
+    preprocessed("--task", "sentence_prediction", "--trainpref", folder / "train", "--validpref",
+                 folder / "valid", "--destdir", folder / "bin")
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A work folder and its data."""
+    place = tmp_path_factory.mktemp("learned")
+    data = write_task(place / "data")
+    raw = {
+        "task": {"name": "sentence_prediction", "data": str(data), "num_classes": 2,
+                 "init_token": 0, "separator_token": 2, "max_positions": 16},
+        "model": {"arch": "roberta", **SIZE},
+        "loss": {"report_acc_and_f1": True},
+        "train": {"lr": [0.003], "max_update": 60}, "valid": {"metric": "mcc", "every_epochs": 0},
+        "schedule": {"name": "polynomial_decay", "warmup_updates": 10},
+        "batching": {"max_sentences": 64, "max_tokens": None, "num_shapes": 1, "backend": "numpy"},
+        "log": {"interval_updates": 25, "interval_seconds": 0, "tensorboard": False}}
+    train_loop.train(resolve(raw), workdir=str(place / "run"))
+    return place / "run", data, raw
+
+
+def test_a_small_model_learns_a_small_task(learned):
+    workdir, _, _ = learned
+    last = tiny_run.metrics(workdir, "valid")[-1]
+    assert last["accuracy"] > 90
+    # Of all sentences of the split together; chance is 0 and a share of ones.
+    assert last["mcc"] > 80 and last["f1"] > 90 and last["best_mcc"] == last["mcc"]
+    assert abs(last["acc_and_f1"] - (last["accuracy"] + last["f1"]) / 2) < 0.01
+
+
+def test_metrics_of_a_split_are_scikit_learns_of_all_predictions(learned):
+    from sklearn import metrics
+
+    workdir, data, _ = learned
+    model = seqjax.load(workdir, quiet=True)
+    found = model.evaluate("valid").values
+    texts = (data.parent / "valid.input0").read_text().splitlines()
+    labels = [int(x) for x in (data.parent / "valid.label").read_text().split()]
+    names = model.task.class_names
+    said = [int(names[i]) for i in model.predict(HEAD, texts).argmax(axis=1)]
+    np.testing.assert_allclose(found["accuracy"], 100 * metrics.accuracy_score(labels, said))
+    np.testing.assert_allclose(found["f1"], 100 * metrics.f1_score(labels, said))
+    np.testing.assert_allclose(found["mcc"], 100 * metrics.matthews_corrcoef(labels, said))
+
+
+def test_fine_tuning_begins_with_the_weights_and_a_new_head(learned, tmp_path, capfd):
+    """Of another name, of another size, and of the same, which is kept."""
+    workdir, _, raw = learned
+    before = checkpoints.read_params(checkpoints.find(workdir))
+    for head, classes, says in (("other", 2, f"new: other; left out: {HEAD}"),
+                                (HEAD, 4, rf"begun anew, as their sizes differ: {HEAD} "
+                                          r"\(2 classes of 32 there, 4 classes of 32 here\)"),
+                                (HEAD, 2, None)):
+        out = tmp_path / f"{head}{classes}"
+        changed = {**raw, "init_from": str(workdir), "train": {"lr": [1e-9], "max_update": 1},
+                   "loss": {}, "valid": {"enabled": False}, "schedule": {"name": "fixed"},
+                   "task": {**raw["task"], "num_classes": classes,
+                            "classification_head_name": head}}
+        train_loop.train(resolve(changed), workdir=str(out))
+        said = capfd.readouterr().err
+        after = checkpoints.read_params(checkpoints.find(out))
+        assert list(after["classification_heads"]) == [head]
+        assert after["classification_heads"][head]["out_proj"]["bias"].shape == (classes,)
+        np.testing.assert_allclose(
+            after["encoder"]["sentence_encoder"]["layers"]["fc1"]["kernel"],
+            before["encoder"]["sentence_encoder"]["layers"]["fc1"]["kernel"], atol=1e-6)
+        if says:
+            assert re.search("classification heads .*" + says, said), said
+        else:
+            assert "classification heads" not in said
+            np.testing.assert_allclose(
+                after["classification_heads"][head]["dense"]["kernel"],
+                before["classification_heads"][head]["dense"]["kernel"], atol=1e-6)
+
+
+def test_fine_tuning_begins_with_a_pretrained_file_of_fairseqs(tmp_path, capfd):
+    """Its dictionary lacks `<mask>`, its model has no head, or one that is not asked for."""
+    golden = load("roberta")
+    state = {k.replace(HEAD, "old"): v for k, v in golden.state.items()}
+    data = data_folder(tmp_path / "data", golden.about["task"])
+    shutil.copy(data / "input0" / "dict.txt", tmp_path)
+    write_pt(tmp_path / "model.pt", {
+        "args": argparse.Namespace(arch="roberta", task="masked_lm", criterion="masked_lm",
+                                   **golden.about["args"]), "model": state})
+    config = configuration(
+        "roberta", data, init_from=str(tmp_path / "model.pt"), valid={"enabled": False},
+        train={"lr": [1e-9], "max_update": 1}, schedule={"name": "fixed"},
+        batching={"max_sentences": 8, "backend": "numpy"}, log={"tensorboard": False})
+    train_loop.train(config, workdir=str(tmp_path / "run"), start=start_from(config))
+    assert f"classification heads new: {HEAD}; left out: old" in capfd.readouterr().err
+    after = checkpoints.read_params(checkpoints.find(tmp_path / "run"))
+    assert list(after["classification_heads"]) == [HEAD]
+    for ours, theirs in zip(jax.tree.leaves(after["encoder"]),
+                            jax.tree.leaves(golden.checkpoint.params["encoder"]), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+COMMAND = """fairseq-train RTE-bin/ --restore-file bart.pt --batch-size 16 --max-tokens 4400 \
+    --task sentence_prediction --add-prev-output-tokens --layernorm-embedding \
+    --share-all-embeddings --share-decoder-input-output-embed --reset-optimizer \
+    --reset-dataloader --reset-meters --required-batch-size-multiple 1 --init-token 0 \
+    --arch bart_large --criterion sentence_prediction --num-classes 2 --dropout 0.1 \
+    --attention-dropout 0.1 --weight-decay 0.01 --optimizer adam --adam-betas "(0.9, 0.98)" \
+    --adam-eps 1e-08 --clip-norm 0.0 --lr-scheduler polynomial_decay --lr 1e-05 \
+    --total-num-update 2036 --warmup-updates 61 --fp16 --fp16-init-scale 4 \
+    --threshold-loss-scale 1 --fp16-scale-window 128 --max-epoch 10 --find-unused-parameters \
+    --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric --pooler-dropout 0.2"""
+
+
+def test_fairseqs_command_for_glue_becomes_a_configuration():
+    recipe = fairseq_recipe.from_command(COMMAND)
+    assert not recipe.unsupported
+    config = resolve(recipe.raw)
+    assert config.init_from == "bart.pt" and config.valid.metric == "accuracy"
+    assert config.model.classification_heads == {HEAD: 2} and config.model.pooler_dropout == 0.2
+    assert config.task.num_classes == 2 and config.task.init_token == 0
+    assert config.task.add_prev_output_tokens and config.loss.name == "sentence_prediction"
+    regression = resolve(fairseq_recipe.from_command(
+        COMMAND.replace("--num-classes 2", "--num-classes 1 --regression-target").replace(
+            "--best-checkpoint-metric accuracy --maximize-best-checkpoint-metric", "")).raw)
+    assert regression.task.regression_target and regression.loss.regression_target
+
+
+def test_a_checkpoint_of_fairseqs_newer_form_is_read():
+    """Whose task refers to its criterion."""
+    golden = load("roberta_regression")
+    tree = {"cfg": {
+        "dataset": {"batch_size": 16},
+        "model": {"_name": "roberta", **golden.about["args"]},
+        "task": {"_name": "sentence_prediction", "num_classes": 1, "init_token": 0, "data": "x",
+                 "regression_target": "${criterion.regression_target}",
+                 "classification_head_name": "${criterion.classification_head_name}"},
+        "criterion": {"_name": "sentence_prediction", "regression_target": True,
+                      "classification_head_name": HEAD, "report_pearson_and_spearman": True}},
+        "model": golden.state}
+    raw = fairseq_recipe.from_fairseq(
+        fairseq.describe(tree).fairseq, stored=fairseq.stored_config(tree)).raw
+    config = resolve(raw)
+    assert config.task.regression_target and config.loss.report_pearson_and_spearman
+    assert config.model.classification_heads == {HEAD: 1}
+
+
+@pytest.mark.parametrize("task", ["MNLI", "QNLI", "QQP", "RTE", "SST-2", "MRPC", "CoLA", "STS-B"])
+def test_the_recipe_has_every_task_of_glue(task):
+    file = pathlib.Path(__file__).parents[1] / "configs" / "roberta_glue.py"
+    config = resolve(load_file(f"{file}:{task}"))
+    assert config.model.classification_heads == {HEAD: {"MNLI": 3, "STS-B": 1}.get(task, 2)}
+    assert config.schedule.total_num_update == config.train.max_update
+    assert 0.05 < config.schedule.warmup_updates / config.train.max_update < 0.26
+    names = ["0", "1"] if task in ("MRPC", "QQP", "CoLA") else ["a", "b"]
+    reports = label_metrics.asked(config, regression=task == "STS-B", names=names)
+    assert ("mcc" in reports) == (task == "CoLA") and ("pearson" in reports) == (task == "STS-B")
+    assert f"roberta_glue.py:{task} " in file.read_text()

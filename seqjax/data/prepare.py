@@ -212,7 +212,7 @@ class Job:
                 self.langs, tokenizers.UnicodeTokenizer(form=self.args.normalize))
         if kind == "moses":
             # Its rules are of languages: those of pt-BR and en_XX are Portuguese and English.
-            return {lang: tokenizers.MosesTokenizer(lang=re.split("[-_]", self._code(lang))[0])
+            return {lang: tokenizers.MosesTokenizer(lang=re.split("[-_]", lang or "en")[0])
                     for lang in self.langs}
         if kind not in TRAINED:
             return {lang: tokenizers.TOKENIZERS[kind]() for lang in self.langs}
@@ -225,10 +225,6 @@ class Job:
             tokenizer = self._train(kind, group, texts)
             trained.update(dict.fromkeys(group, tokenizer))
         return trained
-
-    def _code(self, lang: Lang) -> str:
-        """The language whose rules are Moses'."""
-        return lang or "en"
 
     def _read_models(self, kind: str, paths: list[str]) -> dict[Lang, tokenizers.Tokenizer]:
         if len(paths) not in (1, len(self.langs)):
@@ -297,10 +293,7 @@ class Job:
                 for lang, given, threshold, nwords in options
             }
         for lang, vocabulary in made.items():
-            if vocabulary.is_fairseq:
-                vocabulary.save(self._dict_path(lang))
-            else:
-                folder.save_dictionary(self.out, vocabulary, lang)
+            self._save(vocabulary, lang)
             self.log(f"[{lang}] Dictionary: {len(vocabulary)} types")
         return made
 
@@ -333,8 +326,8 @@ class Job:
                 splits[split][lang or ""] = {"file": name, **dataclasses.asdict(summary)}
         return splits
 
-    def _dict_path(self, lang: Lang) -> str:
-        return folder.dict_path(self.out, lang)
+    def _save(self, vocabulary: Vocabulary, lang: Lang) -> None:
+        folder.save_dictionary(self.out, vocabulary, lang)
 
     def _store(self, split: str, lang: Lang) -> str:
         args = self.args

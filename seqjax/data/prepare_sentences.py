@@ -1,5 +1,5 @@
-"""The steps of `python -m seqjax.preprocess --task sentence_prediction`: sentences with labels, from
-files, tab-separated tables or GLUE's folders, to `input0/ input1/ label/`.
+"""The steps of `python -m seqjax.preprocess --task TASK` for tasks of sentences with labels: from
+files, tab-separated tables or GLUE's folders to `input0/ input1/ label/`.
 
 The folder is what fairseq's recipe for GLUE makes by one call of fairseq-preprocess for each input
 and one for the labels, byte for byte with its dictionary and pieces.
@@ -17,9 +17,7 @@ from seqjax.data.dictionaries import digest
 from seqjax.data.prepare import Lang, PreprocessError, Texts
 from seqjax.data.vocabulary import Vocabulary
 
-TASKS = ("sentence_prediction", "sentence_ranking")
 LABEL = "label"
-_CLASSES = "sentence_prediction"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,8 +55,14 @@ GLUE = {
 """GLUE's name of a task, as its folder is called -> its tables."""
 
 
-def check_options(args: argparse.Namespace, refuse: Callable[[object, str], None]) -> None:
-    """Refuses options that contradict each other, or that nothing would read."""
+def check_options(
+    args: argparse.Namespace, refuse: Callable[[object, str], None], *, ranked: bool
+) -> None:
+    """Refuses options that contradict each other, or that nothing would read.
+
+    Args:
+      ranked: labels are places of the right candidate.
+    """
     kind, _, place = args.source.partition(":")
     refuse(kind not in ("files", "tsv", "glue"),
            f"--source {args.source}: --task {args.task} reads files, tsv or glue:FOLDER")
@@ -72,7 +76,7 @@ def check_options(args: argparse.Namespace, refuse: Callable[[object, str], None
         refuse(name not in GLUE, f"--source {args.source}: name one of GLUE's folders: "
                                  + ", ".join(GLUE))
         refuse(given, "--trainpref, --validpref and --testpref do not go with --source glue:FOLDER")
-        refuse(args.regression_target or args.label_scale or args.task != _CLASSES,
+        refuse(args.regression_target or args.label_scale or ranked,
                "--source glue:FOLDER says by itself what the labels are")
     else:
         refuse(not args.trainpref, "--trainpref is needed: its labels are the classes")
@@ -83,8 +87,8 @@ def check_options(args: argparse.Namespace, refuse: Callable[[object, str], None
     refuse(args.label_scale is not None and not args.regression_target,
            "--label-scale goes with --regression-target")
     refuse(args.label_scale == 0, "--label-scale must not be 0")
-    refuse(args.regression_target and args.task != _CLASSES,
-           f"--regression-target goes with --task {_CLASSES}")
+    refuse(args.regression_target and ranked,
+           f"--regression-target does not go with --task {args.task}")
 
 
 # ---- what there is to read ----
@@ -204,29 +208,33 @@ def _split_table(
 
 
 class SentenceJob(prepare.Job):
-    """The steps for inputs of one dictionary, each in a folder of its own."""
+    """The steps for inputs of one dictionary, each in a folder of its own. What stands for
+    languages are `input0`, `input1`, ..., behind a language where rules are of one: `en-input0`."""
 
-    def _code(self, lang: Lang) -> str:
-        return "en"
-
-    def _dict_path(self, lang: Lang) -> str:
-        place = os.path.join(self.out, str(lang))
+    def _save(self, vocabulary: Vocabulary, lang: Lang) -> None:
+        place = os.path.join(self.out, _side(lang))
         os.makedirs(place, exist_ok=True)
-        return folder.dict_path(place)
+        folder.save_dictionary(place, vocabulary)
 
     def _store(self, split: str, lang: Lang) -> str:
-        return f"{lang}/{split}"
+        return f"{_side(lang)}/{split}"
+
+
+def _side(lang: Lang) -> str:
+    """`input0` of what stands for a language."""
+    return str(lang).rpartition("-")[2]
 
 
 def write(
     args: argparse.Namespace, stage: str, *, workers: binarize.Workers, log: binarize.Say,
-    options: dict[str, object],
+    options: dict[str, object], ranked: bool,
 ) -> str:
     """Makes the whole folder.
 
     Args:
       stage: a folder to work in.
       options: of the command line, for the manifest.
+      ranked: labels are places of the right candidate.
 
     Returns:
       Where it is, to be put in its place.
@@ -235,33 +243,35 @@ def write(
       PreprocessError, sources.SourceError: naming the file, the line or the option.
     """
     texts = gather(args, os.path.join(stage, "raw"), log=log)
-    langs = _inputs(texts, args)
+    langs = _inputs(texts, args, ranked=ranked)
     args = argparse.Namespace(**{
         **vars(args), "source_lang": None, "target_lang": None, "joined_dictionary": True})
-    job = SentenceJob(args=args, langs=list(langs), stage=stage, workers=workers, log=log)
+    code = "en-" if args.moses or args.tokenizer == "moses" else ""
+    job = SentenceJob(args=args, langs=[code + lang for lang in langs], stage=stage,
+                      workers=workers, log=log)
     job.check(texts)
     labels = {split: files[LABEL] for split, files in texts.items() if LABEL in files}
-    words: Texts = {split: {lang: files[lang] for lang in langs}
+    words: Texts = {split: {code + lang: files[lang] for lang in langs}
                     for split, files in texts.items()}
     words, trained = job.tokenize(words)
     vocabularies = job.vocabularies(words)
     splits = job.binarize(words, vocabularies)
-    named = {str(lang): vocabulary for lang, vocabulary in vocabularies.items()}
+    named = {_side(lang): vocabulary for lang, vocabulary in vocabularies.items()}
     scale = _scale(args)
-    if args.task == _CLASSES and scale is None:
+    if scale is None and not ranked:
         named[LABEL] = _write_classes(labels, job)
     else:
         _write_numbers(labels, os.path.join(job.out, LABEL), scale=scale,
-                       candidates=None if args.task == _CLASSES else len(langs) - 1)
+                       candidates=len(langs) - 1 if ranked else None)
     folder.save_manifest(job.out, folder.Manifest(
         source_lang=None, target_lang=None, joined_dictionary=True, splits=splits,
-        tokenizers={"": spec for spec in list(trained.values())[:1]},
+        tokenizers={"": trained[job.langs[0]]} if trained else {},
         vocabularies={name: len(v) for name, v in named.items()},
         dictionaries={name: digest(v) for name, v in named.items()}, options=options))
     return job.out
 
 
-def _inputs(texts: Texts, args: argparse.Namespace) -> tuple[str, ...]:
+def _inputs(texts: Texts, args: argparse.Namespace, *, ranked: bool) -> tuple[str, ...]:
     """Names of the inputs, of which all splits must have the same."""
     found = {split: tuple(str(name) for name in files if name != LABEL)
              for split, files in texts.items()}
@@ -271,7 +281,7 @@ def _inputs(texts: Texts, args: argparse.Namespace) -> tuple[str, ...]:
         if names != found["train"]:
             raise PreprocessError(f"{split} has {', '.join(names)}, but train has "
                                   f"{', '.join(found['train'])}")
-    if args.task != _CLASSES and len(found["train"]) < 3:
+    if ranked and len(found["train"]) < 3:
         raise PreprocessError(
             f"--task {args.task}: there are only {', '.join(found['train'])}: input0 is the "
             "context, input1, input2, ... are the candidates")

@@ -18,7 +18,7 @@ from seqjax.config import ConfigError
 from seqjax.data import folder, indexed
 from seqjax.data.blocks import ShortenMethod
 from seqjax.data.epoch_plan import Lengths, Shape
-from seqjax.data.pairs import Side, check_fit, pad_rows
+from seqjax.data.pairs import PAD, Side, check_fit, pad_rows
 from seqjax.data.vocabulary import Vocabulary
 
 
@@ -124,6 +124,7 @@ class SentenceDataset:
       candidates: one sequence of each row, or as many as are to be ranked.
       labels: [N] int32 classes or [N, C] float32 values; None where they are not known.
       ranked: whether `candidates` are an axis of the arrays, however many they are.
+      pad: id of padding.
       shuffled_by: seed of the order in which fairseq makes batches of them; None: they follow as
         in the corpus.
 
@@ -133,8 +134,9 @@ class SentenceDataset:
 
     def __init__(
         self, candidates: Sequence[Joined], labels: np.ndarray | None = None, *,
-        ranked: bool = False, shuffled_by: int | None = None,
+        ranked: bool = False, pad: int = PAD, shuffled_by: int | None = None,
     ):
+        self._pad = pad
         self.candidates, self.labels, self.ranked = list(candidates), labels, ranked
         self._shuffled_by = shuffled_by
         sizes = {len(part.side) for c in candidates for part in c.parts}
@@ -162,7 +164,7 @@ class SentenceDataset:
             return self
         return SentenceDataset(
             [dataclasses.replace(c, epoch=epoch) for c in self.candidates], self.labels,
-            ranked=self.ranked, shuffled_by=self._shuffled_by)
+            ranked=self.ranked, pad=self._pad, shuffled_by=self._shuffled_by)
 
     def sentence(self, index: int) -> np.ndarray:
         """Ids [S] of one sentence; of candidates, of the first."""
@@ -188,7 +190,7 @@ class SentenceDataset:
             tokens, lengths = candidate.gather(ids)
             fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
             check_fit(ids, rows, fill, shape, name="source", width=shape.source)
-            arrays.append(pad_rows(tokens, fill, shape.source))
+            arrays.append(pad_rows(tokens, fill, shape.source, pad=self._pad))
         batch = {"source": np.stack(arrays, axis=1) if self.ranked else arrays[0]}
         if self.labels is not None:
             batch["labels"] = np.zeros((shape.rows, *self.labels.shape[1:]), self.labels.dtype)

@@ -15,6 +15,7 @@ from seqjax.generation import finite
 from seqjax.hub import arguments
 from seqjax.hub.generative import Input, padded
 from seqjax.hub.loaded import Loaded
+from seqjax.hub.predicting import Predicting
 from seqjax.models.protocol import token_source
 from seqjax.tasks import inputs
 from seqjax.tasks.protocol import TextTask
@@ -24,11 +25,12 @@ _ROWS = 16
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Encoder(Loaded[TextTask]):
-    """A model that encodes text and generates none, with its vocabulary.
+class Encoder(Predicting, Loaded[TextTask]):
+    """A model that encodes text or classifies it and generates none, with its vocabulary.
 
         m = seqjax.load("runs/encoder")
         m.features(["Hello world", "Again"])     # [[5, D], [2, D]], float32
+        m.predict("mnli", [("Hello", "Goodbye")])    # [1, C] log-probabilities of a head
         m.evaluate("valid")                      # the loss that it was trained with
     """
 

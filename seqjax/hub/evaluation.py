@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, GenerationConfig
 from seqjax.console import compiling
+from seqjax.tasks import entry_of
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.tasks.perplexity import BlockScorer, WordScores
 from seqjax.tasks.protocol import Task
@@ -66,9 +67,26 @@ def loss_of_split(
     found = held_out(
         task, models[0], params[0], subset, loss=loss, max_tokens=max_tokens, batch_size=batch_size,
         sentence_avg=sentence_avg, skip_too_long=too_long == "skip")
+    values, shown = dict(found.values), dict(found.shown)
+    if not entry_of(task.config.name).decodes:
+        more = _measured(task, models[0], params[0], subset)
+        values |= {name: value for name, (value, _) in more.items()}
+        shown |= {name: text for name, (_, text) in more.items()}
     return Evaluated(
-        values=found.values, tokens=found.tokens, seconds=_clock() - began, notes=notes,
-        text=" | ".join([subset, *(f"{k} {v}" for k, v in found.shown.items())]))
+        values=values, tokens=found.tokens, seconds=_clock() - began, notes=notes,
+        text=" | ".join([subset, *(f"{k} {v}" for k, v in shown.items())]))
+
+
+def _measured(
+    task: Task, model: Any, params: Any, subset: str
+) -> dict[str, tuple[float, str]]:
+    """What the task measures of a split beside the loss, as numbers and as people see them."""
+    evaluator = task.evaluator(model, task.dataset(subset), generation=GenerationConfig())
+    if evaluator is None:
+        return {}
+    found = evaluator(params).values
+    return {name: (found[name], metric.format.format(found[name]))
+            for name, metric in evaluator.metrics.items()}
 
 
 def _over_limits(task: Task, model: Any, subset: str, *, skip: bool) -> list[str]:

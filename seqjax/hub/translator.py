@@ -42,6 +42,7 @@ from seqjax.hub.inputs import (
     select_sources,
 )
 from seqjax.hub.loaded import Loaded
+from seqjax.hub.predicting import Predicting
 from seqjax.models.protocol import encode_tokens
 from seqjax.tasks import inputs as task_inputs
 from seqjax.tasks import output_constraints
@@ -51,7 +52,7 @@ from seqjax.tasks.protocol import TextTask
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Translator(Generative[TextTask]):
+class Translator(Predicting, Generative[TextTask]):
     """A translation model, or an ensemble of several, with its vocabularies."""
 
     aligns: ClassVar[bool] = True

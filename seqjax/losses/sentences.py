@@ -1,5 +1,6 @@
 """Losses of whole sentences: logits of classes or of candidates, and labels, in; a sum over the
-sentences out, whose weight is their number (fairseq's `sentence_prediction`, `sentence_ranking`)."""
+sentences out, whose weight is their number (fairseq's `sentence_prediction` and
+`sentence_ranking`)."""
 
 from __future__ import annotations
 

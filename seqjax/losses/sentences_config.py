@@ -13,7 +13,7 @@ HEAD = "sentence_classification_head"
 _METRICS = {
     "loss": Metric(base2=True, like_loss=True),
     "nll_loss": Metric(base2=True),
-    "accuracy": Metric(percent=True, maximize=True, format="{:.1f}"),
+    "accuracy": Metric(percent=True, maximize=True),
     **COUNTS,
 }
 

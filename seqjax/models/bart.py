@@ -86,7 +86,8 @@ FAIRSEQ = dataclasses.replace(
         fairseq.KEYS, refused={**fairseq.KEYS.refused, **heads.REFUSED}),
     names=dataclasses.replace(
         fairseq.NAMES, upgrade=upgrade, chosen=(heads.HEADS,),
-        order=(*fairseq.NAMES.order, heads.HEADS, "dense")),
+        idle=(r"decoder\.output_projection\.weight", rf"{heads.HEADS}\..*"),
+        order=("dense", *fairseq.NAMES.order, heads.HEADS)),
     unsaid=(*fairseq.TABLE.unsaid, *heads.UNSAID),
     arch=lambda config: config.arch or "bart_large",  # there is none of the family's own name
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -256,6 +256,11 @@ def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -
 
 class SentenceClassifier(Encoder, Protocol):
     """A model with heads that classify whole sentences, or put a number to them."""
+
+    decodes_source: ClassVar[bool]
+    """Whether a decoder reads the sentence as well, whose last state the heads read: fairseq's
+    `--add-prev-output-tokens`. Such models are written to be given pairs with one eos between
+    them, others with two (`encode` of fairseq's hub)."""
 
     def class_logits(
         self, params: Params, head: str, source: Source, *, rng: jax.Array | None = None,

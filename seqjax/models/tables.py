@@ -69,6 +69,9 @@ class WeightNames:
     unused: tuple[str, ...] = ()
     """Those of them that fairseq registers as parameters all the same, and never uses: they have
     a number in the optimizer's state, but no moments."""
+    idle: tuple[str, ...] = ()
+    """Regular expressions of parameters that no gradient reaches under some tasks, such as heads
+    that are not trained: torch makes no moments of them, or leaves those there are as they are."""
     copies: Callable[[Any], Mapping[str, str]] = lambda config: {}
     """Names under which fairseq writes a tied tensor once more -> the name that we read."""
     constants: Callable[[Any], State] = lambda config: {}

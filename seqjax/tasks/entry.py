@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from seqjax.config import ConfigError, import_object
 from seqjax.losses import Metric
@@ -56,6 +56,11 @@ class TaskEntry:
     can do, how a split is decoded and how it is evaluated."""
     metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
     """What its `Task.evaluator` measures, where that is known without a model."""
+    output: str = "output"
+    """What its samples of outputs are called."""
+    labels: Literal["", "classes", "places"] = ""
+    """Of sentences with labels: what these are, so that `seqjax.preprocess --task` can make a
+    data folder: classes or numbers, or places of the right candidate."""
     decodes: bool = True
     """Whether that one searches for outputs, and so is made with `valid.decode` alone and of
     `valid.decode_sentences`. Of a task whose does not, it is made whenever the task has one."""

@@ -18,6 +18,8 @@ from seqjax.tasks.evaluator import Evaluation
 
 _ROWS, _WIDTH = 32, 16
 """Rows of a batch, and what its padded length is a multiple of."""
+_SAMPLES = 100
+"""Of the first so many sentences."""
 
 
 class LabelEvaluator:
@@ -32,27 +34,27 @@ class LabelEvaluator:
       names: of the classes.
       text: ids -> plain text.
       limit: only the first so many sentences (0: all).
+      longest: tokens of the longest sentence; longer ones are left out.
       sharding, row_multiple: how rows lie on the devices.
     """
 
     def __init__(
         self, model: SentenceClassifier, head: str, dataset: SentenceDataset, *,
         reports: Sequence[str], names: Sequence[str], text: Callable[[np.ndarray], str],
-        limit: int = 0, sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
+        longest: int, limit: int = 0, sharding: jax.sharding.Sharding | None = None,
+        row_multiple: int = 1,
     ) -> None:
-        assert dataset.labels is not None
-        self._count = min(limit or len(dataset), len(dataset))
-        self._dataset, self._reports, self._names = dataset, tuple(reports), list(names)
-        self._labels, self._text = dataset.labels[: self._count], text
-        self._sharding = sharding
-        self._rows = -(-_ROWS // row_multiple) * row_multiple
         lengths = dataset.lengths.source
-        assert lengths is not None
-        order = np.argsort(lengths[: self._count], kind="stable")
+        assert dataset.labels is not None and lengths is not None
+        self._dataset, self._reports, self._names = dataset, tuple(reports), list(names)
+        self._text, self._sharding = text, sharding
+        self._rows = -(-_ROWS // row_multiple) * row_multiple
+        self._ids = np.flatnonzero(lengths <= longest)[: limit or None]
+        self._labels = dataset.labels[self._ids]
+        order = np.argsort(lengths[self._ids], kind="stable")
         self._plan = [order[i : i + self._rows] for i in range(0, len(order), self._rows)]
-        self._widths = [-(-int(lengths[ids].max()) // _WIDTH) * _WIDTH for ids in self._plan]
-        longest = int(lengths[: self._count].max(initial=1))
-        self._widths = [min(width, longest) for width in self._widths]
+        widest = [int(lengths[self._ids[places]].max()) for places in self._plan]
+        self._widths = [min(-(-width // _WIDTH) * _WIDTH, longest) for width in widest]
 
         def logits(params: Params, source: jax.Array) -> jax.Array:
             return model.class_logits(params, head, token_source(source, pad=model.pad))
@@ -67,21 +69,23 @@ class LabelEvaluator:
     def __call__(self, params: Params) -> Evaluation:
         """Predicts with these parameters."""
         found: np.ndarray | None = None
-        for ids, width in zip(self._plan, self._widths, strict=True):
-            shape = Shape(self._rows, width, 0)
-            source = self._dataset.materialise(ids, np.arange(len(ids)), shape)["source"]
+        for places, width in zip(self._plan, self._widths, strict=True):
+            shape, rows = Shape(self._rows, width, 0), np.arange(len(places))
+            source = self._dataset.materialise(self._ids[places], rows, shape)["source"]
             placed = source if self._sharding is None else jax.device_put(source, self._sharding)
-            logits = np.asarray(self._logits(params, placed))[: len(ids)]
-            found = np.zeros((self._count, logits.shape[1]), np.float32) if found is None else found
-            found[ids] = logits
+            logits = np.asarray(self._logits(params, placed))[: len(places)]
+            if found is None:
+                found = np.zeros((len(self._ids), logits.shape[1]), np.float32)
+            found[places] = logits
         assert found is not None
         classes = self._labels.ndim == 1
         predictions = found.argmax(axis=1) if classes else found
         return Evaluation(
             values=label_metrics.measure(
                 predictions, self._labels, self._reports, names=self._names),
-            samples=[(self._text(self._dataset.sentence(i)), self._shown(predictions[i]),
-                      self._shown(self._labels[i])) for i in range(min(self._count, 100))])
+            samples=[(self._text(self._dataset.sentence(int(i))), self._shown(predictions[place]),
+                      self._shown(self._labels[place]))
+                     for place, i in enumerate(self._ids[:_SAMPLES])])
 
     def _shown(self, label: Any) -> str:
         if np.ndim(label) == 0:

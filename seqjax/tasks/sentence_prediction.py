@@ -47,8 +47,8 @@ class SentencePredictionConfig:
     init_token: int | None = None
     """Id in front of the first input; 0, `<s>`, in fairseq's recipes."""
     separator_token: int | None = None
-    """Id in front of the second input; 2, `</s>`, in fairseq's recipe for RoBERTa, and none in
-    that for BART."""
+    """Id in front of the second input; 2, `</s>`, in fairseq's recipe for encoders, and none in
+    that for models with a decoder."""
     add_prev_output_tokens: bool | None = None
     """Whether a decoder reads the sentence as well. That is the model's to say (None); given, it
     must be what the model does."""
@@ -187,8 +187,8 @@ class SentencePredictionTask(sentences.SentenceTask):
                 raise
             labels = None
         try:
-            return SentenceDataset(
-                [whole], labels, shuffled_by=None if cfg.no_shuffle else self.seed)
+            return SentenceDataset([whole], labels, pad=self.vocab.pad,
+                                   shuffled_by=None if cfg.no_shuffle else self.seed)
         except ValueError as error:
             raise ConfigError(f"{cfg.data}, split {split}: {error}") from None
 
@@ -225,7 +225,7 @@ class SentencePredictionTask(sentences.SentenceTask):
         from seqjax.losses.base import Forward
         from seqjax.models.protocol import token_source
 
-        asked, needed = self.config.add_prev_output_tokens, sentences.reads_twice(model)
+        asked, needed = self.config.add_prev_output_tokens, model.decodes_source
         if asked is not None and asked != needed:
             raise ConfigError(
                 f"config.task.add_prev_output_tokens: {asked}, but a {model.config.name} "
@@ -257,14 +257,15 @@ class SentencePredictionTask(sentences.SentenceTask):
 
         return LabelEvaluator(
             model, self.config.classification_head_name, dataset, reports=self.reports,
-            names=self.class_names, text=self.decode_source, limit=limit, sharding=sharding,
-            row_multiple=row_multiple)
+            names=self.class_names, text=self.decode_source, limit=limit,
+            longest=self.max_positions(model)[0], sharding=sharding, row_multiple=row_multiple)
 
 
 ENTRY = TaskEntry(
     name="sentence_prediction", config=SentencePredictionConfig,
     task="seqjax.tasks.sentence_prediction:SentencePredictionTask",
     facade=SentencePredictionTask.facade, metrics=label_metrics.METRICS, decodes=False,
+    output="prediction", labels="classes",
     fairseq=FairseqTask(
         name="sentence_prediction", dictionary="input0", further=("label",),
         added=lambda section, data: (sentences.MASK,)))

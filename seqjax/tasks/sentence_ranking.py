@@ -138,7 +138,7 @@ class SentenceRankingTask(sentences.SentenceTask):
                     f"{path}: line {wrong[0] + 1} is {labels[wrong[0]]}; give the place of the "
                     f"right one of {cfg.num_classes} candidates, from 0")
         try:
-            return SentenceDataset(whole, labels, ranked=True,
+            return SentenceDataset(whole, labels, ranked=True, pad=self.vocab.pad,
                                    shuffled_by=None if cfg.no_shuffle else self.seed)
         except ValueError as error:
             raise ConfigError(f"{cfg.data}, split {split}: {error}") from None
@@ -187,7 +187,8 @@ class SentenceRankingTask(sentences.SentenceTask):
 ENTRY = TaskEntry(
     name="sentence_ranking", config=SentenceRankingConfig,
     task="seqjax.tasks.sentence_ranking:SentenceRankingTask",
-    facade=SentenceRankingTask.facade, decodes=False,
+    facade=SentenceRankingTask.facade, decodes=False, output="prediction",
+    labels="places",
     fairseq=FairseqTask(
         name="sentence_ranking", dictionary="input0",
         added=lambda section, data: (sentences.MASK,)))

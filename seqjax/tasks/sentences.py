@@ -17,7 +17,7 @@ from seqjax.data import folder, id_ranges, tokenizers
 from seqjax.data.dictionaries import Dictionary, digest, first_difference
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import assets
-from seqjax.tasks.text import Text
+from seqjax.tasks.text import Text, special_ids
 
 if TYPE_CHECKING:
     from seqjax.models.protocol import SentenceClassifier
@@ -70,7 +70,8 @@ class SentenceTask(Text):
     @property
     def vocab_sizes(self) -> dict[str, int]:
         """What `models.build` needs."""
-        return {"source_vocab_size": len(self.vocab), "target_vocab_size": len(self.vocab)}
+        return {"source_vocab_size": len(self.vocab), "target_vocab_size": len(self.vocab),
+                **special_ids(self.vocab)}
 
     @property
     def dictionaries(self) -> tuple[Dictionary, ...]:
@@ -88,7 +89,7 @@ class SentenceTask(Text):
         Raises:
           ConfigError: naming the dictionary.
         """
-        path = folder.dict_path(os.path.join(data, "input0"))
+        path = folder.dictionary_path(os.path.join(data, "input0"))
         difference = first_difference(self.vocab.symbols, dictionary(data, "input0").symbols)
         if difference is not None:
             raise ConfigError(
@@ -98,7 +99,7 @@ class SentenceTask(Text):
     def max_positions(self, model: SentenceClassifier) -> tuple[int, None]:
         """Longest sequence: the smaller of the task's limit and the model's."""
         limits = [self.config.max_positions, model.max_source_positions]
-        limits += [model.max_target_positions] if reads_twice(model) else []  # type: ignore[attr-defined]
+        limits += [getattr(model, "max_target_positions")] if model.decodes_source else []  # noqa: B009
         return min(limits), None
 
     def too_long_advice(self, model: SentenceClassifier) -> str:
@@ -111,7 +112,7 @@ class SentenceTask(Text):
         return ["python", "-m", "seqjax.evaluate", "--checkpoint", workdir, "--subset", subset]
 
     def _check_store(self, prefix: str) -> None:
-        path = folder.dict_path(os.path.dirname(prefix))
+        path = folder.dictionary_path(os.path.dirname(prefix))
         id_ranges.check(prefix, id_ranges.Limit(path=path, entries=len(self.vocab)))
 
     def _shortened(self, split: str) -> dict[str, Any]:
@@ -120,11 +121,6 @@ class SentenceTask(Text):
         asked = not cfg.shorten_data_split_list or split in cfg.shorten_data_split_list
         return {"shorten": cfg.shorten_method if asked else "none", "limit": cfg.max_positions,
                 "seed": self.seed}
-
-
-def reads_twice(model: SentenceClassifier) -> bool:
-    """Whether its decoder reads the sentence as well."""
-    return hasattr(model, "max_target_positions") and hasattr(model, "step")
 
 
 def text_parts(config: Config) -> dict[str, Any]:
@@ -154,14 +150,14 @@ def packed_parts(config: Config, files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def dictionary(data: str, side: str) -> Vocabulary:
-    """`DATA/SIDE/dict.txt`, with `<mask>` at its end.
+    """`DATA/SIDE/dict.txt`, with `<mask>` at its end (of fairseq's vocabularies).
 
     Raises:
       FileNotFoundError: there is no such file.
       folder.FolderError: it is another one than the folder was made with.
     """
-    path = folder.dict_path(os.path.join(data, side))
-    found = Vocabulary.load(path)
+    place = os.path.join(data, side)
+    path, found = folder.dictionary_path(place), folder.load_dictionary(place)
     manifest = folder.load_manifest(data)
     known = None if manifest is None else manifest.dictionaries.get(side)
     if known is not None and known != digest(found):
@@ -169,7 +165,8 @@ def dictionary(data: str, side: str) -> Vocabulary:
             f"{path}: has other words, or another order, than the dictionary that "
             f"{folder.MANIFEST} says the folder was made with. Run seqjax.preprocess again, or "
             "put the dictionary back")
-    found.add_symbol(MASK)
+    if found.is_fairseq and MASK not in found:
+        found.add_symbol(MASK)
     return found
 
 
@@ -220,7 +217,8 @@ def add_head(
       ConfigError: a model without heads; a head of two sizes.
     """
     if HEADS not in {field.name for field in dataclasses.fields(model)}:
-        able = [n for n, cls in models.items() if HEADS in {f.name for f in dataclasses.fields(cls)}]
+        able = [name for name, cls in models.items()
+                if HEADS in {field.name for field in dataclasses.fields(cls)}]
         raise ConfigError(
             f"config.task.name: {raw['task']['name']} trains a classification head, which models "
             f"of {raw['model'].get('name', 'transformer')!r} do not have; set config.model.name "

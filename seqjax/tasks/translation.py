@@ -302,5 +302,5 @@ class TranslationTask(Text):
 ENTRY = TaskEntry(
     name="translation", config=TranslationConfig,
     task="seqjax.tasks.translation:TranslationTask", facade=TranslationTask.facade,
-    metrics=metrics.BLEU,
+    metrics=metrics.BLEU, output="translation",
     fairseq=FairseqTask(name="translation", languages=("source_lang", "target_lang")))

@@ -24,6 +24,7 @@ from seqjax import locking
 from seqjax.config import Config, to_plain
 from seqjax.console import compiling
 from seqjax.data.pipeline import Batch, DataState, open_batches
+from seqjax.tasks import entry_of
 from seqjax.training import (
     checks,
     compilation,
@@ -296,8 +297,9 @@ class Run:
         self._out.summary("valid", f"epoch {batch.epoch:03d} | valid on {subset!r}", values,
                           declared=self._parts.metrics)
         self._metrics.warn_if_diverged("valid", values)
-        for source, translation, reference in samples:
-            self._out.say(f"  source      {source}\n  translation {translation}\n"
+        output = entry_of(self._config.task.name).output
+        for source, found, reference in samples:
+            self._out.say(f"  source      {source}\n  {output:<11} {found}\n"
                           f"  reference   {reference}")
 
     def save(self) -> None:

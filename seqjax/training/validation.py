@@ -103,7 +103,8 @@ class Validator:
             raise ConfigError(f"config.valid.metric: {valid.metric!r} needs "
                               "config.valid.decode=True")
         if valid.metric not in names:
-            more = "" if valid.decode or not entry.decodes else "; what outputs are measured by needs valid.decode=True"
+            silent = valid.decode or not entry.decodes
+            more = "" if silent else "; what outputs are measured by needs valid.decode=True"
             raise ConfigError(f"config.valid.metric: {valid.metric!r} is not one of "
                               + ", ".join(names) + more)
 

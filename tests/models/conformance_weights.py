@@ -127,6 +127,7 @@ def check_moments(golden: Golden) -> None:
 SPLIT: dict[str, tuple[str | None, ...]] = {
     "(q_proj|k_proj|v_proj|fc1|output_projection)/kernel": ("fsdp", "tensor"),
     "(out_proj|fc2)/kernel": ("tensor", "fsdp"),
+    r"classification_heads/\w+/dense/kernel": (None, "fsdp"),
     "embed_tokens/embedding": ("tensor", "fsdp"),
     "embed_positions/embedding": (None, "fsdp"),
     "project_(in|out)_dim/kernel": (None, "fsdp"),

@@ -19,6 +19,7 @@ from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.interop.fairseq.checkpoint import from_tree, to_state
 from seqjax.interop.fairseq.export import namespace
 from seqjax.interop.torch.writer import write_pt
+from seqjax.interop.weights import WeightsError
 from seqjax.models.overrides import resolved
 from seqjax.models.protocol import token_source
 from seqjax.training import initial_weights
@@ -58,8 +59,7 @@ def test_defaults_are_fairseqs():
             if key in known:
                 assert family == "bart" and getattr(cfg, key) == value, (arch, key)
     assert recorded.keys() == models.FAMILIES["bart"].archs.keys()
-    assert {key for values in recorded.values() for key in values} - known == {
-        "relu_dropout", "pooler_activation_fn", "pooler_dropout"}
+    assert {key for values in recorded.values() for key in values} - known == {"relu_dropout"}
 
 
 def test_a_file_names_an_architecture_that_fairseq_has():
@@ -86,21 +86,39 @@ def test_files_without_the_tied_copies_are_read():
                  family_goldens.load("bart/shared").checkpoint.params)
 
 
-def test_heads_are_carried_along():
-    tree = checkpoint()
-    heads = {f"classification_heads.{name}.{part}": np.ones(3, np.float32)
-             for name in ("mnli", "rte") for part in ("dense.weight", "out_proj.bias")}
+def test_heads_are_the_models_own():
+    """As many and as wide as the weights say; they go back bit for bit."""
+    tree = checkpoint(pooler_dropout=0.1, pooler_activation_fn="relu")
+    rng = np.random.default_rng(0)
+    width = tree["model"]["encoder.embed_tokens.weight"].shape[1]
+    heads = {}
+    for name, classes, inner in (("rte", 2, width), ("mnli", 3, 5)):
+        for part, shape in (("dense", (inner, width)), ("out_proj", (classes, inner))):
+            heads[f"classification_heads.{name}.{part}.weight"] = rng.normal(
+                size=shape).astype(np.float32)
+            heads[f"classification_heads.{name}.{part}.bias"] = rng.normal(
+                size=shape[0]).astype(np.float32)
     tree["model"] |= heads
-    with pytest.warns(UserWarning, match=r"classification heads \(mnli, rte\)"):
-        found = from_tree(tree)
+    found = from_tree(tree)
+    assert found.config.classification_heads == {"rte": 2, "mnli": 3}
+    assert found.config.classification_inner_dims == {"mnli": 5}
+    assert found.config.pooler_dropout == 0.1 and found.config.pooler_activation_fn == "relu"
     written = to_state(found.params, found.config, kept=found.kept, source_vocab_size=18,
                        target_vocab_size=18)
     assert written.keys() == tree["model"].keys()
     assert all(np.array_equal(written[name], heads[name]) for name in heads)
+    assert not {"classification_heads", "classification_inner_dims"} & namespace(
+        found.config, {}).keys()
 
 
-@pytest.mark.parametrize("key, value", [("pooler_dropout", 0.1), ("pooler_activation_fn", "relu"),
-                                        ("quant_noise_pq", 0.1)])
+def test_a_head_without_some_of_its_weights_is_refused():
+    tree = checkpoint()
+    tree["model"]["classification_heads.mnli.dense.bias"] = np.ones(3, np.float32)
+    with pytest.raises(WeightsError, match=r"unexpected +classification_heads.mnli.dense.bias"):
+        from_tree(tree)
+
+
+@pytest.mark.parametrize("key, value", [("quant_noise_pq", 0.1)])
 def test_what_only_training_saw_is_said_to_be_left_out(key, value):
     with pytest.warns(UserWarning, match=f"{key}={value!r}"):
         from_tree(checkpoint(**{key: value}))

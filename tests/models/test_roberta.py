@@ -166,7 +166,7 @@ def test_defaults_are_fairseqs():
                 assert getattr(cfg, key) == value, (arch, key)
     assert recorded.keys() == models.FAMILIES["roberta"].archs.keys()
     assert {key for values in recorded.values() for key in values} - known == {
-        "max_source_positions", "pooler_activation_fn", "pooler_dropout", "adaptive_input",
+        "max_source_positions", "adaptive_input",
         "quant_noise_pq", "quant_noise_pq_block_size", "quant_noise_scalar",
         "spectral_norm_classification_head"}
 
@@ -233,15 +233,31 @@ def test_an_untied_copy_is_refused():
         read(about, other)
 
 
-def test_heads_are_carried_along():
-    about, _, state = contents("base")
-    heads = {f"classification_heads.mnli.{part}": np.ones(3, np.float32)
-             for part in ("dense.weight", "out_proj.bias")}
-    with pytest.warns(UserWarning, match=r"classification heads \(mnli\)"):
-        found = read(about, {**state, **heads})
-    written = fairseq.to_state(found.params, found.config, kept=found.kept,
-                               source_vocab_size=18, target_vocab_size=18)
-    assert written.keys() == {**state, **heads}.keys()
+def test_heads_begin_as_torch_begins_a_linear_layer():
+    """Not as BERT does: fairseq registers them behind what begins so."""
+    golden = load("base")
+    config = dataclasses.replace(golden.checkpoint.config, classification_heads={"a": 3, "b": 3})
+    model = dataclasses.replace(golden.model, config=config)
+    params = jax.jit(model.init)(jax.random.key(0))
+    alone = dataclasses.replace(model, config=dataclasses.replace(
+        config, classification_heads={"b": 3})).init(jax.random.key(0))
+    heads = params.pop("classification_heads")
+    jax.tree.map(np.testing.assert_array_equal, heads["b"], alone["classification_heads"]["b"])
+    jax.tree.map(np.testing.assert_array_equal, params,
+                 jax.jit(golden.model.init)(jax.random.key(0)))
+    for value in jax.tree.leaves(heads):
+        assert 0.2 / 8**0.5 < np.abs(value).max() <= 1 / 8**0.5
+    assert not np.array_equal(heads["a"]["dense"]["kernel"], heads["b"]["dense"]["kernel"])
+
+
+@pytest.mark.parametrize("given, says", [
+    (dict(classification_heads={"a b": 2}), "classification_heads: 'a b' cannot name a head"),
+    (dict(classification_heads={"a.b": 2}), "leave out spaces, full stops"),
+    (dict(classification_heads={"a": 0}), "classification_heads.a: 0; give 1 or more"),
+    (dict(pooler_dropout=1.5), "config.model.pooler_dropout")])
+def test_heads_that_cannot_be(given, says):
+    with pytest.raises(ValueError, match=says):
+        models.CONFIGS["roberta"](**given)
 
 
 @pytest.mark.parametrize("key, value", [
@@ -255,7 +271,7 @@ def test_what_is_not_here_is_refused_by_name(key, value):
 
 @pytest.mark.parametrize("key, value", [
     ("quant_noise_pq", 0.1), ("quant_noise_scalar", 0.5), ("mha_reg_scale_factor", 0.1),
-    ("ffn_reg_scale_factor", 0.1), ("pooler_dropout", 0.1), ("pooler_activation_fn", "relu")])
+    ("ffn_reg_scale_factor", 0.1)])
 def test_switches_of_training_are_said_to_be_left_out(key, value):
     about, _, state = contents("base")
     with pytest.warns(UserWarning, match=f"{key}={value!r}"):

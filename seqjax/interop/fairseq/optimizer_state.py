@@ -17,7 +17,7 @@ from seqjax.config import ConfigError
 from seqjax.interop.fairseq.checkpoint import Stored, describe, plan_of
 from seqjax.interop.fairseq.keys import classes
 from seqjax.interop.weights import Plan, WeightsError, to_params, to_state
-from seqjax.models.tables import State, WeightNames
+from seqjax.models.tables import State, WeightNames, any_of
 
 SLOTS = {"adam": ("exp_avg", "exp_avg_sq"), "nag": ("momentum_buffer",),
          "sgd": ("momentum_buffer",)}
@@ -52,14 +52,26 @@ def read_state(
     stored = describe(tree)
     plan = stored.plan()
     names, unused = _parameter_names(tree["model"], plan)
+    apart = len(states) == len(names)
+    idle = any_of(plan.names.idle)
+    # Moments of what no gradient has reached are zeros where there are none.
+    still = {n for n, one in zip(names, states, strict=True)
+             if not one and idle.fullmatch(n)} if apart else set()
     known = [one for i, one in enumerate(states)
-             if len(states) != len(names) or names[i] not in unused]
+             if not apart or names[i] not in unused | still]
     _check_slots(known, wanted, name, saved["param_groups"][0])
+
+    def values(slot: str) -> list[np.ndarray | None]:
+        found = [one.get(slot) for one in states]
+        return [np.zeros(tree["model"][n].shape, np.float32) if n in still - unused else value
+                for n, value in zip(names, found, strict=True)] if apart else found
+
     moments = {
-        slot: to_params(_named(tree["model"], names, unused, [one.get(slot) for one in states],
-                               stored=stored, plan=plan), plan)
+        slot: to_params(_named(tree["model"], names, unused, values(slot), stored=stored,
+                               plan=plan), plan)
         for slot in wanted}
-    steps = {int(np.asarray(one["step"])) for one in states if "step" in one}
+    reached = [one for i, one in enumerate(states) if not (apart and idle.fullmatch(names[i]))]
+    steps = {int(np.asarray(one["step"])) for one in reached if "step" in one}
     if len(steps) > 1:
         raise ConfigError(f"its parameters were updated {sorted(steps)} times: they must agree")
     count = steps.pop() if steps else updates(tree)

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from seqjax import models
+from seqjax import models, tasks
 from seqjax.config import (
     Config,
     ConfigError,
@@ -184,6 +184,9 @@ def _of_other_models(flat: Mapping[str, Any], table: list[fairseq_flags.Flag]) -
     """Flags of the model that fairseq takes with this architecture and makes nothing of."""
     family, _ = models.ARCHS[str(flat["arch"])]
     own = {f"model.{f.name}" for f in dataclasses.fields(models.CONFIGS[family])}
+    task = tasks.of_fairseq(str(flat.get("task") or fairseq_names.USUAL["task"]))
+    if task is not None:  # a flag of both
+        own |= {f"model.{f.name}" for f in dataclasses.fields(task.config)}
     return [f"{flag.shown(flat[flag.dest])}: without effect on a {family}" for flag in table
             if flag.key.startswith("model.") and flag.key not in own | {"model.arch"}
             and f"model.{flag.dest}" not in own and not flag.is_default(flat.get(flag.dest))]

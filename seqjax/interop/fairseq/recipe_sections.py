@@ -281,7 +281,8 @@ def _best(
     if metric == "bleu" and not decode:
         raise ConfigError("--best-checkpoint-metric bleu: give --eval-bleu as well; without it "
                           "a validation has no BLEU, in fairseq neither")
-    if metric == "accuracy" and not flat.get("report_accuracy"):
+    asked = hasattr(losses.CONFIGS[raw["loss"]["name"]](), "report_accuracy")
+    if metric == "accuracy" and asked and not flat.get("report_accuracy"):
         raise ConfigError("--best-checkpoint-metric accuracy: give --report-accuracy as well")
     if flat.get("maximize_best_checkpoint_metric"):
         section["maximize"] = True

@@ -1,8 +1,8 @@
 """Classification heads: one state of a sentence in, logits of its classes out.
 
-fairseq's `RobertaClassificationHead` and `BARTClassificationHead`: dropout, a matrix, an activation,
-dropout, a matrix. Which state they are given is the family's matter. Parameters stand under
-`classification_heads/NAME/{dense,out_proj}`, beside the rest of the model's.
+fairseq's `RobertaClassificationHead` and `BARTClassificationHead`: dropout, a matrix, an
+activation, dropout, a matrix. Which state they are given is the family's matter. Parameters
+stand under `classification_heads/NAME/{dense,out_proj}`, beside the rest of the model's.
 """
 
 from __future__ import annotations

@@ -67,9 +67,10 @@ def derive(values: dict, explicit: set[str]) -> None:
 
 ORDER = (
     "encoder", "sentence_encoder", "lm_head", *order.EMBEDDING, "layers", "self_attn",
-    "self_attn_layer_norm", "fc1", "fc2", "final_layer_norm", *order.ATTENTION, *order.ARRAYS,
-    "dense", "layer_norm", heads.HEADS)
-"""As in fairseq's `RobertaEncoder` and `RobertaLMHead`, whose own arrays are in front."""
+    "self_attn_layer_norm", "fc1", "fc2", "final_layer_norm", *order.ATTENTION[:-1], *order.ARRAYS,
+    "dense", "layer_norm", order.ATTENTION[-1], heads.HEADS)
+"""As in fairseq's `RobertaEncoder`, in its `RobertaLMHead`, whose own arrays are in front, and in
+`RobertaClassificationHead`."""
 
 
 def check_export(config: RobertaConfig) -> None:
@@ -99,6 +100,7 @@ TABLE = FairseqTable(
             r"encoder\.sentence_encoder\.version",
             r"encoder\.sentence_encoder\.embed_positions\.(_float_tensor|weights)",
         ),
+        idle=(r"encoder\.lm_head\..*", rf"{heads.HEADS}\..*"),
         copies=copies,
         constants=constants,
         order=ORDER,

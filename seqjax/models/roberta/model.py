@@ -113,6 +113,7 @@ class RobertaModel(SizedModel):
 
     config: RobertaConfig
     any_special_ids: ClassVar[bool] = True
+    decodes_source: ClassVar[bool] = False
 
     @functools.cached_property
     def _module(self) -> Roberta:

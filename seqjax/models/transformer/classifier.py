@@ -4,7 +4,7 @@ heads read its state at the sentence's last eos (fairseq's `BARTModel`)."""
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ class ClassifyingTransformerModel(BertBegunTransformerModel):
     """`protocol.EncoderDecoder` and `protocol.SentenceClassifier`."""
 
     config: Any
+    decodes_source: ClassVar[bool] = True
 
     def init(self, rng: jax.Array) -> Params:
         """See `protocol`."""
