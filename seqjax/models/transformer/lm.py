@@ -57,6 +57,9 @@ class _TransformerLM(nn.Module):
         embedded = self.decoder.embed_tokens(tokens)
         return self.decoder(tokens, embedded, None, segments)[0]
 
+    def decoder_states(self, tokens: jax.Array) -> jax.Array:
+        return self.decoder.hidden_states(tokens, self.decoder.embed_tokens(tokens), None)
+
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
         return self.decoder.own_output(self.decode(tokens, None))
@@ -77,6 +80,14 @@ class TransformerLanguageModel(ModuleLanguageModel):
             self._own_output(), self._input_ends, self._output_ends, self.compute_dtype,
             self.pad, self.target_vocab_size,
         )
+
+    def decoder_states(
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None,
+    ) -> jax.Array:
+        """See `protocol.LayeredStepper`."""
+        del encoded  # there is no source
+        found: Any = self._apply(params, None, 1, prev_output_tokens, method="decoder_states")
+        return found
 
     def features(
         self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
