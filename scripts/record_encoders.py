@@ -48,6 +48,7 @@ ENTRIES = 18
 
 ARCHS = {
     "bart": ("bart_base", "bart_large"),
+    "mbart": ("mbart_base", "mbart_base_wmt20", "mbart_large"),
     "roberta": ("roberta", "roberta_base", "roberta_large", "roberta_prenorm", "xlm"),
 }
 

@@ -64,6 +64,12 @@ CASES: dict[str, tuple[str, dict]] = {
         _BART, share_all_embeddings=False, share_decoder_input_output_embed=False,
         encoder_normalize_before=True, decoder_normalize_before=True, layernorm_embedding=False,
         no_scale_embedding=False, decoder_embed_dim=8, decoder_ffn_embed_dim=10)),
+    "mbart/prenorm": ("mbart_base", dict(
+        _BART, share_all_embeddings=True, encoder_normalize_before=True,
+        decoder_normalize_before=True)),
+    "mbart/wmt20": ("mbart_base_wmt20", dict(
+        _BART, share_all_embeddings=False, share_decoder_input_output_embed=False,
+        encoder_normalize_before=True, decoder_embed_dim=8, decoder_ffn_embed_dim=10)),
     "transformer_lm/learned": ("transformer_lm_gpt3_small", dict(_TRANSFORMER_LM)),
     "transformer_lm/widths": ("transformer_lm_big", dict(
         _TRANSFORMER_LM, decoder_input_dim=6, decoder_output_dim=10, layernorm_embedding=True,

@@ -163,7 +163,7 @@ def outputs(case: Case, model: Any) -> dict[str, np.ndarray]:
     source = torch.tensor(sentences(case, config.vocab_size, pad, rng))
     mask = (source != pad).long()
     found = {"source": source.numpy()}
-    if config.is_encoder_decoder:
+    if config.is_encoder_decoder and "Classification" not in case.model:
         target = sentences(case, config.vocab_size, pad, rng)
         prev = np.concatenate([np.full((len(target), 1), config.decoder_start_token_id),
                                target[:, :-1]], axis=1)
@@ -173,7 +173,8 @@ def outputs(case: Case, model: Any) -> dict[str, np.ndarray]:
         found["encoder"] = result.encoder_last_hidden_state.numpy()
     else:
         result = model(input_ids=source, attention_mask=mask, output_hidden_states=True)
-        found["encoder"] = result.hidden_states[-1].numpy()
+        states = result.get("encoder_last_hidden_state", result.get("hidden_states", [None])[-1])
+        found["encoder"] = states.numpy()
     if "logits" in result:
         found["logits"] = result.logits.numpy()
     for name, options in case.searches.items():

@@ -167,8 +167,9 @@ def _between(args: argparse.Namespace, target: str) -> None:
             target, whole.config, whole.params, whole.assets))
     else:
         record = whole.record or checkpoints.Record(step=0, data={"epoch": 1, "batch": 0})
+        config = hf_folder.as_fairseq(whole.config)
         task = fairseq_folder.save_file(
-            target, whole.config, whole.params, whole.assets, name=whole.name, record=record)
+            target, config, whole.params, whole.assets, name=whole.name, record=record)
         for name in fairseq_folder.save_dictionaries(task, os.path.dirname(target) or "."):
             print(f"{name}: written", file=sys.stderr)
     print(f"{target}: written, of {whole.name}")

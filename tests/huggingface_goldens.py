@@ -46,6 +46,14 @@ class Recorded:
     def pad(self) -> int:
         return int(self.arrays["pad"])
 
+    @property
+    def is_lm(self) -> bool:
+        return "source" not in self.arrays
+
+    def batch(self) -> tuple[jax.Array, ...]:
+        """The source."""
+        return (jnp.asarray(self.arrays["source"], jnp.int32),)
+
     def real(self, name: str) -> np.ndarray:
         """[B, T] bool: what is no padding of a batch that is padded on the right; a decoder may
         begin with padding's symbol."""

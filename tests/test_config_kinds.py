@@ -44,7 +44,7 @@ def other(config, key):
     """Another value of a key than it has."""
     value = getattr(config, key)
     if key == "arch":
-        return list(models.FAMILIES[config.name].archs)[-1]
+        return [*models.ARCHS, *models.FAMILIES[config.name].archs][-1]
     if key.endswith("_layers_to_keep"):
         return tuple(range(getattr(config, key.removesuffix("_to_keep"))))
     choices = typing.get_args(typing.get_type_hints(type(config))[key])

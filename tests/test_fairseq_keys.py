@@ -14,6 +14,7 @@ from seqjax.interop.fairseq import folder as fairseq_folder
 from seqjax.interop.fairseq import keys as fairseq_keys
 from seqjax.interop.fairseq.export import namespace
 from seqjax.models.overrides import resolved
+from seqjax.models.transformer.fairseq import OWN
 
 CLASSES = {"int": int, "float": float, "str": str, "enum": str, "bool": bool}
 SMALL = {
@@ -29,6 +30,29 @@ WITHOUT_OPTION = {"scale_attn", "scale_fc", "scale_heads", "scale_resids", "deco
                   "decoder_output_dim", "decoder_conv_dim", "no_token_positional_embeddings",
                   "encoder_learned_pos", "no_scale_embedding"}
 """Keys that fairseq's code reads from the Namespace of models that have no option for them."""
+
+
+REGISTERED = {"mbart": "bart", "m2m": "transformer", "fsmt": "transformer",
+              "xglm": "transformer_lm", "opt": "transformer_lm"}
+"""Families whose files name a model of fairseq's of another name."""
+FOR_FAIRSEQ = [name for name, family in models.FAMILIES.items() if family.fairseq is not None]
+
+
+@pytest.mark.parametrize(("family", "changes"), [
+    ("transformer", {"layer_norm_eps": 1e-12}), ("transformer", {"output_bias": True}),
+    ("transformer_lm", {"position_offset": 0}), ("opt", {"linear_bias": False}),
+    ("m2m", {"sinusoid_spacing": "exclusive"}), ("roberta", {"layer_norm_eps": 1e-12}),
+    ("mbart", {"pad_begins": True}), ("xglm", {"position_offset": 2})])
+def test_a_model_of_other_switches_is_not_for_fairseq(family, changes):
+    (key,) = changes
+    with pytest.raises(ConfigError, match=f"{key}={changes[key]!r}.*cannot be given to fairseq"):
+        namespace(models.CONFIGS[family](**changes), {})
+
+
+def test_a_family_that_fairseq_does_not_have_is_said_to_be_none_of_it():
+    for family in models.FAMILIES.keys() - set(FOR_FAIRSEQ):
+        with pytest.raises(ConfigError, match=f"fairseq has no model {family!r}"):
+            namespace(models.CONFIGS[family](), {})
 
 
 def fits(value: object, kind: str) -> bool:
@@ -56,15 +80,13 @@ def test_everything_that_is_here_has_a_name_in_fairseq():
             "optimizer": names(OptimizerConfig), "lr_scheduler": names(ScheduleConfig)}.items():
         assert set(fairseq_keys.classes(group)) == set(ours)
     for arch, (family, _) in models.ARCHS.items():
-        assert architectures()[arch] == family
+        assert architectures()[arch] == REGISTERED.get(family, family)
     assert fairseq_keys.classes("criterion") == {
         "cross_entropy": "CrossEntropyCriterion",
         "label_smoothed_cross_entropy": "LabelSmoothedCrossEntropyCriterion",
         "label_smoothed_cross_entropy_with_alignment":
             "LabelSmoothedCrossEntropyCriterionWithAlignment",
         "adaptive_loss": "AdaptiveLoss", "masked_lm": "MaskedLmLoss",
-        "sentence_prediction": "SentencePredictionCriterion",
-        "sentence_ranking": "SentenceRankingCriterion",
         "wav2vec": "Wav2vecCriterion"}
     assert fairseq_keys.classes("optimizer") == {
         "adam": "FairseqAdam", "nag": "FairseqNAG", "sgd": "SGD", "adafactor": "FairseqAdafactor"}
@@ -85,15 +107,17 @@ def test_components_agree_about_the_keys_that_they_share():
                 assert len(kinds) == 1 or kinds == {"int", "float"}, (key, one, other, kinds)
 
 
-@pytest.mark.parametrize("family", models.CONFIGS)
+@pytest.mark.parametrize("family", FOR_FAIRSEQ)
 @pytest.mark.parametrize("changed", [False, True])
 def test_a_models_keys_are_fairseqs(family, changed):
     config = models.CONFIGS[family](**(SMALL.get(family, {}) if changed else {}))
     args = namespace(config, {"criterion": "cross_entropy"})
-    kinds = fairseq_keys.chosen_types({"model": family, "criterion": args["criterion"]})
+    there = REGISTERED.get(family, family)
+    assert fairseq_keys.model_of(args["arch"]) == there
+    kinds = fairseq_keys.chosen_types({"model": there, "criterion": args["criterion"]})
     wrong = {k: v for k, v in args.items() if k in kinds and not fits(v, kinds[k])}
     assert not wrong
-    stated = {k for k in to_plain(resolved(config)) if k in fairseq_keys.types("model", family)}
+    stated = {k for k in to_plain(resolved(config)) if k in fairseq_keys.types("model", there)}
     assert {k for k in stated if getattr(resolved(config), k) is not None} <= set(args)
     if changed and family in SMALL:
         assert args["criterion"] == "adaptive_loss"
@@ -101,15 +125,15 @@ def test_a_models_keys_are_fairseqs(family, changed):
         assert args["adaptive_softmax_cutoff"] in (["10", "10,20"] if not lists else [[10, 20]])
 
 
-@pytest.mark.parametrize("family", models.CONFIGS)
+@pytest.mark.parametrize("family", FOR_FAIRSEQ)
 def test_keys_that_fairseq_does_not_have_change_no_weight(family):
     """A key of ours that is not in fairseq's table would be lost on the way."""
     own = {f.name for f in dataclasses.fields(models.CONFIGS[family])} - {"name", "arch"}
     of_tasks = {k for name in tasks.CONFIGS for k in fairseq_keys.types("task", name)}
-    lost = own - set(fairseq_keys.types("model", family)) - of_tasks
-    known = {"remat", "scan_unroll", "time_unroll", "short_batch_softmax", "no_encoder_final_norm",
-             "encoder_layers_to_keep", "decoder_layers_to_keep",
-             "classification_heads", "classification_inner_dims"}  # weights say these
+    there = REGISTERED.get(family, family)
+    lost = own - set(fairseq_keys.types("model", there)) - of_tasks
+    known = {*OWN, "remat", "scan_unroll", "time_unroll", "short_batch_softmax", "no_encoder_final_norm",
+             "encoder_layers_to_keep", "decoder_layers_to_keep"}
     assert lost <= known | WITHOUT_OPTION
 
 

@@ -167,7 +167,7 @@ def test_by_way_of_a_folder_of_ours_and_in_shards(tmp_path):
     convert.main([str(tmp_path / "ours"), "--to", "hf", str(tmp_path / "out"),
                   "--max-shard-size", "6KB"])
     shards = sorted((tmp_path / "out").glob("model-*.safetensors"))
-    assert len(shards) > 2 and all(f.stat().st_size < 9000 for f in shards)
+    assert len(shards) > 2 and all(f.stat().st_size < 13000 for f in shards)
     merged = {name: value for f in shards for name, value in load_file(f).items()}
     save_file(merged, tmp_path / "model.safetensors")
     same_tensors(tmp_path, folders.FOLDER / "bart_half")

@@ -288,7 +288,8 @@ class GenerationConfig:
     rules: Literal["fairseq", "transformers"] = "fairseq"
     """Whose search it is. transformers': the best `beam` of all that finish are kept, and
     `early_stopping` says how long; tokens that are forced cost nothing; a prompt, which outputs
-    begin with, counts neither in scores nor in the lengths that these are divided by."""
+    begin with, counts neither in scores nor in the lengths that these are divided by; padding's
+    symbol is a word as others are."""
     early_stopping: Literal["true", "false", "never"] = "false"
     """With `rules=transformers`, when a sentence is done: with `beam` finished hypotheses
     (`true`); when the best unfinished one is no better than the worst of them (`false`), were it

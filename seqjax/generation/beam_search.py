@@ -172,7 +172,7 @@ def options_of(
             suppress=tuple(sorted({*suppress, *config.suppress_tokens})),
             min_len=config.min_len, match_source_len=config.match_source_len,
             no_repeat_ngram_size=config.no_repeat_ngram_size,
-            forced_cost=not theirs, force_eos=config.force_eos or not theirs),
+            ban_pad=config.rules == "fairseq", forced_cost=not theirs, force_eos=config.force_eos or not theirs),
         strategy=strategy or strategy_of(config), beam=min(config.beam, vocabulary - 1),
         vocabulary=vocabulary, temperature=config.temperature, lenpen=config.lenpen,
         unnormalized=config.unnormalized, lm_weight=lm_weight,

@@ -68,6 +68,8 @@ class TokenRules:
     """eos is not allowed before the source's length, and costs nothing from there on."""
     no_repeat_ngram_size: int = 0
     """No n tokens in a row occur twice in a hypothesis (0: off)."""
+    ban_pad: bool = True
+    """No output has padding's symbol."""
     forced_cost: bool = True
     """Tokens that are forced cost what the model says; False: nothing."""
     force_eos: bool = True
@@ -150,7 +152,7 @@ class StepRules:
     def price(self, log_probs: jax.Array, columns: jax.Array) -> jax.Array:
         """The rules that hold for forced tokens too; arguments as `adjust`."""
         rules = self.rules
-        out = jnp.where(columns == rules.pad, -jnp.inf, log_probs)
+        out = jnp.where(columns == rules.pad, -jnp.inf, log_probs) if rules.ban_pad else log_probs
         if rules.unkpen:
             out = jnp.where(columns == rules.unk, out - rules.unkpen, out)
         if rules.match_source_len:

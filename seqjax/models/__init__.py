@@ -70,7 +70,7 @@ def fairseq_table(name: str) -> FairseqTable:
     """
     place = family(name).fairseq
     if place is None:
-        raise ConfigError(f"checkpoints of {name!r} models cannot be converted yet")
+        raise ConfigError(f"fairseq has no model {name!r} that its files could be of")
     return import_object(place, "config.model.name")
 
 

@@ -223,7 +223,7 @@ class HuggingFaceTable:
     vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
     """Keys of `config.json` that say how many entries the vocabularies have that are read and that
     are predicted."""
-    task: str = "translation"
+    task: str = "seq2seq"
     """`config.task.name` of what such a model is loaded as."""
     languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}
     """Keys of `config.task` (`source_lang`, `target_lang`) of a `config.json` that says which

@@ -36,6 +36,9 @@ class Seq2SeqConfig(TranslationConfig):
     """What every output begins with, because it is forced: nothing, `<s>`, `{target}`, ..."""
     decoder_end: str = "</s>"
     """What ends an output."""
+    ids_as_given: bool = False
+    """Sources that are ids are read as they are, as by transformers, and not put into
+    `source_form`."""
     langs: tuple[str, ...] = ()
     """Languages that the model knows; empty: one direction, and no language tokens."""
     lang_tok: str = "{}"

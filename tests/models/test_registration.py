@@ -14,13 +14,15 @@ import pytest
 import seqjax
 from seqjax import models
 from seqjax.config import import_object
-from seqjax.models.tables import FairseqTable
+from seqjax.models.tables import FairseqTable, HuggingFaceTable
 
 PACKAGE = pathlib.Path(seqjax.__file__).parent
 SHARED = {"__init__", "family", "tables", "protocol", "overrides", "vocabulary_rows", "parts"}
 """What `seqjax/models/` holds besides families."""
-WORDS = {"transformer"}
-"""Names that are words of the field as well: a text may say "transformer" and mean any of them."""
+WORDS = {"transformer", "gpt2", "opt", "marian"}
+"""Names that are words of the field as well: a text may say "transformer" and mean any of them;
+fairseq's architectures and a tokenizer are called gpt2, optax's state opt_state, and Marian has a
+tokenizer of its own."""
 
 
 def test_every_module_of_models_is_registered_or_shared():
@@ -57,8 +59,8 @@ def test_what_a_family_says_of_itself_is_there(family):
     if family.fairseq is not None:
         assert isinstance(import_object(family.fairseq, "fairseq"), FairseqTable)
         assert models.fairseq_table(family.name) is import_object(family.fairseq, "fairseq")
-    if family.huggingface is not None:
-        import_object(family.huggingface, "huggingface")
+    for place in family.huggingface:
+        assert isinstance(import_object(place, "huggingface"), HuggingFaceTable)
     for pattern, axes in family.partition:
         re.compile(pattern)
         assert set(axes) <= {None, "data", "fsdp", "tensor"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -9,7 +10,8 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from seqjax.config import ConfigError
+from seqjax import tasks
+from seqjax.config import Config, ConfigError
 from seqjax.interop.huggingface import files, generation, symbols, tokenizer_files
 from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
 from seqjax.interop.huggingface.weights import Kind, choose, to_state
@@ -95,12 +97,12 @@ def _write_configs(
     hf["architectures"] = [architecture]
     if "torch_dtype" not in hf:
         hf.setdefault("dtype", "float32")
-    special = _special(task, whole, encoder_decoder=table.task == "translation")
+    special = _special(task, whole, encoder_decoder=table.task == "seq2seq")
     if not about:
         hf |= special
-    hf.setdefault("is_encoder_decoder", table.task == "translation")
+    hf.setdefault("is_encoder_decoder", table.task == "seq2seq")
     files.write_json(folder / files.CONFIG, hf)
-    if table.task in ("translation", "language_modeling"):
+    if table.task in ("seq2seq", "language_modeling"):
         stored = whole.assets.get(GENERATION_MEMORY)
         if stored is None and about:
             return  # there was none
@@ -114,6 +116,14 @@ def _ids(hf: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in hf.items() if key.endswith("_token_id")}
 
 
+def _start(task: Task) -> int:
+    """What the decoder reads first; of a model of several languages, which differ in it, eos."""
+    try:
+        return task.target_form.start  # type: ignore[attr-defined]
+    except (ConfigError, AttributeError):
+        return task.dictionaries[-1].vocabulary.eos
+
+
 def _special(task: Task, whole: Whole, *, encoder_decoder: bool) -> dict[str, int | None]:
     """Special ids by their names in `config.json`."""
     vocabulary = task.dictionaries[-1].vocabulary
@@ -123,5 +133,17 @@ def _special(task: Task, whole: Whole, *, encoder_decoder: bool) -> dict[str, in
         "pad_token_id": vocabulary.pad if vocabulary.pad < size else None}
     if encoder_decoder:
         start = whole.config.generation.bos_token
-        found["decoder_start_token_id"] = vocabulary.eos if start is None else start
+        found["decoder_start_token_id"] = _start(task) if start is None else start
     return found
+
+
+def as_fairseq(config: Config) -> Config:
+    """The configuration with a task that fairseq has: sequences to sequences are translation
+    there."""
+    if tasks.entry_of(config.task.name).fairseq is not None:
+        return config
+    usual = tasks.of_fairseq("translation")
+    if usual is None or not isinstance(config.task, usual.config):
+        return config
+    values = {f.name: getattr(config.task, f.name) for f in dataclasses.fields(usual.config)}
+    return dataclasses.replace(config, task=usual.config(**{**values, "name": usual.name}))

@@ -18,7 +18,7 @@ import numpy as np
 from seqjax.checkpoints import CheckpointError
 from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, to_plain
-from seqjax.interop.huggingface import files, generation, symbols
+from seqjax.interop.huggingface import files, forms, generation, symbols
 from seqjax.interop.huggingface.weights import Stored, describe
 from seqjax.interop.torch.pickle_machine import CheckpointError as TorchError
 from seqjax.interop.weights import Params
@@ -90,26 +90,34 @@ def _around(
     special = symbols.special_ids(
         hf, given, table, size=sizes[1], symbols=target.symbols,
         said=symbols.special_names(place))
-    section = {"name": table.task, **table.languages(hf)}
     named = symbols.packed(symbols.token_files(place))
     if said is not None:
         named[GENERATION_MEMORY] = json.dumps(said).encode()
-    for side, size, key in ((source, sizes[0], "source_lang"), (target, sizes[1], "target_lang")):
-        lang = section.get(key) or ""
-        named |= assets.pack_vocabulary(
-            lang, symbols.vocabulary(side, size=size, special=special))
-        if side.tokenizer is not None:
-            named |= assets.pack_tokenizer(lang, side.tokenizer)
-    if table.task == "language_modeling":
-        section["prompt_start"] = symbols.prompt_start(
-            target.tokenizer, special, symbols.special_names(place))
-    sections: dict[str, Any] = {"task": section, "loss": {"name": "cross_entropy"}}
+    words = tuple(symbols.vocabulary(side, size=size, special=special)
+                  for side, size in zip((source, target), sizes, strict=True))
+    sides = (("source", words[0], source.tokenizer), ("target", words[1], target.tokenizer))
+    for name, vocabulary, tokenizer in sides:
+        named |= assets.pack_vocabulary("" if words[0] == words[1] else name, vocabulary)
+        if tokenizer is not None:
+            named |= assets.pack_tokenizer(
+                "" if source.tokenizer is target.tokenizer else name, tokenizer)
+    given = {**table.generation, **given}
     search = generation.from_huggingface(
-        {**table.generation, **given}, language_model=table.task == "language_modeling",
-        start=special.start)
+        given, language_model=table.task == "language_modeling", start=special.start)
     for phrase in search.ignored:
         warnings.warn(f"{folder}: not honoured: {phrase}", stacklevel=4)
-    sections["generation"] = search.section
+    section: dict[str, Any] = {"name": table.task}
+    notes = symbols.special_names(place)
+    if table.task == "language_modeling":
+        section["prompt_start"] = symbols.prompt_start(target.tokenizer, special, notes)
+    elif table.task == "seq2seq":
+        section = {**forms.section(words[1], source, special, given, notes),
+                   **table.languages(hf)}
+        search.section.pop("bos_token", None)  # which the task says
+        if section.get("decoder_first") or section["decoder_start"] == "{target}":
+            search.section.pop("first_tokens", None)
+    sections: dict[str, Any] = {"task": section, "loss": {"name": "cross_entropy"},
+                                "generation": search.section}
     return sections, named
 
 

@@ -202,7 +202,8 @@ def special_ids(
     eos = bos if eos is None else eos
     if eos is None:
         raise ConfigError("eos_token_id: neither config.json nor a tokenizer says what ends a text")
-    start = found("decoder_start")
+    start = generation.get("decoder_start_token_id")
+    start = found("decoder_start") if start is None else start
     return Special(
         bos=bos, pad=found("pad", named["pad"]), eos=eos, unk=found("unk", named["unk"]),
         start=None if start == eos else start)

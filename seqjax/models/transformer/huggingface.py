@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from seqjax.config import ConfigError
-from seqjax.models.overrides import resolved
 from seqjax.models.parts.configs import ORIGIN, RUNTIME, TRAINING_ONLY, kind
 from seqjax.models.tables import HuggingFaceKeys, State, Transform
 
@@ -151,6 +150,8 @@ def check_said(
       said: keys that come out of the file.
       elsewhere, unsaid: see `writer`.
     """
+    from seqjax.models.overrides import resolved  # a configuration must not wait for JAX
+
     cls = type(config)
     again, config = resolved(cls(**said)), resolved(config)
     for field in dataclasses.fields(cls):
