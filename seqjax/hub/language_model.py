@@ -21,6 +21,7 @@ from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.target_form import TargetForm
 from seqjax.hub import arguments, evaluation
 from seqjax.hub.evaluation import Evaluated
+from seqjax.hub.features import Featuring
 from seqjax.hub.generative import (
     Generative,
     Hypothesis,
@@ -47,7 +48,7 @@ from seqjax.tasks.perplexity import BlockScorer, WordScores
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class LanguageModel(Generative[LanguageModelingTask]):
+class LanguageModel(Featuring, Generative[LanguageModelingTask]):  # type: ignore[misc]
     """A language model, or an ensemble of several, with its vocabulary.
 
         m = seqjax.load("runs/lm")
@@ -312,6 +313,12 @@ class LanguageModel(Generative[LanguageModelingTask]):
 
     def _prompt(self, x: Input) -> np.ndarray:
         return self.encoded(x).ids
+
+    def _feature_ids(self, x: Any, name: str) -> np.ndarray:
+        """A text as the model reads it; ids are what it reads."""
+        if isinstance(x, (str, Encoded)):
+            return self.source_ids(x)
+        return super()._feature_ids(x, name)
 
     def source_ids(self, x: Input) -> np.ndarray:
         """A prompt as the model reads it."""

@@ -16,7 +16,7 @@ from seqjax.config import ConfigError
 from seqjax.data import tokenizers
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.tokenizers.huggingface import fillers
-from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
+from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary, placeholder
 from seqjax.interop.huggingface.files import read_json
 from seqjax.models.tables import HuggingFaceTable
 
@@ -152,7 +152,7 @@ def vocabulary(side: Side, *, size: int, special: Special) -> Vocabulary:
     """The vocabulary of a side; one of fairseq's kind where it can be."""
     symbols = side.symbols
     if symbols is None:
-        placeholders = [f"<{i}>" for i in range(size)]
+        placeholders = [placeholder(i) for i in range(size)]
         for name, index in (("<unk>", special.unk), ("<pad>", special.pad),
                             ("<s>", special.bos), ("</s>", special.eos)):
             if index is not None and index < size:
