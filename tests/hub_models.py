@@ -28,7 +28,8 @@ class Words(Text):
 
     vocab: Vocabulary
     tokenizer: Tokenizer | None = None
-    config: Any = types.SimpleNamespace(name="words", post_process=None)
+    config: Any = dataclasses.field(
+        default_factory=lambda: types.SimpleNamespace(name="words", post_process=None))
 
     source_vocab = property(lambda self: self.vocab)
     target_vocab = property(lambda self: self.vocab)
@@ -58,6 +59,9 @@ def loaded(case: str) -> Any:
     """The recorded model, as `seqjax.load` gives it for the tasks that it was pretrained by."""
     about, stored = said(case), arrays(case)
     state = {k.removeprefix("weights/"): v for k, v in stored.items() if k.startswith("weights/")}
+    # Which norms an encoder of fairseq's has depends on the version of its file, here today's.
+    state.setdefault("encoder.sentence_encoder.version" if "bart" not in case else
+                     "encoder.version", np.array([3], np.float32))
     found = fairseq_weights.from_tree({
         "args": {"arch": about["arch"], "task": "masked_lm", "criterion": "masked_lm",
                  "tokens_per_sample": 40, **about["args"]}, "model": state})

@@ -4,6 +4,7 @@ fairseq's hub has them, whatever the batch."""
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,9 +89,11 @@ def test_one_mask_is_filled_as_fairseq_fills_it(recorded, case):
         assert [(text, word) for text, _, word in ours] == [(a, c) for a, _, c in one["found"]]
         np.testing.assert_allclose([p for _, p, _ in ours], [b for _, b, _ in one["found"]],
                                    atol=1e-5)
-    assert model.fill_mask(cases[0]["text"], topk=4) == found[0]
+    alone = model.fill_mask(cases[0]["text"], topk=4)
+    assert [x[::2] for x in alone] == [x[::2] for x in found[0]]
+    np.testing.assert_allclose([x[1] for x in alone], [x[1] for x in found[0]], atol=1e-6)
     ids = text_ids.masked_ids(model.task, model.models[0], cases[0]["text"])
-    assert [x[1:] for x in model.fill_mask(ids, topk=4)] == [x[1:] for x in found[0]]
+    assert [x[2] for x in model.fill_mask(ids, topk=4)] == [x[2] for x in found[0]]
 
 
 def test_masks_are_written_anew_as_fairseq_does(recorded):
@@ -115,7 +118,7 @@ def test_a_long_text_is_cut_with_a_warning_where_fairseq_cuts_it(recorded):
     for case in CASES:
         with pytest.raises(ValueError, match=r"inputs\[1\]: has \d+ tokens.* 40: shorten"):
             recorded[case].extract_features(["Hello", long["text"]])
-        with pytest.raises(ValueError, match=r"(inputs\[|source )1.* \d+ tokens.* 40"):
+        with pytest.raises(ValueError, match=r"inputs\[1\]: has \d+ tokens.* 40: shorten"):
             recorded[case].fill_mask(["Hello <mask>", long["text"] + " <mask>"])
 
 
@@ -185,7 +188,7 @@ def test_features_of_words_of_ones_own(recorded):
 
 
 WORDS = Words(vocab=Vocabulary([*(f"w{i}" for i in range(20)), "<mask>"]))
-SMALL = {"encoder_layers": 2, "encoder_embed_dim": 8, "encoder_ffn_embed_dim": 12,
+SMALL: dict[str, Any] = {"encoder_layers": 2, "encoder_embed_dim": 8, "encoder_ffn_embed_dim": 12,
          "encoder_attention_heads": 2}
 
 
@@ -198,8 +201,7 @@ def test_words_without_a_tokenizer():
         assert text == f"w1 {word} w2" and 0 < probability < 1
 
 
-@pytest.mark.parametrize("name", ["tokenizer", "decode"])
-def test_a_mask_keeps_its_space_where_pieces_do_not_tell(name):
+def test_a_mask_keeps_its_space_where_pieces_do_not_tell():
     assert text_ids.with_word("a <mask> b", "word", spaced=False) == "a word b"
     assert text_ids.with_word("a <mask> b", " word", spaced=True) == "a word b"
     assert text_ids.with_word("a <mask> b", "s", spaced=True) == "as b"
@@ -258,7 +260,7 @@ def test_a_model_without_tokenizer_takes_ids():
 def test_methods_of_other_facades_say_what_they_are_for(recorded):
     model = recorded["roberta"]
     for name in ("translate", "generate", "sample", "score"):
-        with pytest.raises(AttributeError, match=f"{name}: a Encoder|{name}: an? Encoder"):
+        with pytest.raises(AttributeError, match=f"Encoder has no {name}: .*'words' is none of"):
             getattr(model, name)
     assert not hasattr(model, "something")
     with pytest.raises(ConfigError, match="no head that predicts masked words"):

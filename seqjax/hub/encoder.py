@@ -28,7 +28,7 @@ class Encoder(Featuring, Masked, Predicting, Loaded[TextTask]):
 
     def features(self, texts: Any) -> Any:
         """The last hidden states of each input: `extract_features(texts)`."""
-        return self.extract_features(texts)
+        return self._extracted(texts, name="texts")
 
     @property
     def _limit(self) -> int:

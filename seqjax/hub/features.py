@@ -94,10 +94,7 @@ class Featuring:
           ValueError: an input over the model's limit, by its number from 0; states that are not
             finite.
         """
-        listed = arguments.listed(inputs, name="inputs")
-        ids = [self._feature_ids(x, f"inputs[{i}]") for i, x in enumerate(listed.items)]
-        found = self._features(ids, layer=layer, every=all)
-        return found[0] if listed.single else found
+        return self._extracted(inputs, layer=layer, every=all)
 
     def extract_features_aligned_to_words(
         self, text: Any, *, words: Sequence[str] | None = None, layer: int = -1,
@@ -137,6 +134,14 @@ class Featuring:
 
     # ---- parts ----
 
+    def _extracted(
+        self, inputs: Any, *, layer: int = -1, every: bool = False, name: str = "inputs"
+    ) -> Any:
+        listed = arguments.listed(inputs, name=name)
+        ids = [self._feature_ids(x, f"{name}[{i}]") for i, x in enumerate(listed.items)]
+        found = self._features(ids, layer=layer, every=every, name=name)
+        return found[0] if listed.single else found
+
     def _feature_ids(self, x: Any, name: str) -> np.ndarray:
         """One input as the ids that the model reads."""
         if isinstance(x, str) or isinstance(x, (tuple, list)) and x and _texts(x):
@@ -174,16 +179,18 @@ class Featuring:
         """Tokens of the longest input."""
         limits = []
         for model in self.models:
-            if isinstance(model, protocol.Encoder):
+            if protocol.reads(model):
                 limits.append(model.max_source_positions)
             if _decodes(model):
                 limits.append(model.max_target_positions)
         return min(limits)
 
-    def _features(self, ids: Sequence[np.ndarray], *, layer: int, every: bool) -> list[np.ndarray]:
+    def _features(
+        self, ids: Sequence[np.ndarray], *, layer: int, every: bool, name: str = "inputs"
+    ) -> list[np.ndarray]:
         """States of each row of ids."""
         model = self._one_model("extract_features")
-        rows.check_lengths(ids, limit=self._feature_limit(), name="inputs")
+        rows.check_lengths(ids, limit=self._feature_limit(), name=name)
         states = self._states(layer, every)
         found: list[Any] = [None] * len(ids)
         for places, tokens in rows.batches(ids, pad=model.pad, limit=self._feature_limit()):
@@ -213,7 +220,7 @@ def states_of(
     `Featuring.extract_features`), [L + 1, B, S, D] of every one."""
     last = layer == -1 and not every
     encoded, read = None, tokens
-    if isinstance(model, protocol.Encoder):
+    if protocol.reads(model):
         source = token_source(tokens, pad=model.pad)
         if not _decodes(model):
             found = model.encode(params, source).out if last else (
@@ -231,7 +238,7 @@ def _chosen(states: jax.Array, layer: int, *, whole: bool) -> jax.Array:
 
 def _decodes(model: Any) -> bool:
     """Whether it is the decoder's states that are meant."""
-    return not isinstance(model, protocol.Encoder) or getattr(model, "decodes_source", False)
+    return not protocol.reads(model) or getattr(model, "decodes_source", False)
 
 
 def _rolled(tokens: jax.Array, *, pad: int) -> jax.Array:

@@ -110,8 +110,8 @@ class Masked:
     def _with_head(self, what: str) -> Any:
         """The first of the models, all of which have a head for masked words."""
         for model in self.models:
-            if hasattr(model, "step") or not hasattr(model, "features") or not getattr(
-                    model.config, "masked_lm_head", True):
+            if getattr(model, "step", None) or not getattr(model, "features", None) or (
+                    not getattr(model.config, "masked_lm_head", True)):
                 raise ConfigError(f"{what}: this model of {model.config.name!r} has no head that "
                                   "predicts masked words")
         return self.models[0]
@@ -196,6 +196,8 @@ class Rewriting:
             if not np.any(row == mask):
                 raise ValueError(f"inputs[{place}]: has no {text_ids.MASKS[0]} to fill: write it "
                                  "where words are missing")
+        if options.get("too_long", "error") == "error":
+            rows.check_lengths(ids, limit=model.max_source_positions, name="inputs")
         # fairseq's hub makes every output of such a model begin so.
         prefixes = [[vocab.bos]] * len(ids) if text_ids.joins(self.task, model) else None
         options = {"prefixes": prefixes, **options, "match_source_len": match_source_len,

@@ -65,8 +65,8 @@ class Loaded(Generic[TaskT]):
         task = self.__dict__.get("task")
         if name in _METHODS and task is not None:
             raise AttributeError(
-                f"{name}: a {type(self).__name__}, which a model of the task "
-                f"{task.config.name!r} is, has no such method: that is for {_METHODS[name]}")
+                f"{type(self).__name__} has no {name}: a model of the task "
+                f"{task.config.name!r} is none of the {_METHODS[name]}")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:

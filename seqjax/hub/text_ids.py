@@ -30,7 +30,7 @@ def joins(task: TextTask, model: Any) -> bool:
     """Whether the model reads sentences as fairseq's hub writes them (a
     `protocol.SentenceClassifier`), and its task puts no other tokens around them."""
     frame = task.source_frame
-    return hasattr(model, "decodes_source") and (
+    return getattr(model, "decodes_source", None) is not None and (
         frame.is_plain or frame.before == (task.source_vocab.bos,))
 
 

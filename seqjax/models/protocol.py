@@ -268,6 +268,11 @@ class LanguageModel(Stepper, Protocol):
     prefix tokens after the first token, which is eos (or bos where it was trained so)."""
 
 
+def reads(model: object) -> bool:
+    """Whether a model has an encoder; a language model has none."""
+    return isinstance(model, Encoder)
+
+
 def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -> Encoded | None:
     """What a model makes of the sources `tokens` [B, S]: nothing if it is a language model,
     which reads none."""
