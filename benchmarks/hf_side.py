@@ -22,7 +22,7 @@ class Bart:
             decoder_start_token_id=EOS, forced_eos_token_id=None, dropout=0.0, init_std=0.06)
         self.model = transformers.BartForConditionalGeneration(config).eval()
         self.model.generation_config = transformers.GenerationConfig(
-            num_beams=beam, min_new_tokens=steps, max_new_tokens=steps, length_penalty=1.0,
+            num_beams=beam, min_new_tokens=steps - 1, max_new_tokens=steps, length_penalty=1.0,
             bos_token_id=BOS, pad_token_id=PAD, eos_token_id=EOS, decoder_start_token_id=EOS)
         self.model.save_pretrained(folder)
 

@@ -170,10 +170,11 @@ class Featuring:
         return self.task.decode_target(ids)
 
     def _one_model(self, what: str) -> Any:
-        if len(self.models) > 1:
+        model, *others = self.models
+        if others:
             raise ConfigError(f"{what}: the hidden states of an ensemble are not defined: load one "
                               "checkpoint")
-        return self.models[0]
+        return model
 
     def _feature_limit(self) -> int:
         """Tokens of the longest input."""
@@ -255,13 +256,13 @@ def _check_layer(model: Any, params: Params, layer: int, *, every: bool) -> None
     Raises:
       ConfigError: naming what there is.
     """
+    dummy = jnp.full((1, 1), model.eos, jnp.int32)
     told = protocol.LayeredStepper if _decodes(model) else protocol.Layered
     if not isinstance(model, told):
         raise ConfigError(f"extract_features: models of {model.config.name!r} tell of their last "
                           "states alone (layer=-1)")
     if every:
         return
-    dummy = np.full((1, 1), model.eos, np.int32)
     count = jax.eval_shape(lambda p: states_of(model, p, dummy, every=True), params).shape[0]
     if isinstance(layer, bool) or not isinstance(layer, int) or not -count <= layer < count:
         raise ConfigError(f"layer: {layer!r}, but there are 0 (the embeddings) to {count - 1}, and "

@@ -57,6 +57,7 @@ class LanguageModel(Featuring, Generative[LanguageModelingTask]):  # type: ignor
         m.log_probs([[2, 8, 15]])                                  # [1, 3, V]
     """
 
+    task: LanguageModelingTask  # pyright: ignore[reportIncompatibleVariableOverride]
     inputs_name: ClassVar[str] = "prompts"
     evaluation_options: ClassVar[frozenset[str]] = frozenset((
         "tokens_per_sample", "sample_break_mode", "add_bos_token", "context_window",
