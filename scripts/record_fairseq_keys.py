@@ -36,8 +36,10 @@ from fairseq.tasks import TASK_REGISTRY
 MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm", "lstm",
           "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
 COMPONENTS = {
-    "task": (TASK_REGISTRY, ("translation", "language_modeling", "sentence_prediction",
-                             "sentence_ranking")),
+    "task": (TASK_REGISTRY, (
+        "translation", "language_modeling", "masked_lm", "multilingual_masked_lm", "denoising",
+        "multilingual_denoising", "sentence_prediction", "sentence_ranking", "span_masked_lm",
+        "translation_from_pretrained_bart", "translation_multi_simple_epoch")),
     "criterion": (CRITERION_REGISTRY, (
         "cross_entropy", "label_smoothed_cross_entropy", "adaptive_loss",
         "label_smoothed_cross_entropy_with_alignment", "masked_lm", "sentence_prediction",
@@ -104,6 +106,8 @@ def of_option(action: argparse.Action) -> str:
         return "enum?"
     if action.type in (None, str, int, float):
         return getattr(action.type, "__name__", "str") + "?"
+    if isinstance(tried(action.type, "{'1': '2'}"), dict):
+        return "any?"
     found = tried(action.type, "1,2")
     if isinstance(found, list):
         return f"list[{type(found[0]).__name__}]?"
@@ -114,7 +118,7 @@ def tried(convert: Any, text: str) -> Any:
     """What an option makes of a text; the text where it does not take it."""
     try:
         return convert(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, SyntaxError):
         return text
 
 

@@ -147,8 +147,8 @@ def dictionary(entries: int) -> Dictionary:
     return result
 
 
-def build(arch: str, given: dict, sizes: tuple[int, int]):
-    """fairseq's model with every parameter moved off its start."""
+def fresh(arch: str, given: dict, sizes: tuple[int, int]):
+    """fairseq's model as it begins."""
     values = dict(criterion="label_smoothed_cross_entropy", max_source_positions=20,
                   max_target_positions=20, tokens_per_sample=20, tie_adaptive_weights=False)
     args = types.SimpleNamespace(**{**values, **given})
@@ -157,7 +157,12 @@ def build(arch: str, given: dict, sizes: tuple[int, int]):
     task = types.SimpleNamespace(
         source_dictionary=source, target_dictionary=target, dictionary=target,
         output_dictionary=target)
-    model = ARCH_MODEL_REGISTRY[arch].build_model(args, task)
+    return ARCH_MODEL_REGISTRY[arch].build_model(args, task)
+
+
+def build(arch: str, given: dict, sizes: tuple[int, int]):
+    """fairseq's model with every parameter moved off its start."""
+    model = fresh(arch, given, sizes)
     for name, value in model.named_parameters():
         if "conv_bias" in name:
             value.data.zero_()

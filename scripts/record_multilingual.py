@@ -11,6 +11,10 @@ the left), `lprobs`, the criterion's `loss`, `ntokens`, and the gradient of ever
 `hypos.json`: hypotheses per direction and option set, natural logarithms; `generate.txt`,
 `score_reference.txt`: what fairseq-generate prints.
 
+    python scripts/record_multilingual.py --read tests/goldens/multilingual/data FILE.pt CASE
+
+prints the hypotheses of a file that seqjax wrote (`convert --to fairseq`) as fairseq finds them.
+
 fairseq's own task for mBART fails on its main branch (`self.args` is not there any more); here
 it is given what it asks for. BART's architecture is built with scaled embeddings, as mBART's.
 """
@@ -216,8 +220,18 @@ def main() -> None:
         record(case, folder / "data", out)
 
 
+def read(data: str, path: str, case: str) -> None:
+    """Whether fairseq loads a file of ours, and what it finds with it."""
+    mend()
+    found = {direction: hypotheses(pathlib.Path(data), pathlib.Path(path), direction,
+                                   SEARCHES["beam4"]) for direction in DIRECTIONS[case]}
+    print(json.dumps(found))
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "--cli":
+    if sys.argv[1] == "--read":
+        read(*sys.argv[2:])
+    elif sys.argv[1] == "--cli":
         mend()
         module = f"fairseq_cli.{sys.argv[2]}"
         sys.argv = [module, *sys.argv[3:]]

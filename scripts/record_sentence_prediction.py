@@ -10,7 +10,9 @@ fairseq-preprocess makes of them as the recipe for GLUE does, `regression` and `
 folders of those tasks. `CASE.npz` has `about` (architecture, its keys, the task's keys, names of
 weights and gradients, metrics of the split `valid`), `source` and, of BART, `prev`: the batch of
 that split as the task's dataset collates it (of ranking [N, B, S]), `target`, `logits`, `loss`,
-`sample_size`, `weights` and `grads`, the norm of each gradient.
+`sample_size`, `weights` and `grads`, the norm of each gradient. `trace.json` is a run of
+fairseq-train that begins with the weights of the case `roberta`: its `command`, and what it logged
+of every update (`train`) and of every validation (`valid`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ import contextlib
 import io
 import json
 import pathlib
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 import tempfile
 import types
 from typing import Any
@@ -206,6 +212,61 @@ def record(arch: str, given: dict, keys: dict, data: pathlib.Path) -> dict[str, 
     return arrays
 
 
+TRACE = (
+    "fairseq-train {data} --arch roberta --encoder-embed-dim 8 --encoder-ffn-embed-dim 12 "
+    "--encoder-layers 2 --encoder-attention-heads 2 --max-positions 30 --dropout 0 "
+    "--attention-dropout 0 --task sentence_prediction --criterion sentence_prediction "
+    "--num-classes 3 --init-token 0 --separator-token 2 --report-mcc --max-tokens 100 "
+    "--batch-size 4 --required-batch-size-multiple 1 --update-freq 2 --optimizer adam "
+    "--adam-betas '(0.9, 0.98)' --adam-eps 1e-6 --lr 0.002 --lr-scheduler polynomial_decay "
+    "--warmup-updates 2 --total-num-update 50 --clip-norm 1.0 --max-update 12 "
+    "--restore-file {model} --reset-optimizer --reset-dataloader --reset-meters "
+    "--best-checkpoint-metric accuracy --maximize-best-checkpoint-metric")
+LOGGED = ("num_updates", "loss", "accuracy", "gnorm", "lr", "mcc")
+
+
+def labelled_by_numbers(kept: pathlib.Path, place: pathlib.Path) -> pathlib.Path:
+    """The data with labels 0, 1 and 2, which fairseq's reports need."""
+    shutil.copytree(kept / "data-bin", place)
+    names = place / "label" / "dict.txt"
+    text = names.read_text()
+    for number, name in enumerate(("no", "maybe", "yes")):
+        text = text.replace(f"{name} ", f"{number} ")
+    names.write_text(text)
+    return place
+
+
+def trace(kept: pathlib.Path, scratch: pathlib.Path) -> dict[str, Any]:
+    """A run of fairseq's from the recorded weights."""
+    with np.load(kept / "roberta.npz") as recorded:
+        about, flat, state, at = json.loads(str(recorded["about"])), recorded["weights"], {}, 0
+    for key, shape in about["weights"].items():
+        size = int(np.prod(shape))
+        state[key] = torch.tensor(flat[at : at + size].reshape(shape))
+        at += size
+    data, model = labelled_by_numbers(kept, scratch / "data"), scratch / "model.pt"
+    torch.save({
+        "args": argparse.Namespace(**about["args"], arch="roberta", task="sentence_prediction",
+                                   criterion="sentence_prediction"),
+        "model": state, "optimizer_history": [{"criterion_name": "", "optimizer_name": "",
+                                               "lr_scheduler_state": {}, "num_updates": 0}],
+        "extra_state": {}, "last_optimizer_state": None}, model)
+    words = shlex.split(TRACE.format(data=data, model=model))[1:]
+    done = subprocess.run(
+        [sys.executable, "-m", "fairseq_cli.train", *words, "--cpu", "--no-save", "--num-workers",
+         "0", "--log-format", "json", "--log-interval", "1"], capture_output=True, text=True)
+    found: dict[str, Any] = {"command": TRACE, "train": [], "valid": []}
+    for line in re.findall(r"\{.*\}", done.stdout + done.stderr):
+        values = json.loads(line) if '"' in line else {}
+        kind = "valid" if "valid_loss" in values else "train"
+        if "num_updates" in values or kind == "valid":
+            found[kind].append({key: float(values[name]) for key in LOGGED
+                                if (name := f"valid_{key}" if kind == "valid" else key) in values})
+    if len(found["train"]) != 12:
+        raise RuntimeError(done.stderr[-2000:])
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record sentence prediction with fairseq.")
     parser.add_argument("folder", type=pathlib.Path)
@@ -220,6 +281,9 @@ def main() -> None:
             np.savez_compressed(
                 folder / f"{name}.npz", allow_pickle=False, **record(arch, given, keys, data))
         print(name, (folder / f"{name}.npz").stat().st_size)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = trace(folder, pathlib.Path(scratch))
+    (folder / "trace.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

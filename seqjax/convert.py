@@ -23,6 +23,7 @@ import sys
 from collections.abc import Sequence
 
 from seqjax import cli, locking
+from seqjax.commands import fairseq
 from seqjax.config import ConfigError
 
 
@@ -43,6 +44,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", help="folder with the dictionaries of a .pt")
     parser.add_argument("--bpe", help="subwords of a .pt, where it does not say")
     parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say")
+    fairseq.add_tokenizer_flags(parser.add_argument_group("fairseq's flags of tokenizers"))
     parser.add_argument("--which", choices=("best", "last"), default="best",
                         help="of a work folder, which checkpoint (default best)")
     parser.add_argument("--no-verify", dest="verify", action="store_false",
@@ -95,8 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         raise FileNotFoundError(f"{args.source}: no such file or folder")
     if not target.endswith(".pt"):
         raise ConfigError(f"{target}: a folder of seqjax is converted to a file NAME.pt")
-    for flag in ("data", "bpe", "tokenizer"):
+    for flag in ("data", "bpe", "tokenizer", *fairseq.tokenizer_options(args)):
         if getattr(args, flag):
+            flag = flag.replace("_", "-")
             raise ConfigError(f"--{flag} is for reading a .pt; {args.source} holds its own")
     with locking.hold(locking.output_lock(target), what=target):
         _to_pt(args, target)
@@ -214,7 +217,8 @@ def _to_folder(args: argparse.Namespace, target: str) -> None:
 
     folder = fairseq_folder.write_folder(
         args.source, target, data=args.data, bpe=args.bpe,
-        tokenizer=args.tokenizer, verify=args.verify)
+        tokenizer=args.tokenizer, tokenizer_options=fairseq.tokenizer_options(args),
+        verify=args.verify)
     print(f"{folder}: written")
 
 

@@ -21,8 +21,11 @@ from seqjax.console import compiling
 from seqjax.data import compression, sources
 from seqjax.generation.errors import InputError
 
-if TYPE_CHECKING:  # it imports JAX
-    from seqjax.hub.generative import Generative
+if TYPE_CHECKING:  # they import JAX, or numpy
+    import numpy as np
+
+    from seqjax.hub.generative import Generative, Hypothesis
+    from seqjax.tasks.inputs import Encoded
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -141,7 +144,7 @@ class Session:
 
     def _parts(
         self, lines: Sequence[str], wrong: dict[int, str]
-    ) -> tuple[list[str], list[list[Any]] | None]:
+    ) -> tuple[list[str], list[list[np.ndarray]] | None]:
         """Sources, and the ids of the phrases that follow each of them."""
         from seqjax.tasks import output_constraints
 
@@ -157,10 +160,11 @@ class Session:
         return texts, output_constraints.phrase_ids(self.model.task, phrases)
 
     def _decode(
-        self, inputs: Sequence[Any], phrases: list[list[Any]] | None, wrong: dict[int, str]
-    ) -> list[list[Any]]:
+        self, inputs: Sequence[Encoded], phrases: list[list[np.ndarray]] | None,
+        wrong: dict[int, str],
+    ) -> list[list[Hypothesis]]:
         """Hypotheses of each input; what is wrong with some is found before any is decoded."""
-        found: list[list[Any]] = [[] for _ in inputs]
+        found: list[list[Hypothesis]] = [[] for _ in inputs]
         while True:
             live = [i for i in range(len(inputs)) if i not in wrong]
             options = dict(self.options)
@@ -178,7 +182,8 @@ class Session:
             return found
 
     def _print_fairseq(
-        self, source: Any, hypotheses: list[Any], seconds: float, phrases: list[Any] | None
+        self, source: Encoded, hypotheses: list[Hypothesis], seconds: float,
+        phrases: list[np.ndarray] | None,
     ) -> None:
         from seqjax.interop.fairseq import output as fairseq_output
 

@@ -18,13 +18,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from seqjax import cli, locking, signals, tasks
 from seqjax.data import (
     binarize,
     compression,
     folder,
+    make_tokenizers,
     prepare,
     prepare_sentences,
     sources,
@@ -32,10 +33,13 @@ from seqjax.data import (
 )
 from seqjax.data.dictionaries import digest
 from seqjax.data.indexed import IndexedDatasetError
-from seqjax.data.vocabulary import VocabularyError
+from seqjax.data.tokenizers import files
+from seqjax.data.vocabulary import Vocabulary, VocabularyError
 
 _LOCK = "preprocess.lock"
-_SENTENCEPIECE_OPTIONS = ("sentencepiece_model", "model_type", "character_coverage")
+_SENTENCEPIECE_OPTIONS = ("model_type", "character_coverage")
+_FILE_FLAGS = [f for f in files.FILE_FLAGS if f not in ("bpe_codes", "sentencepiece_model")]
+"""fairseq's, beside those that have a line of their own."""
 
 KNOWN_ERRORS = (
     locking.LockedError,
@@ -64,13 +68,20 @@ def parser() -> argparse.ArgumentParser:
     add("--normalize", choices=tokenizers.UNICODE_FORMS,
         help="write all text in this Unicode form first (nfc: a letter and its accent are one"
         " character)")
-    add("--tokenizer", choices=sorted(tokenizers.TOKENIZERS.keys() - {"unicode"}),
-        help="cut raw text into pieces; without it, white space separates them already")
+    add("--tokenizer", metavar="KIND[:PATH]",
+        help="cut raw text into pieces; without it, white space separates them already. KIND: "
+        + ", ".join(make_tokenizers.KINDS) + ". PATH: its file, or the folder with its files "
+        "(hf:FOLDER brings the dictionary too); SRC,TGT for two")
     add("--moses", action="store_true", help="split into words with Moses before --tokenizer")
     add("--vocab-size", type=int, metavar="N",
-        help=f"pieces of a tokenizer that is trained here ({prepare.DEFAULT_VOCAB_SIZE})")
+        help=f"pieces of a tokenizer that is trained here ({make_tokenizers.DEFAULT_VOCAB_SIZE})")
     add("--bpe-codes", metavar="FILE", help="use these subword-nmt codes; SRC,TGT for two files")
     add("--sentencepiece-model", metavar="FILE", help="use this model; SRC,TGT for two files")
+    for flag in _FILE_FLAGS:
+        add(_spelled(flag), metavar="FILE", help=f"of --tokenizer {files.kind_of_flags([flag])}")
+    for flag in files.SWITCH_FLAGS:
+        add(_spelled(flag), action="store_true", default=None,
+            help=f"of --tokenizer {files.kind_of_flags([flag])}")
     add("--model-type", choices=["unigram", "bpe"], help="kind of SentencePiece model (unigram)")
     add("--character-coverage", type=float, metavar="SHARE",
         help="share of characters with a SentencePiece piece of their own (1.0)")
@@ -136,6 +147,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; gives the exit status."""
     arguments = parser()
     args = arguments.parse_args(argv)
+    args.tokenizer_path = None
+    if args.tokenizer and ":" in args.tokenizer:
+        args.tokenizer, _, args.tokenizer_path = args.tokenizer.partition(":")
     try:
         _run(args, arguments)
     except KNOWN_ERRORS as error:
@@ -165,9 +179,12 @@ def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
         job = prepare.Job(args=args, langs=langs, stage=stage, workers=workers, log=log)
         job.check(raw)
         log(f"{time.strftime('%Y-%m-%d %H:%M:%S')} preprocess {_changed(args, arguments)}")
-        texts, trained = job.tokenize(raw)
+        tokenized = job.tokenize(raw)
+        texts, trained = tokenized.texts, tokenized.specs
         _check_tokenizers(args.destdir, job.out, trained)
-        vocabularies = job.vocabularies(texts)
+        vocabularies = job.vocabularies(tokenized)
+        if tokenized.vocabularies is not None:
+            _check_same_dictionaries(args.destdir, vocabularies)
         splits = {} if args.dict_only else job.binarize(texts, vocabularies)
         if not args.dict_only:
             job.align(raw, texts, vocabularies)
@@ -294,15 +311,49 @@ def _check_options(args: argparse.Namespace) -> None:
 def _check_tokenizer_options(
     args: argparse.Namespace, kind: str | None, refuse: Callable[[object, str], None]
 ) -> None:
-    refuse(args.bpe_codes and kind != "subword_nmt",
-           "--bpe-codes goes with --tokenizer subword_nmt")
+    refuse(kind is not None and kind not in make_tokenizers.KINDS,
+           f"--tokenizer {kind}: unknown. Known: {', '.join(make_tokenizers.KINDS)}")
+    path = args.tokenizer_path
+    refuse(path is not None and kind not in files.KINDS,
+           f"--tokenizer {kind} is made of no file: leave out :{path}")
+    for flag in (*files.FILE_FLAGS, *files.SWITCH_FLAGS):
+        owner = files.kind_of_flags([flag])
+        refuse(getattr(args, flag) is not None and kind != owner,
+               f"{_spelled(flag)} goes with --tokenizer {owner}")
+        refuse(getattr(args, flag) is not None and path and flag in files.FILE_FLAGS,
+               f"--tokenizer {kind}:{path} and {_spelled(flag)}: give one")
     for name in _SENTENCEPIECE_OPTIONS:
         refuse(getattr(args, name) is not None and kind != "sentencepiece",
-               f"--{name.replace('_', '-')} goes with --tokenizer sentencepiece")
-    model = args.bpe_codes or args.sentencepiece_model
+               f"{_spelled(name)} goes with --tokenizer sentencepiece")
+    given = make_tokenizers.given_files(args, kind)
+    needed = files.KINDS[kind].parts if kind in files.KINDS else ()
+    refuse(needed and not given and kind not in make_tokenizers.TRAINED,
+           f"--tokenizer {kind} needs {' and '.join(part.names[0] for part in needed)}: give "
+           f"--tokenizer {kind}:FOLDER" + "".join(
+               f"{' or' if k == 0 else ''} {_spelled(part.flag)} FILE"
+               for k, part in enumerate(needed) if part.flag))
+    for part in needed if given and not path else ():
+        refuse(getattr(args, part.flag) is None,
+               f"--tokenizer {kind} needs {_spelled(part.flag)} too")
+    model = path or args.bpe_codes or args.sentencepiece_model
     refuse(model and "," in model and args.joined_dictionary,
            "--joined-dictionary needs one tokenizer model for both languages")
-    trained = kind in prepare.TRAINED and not model
+    _check_trained(args, kind, kind in make_tokenizers.TRAINED and not given, refuse)
+    own = kind == "hf"
+    refuse(own and (args.srcdict or args.tgtdict),
+           "--srcdict and --tgtdict do not go with --tokenizer hf: its ids are the dictionary's")
+    refuse(own and (max(args.nwordssrc, args.nwordstgt, args.thresholdsrc, args.thresholdtgt) > 0
+                    or args.padding_factor != 8),
+           "--nwords..., --threshold... and --padding-factor do not go with --tokenizer hf: its "
+           "vocabulary is taken as it is")
+    refuse(args.moses and kind == "moses", "--moses and --tokenizer moses are the same: give one")
+
+
+def _check_trained(
+    args: argparse.Namespace, kind: str | None, trained: bool,
+    refuse: Callable[[object, str], None],
+) -> None:
+    """Options of a tokenizer that is trained here, and those that do not go with one."""
     refuse(args.vocab_size is not None and not trained,
            "--vocab-size is for a tokenizer that is trained here: --tokenizer sentencepiece or"
            " subword_nmt without a model; --nwordssrc and --nwordstgt limit dictionaries")
@@ -314,7 +365,10 @@ def _check_tokenizer_options(
            + ("--sentencepiece-model" if kind == "sentencepiece" else "--bpe-codes"))
     refuse(trained and args.source.partition(":")[0] != "tfds" and not args.trainpref,
            f"--tokenizer {kind} is trained on --trainpref: give it, or a model")
-    refuse(args.moses and kind == "moses", "--moses and --tokenizer moses are the same: give one")
+
+
+def _spelled(flag: str) -> str:
+    return f"--{flag.replace('_', '-')}"
 
 
 @contextlib.contextmanager
@@ -348,6 +402,8 @@ def _publish(out: str, destdir: str) -> None:
 
 def _check_destination(args: argparse.Namespace, langs: list[prepare.Lang]) -> None:
     """Refuses to replace a dictionary, without which the stores there are worthless."""
+    if args.tokenizer == "hf":
+        return  # it will be the same, or `_check_same_dictionaries` says so
     for lang, given, flag in zip(
         langs, (args.srcdict, args.tgtdict), ("--srcdict", "--tgtdict"), strict=False
     ):
@@ -360,7 +416,20 @@ def _check_destination(args: argparse.Namespace, langs: list[prepare.Lang]) -> N
             )
 
 
-def _check_tokenizers(destdir: str, out: str, specs: dict[prepare.Lang, dict]) -> None:
+def _check_same_dictionaries(
+    destdir: str, vocabularies: Mapping[prepare.Lang, Vocabulary]
+) -> None:
+    """Refuses another dictionary than that of the stores that are there."""
+    for lang, vocabulary in vocabularies.items():
+        for path in (folder.dict_path(destdir, lang),
+                     os.path.join(destdir, folder.whole_name(lang))):
+            if os.path.exists(path) and folder.load_dictionary(destdir, lang) != vocabulary:
+                raise prepare.PreprocessError(
+                    f"{path} exists already, and is not the vocabulary of this tokenizer: choose "
+                    "another --destdir, or remove the old data")
+
+
+def _check_tokenizers(destdir: str, out: str, specs: Mapping[prepare.Lang, dict]) -> None:
     """Refuses to cut further text of a folder otherwise than what is there: the folder has one
     tokenizer a language, by which texts will be read."""
     before = folder.load_tokenizers(destdir)

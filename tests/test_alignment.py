@@ -15,6 +15,7 @@ from toy_models import ToyModel
 import seqjax
 from seqjax import generate, interactive
 from seqjax.config import ConfigError, GenerationConfig
+from seqjax.data.frames import Frame
 from seqjax.generation import alignment
 from seqjax.generation.alignment import Aligner
 from seqjax.generation.decoder import Decoder
@@ -70,7 +71,7 @@ def test_batches_and_ensembles_change_nothing():
 def test_places_do_not_count_eos_or_padding():
     """The pairs of a pair with eos inside, from attention that is known."""
     class Known(Aligner):
-        def _mean_attention(self, params, source, target):
+        def _mean_attention(self, params, source, target, start):
             return jax.nn.one_hot(np.array([[4, 1, 1, 3, 0, 0]]), source.shape[1])
 
     aligner = Known(ToyModel())
@@ -78,7 +79,8 @@ def test_places_do_not_count_eos_or_padding():
                            np.array([4, 1, 2, 3]))
     assert pairs == [(2, 0), (1, 1)]
     assert aligner._pairs(np.array([2]), np.array([8, 2]), np.array([0, 0])) == []
-    strongest = aligner._argmax((), np.array([[5, 2, 6, 1, 7, 2]]), np.array([[8, 2, 9, 2, 1, 1]]))
+    strongest = aligner._argmax((), np.array([[5, 2, 6, 1, 7, 2]]), np.array([[8, 2, 9, 2, 1, 1]]),
+                                np.array([2]))
     assert np.asarray(strongest)[0, 0] == 4 and np.asarray(strongest)[0, 1] == 0
 
 
@@ -101,7 +103,8 @@ def test_few_passes_for_many_small_parts(monkeypatch):
         golden.params, sources))
     aligner, calls = Aligner(golden.model), []
     align = aligner.align
-    monkeypatch.setattr(aligner, "align", lambda p, s, t: calls.append(len(s)) or align(p, s, t))
+    monkeypatch.setattr(aligner, "align", lambda p, s, t, **more: (
+        calls.append(len(s)) or align(p, s, t, **more)))
     found = list(aligner.attach(parts, golden.params, sources, alignment="hard"))
     assert calls == [4, 3] and sorted(i for part in found for i in part.indices) == [*range(7)]
     for part in found:
@@ -194,6 +197,7 @@ class Task:
     def __init__(self, tokenizer, vocab):
         self.source_vocab = self.target_vocab = vocab
         self.source_tokenizer = self.target_tokenizer = tokenizer
+        self.source_frame, self.unspoken_target = Frame.plain(vocab.eos), ()
 
 
 def test_pieces_are_replaced_before_they_are_joined(model):

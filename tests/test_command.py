@@ -75,7 +75,8 @@ def test_what_is_printed_is_read_back(tmp_path, printed, kind):
     assert read == hub.resolve(wanted)
 
 
-@pytest.mark.parametrize("recipe", ["quickstart", "iwslt14_de_en", "roberta_glue", "wmt14_en_de"])
+@pytest.mark.parametrize("recipe", [
+    "quickstart", "iwslt14_de_en", "wmt14_en_de", "roberta_base", "roberta_glue", "bart_base"])
 def test_recipes_are_printed_and_read_back(tmp_path, printed, recipe):
     file = f"configs/{recipe}.py"
     for kind in ("json", "yaml"):

@@ -22,6 +22,9 @@ from seqjax.hub import loading
 FIELDS = tuple(field.name for field in dataclasses.fields(GenerationConfig))
 BASE = dict(beam=4, nbest=4, max_len_b=6)
 SAMPLING = dict(sampling=True)
+LATE = dict(rules="transformers", lenpen=3.0, max_len_b=12,
+            suppress_tokens=(0, 1, 4, 5, 7, 8, 9, 10))
+"""Outputs end early, and long ones are worth more."""
 CHANGES = {
     "beam": ({"nbest": 1}, {"beam": 1, "nbest": 1}),
     "nbest": ({}, {"nbest": 2}),
@@ -50,6 +53,11 @@ CHANGES = {
     "seed": (SAMPLING, {**SAMPLING, "seed": 5}),
     "max_tokens": ({}, {"max_tokens": 16}),
     "batch_size": ({}, {"batch_size": 1}),
+    "rules": ({}, {"rules": "transformers"}),
+    "early_stopping": (
+        {**LATE, "early_stopping": "true"}, {**LATE, "early_stopping": "never"}),
+    "force_eos": ({"rules": "transformers"}, {"rules": "transformers", "force_eos": False}),
+    "suppress_tokens": ({}, {"suppress_tokens": (5, 6)}),
 }
 """Option -> what else must be said for it to have an effect, and that with the option."""
 
@@ -120,8 +128,9 @@ def searched(monkeypatch):
 
 
 def flags(changed):
-    return [f"--{k.replace('_', '-')}" if v is True else f"--{k.replace('_', '-')}={v}"
-            for k, v in changed.items()]
+    names = {k: k.replace("_", "-") for k in changed}
+    return [f"--{names[k]}" if v is True else f"--no-{names[k]}" if v is False else
+            f"--{names[k]}={v}" for k, v in changed.items()]
 
 
 def by_command(module, *more):

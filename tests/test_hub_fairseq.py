@@ -95,12 +95,12 @@ def test_mistakes_name_what_is_wrong(home, data, tmp_path):
         seqjax.load(home / "model.pt")
     with pytest.raises(ConfigError, match="bpe, tokenizer: these are for fairseq"):
         seqjax.load(tmp_path, bpe="subword_nmt")
-    with pytest.raises(ConfigError, match="task is 'masked_lm'"):
-        seqjax.load(changed(tmp_path, groups={"task": {"_name": "masked_lm"}}), data=data)
+    with pytest.raises(ConfigError, match="task is 'speech_to_text'"):
+        seqjax.load(changed(tmp_path, groups={"task": {"_name": "speech_to_text"}}), data=data)
     with pytest.raises(ConfigError, match="'hubert' of fairseq is not in seqjax"):
         seqjax.load(changed(tmp_path, arch="hubert"), data=data)
-    with pytest.raises(ConfigError, match="subwords 'gpt2' are not"):
-        seqjax.load(changed(tmp_path, groups={"bpe": {"_name": "gpt2"}}), data=data)
+    with pytest.raises(ConfigError, match="subwords 'nosuch' are not"):
+        seqjax.load(changed(tmp_path, groups={"bpe": {"_name": "nosuch"}}), data=data)
 
 
 # ---- generate and interactive, line for line ----

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 import seqjax
 from seqjax import convert, models
 from seqjax.checkpoints import CheckpointError
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, GenerationConfig
 from seqjax.interop.huggingface import files, generation, weights
 from seqjax.interop.torch.writer import write_pt
 from seqjax.models.protocol import token_source
@@ -159,7 +159,11 @@ def test_a_folder_comes_back_as_it_was(case, tmp_path):
         path = folders.FOLDER / case / name
         assert path.exists() == (tmp_path / "out" / name).exists()
         if path.exists():
-            assert json.loads(path.read_text()) == json.loads((tmp_path / "out" / name).read_text())
+            was, now = (json.loads((folder / name).read_text())
+                        for folder in (folders.FOLDER / case, tmp_path / "out"))
+            assert {key: now[key] for key in was} == was
+            assert now.keys() - was.keys() <= {"normalize_before", "normalize_embedding"}
+    assert not (tmp_path / "out" / "tokenizer.json").exists()
 
 
 def test_by_way_of_a_folder_of_ours_and_in_shards(tmp_path):
@@ -265,6 +269,22 @@ def test_fairseq_gets_a_folder_of_hugging_face(tmp_path, capsys):
     assert "model.shared.weight" in capsys.readouterr().out
     # The folder of a model.pt is known by itself.
     assert load(tmp_path).params[0].keys() == ours.params[0].keys()
+
+
+def test_ctranslate2_converts_what_is_written(tmp_path):
+    ctranslate2 = pytest.importorskip("ctranslate2", reason="the extra bench")
+    pytest.importorskip("transformers", reason="the extra bench")
+    pytest.importorskip("torch", reason="the extra bench")
+    convert.main([str(folders.FOLDER / "bart"), "--to", "fairseq", str(tmp_path / "model.pt")])
+    convert.main([str(tmp_path / "model.pt"), "--to", "hf", str(tmp_path / "out")])
+    converter = ctranslate2.converters.TransformersConverter(str(tmp_path / "out"))
+    converter.convert(str(tmp_path / "ct2"))
+    ours = load(tmp_path / "out")
+    words = ours.task.source_vocab.symbols
+    found = ctranslate2.Translator(str(tmp_path / "ct2")).translate_batch(
+        [[words[9], words[5], "</s>"]], beam_size=1, max_decoding_length=12)
+    best = ours.generate([[9, 5, 2]], beam=1, max_len_b=11)[0][0]
+    assert found[0].hypotheses[0] == [words[i] for i in best.tokens if i != 2]
 
 
 def test_nothing_is_written_over(tmp_path):
@@ -421,6 +441,19 @@ def test_what_a_generation_configuration_does_not_say_is_as_in_transformers():
     assert (sampled["sampling"], sampled["sampling_topp"], sampled["temperature"]) == (
         True, 0.9, 0.7)
     assert section({"do_sample": True}).section["sampling_topk"] == 50
+
+
+def test_a_search_is_written_as_it_is_read():
+    given = {"num_beams": 4, "max_length": 60, "min_length": 7, "length_penalty": 0.8,
+             "no_repeat_ngram_size": 3, "early_stopping": "never", "forced_bos_token_id": 9,
+             "suppress_tokens": [4, 6]}
+    for more, options in (({}, {}), ({"max_new_tokens": 30}, {"language_model": True})):
+        first = section({**given, **more}, **options).section
+        written = generation.to_huggingface(
+            GenerationConfig(**first), special={"eos_token_id": 2})
+        assert section(written, **options).section == first
+    ours = generation.to_huggingface(GenerationConfig(), special={"eos_token_id": 2})
+    assert (ours["early_stopping"], ours["forced_eos_token_id"]) == (True, 2)
 
 
 @pytest.mark.parametrize("given, message", [

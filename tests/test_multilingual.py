@@ -151,8 +151,16 @@ def test_outputs_are_printed_as_fairseqs(case, tmp_path, capsys):
             # There fairseq shows the language's token; here text never has it.
             lines = [line if line.startswith("S-") else line.replace("__cc__ ", "")
                      for line in lines]
+        if case == "replacing":
+            # There fairseq draws the order of sentences of one length.
+            ours, lines = by_sentence(ours), by_sentence(lines)
         compare_lines(ours, lines)
     capsys.readouterr()
+
+
+def by_sentence(lines):
+    """Lines in the order of the corpus."""
+    return sorted(lines, key=lambda x: (not x[1:].startswith("-"), x.split("\t")[0][2:]))
 
 
 def compare_lines(ours, wanted):

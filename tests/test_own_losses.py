@@ -130,11 +130,12 @@ def test_what_losses_need_some_key_gives():
                 given.setdefault(field.name, set()).add(
                     getattr(field.metadata.get("gives"), "what", None))
     found = {name: what for name, what in given.items() if what != {None}}
+    found["mask_prob"].discard(None)  # a key of models of waveforms too, which mask by themselves
     assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"},
-                     "num_classes": {"classes", "candidates"}, "num_negatives": {"negatives"}}
+                     "num_classes": {"classes", "candidates"}, "num_negatives": {"negatives"},
+                     "mask_prob": {"masks"}}
     needed = {what for loss in LOSSES.values() for what in loss.needs}
-    # Sentences are masked by a task that is not here yet: until then the loss is refused.
-    assert needed - {what for names in found.values() for what in names} == {"masks"}
+    assert needed == {what for names in found.values() for what in names}
 
 
 def test_what_is_declared_of_updates_and_the_clock():

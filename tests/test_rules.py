@@ -150,3 +150,40 @@ def test_module_docstrings() -> None:
     assert not [name for name, text in texts.items() if not text]
     without = r"\bknows? (no|nothing|neither|none)\b|\bNothing here knows\b|\w+' business\b"
     assert not [name for name, text in texts.items() if re.search(without, text)]
+
+
+NAMED = {"model", "models", "task", "cfg", "config", "loss", "section", "params", "weights",
+         "rng", "batch", "dataset"}
+"""Parameters and fields for which there is a type: a protocol or a section's dataclass, or an
+alias that says what it is (`Params`, `Weights`)."""
+BARE = {
+    "seqjax/tasks/protocol.py: evaluator(dataset)": "each task's own kind; it gave it itself",
+    "seqjax/hub/loaded.py: Loaded.models": "each facade asks more of them than a Loaded does",
+}
+"""Where it is Any all the same, and why."""
+
+
+def bare(name: str, tree: ast.AST) -> Iterator[str]:
+    """Parameters and fields of `NAMED` annotated as Any, or as several of it."""
+    anything = r"Any|(Sequence|Iterable|tuple|list)\[Any(, \.\.\.)?\]"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            for a in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]:
+                if a.annotation and re.fullmatch(anything, ast.unparse(a.annotation)):
+                    if a.arg in NAMED:
+                        yield f"{name}: {node.name}({a.arg})"
+        elif isinstance(node, ast.ClassDef):
+            for x in node.body:
+                if isinstance(x, ast.AnnAssign) and isinstance(x.target, ast.Name):
+                    if x.target.id in NAMED and re.fullmatch(anything, ast.unparse(x.annotation)):
+                        yield f"{name}: {node.name}.{x.target.id}"
+
+
+def test_what_has_a_type_says_it() -> None:
+    """Any where the house has the type is a mistake that no checker finds."""
+    assert "- `Any` is for what has no type" in RULES
+    assert list(bare("x", ast.parse("def f(cfg: Any, *, model: tuple[Any, ...]): ...\n"
+                                    "class A:\n  params: Any\n"))) == [
+        "x: f(cfg)", "x: f(model)", "x: A.params"]
+    found = {found for name, tree in TREES.items() for found in bare(name, tree)}
+    assert found == set(BARE)

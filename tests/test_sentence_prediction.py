@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import json
 import pathlib
 import re
 import shutil
@@ -538,6 +539,38 @@ def test_fine_tuning_begins_with_a_pretrained_file_of_fairseqs(tmp_path, capfd):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
+def test_a_run_is_fairseqs_update_by_update(tmp_path):
+    """Its batches in its order, its losses, norms of gradients, rates and validations, under the
+    configuration that its command becomes."""
+    trace = json.loads((FOLDER / "trace.json").read_text(encoding="utf-8"))
+    data = tmp_path / "data"
+    shutil.copytree(FOLDER / "data-bin", data)
+    golden, names = load("roberta"), data / "label" / "dict.txt"
+    text = names.read_text()
+    for number, name in enumerate(("no", "maybe", "yes")):
+        text = text.replace(f"{name} ", f"{number} ")
+    names.write_text(text)
+    write_pt(tmp_path / "model.pt", {
+        "args": argparse.Namespace(arch="roberta", task="sentence_prediction",
+                                   **golden.about["args"]), "model": golden.state})
+    raw = fairseq_recipe.from_command(
+        trace["command"].format(data=data, model=tmp_path / "model.pt")).raw
+    raw["batching"]["backend"] = "numpy"
+    raw["model"]["scan_unroll"] = 1
+    raw["log"] = {"interval_updates": 1, "interval_seconds": 0, "tensorboard": False}
+    config = resolve(raw)
+    train_loop.train(config, workdir=str(tmp_path / "run"), start=start_from(config))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    for kind in ("train", "valid"):
+        ours = {m["num_updates"]: m for m in lines if m["group"].startswith(kind)
+                and (kind == "valid" or m["group"] != "train")}
+        for theirs in trace[kind]:
+            mine = ours[theirs["num_updates"]]
+            for key, value in theirs.items():
+                digits = {"accuracy": 1, "mcc": 1, "lr": 8}.get(key, 3)
+                assert abs(mine[key] - value) <= 0.6 * 10**-digits, (kind, theirs, key, mine[key])
+
+
 COMMAND = """fairseq-train RTE-bin/ --restore-file bart.pt --batch-size 16 --max-tokens 4400 \
     --task sentence_prediction --add-prev-output-tokens --layernorm-embedding \
     --share-all-embeddings --share-decoder-input-output-embed --reset-optimizer \
@@ -594,3 +627,28 @@ def test_the_recipe_has_every_task_of_glue(task):
     reports = label_metrics.asked(config, regression=task == "STS-B", names=names)
     assert ("mcc" in reports) == (task == "CoLA") and ("pearson" in reports) == (task == "STS-B")
     assert f"roberta_glue.py:{task} " in file.read_text()
+
+
+def test_pretraining_and_then_fine_tuning(learned, tmp_path, capfd):
+    """A work folder of masked_lm with the same dictionary, `<mask>` behind it in both."""
+    _, data, raw = learned
+    preprocessed("--only-source", "--trainpref", data.parent / "train.input0", "--destdir",
+                 tmp_path / "lm", "--srcdict", data / "input0" / "dict.txt")
+    rest = {name: raw[name] for name in ("model", "batching", "log")}
+    train_loop.train(resolve({
+        **rest, "task": {"name": "masked_lm", "data": str(tmp_path / "lm"),
+                         "tokens_per_sample": 16, "sample_break_mode": "eos"},
+        "loss": {"name": "masked_lm"}, "valid": {"enabled": False},
+        "train": {"lr": [1e-3], "max_update": 2}, "schedule": {"name": "fixed"}}),
+        workdir=str(tmp_path / "pretrained"))
+    capfd.readouterr()
+    train_loop.train(resolve({
+        **raw, "init_from": str(tmp_path / "pretrained"), "valid": {"enabled": False}, "loss": {},
+        "train": {"lr": [1e-9], "max_update": 1}, "schedule": {"name": "fixed"}}),
+        workdir=str(tmp_path / "tuned"))
+    assert f"classification heads new: {HEAD}\n" in capfd.readouterr().err
+    before, after = (checkpoints.read_params(checkpoints.find(tmp_path / name))
+                     for name in ("pretrained", "tuned"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+                 after["encoder"], before["encoder"])
+    assert "classification_heads" not in before

@@ -68,7 +68,8 @@ def test_every_file_of_a_task_is_registered():
 
 
 # The usual task of a configuration, and fairseq's.
-MAY_NAME = {"config/resolving.py", "interop/fairseq/names.py", "tasks/__init__.py"}
+MAY_NAME = {"config/resolving.py", "interop/fairseq/names.py", "tasks/__init__.py",
+            "losses/configs.py"}  # there is a loss of the name masked_lm
 
 
 def test_nobody_asks_which_task_it_is():

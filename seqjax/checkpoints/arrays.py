@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from seqjax.checkpoints import checksums
+from seqjax.checkpoints.checksums import Tree
 from seqjax.checkpoints.folder import (
     CheckpointError,
     check_files,
@@ -28,7 +29,7 @@ from seqjax.checkpoints.folder import (
 from seqjax.config import ConfigError
 
 
-def read_params(folder: pathlib.Path, *, verify: bool = True) -> Any:
+def read_params(folder: pathlib.Path, *, verify: bool = True) -> Tree:
     """Parameters as nested dicts of float32 numpy arrays, without the optimizer.
 
     Args:
@@ -93,7 +94,7 @@ def read_arrays(
 
 def load_for_inference(
     path: str | os.PathLike[str], *, which: str = "best", verify: bool = True
-) -> tuple[dict[str, Any], dict[str, bytes], Any]:
+) -> tuple[dict[str, Any], dict[str, bytes], Tree]:
     """What a trained model is: (resolved config as plain data, assets, parameters).
 
     Args:
@@ -106,10 +107,10 @@ def load_for_inference(
     return read_config(folder), read_assets(folder), read_params(folder, verify=verify)
 
 
-def check_shapes(saved: Any, wanted: Any, where: str) -> None:
+def check_shapes(saved: Tree, wanted: Tree, where: str) -> None:
     """Raises CheckpointError if two trees have other leaves or shapes; lists them."""
 
-    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    def shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {jax.tree_util.keystr(path): tuple(x.shape) for path, x in leaves}
 
@@ -124,7 +125,7 @@ def check_shapes(saved: Any, wanted: Any, where: str) -> None:
 
 
 def _check_arrays(
-    folder: pathlib.Path, found: checksums.Checksums, part: str, tree: Any
+    folder: pathlib.Path, found: checksums.Checksums, part: str, tree: Tree
 ) -> None:
     wrong = found.wrong_arrays(part, tree)
     if wrong:
@@ -133,7 +134,7 @@ def _check_arrays(
                               "was written (checksums differ)")
 
 
-def _addressable(tree: Any) -> Any:
+def _addressable(tree: Tree) -> Tree:
     """What this process can look at of arrays on the devices of several."""
     return jax.tree.map(
         lambda x: x if x.is_fully_addressable else [s.data for s in x.addressable_shards], tree)

@@ -23,6 +23,8 @@ import numpy as np
 from seqjax.config import ConfigError
 
 ABOUT = "about"
+Tree = Any
+"""Pytree of arrays, or of what has their shapes."""
 Pieces = list[tuple[list[list[int]], int]]
 """[start, stop] along each axis, and the CRC-32 of the values there."""
 
@@ -134,7 +136,7 @@ class Checksums:
                 wrong.append(f"{ABOUT}/{name} is not what was written")
         return wrong
 
-    def wrong_arrays(self, part: str, tree: Any) -> list[str]:
+    def wrong_arrays(self, part: str, tree: Tree) -> list[str]:
         """Names of the arrays of `tree` that are not what was written.
 
         Pieces that lie on several processes' devices cannot be looked at by one of them and
@@ -169,7 +171,7 @@ def _values(leaf: Any, where: list[list[int]]) -> np.ndarray | None:
     return None
 
 
-def check_finite(params: Any, where: str) -> None:
+def check_finite(params: Tree, where: str) -> None:
     """Refuses weights that are NaN or infinite.
 
     Args:

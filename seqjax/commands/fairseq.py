@@ -18,6 +18,7 @@ from seqjax import cli
 from seqjax.commands import languages
 from seqjax.config import ConfigError
 from seqjax.console import compiling
+from seqjax.data.tokenizers import files
 from seqjax.interop.fairseq import flags as fairseq_flags
 from seqjax.interop.fairseq.flags import Flag
 
@@ -87,8 +88,17 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
                        help="on stderr only notes on flags and what is wrong; of seqjax.generate "
                             "--format fairseq print the last line only")
     languages.add_flags(group)
-    group.add_argument("--bpe-codes", metavar="FILE", help="of --bpe subword_nmt and fastbpe")
-    group.add_argument("--sentencepiece-model", metavar="FILE", help="of --bpe sentencepiece")
+    add_tokenizer_flags(group)
+
+
+def add_tokenizer_flags(group: argparse._ActionsContainer) -> None:
+    """fairseq's flags for the files and options of tokenizers."""
+    for flag in files.FILE_FLAGS:
+        group.add_argument(_spelled(flag), metavar="FILE",
+                           help=f"of --bpe {' and '.join(files.kinds_of_flag(flag))}")
+    for flag in files.SWITCH_FLAGS:
+        group.add_argument(_spelled(flag), action="store_true", default=None,
+                           help=f"of --bpe {' and '.join(files.kinds_of_flag(flag))}")
     group.add_argument("--moses-no-dash-splits", action="store_true", default=None,
                        help="of --tokenizer moses")
     group.add_argument("--moses-no-escape", action="store_true", default=None,
@@ -228,5 +238,9 @@ def say_loaded(args: argparse.Namespace, model: Loaded, options: dict[str, Any])
 
 def tokenizer_options(args: argparse.Namespace) -> dict[str, Any]:
     """Files and options of the tokenizers that a `.pt` does not say."""
-    names = ("bpe_codes", "sentencepiece_model", "moses_no_dash_splits", "moses_no_escape")
+    names = (*files.FILE_FLAGS, *files.SWITCH_FLAGS, "moses_no_dash_splits", "moses_no_escape")
     return {name: value for name in names if (value := getattr(args, name)) is not None}
+
+
+def _spelled(key: str) -> str:
+    return f"--{key.replace('_', '-')}"

@@ -31,7 +31,8 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-verify", dest="verify", action="store_false",
                         help="load what differs from its checksums, or is not finite, as it is")
     parser.add_argument("--bpe", help="subwords of a .pt, where it does not say: subword_nmt, "
-                                      "fastbpe, sentencepiece; their file is beside it")
+                                      "fastbpe, sentencepiece, gpt2, bert, hf_byte_bpe, byte_bpe; "
+                                      "their files are beside it, or named")
     parser.add_argument("--tokenizer", help="tokenizer of a .pt, where it does not say: moses")
     parser.add_argument("--model-overrides", type=cli.python_dict, metavar="DICT",
                         help="keys of the model that are to be others than it was trained with: "

@@ -178,7 +178,8 @@ def data_job(args: argparse.Namespace, model: Generative) -> Job:
     skips = rules.too_long == "skip" and args.format == "fairseq"  # left out, as in fairseq
     limits = split.limits if skips else (None, None)
     plan = planning.make_plan(
-        split.lengths, train=False, seed=1, shuffle_ties=args.subset != "test",
+        split.lengths, train=False, seed=1,
+        shuffle_ties=args.subset != "test" or model.task.shuffles_test,
         max_source_positions=limits[0], max_target_positions=limits[1],
         batching=BatchingConfig(
             mode="fairseq", max_tokens=settings.max_tokens, max_sentences=settings.batch_size,

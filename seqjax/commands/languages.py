@@ -12,7 +12,7 @@ import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
-from seqjax.config import ConfigError, build
+from seqjax.config import ConfigError, TaskSection, build
 
 if TYPE_CHECKING:  # it imports JAX
     from seqjax.hub.loaded import Loaded
@@ -66,13 +66,13 @@ def chosen(args: argparse.Namespace, model: Loaded) -> Any:
     asked, config = given(args), model.task.config
     if asked and not overrides(args):
         _check_same(args, config, asked)
-    if not getattr(model.task, "langs", ()):
+    if not model.langs:
         return model
     translating: Any = model
     return translating.translating(args.source_lang, args.target_lang)
 
 
-def _check_same(args: argparse.Namespace, config: Any, asked: dict[str, Any]) -> None:
+def _check_same(args: argparse.Namespace, config: TaskSection, asked: dict[str, Any]) -> None:
     """Refuses flags that differ from what a folder says of its task."""
     fields = {field.name for field in dataclasses.fields(config)}
     for key, value in asked.items():

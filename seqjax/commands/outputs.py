@@ -19,10 +19,10 @@ from seqjax.data import sources
 from seqjax.generation.journal import write_whole
 
 if TYPE_CHECKING:  # it imports JAX
-    from seqjax.hub.generative import Generative
+    from seqjax.hub.generative import Generative, Hypothesis
 
 
-def plain_result(h: Any) -> dict[str, Any]:
+def plain_result(h: Hypothesis) -> dict[str, Any]:
     """A hypothesis as JSON can hold it, with what was asked for."""
     result = {"tokens": h.tokens.tolist(), "score": h.score, "text": h.text,
               "positional_scores": [float(x) for x in h.positional_scores]}

@@ -43,8 +43,8 @@ def coerce(value: Any, annotation: Any, path: str) -> Any:
     """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     wrong = ConfigError(f"{path}: expected {type_name(annotation)}, got {value!r}")
-    if annotation is Any:
-        return value
+    if annotation is Any or getattr(annotation, "_is_protocol", False):
+        return value  # of a protocol: a section that `resolving` has built
     if origin in (typing.Union, types.UnionType):
         if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
             if type(None) in args:
@@ -147,7 +147,7 @@ def build(cls: type, values: Any, path: str = "config") -> Any:
     return cls(**{k: coerce(v, hints[k], f"{path}.{k}") for k, v in values.items()})
 
 
-def to_plain(config: Any) -> Any:
+def to_plain(config: object) -> Any:
     """Dataclasses as nested dicts of JSON types; `resolve` reads them back."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}

@@ -1,12 +1,45 @@
 """The sections that every run has, with their defaults and what each key means.
 
-The sections `model`, `task` and `loss` are dataclasses that live beside their code.
+The sections `model`, `task` and `loss` are dataclasses that live beside their code; what is
+known of all of them are the protocols `ModelSection`, `TaskSection` and `LossSection`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
+
+
+class DataclassInstance(Protocol):
+    """What `dataclasses.fields` and `replace` take."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+class Section(DataclassInstance, Protocol):
+    """A section that is chosen by name: a frozen dataclass of whatever has that name."""
+
+    @property
+    def name(self) -> str:
+        """Of one that is here, or `package.module:Object`."""
+        ...
+
+
+class TaskSection(Section, Protocol):
+    """What every task's section has."""
+
+    @property
+    def data(self) -> str:
+        """The folder with the data."""
+        ...
+
+
+class ModelSection(Section, Protocol):
+    """What every model's section has. Code of one family takes the family's own."""
+
+
+class LossSection(Section, Protocol):
+    """What every loss's section has. A loss takes its own."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -305,11 +338,11 @@ class GenerationConfig:
 class Config:
     """One training run, resolved: every key has its value."""
 
-    task: Any
+    task: TaskSection
     """A dataclass of `seqjax.tasks.CONFIGS`, chosen by `task.name`."""
-    model: Any
+    model: ModelSection
     """A dataclass of `seqjax.models.CONFIGS`, chosen by `model.name` or `model.arch`."""
-    loss: Any
+    loss: LossSection
     """A dataclass of `seqjax.losses.CONFIGS`, chosen by `loss.name`."""
     seed: int = 1
     """Of the first parameters, the order of the data and dropout."""

@@ -16,7 +16,12 @@ from seqjax.data.epoch_plan import EpochPlan, Lengths, Shape, TrainPlan, Update
 
 
 class Dataset(Protocol):
-    """What a plan's sentence numbers mean; `pairs.PairDataset` is one."""
+    """What a plan's sentence numbers mean; `pairs.PairDataset` is one.
+
+    One whose samples are drawn anew every epoch has `at_epoch(epoch)` as well, which gives the
+    data of that epoch (`noised_blocks.NoisedBlocks`). One of which an epoch has not every sample
+    once has a `mixture`, which draws them (`resampling.Resampling`).
+    """
 
     def __len__(self) -> int: ...
 
@@ -92,8 +97,9 @@ def assemble(
         mine = row // local.rows == index
         ids = ids[mine]
         rows = group[mine] * local.rows + row[mine] - index * local.rows
+    at_epoch = getattr(dataset, "at_epoch", None)
     try:
-        arrays = dataset.materialise(
+        arrays = (dataset if at_epoch is None else at_epoch(update.epoch)).materialise(
             ids, rows, Shape(groups * local.rows, shape.source, shape.target),
             packed=update.packed,
         )

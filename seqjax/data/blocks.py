@@ -174,14 +174,14 @@ class TokenBlocks:
     """
 
     def __init__(
-        self, stores: Any, *, tokens_per_sample: int,
-        break_mode: BreakMode = "none", add_bos_token: bool = False,
+        self, stores: TokenStore | Sequence[TokenStore] | Sequence[np.ndarray], *,
+        tokens_per_sample: int, break_mode: BreakMode = "none", add_bos_token: bool = False,
         output_size: int | None = None, shorten_method: ShortenMethod = "none", seed: int = 1,
         special_ids: tuple[int, int, int, int] = FAIRSEQ_IDS,
     ):
         self.bos, self.pad, self.eos, self.unk = special_ids
         self.stream = Stream(
-            _as_stores(stores), shorten=shorten_method, limit=tokens_per_sample, seed=seed
+            as_stores(stores), shorten=shorten_method, limit=tokens_per_sample, seed=seed
         )
         self.slices = plan_blocks(
             self.stream.lengths, tokens_per_sample=tokens_per_sample, break_mode=break_mode
@@ -268,7 +268,7 @@ class TokenBlocks:
         return batch
 
 
-def _as_stores(stores: Any) -> list[TokenStore]:
+def as_stores(stores: Any) -> list[TokenStore]:
     """One store, several, or plain lists of ids, as stores."""
     if hasattr(stores, "tokens"):
         return [stores]

@@ -40,6 +40,9 @@ class Lengths:
     order: np.ndarray | None = None
     """[N]: the sentences in the order in which fairseq cuts them into batches
     (`batching.mode=fairseq`), of data that it does not sort by length; None: it does."""
+    ties: np.ndarray | None = None
+    """[N]: fairseq's order of sentences that are as long (`batching.mode=fairseq`), lower ones
+    first; None: what its datasets of sentences have."""
 
     def __post_init__(self) -> None:
         if self.source is None and self.target is None:

@@ -28,11 +28,15 @@ def ordered_ids(lengths: Lengths, *, seed: int, shuffle: bool = True) -> np.ndar
 
     Pairs: a permutation, then stable sorts by target and by source length
     (`LanguagePairDataset`). Targets alone: by length, ties by what the permutation holds at
-    their index (`MonolingualDataset`). Where the data have an order of their own: that.
+    their index (`MonolingualDataset`). Where the data have an order of their own: that. Where they
+    say how ties are ordered: by length and that.
     """
     if lengths.order is not None:
         return lengths.order.astype(np.int64)
     n = len(lengths)
+    if lengths.ties is not None:
+        size = lengths.side("source" if lengths.target is None else "target")
+        return np.lexsort((lengths.ties, size)).astype(np.int64)
     order = np.random.RandomState(seed).permutation(n) if shuffle else np.arange(n)
     if lengths.source is None:
         return np.lexsort((order, lengths.side("target"))).astype(np.int64)

@@ -26,7 +26,12 @@ from seqjax.data.vocabulary import Vocabulary, VocabularyError
 
 MANIFEST = "preprocess.json"
 # What a model's bytes are called on disk, by the name of its option.
-_MODEL_FILES = {"model": "sentencepiece{tag}.model", "codes": "bpecodes{tag}"}
+_MODEL_FILES = {
+    "model": "sentencepiece{tag}.model", "codes": "bpecodes{tag}",
+    "encoder_json": "encoder{tag}.json", "vocab_bpe": "vocab{tag}.bpe",
+    "vocab_json": "vocab{tag}.json", "merges": "merges{tag}.txt", "vocab": "vocab{tag}.txt",
+    "tokenizer_json": "tokenizer{tag}.json",
+}
 
 Path = str | os.PathLike[str]
 

@@ -69,3 +69,40 @@ class Frame:
         """The first words of ids in this frame, `limit` tokens in all."""
         room = max(0, limit - len(self.before) - len(self.after))
         return self.put(self.words(ids)[:room])
+
+
+def framed_lengths(stored: np.ndarray, frame: Frame, truncate: int | None) -> np.ndarray:
+    """[N] int32 tokens of sentences in a frame, from those of them with their eos; `truncate` at
+    most."""
+    lengths = np.where(stored > 0, stored + frame.extra, 0).astype(np.int32)
+    return lengths if truncate is None else np.minimum(lengths, truncate)
+
+
+def framed(tokens: np.ndarray, lengths: np.ndarray, frame: Frame) -> np.ndarray:
+    """Sentences one after the other, each with its eos -> the same in a frame.
+
+    Args:
+      tokens: of all of them.
+      lengths: [n] of each.
+
+    Raises:
+      ValueError: one does not end in eos.
+    """
+    if not len(lengths):
+        return tokens
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if (tokens[ends - 1] != frame.eos).any():
+        raise ValueError(f"a sentence does not end in eos ({frame.eos}), in whose place other "
+                         "tokens were to stand")
+    after = np.arange(1, len(lengths) + 1, dtype=np.int64) * frame.extra + ends
+    out = np.empty(len(tokens) + len(lengths) * frame.extra, np.int32)
+    words = np.ones(len(out), bool)
+    for place, token in enumerate(frame.before):
+        at = np.concatenate([[0], after[:-1]]) + place
+        out[at], words[at] = token, False
+    for place, token in enumerate(reversed(frame.after), 1):
+        out[after - place], words[after - place] = token, False
+    kept = np.ones(len(tokens), bool)
+    kept[ends - 1] = False
+    out[words] = tokens[kept]
+    return out

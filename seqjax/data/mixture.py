@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from seqjax.data.bucketing import BucketedPlan, assign
-from seqjax.data.epoch_plan import EpochPlan, Lengths, Shape
+from seqjax.data.epoch_plan import EpochPlan, Lengths, Shape, round_up
 from seqjax.data.packing import PackedPlan
+from seqjax.data.resampling import Resampling
 
 MOST_UPSAMPLING = 1.5
 """Sentences of an epoch at most, in times of all that there are, where the user says no number."""
@@ -107,14 +108,16 @@ class MixturePlan:
 
     plan: BucketedPlan | PackedPlan
     """Of every usable sentence, each once."""
-    mixture: Mixture
+    mixture: Mixture | Resampling
 
     @classmethod
-    def of(cls, plan: BucketedPlan | PackedPlan, mixture: Mixture) -> MixturePlan:
-        """The plan whose epochs are drawn; shapes are as large as budgets allow, since what an
-        epoch has of each length is not known before."""
+    def of(cls, plan: BucketedPlan | PackedPlan, mixture: Mixture | Resampling) -> MixturePlan:
+        """The plan whose epochs are drawn. What an epoch has of each length is not known before:
+        shapes have as many rows as budgets, and all that is drawn, allow."""
         if isinstance(plan, BucketedPlan):
-            plan = dataclasses.replace(plan, even=False)
+            most = round_up(mixture.epoch_size, plan.row_multiple)
+            rows = tuple(min(rows, most) for rows in plan.max_rows)
+            plan = dataclasses.replace(plan, even=False, max_rows=rows)
         return cls(plan=plan, mixture=mixture)
 
     @property
@@ -132,9 +135,13 @@ class MixturePlan:
     def _drawn(self, epoch: int) -> BucketedPlan | PackedPlan:
         plan = self.plan
         ids = self.mixture.draw(plan.ids, seed=plan.seed, epoch=epoch)
+        if not len(ids):
+            raise ValueError(f"epoch {epoch}: none of the samples that were drawn is within the "
+                             "limits of lengths")
         if isinstance(plan, BucketedPlan):
-            sides = (plan.lengths.side(name)[ids] for name in ("source", "target"))
-            return dataclasses.replace(plan, ids=ids, bucket=assign(*sides, list(plan.pairs)))
+            source, target = plan.lengths.side("source")[ids], plan.lengths.side("target")[ids]
+            return dataclasses.replace(
+                plan, ids=ids, bucket=assign(source, target, list(plan.pairs)))
         return dataclasses.replace(plan, ids=ids)
 
     def epoch(self, epoch: int, *, start: int = 0) -> EpochPlan:

@@ -20,7 +20,7 @@ from seqjax.data import id_ranges, indexed
 from seqjax.data.alignments import Alignments
 from seqjax.data.epoch_plan import Lengths, Shape
 from seqjax.data.folder import pair_prefixes
-from seqjax.data.frames import Frame
+from seqjax.data.frames import Frame, framed, framed_lengths
 from seqjax.data.mixture import Mixture
 
 PAD, EOS = 1, 2
@@ -70,7 +70,7 @@ class Side:
       truncate: cut longer sentences to this many tokens, the last of which is eos
         (fairseq's `--truncate-source`), what is put around the words included.
       frames: what is put around the words of each store's sentences (None: they are as stored).
-      eos: its id.
+      eos: its id, where there are no frames.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Side:
         if min(self.repeats, default=1) < 1:
             raise ValueError(f"upsample_primary={min(self.repeats)}: it must be 1 or more")
         self.stores = list(stores)
-        self.truncate, self.eos = truncate, eos
+        self.truncate = truncate
         self.frames = [Frame.plain(eos)] * len(self.stores) if frames is None else list(frames)
         least = 2 + max((frame.extra for frame in self.frames), default=0)
         if truncate is not None and truncate < least:
@@ -91,7 +91,7 @@ class Side:
         self._sizes = sizes
         self._bounds = np.cumsum([n * r for n, r in zip(sizes, self.repeats, strict=True)])
         parts = [
-            np.tile(_framed_lengths(store, frame, truncate), r)
+            np.tile(framed_lengths(np.asarray(store.lengths), frame, truncate), r)
             for store, frame, r in zip(self.stores, self.frames, self.repeats, strict=True)
         ]
         self.lengths = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -126,8 +126,8 @@ class Side:
         if self.truncate is not None:
             # A cut sentence keeps its eos; one that was not cut ends in it anyway.
             ends = np.cumsum(stored, dtype=np.int64) - 1
-            tokens[ends[lengths == self.truncate]] = self.eos
-        return tokens if frame.is_plain else _framed(tokens, stored, frame)
+            tokens[ends[lengths == self.truncate]] = frame.eos
+        return tokens if frame.is_plain else framed(tokens, stored, frame)
 
     def _gather_many(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         tokens = np.empty(int(lengths.sum(dtype=np.int64)), np.int32)
@@ -139,38 +139,6 @@ class Side:
                 rows = (ids[mine] - before) % self._sizes[k]
                 tokens[np.repeat(mine, lengths)] = self._of_store(k, rows, lengths[mine])
         return tokens
-
-
-def _framed_lengths(store: TokenStore, frame: Frame, truncate: int | None) -> np.ndarray:
-    stored = np.asarray(store.lengths)
-    lengths = np.where(stored > 0, stored + frame.extra, 0).astype(np.int32)
-    return lengths if truncate is None else np.minimum(lengths, truncate)
-
-
-def _framed(tokens: np.ndarray, lengths: np.ndarray, frame: Frame) -> np.ndarray:
-    """Sentences one after the other, each with its eos, as sentences in a frame.
-
-    Raises:
-      ValueError: one does not end in eos.
-    """
-    if not len(lengths):
-        return tokens
-    ends = np.cumsum(lengths, dtype=np.int64)
-    if (tokens[ends - 1] != frame.eos).any():
-        raise ValueError(f"a sentence does not end in eos ({frame.eos}), in whose place other "
-                         "tokens were to stand")
-    after = np.arange(1, len(lengths) + 1, dtype=np.int64) * frame.extra + ends
-    out = np.empty(len(tokens) + len(lengths) * frame.extra, np.int32)
-    words = np.ones(len(out), bool)
-    for place, token in enumerate(frame.before):
-        at = np.concatenate([[0], after[:-1]]) + place
-        out[at], words[at] = token, False
-    for place, token in enumerate(reversed(frame.after), 1):
-        out[after - place], words[after - place] = token, False
-    kept = np.ones(len(tokens), bool)
-    kept[ends - 1] = False
-    out[words] = tokens[kept]
-    return out
 
 
 def _ragged(store: TokenStore, rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -226,11 +194,11 @@ class PairDataset:
         pad: int = PAD,
         eos: int = EOS,
     ):
-        self.pad = pad
         around = frames or (None, None)
+        self.pad = pad
         self.source = _side(source, repeat_first=upsample_primary, truncate=truncate_source,
                             frames=around[0], eos=eos)
-        self.target = _side(target, repeat_first=upsample_primary, frames=around[1], eos=eos)
+        self.target = _side(target, repeat_first=upsample_primary, frames=around[1])
         self.starts = None if starts is None else np.asarray(starts, np.int32)
         self.mixture: Mixture | None = None
         """How often sentences of several corpora are in an epoch (None: each once)."""
@@ -328,7 +296,7 @@ class PairDataset:
         out = cls.__new__(cls)
         out.source = _chain([c.source for c in corpora])
         out.target = _chain([c.target for c in corpora])
-        out.alignments, out.mixture = None, None
+        out.alignments, out.mixture, out.pad = None, None, corpora[0].pad
         out._corpora = tuple(itertools.accumulate(len(c) for c in corpora))
         stores = [len(c.source.stores) for c in corpora if c.source is not None]
         out.starts = None if starts is None else np.repeat(
@@ -405,8 +373,8 @@ class PairDataset:
         each = self.starts[self.target.store_of(ids)]
         if packed:
             fill = np.bincount(rows, lengths, minlength=shape.rows).astype(np.int32)
-            return pad_rows(np.repeat(each, lengths), fill, shape.target)
-        out = np.full(shape.rows, PAD, np.int32)
+            return pad_rows(np.repeat(each, lengths), fill, shape.target, pad=self.pad)
+        out = np.full(shape.rows, self.pad, np.int32)
         out[rows] = each
         return out
 
@@ -472,7 +440,7 @@ def _chain(sides: Sequence[Side | None]) -> Side | None:
     return Side([s for side in found for s in side.stores],
                 repeats=[r for side in found for r in side.repeats],
                 frames=[f for side in found for f in side.frames],
-                truncate=found[0].truncate, eos=found[0].eos)
+                truncate=found[0].truncate)
 
 
 def _side(

@@ -21,6 +21,7 @@ from seqjax.data.fairseq_order import FairseqPlan
 from seqjax.data.fairseq_packed import FairseqPackedPlan
 from seqjax.data.mixture import Mixture, MixturePlan
 from seqjax.data.packing import PackedPlan
+from seqjax.data.resampling import Resampling
 
 
 def make_plan(
@@ -36,7 +37,7 @@ def make_plan(
     composition_epoch: int = 1,
     workers: int = 1,
     shuffle_ties: bool = True,
-    mixture: Mixture | None = None,
+    mixture: Mixture | Resampling | None = None,
 ) -> TrainPlan:
     """The plan of every epoch.
 
@@ -56,10 +57,8 @@ def make_plan(
         seed + epoch, whenever it restarts).
       workers: `fairseq*` only: data-parallel workers of the run to be reproduced;
         `max_tokens` and `max_sentences` are then per worker, as in its command.
-      shuffle_ties: `fairseq*` only: false for the split `test`, whose sentences of equal
-        lengths fairseq leaves in the order of the corpus.
-      mixture: of training: how often sentences of several corpora are in an epoch (None: all of
-        them once).
+      shuffle_ties: `fairseq*` only: false for the split `test`, whose ties it leaves in order.
+      mixture: how often sentences of several corpora are in an epoch (None: each once).
 
     Raises:
       ValueError: no usable sentence, or a budget that does not hold one; in validation a
@@ -67,6 +66,7 @@ def make_plan(
     """
     if min(update_freq, default=0) < 1:
         raise ValueError(f"train.update_freq={update_freq}: values must be 1 or more")
+    _check_mixture(batching, mixture)
     limits = _limits(batching, max_source_positions, max_target_positions, train=train)
     ids = usable_ids(
         lengths, max_source=limits[0], max_target=limits[1], reason=limits[2],
@@ -74,10 +74,6 @@ def make_plan(
     )
     order: dict[str, Any] = {"update_freq": update_freq, "seed": seed}
     if batching.mode in ("fairseq", "fairseq_packed"):
-        if mixture is not None:
-            raise ValueError(
-                f"batching.mode={batching.mode!r} composes all epochs alike, but sampling draws "
-                "each anew: use 'bucketed' or 'packed', or task.sampling_method='concat'")
         return _fairseq_plan(
             lengths, batching, max_source=limits[0], max_target=limits[1], train=train,
             row_multiple=row_multiple, composition_epoch=composition_epoch, workers=workers,
@@ -86,6 +82,13 @@ def make_plan(
         raise ValueError(f"workers={workers} needs batching.mode='fairseq' or 'fairseq_packed'")
     plan = _own_plan(lengths, ids, batching, hard_multiple=row_multiple, shuffle=train, **order)
     return plan if mixture is None else MixturePlan.of(plan, mixture)
+
+
+def _check_mixture(batching: BatchingConfig, mixture: Mixture | Resampling | None) -> None:
+    if mixture is not None and batching.mode in ("fairseq", "fairseq_packed"):
+        raise ValueError(
+            f"batching.mode={batching.mode!r} composes all epochs alike, but sampling draws each "
+            "anew: use 'bucketed' or 'packed', or task.sampling_method='concat'")
 
 
 def _own_plan(

@@ -9,19 +9,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 from seqjax.data import binarize, compression, folder, sources, tokenizers
+from seqjax.data.make_tokenizers import Lang, Maker, Texts
+from seqjax.data.tokenizers import fit
 from seqjax.data.vocabulary import UNK, Vocabulary
 
 SPLITS = ("train", "valid", "test")
-TRAINED = ("sentencepiece", "subword_nmt")
-DEFAULT_VOCAB_SIZE = 8000
-
-Lang = str | None
-Texts = dict[str, dict[Lang, str]]
-"""Split (`train`, `train1`, `valid`, ...) -> language -> file."""
 
 
 class PreprocessError(ValueError):
@@ -29,7 +26,9 @@ class PreprocessError(ValueError):
 
 
 def given_dictionaries(args: argparse.Namespace) -> bool:
-    """Whether every dictionary is given, so that none has to be made."""
+    """Whether every dictionary is given, so that none has to be made of text."""
+    if args.tokenizer == "hf":
+        return True
     if args.joined_dictionary:
         return bool(args.srcdict or args.tgtdict)
     return bool(args.srcdict and (args.tgtdict or args.only_source))
@@ -110,6 +109,19 @@ def _pieces(line: str, parts: list[tokenizers.Tokenizer]) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Tokenized:
+    """Texts in pieces, and what made the pieces."""
+
+    texts: Texts
+    tokenizers: Mapping[Lang, tokenizers.Tokenizer]
+    """Empty where text is in pieces already."""
+    specs: Mapping[Lang, dict[str, Any]]
+    """What the manifest says of them."""
+    vocabularies: Mapping[Lang, Vocabulary] | None
+    """Those of the tokenizers, where their ids are the dictionaries'."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """The steps, and what they share."""
 
@@ -153,40 +165,40 @@ class Job:
                     found[split] = path
         return found
 
-    def tokenize(self, texts: Texts) -> tuple[Texts, dict[Lang, dict]]:
+    def tokenize(self, texts: Texts) -> Tokenized:
         """Makes the tokenizers and applies them.
 
         Each is trained on what the one before it made of the text.
-
-        Returns:
-          The tokenized files, and what the manifest says of each language's tokenizer.
         """
         kinds = (["unicode"] if self.args.normalize else []) + (
             ["moses"] if self.args.moses else []) + (
             [self.args.tokenizer] if self.args.tokenizer else []
         )
         other_forms = self._other_forms(texts)
+        maker = Maker(args=self.args, langs=self.langs, log=self.log,
+                      codes={lang: self._code(lang) for lang in self.langs})
         parts: dict[Lang, list[tokenizers.Tokenizer]] = {lang: [] for lang in self.langs}
+        shared, vocabularies = self.args.joined_dictionary, None
         for number, kind in enumerate(kinds):
-            made = self._make(kind, texts)
-            texts = self._apply(texts, made, os.path.join(self.stage, f"tokenized{number}"))
+            made = maker.make(kind, texts)
+            where = os.path.join(self.stage, f"tokenized{number}")
+            texts = self._apply(texts, made.tokenizers, where)
+            shared, vocabularies = shared or made.shared, made.vocabularies
             for lang in self.langs:
-                parts[lang].append(made[lang])
+                parts[lang].append(made.tokenizers[lang])
         for lang, path, count, number, line in other_forms:
             composed = unicodedata.normalize("NFC", line)
             if _pieces(line, parts[lang]) != _pieces(composed, parts[lang]):
                 self.log(f"note: {path}: {count:,} lines are not in Unicode's composed form (NFC),"
                          f" the first is line {number}: their words are other words than the same"
                          " in NFC. --normalize nfc makes them the same")
-        model = self.args.bpe_codes or self.args.sentencepiece_model
-        shared = self.args.joined_dictionary or bool(model and "," not in model)
-        return texts, {
+        chains = {lang: tokenizers.chain(made) for lang, made in parts.items() if made}
+        specs = {
             lang: folder.save_tokenizer(
-                self.out, tokenizers.chain(made), tag="" if shared or not lang else f".{lang}"
-            )
-            for lang, made in parts.items()
-            if made
+                self.out, made, tag="" if shared or not lang else f".{lang}")
+            for lang, made in chains.items()
         }
+        return Tokenized(texts=texts, tokenizers=chains, specs=specs, vocabularies=vocabularies)
 
     def _other_forms(self, texts: Texts) -> list[tuple[Lang, str, int, int, str]]:
         """(language, file, lines not in NFC, number of the first and itself) of files that
@@ -206,59 +218,11 @@ class Job:
                     found.append((lang, path, count, *first))
         return found
 
-    def _make(self, kind: str, texts: Texts) -> dict[Lang, tokenizers.Tokenizer]:
-        if kind == "unicode":
-            return dict.fromkeys(
-                self.langs, tokenizers.UnicodeTokenizer(form=self.args.normalize))
-        if kind == "moses":
-            # Its rules are of languages: those of pt-BR and en_XX are Portuguese and English.
-            return {lang: tokenizers.MosesTokenizer(lang=re.split("[-_]", lang or "en")[0])
-                    for lang in self.langs}
-        if kind not in TRAINED:
-            return {lang: tokenizers.TOKENIZERS[kind]() for lang in self.langs}
-        given = self.args.bpe_codes or self.args.sentencepiece_model
-        if given:
-            return self._read_models(kind, given.split(","))
-        trained: dict[Lang, tokenizers.Tokenizer] = {}
-        groups = [self.langs] if self.args.joined_dictionary else [[lang] for lang in self.langs]
-        for group in groups:
-            tokenizer = self._train(kind, group, texts)
-            trained.update(dict.fromkeys(group, tokenizer))
-        return trained
+    def _code(self, lang: Lang) -> str:
+        """The language whose rules are Moses'."""
+        return lang or "en"
 
-    def _read_models(self, kind: str, paths: list[str]) -> dict[Lang, tokenizers.Tokenizer]:
-        if len(paths) not in (1, len(self.langs)):
-            raise PreprocessError(f"{','.join(paths)}: expected one model, or one per language")
-        key = "codes" if kind == "subword_nmt" else "model"
-        made = []
-        for path in paths:
-            sources.require_file(path)
-            with compression.open_bytes(path) as file, compression.explained(path):
-                data = file.read()
-            try:
-                made.append(tokenizers.from_state({"kind": kind, key: data}))
-            except tokenizers.TokenizerError as error:
-                raise tokenizers.TokenizerError(f"{path}: {error}") from None
-        return dict(zip(self.langs, made * (len(self.langs) // len(made)), strict=True))
-
-    def _train(self, kind: str, langs: list[Lang], texts: Texts) -> tokenizers.Tokenizer:
-        size = self.args.vocab_size or DEFAULT_VOCAB_SIZE
-        files = [texts[s][lang] for lang in langs for s in texts if s.startswith("train")]
-        total = sum(map(sources.count_lines, files))
-        every = -(-total // self.args.tokenizer_sentences)
-        lines = sources.iterate_lines(files, every=every)
-        label = "+".join(lang or "text" for lang in langs)
-        self.log(f"[{label}] training {kind}: {size} pieces, {-(-total // every):,} sentences")
-        if kind == "subword_nmt":
-            return tokenizers.train_subword_nmt(lines, vocab_size=size, say=self.log)
-        return tokenizers.train_sentencepiece(
-            lines,
-            vocab_size=size,
-            model_type=self.args.model_type or "unigram",
-            character_coverage=self.args.character_coverage or 1.0,
-        )
-
-    def _apply(self, texts: Texts, made: dict[Lang, tokenizers.Tokenizer], where: str) -> Texts:
+    def _apply(self, texts: Texts, made: Mapping[Lang, tokenizers.Tokenizer], where: str) -> Texts:
         os.makedirs(where)
         result: Texts = {}
         for split, files in texts.items():
@@ -271,10 +235,16 @@ class Job:
                     os.remove(path)
         return result
 
-    def vocabularies(self, texts: Texts) -> dict[Lang, Vocabulary]:
-        """Builds or loads the dictionaries, and writes them."""
-        args = self.args
-        if args.joined_dictionary:
+    def vocabularies(self, tokenized: Tokenized) -> dict[Lang, Vocabulary]:
+        """Builds or loads the dictionaries, or takes those of the tokenizers, and writes them.
+
+        Raises:
+          TokenizerError: a given dictionary is not of the tokenizer's pieces.
+        """
+        args, texts = self.args, tokenized.texts
+        if tokenized.vocabularies is not None:
+            made = dict(tokenized.vocabularies)
+        elif args.joined_dictionary:
             if args.nwordstgt > 0 or args.thresholdtgt > 0:
                 self.log("note: --nwordstgt and --thresholdtgt mean nothing beside"
                          " --joined-dictionary: --nwordssrc and --thresholdsrc count")
@@ -292,7 +262,12 @@ class Job:
                 lang: self._vocabulary(given, [lang], texts, threshold, nwords)
                 for lang, given, threshold, nwords in options
             }
+        paths = (args.srcdict or args.joined_dictionary and args.tgtdict, args.tgtdict)
+        given = dict(zip(self.langs, paths, strict=False))
         for lang, vocabulary in made.items():
+            path = given.get(lang)
+            if path and lang in tokenized.tokenizers:
+                fit.check(tokenized.tokenizers[lang], vocabulary, where=path)
             self._save(vocabulary, lang)
             self.log(f"[{lang}] Dictionary: {len(vocabulary)} types")
         return made

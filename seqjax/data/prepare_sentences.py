@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from seqjax.data import binarize, folder, prepare, sources
 from seqjax.data.dictionaries import digest
-from seqjax.data.prepare import Lang, PreprocessError, Texts
+from seqjax.data.make_tokenizers import Lang, Texts
+from seqjax.data.prepare import PreprocessError
 from seqjax.data.vocabulary import Vocabulary
 
 LABEL = "label"
@@ -180,7 +181,7 @@ def _split_table(
       width: leave out lines of another number of columns.
     """
     sources.require_file(path)
-    files = {name: f"{output}.{name}" for name in columns}
+    files: dict[Lang, str] = {name: f"{output}.{name}" for name in columns}
     handles = {name: open(file, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
                for name, file in files.items()}
     left = 0
@@ -201,7 +202,7 @@ def _split_table(
     finally:
         for handle in handles.values():
             handle.close()
-    return dict(files), left
+    return files, left
 
 
 # ---- what is written ----
@@ -253,9 +254,9 @@ def write(
     labels = {split: files[LABEL] for split, files in texts.items() if LABEL in files}
     words: Texts = {split: {code + lang: files[lang] for lang in langs}
                     for split, files in texts.items()}
-    words, trained = job.tokenize(words)
-    vocabularies = job.vocabularies(words)
-    splits = job.binarize(words, vocabularies)
+    tokenized = job.tokenize(words)
+    vocabularies = job.vocabularies(tokenized)
+    splits = job.binarize(tokenized.texts, vocabularies)
     named = {_side(lang): vocabulary for lang, vocabulary in vocabularies.items()}
     scale = _scale(args)
     if scale is None and not ranked:
@@ -265,7 +266,7 @@ def write(
                        candidates=len(langs) - 1 if ranked else None)
     folder.save_manifest(job.out, folder.Manifest(
         source_lang=None, target_lang=None, joined_dictionary=True, splits=splits,
-        tokenizers={"": trained[job.langs[0]]} if trained else {},
+        tokenizers={"": tokenized.specs[job.langs[0]]} if tokenized.specs else {},
         vocabularies={name: len(v) for name, v in named.items()},
         dictionaries={name: digest(v) for name, v in named.items()}, options=options))
     return job.out

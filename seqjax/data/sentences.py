@@ -18,6 +18,7 @@ from seqjax.config import ConfigError
 from seqjax.data import folder, indexed
 from seqjax.data.blocks import ShortenMethod
 from seqjax.data.epoch_plan import Lengths, Shape
+from seqjax.data.item_seed import item_seed
 from seqjax.data.pairs import PAD, Side, check_fit, pad_rows
 from seqjax.data.vocabulary import Vocabulary
 
@@ -84,7 +85,7 @@ class Joined:
     @functools.cached_property
     def whole(self) -> np.ndarray:
         """[N] int32 tokens before it is shortened."""
-        return np.sum([part.lengths for part in self.parts], axis=0, dtype=np.int32)
+        return np.stack([part.lengths for part in self.parts]).sum(axis=0, dtype=np.int32)
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
@@ -112,9 +113,9 @@ class Joined:
                          for i, e in zip(ids, excess, strict=True)], np.int64)
 
     def _crop(self, sentence: int, excess: int) -> int:
-        """Where fairseq's window begins: its generator's state is CPython's hash of these."""
-        state = int(hash((self.seed, self.epoch, sentence)) % 1e6)
-        return int(np.random.RandomState(state).randint(0, excess))
+        """Where fairseq's window begins."""
+        state = np.random.RandomState(item_seed(self.seed, self.epoch, sentence))
+        return int(state.randint(0, excess))
 
 
 class SentenceDataset:

@@ -120,6 +120,11 @@ class Vocabulary:
         """Of `<s>`, `<pad>`, `</s>` and `<unk>`, whatever they are called here."""
         return self.bos, self.pad, self.eos, self.unk
 
+    def special(self) -> list[int]:
+        """Ids of all special symbols that are here, ascending."""
+        ids = {*range(self.num_special), *self.special_ids}
+        return sorted(i for i in ids if i < len(self))
+
     @property
     def is_fairseq(self) -> bool:
         """Whether a `dict.txt` can say it: the special symbols have fairseq's ids and names."""
@@ -129,11 +134,10 @@ class Vocabulary:
     @property
     def nameless(self) -> bool:
         """Whether nobody said what the ids mean: all but special symbols are `<4>`, `<5>`, ..."""
-        special, size = set(self.special_ids), len(self.symbols)
-        if size - len(special) < 1 or self.symbols[-1] != placeholder(size - 1):
-            return False
-        return all(symbol == placeholder(i) for i, symbol in enumerate(self.symbols)
-                   if i not in special)
+        words = ((i, symbol) for i, symbol in enumerate(self.symbols)
+                 if i not in self.special_ids and symbol != "<mask>")
+        index, first = next(words, (0, ""))  # one word with a name is enough to tell
+        return first == placeholder(index) and all(s == placeholder(i) for i, s in words)
 
     def __len__(self) -> int:
         return len(self.symbols)

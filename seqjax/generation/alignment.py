@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ import numpy as np
 
 from seqjax.config import ConfigError
 from seqjax.generation.decoder import Decoded
+from seqjax.generation.hypothesis import Ids
 from seqjax.generation.teacher_forcing import pair_batches, previous_tokens
 from seqjax.models.protocol import EncoderDecoder, Params, encode_tokens, source_attention
 
@@ -41,7 +41,7 @@ class Aligner:
         self._strongest = jax.jit(self._argmax)
 
     def attention(
-        self, params: Params | Sequence[Params], sources: Sequence[Any], targets: Sequence[Any],
+        self, params: Params | Sequence[Params], sources: Sequence[Ids], targets: Sequence[Ids],
         *, starts: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
         """Attention of each target token to the source tokens.
@@ -66,7 +66,7 @@ class Aligner:
         return out
 
     def align(
-        self, params: Params | Sequence[Params], sources: Sequence[Any], targets: Sequence[Any],
+        self, params: Params | Sequence[Params], sources: Sequence[Ids], targets: Sequence[Ids],
         *, starts: Sequence[int] | None = None,
     ) -> list[list[tuple[int, int]]]:
         """For each target token the source token that it looks at most.
@@ -86,7 +86,7 @@ class Aligner:
 
     def attach(
         self, parts: Iterable[Decoded], params: Params | Sequence[Params],
-        sources: Sequence[Any], *, alignment: str | None = None, unknown: int | None = None,
+        sources: Sequence[Ids], *, alignment: str | None = None, unknown: int | None = None,
         starts: Sequence[int] | None = None,
     ) -> Iterator[Decoded]:
         """What a search found, with what is asked for; hypotheses are collected to be aligned
@@ -115,7 +115,7 @@ class Aligner:
                             (alignment, unknown))
 
     def _attach(
-        self, parts: Iterable[Decoded], params: Any, sources: Sequence[tuple[Any, int]],
+        self, parts: Iterable[Decoded], params: Params, sources: Sequence[tuple[Ids, int]],
         asked: tuple[str | None, int | None],
     ) -> Iterator[Decoded]:
         waiting: list[Decoded] = []
@@ -128,7 +128,7 @@ class Aligner:
             yield self._attached(waiting, params, sources, asked)
 
     def _attached(
-        self, parts: Sequence[Decoded], params: Any, sources: Sequence[tuple[Any, int]],
+        self, parts: Sequence[Decoded], params: Params, sources: Sequence[tuple[Ids, int]],
         asked: tuple[str | None, int | None],
     ) -> Decoded:
         """Args: sources: of each its ids and what decoding began with; asked: the kind of
@@ -155,7 +155,7 @@ class Aligner:
         return Decoded(indices=indices, hypotheses=lists)
 
     def _run(
-        self, function: Callable[..., jax.Array], params: Any, sources: list[np.ndarray],
+        self, function: Callable[..., jax.Array], params: Params, sources: list[np.ndarray],
         targets: list[np.ndarray], starts: Sequence[int] | None,
     ) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Results of one compiled function, batch by batch."""
@@ -193,9 +193,9 @@ class Aligner:
         return [(int(place[s]), t) for t, s in enumerate(chosen)]
 
 
-def _each(params: Any) -> tuple[Params, ...]:
+def _each(params: Params) -> tuple[Params, ...]:
     return tuple(params) if isinstance(params, (list, tuple)) else (params,)
 
 
-def _arrays(rows: Sequence[Any]) -> list[np.ndarray]:
+def _arrays(rows: Sequence[Ids]) -> list[np.ndarray]:
     return [np.asarray(row, np.int32) for row in rows]

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from seqjax.generation.constraints import Array
 from seqjax.generation.processors import Scores, Sentences, StepRules
 from seqjax.generation.search_state import SearchState, history
 from seqjax.generation.selection import (
@@ -115,13 +116,13 @@ def _nodes(sequences: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 class Forest:
     """Several tries on the device. Node 0 leads nowhere: hypotheses that left their trie."""
 
-    tokens: Any
+    tokens: Array
     """[N] int32."""
-    first: Any
+    first: Array
     """[N] int32."""
-    count: Any
+    count: Array
     """[N] int32."""
-    reach: Any
+    reach: Array
     """[R] int32, 0, 1, ...: as long as the largest number of children."""
 
     def children(self, node: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

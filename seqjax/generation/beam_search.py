@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ from seqjax.generation.processors import (
     Scores,
     Sentences,
     StepRules,
+    Tables,
     TokenRules,
     ban_repeated_ngrams,
     scores_of,
@@ -45,10 +45,12 @@ from seqjax.generation.selection import (
     Strategy,
 )
 from seqjax.generation.topk import block_maxima
-from seqjax.models.protocol import Params, Stepper, encode_tokens
+from seqjax.models.protocol import Cache, Params, Stepper, Weights, encode_tokens
 
 LEAST_TEMPERATURE = 1e-6
 SMALLEST_CAPACITY = 32
+Batch = tuple[tuple[Cache, ...], SearchState, Sentences]
+"""Sentences that are searched together, as arrays."""
 """Positions in the first cache; each next one has twice as many."""
 
 
@@ -172,7 +174,8 @@ def options_of(
             suppress=tuple(sorted({*suppress, *config.suppress_tokens})),
             min_len=config.min_len, match_source_len=config.match_source_len,
             no_repeat_ngram_size=config.no_repeat_ngram_size,
-            ban_pad=config.rules == "fairseq", forced_cost=not theirs, force_eos=config.force_eos or not theirs),
+            ban_pad=config.rules == "fairseq", forced_cost=not theirs,
+            force_eos=config.force_eos or not theirs),
         strategy=strategy or strategy_of(config), beam=min(config.beam, vocabulary - 1),
         vocabulary=vocabulary, temperature=config.temperature, lenpen=config.lenpen,
         unnormalized=config.unnormalized, lm_weight=lm_weight,
@@ -216,9 +219,9 @@ class Search:
         self.move = jax.jit(self._move, donate_argnames=("into",))
 
     def _begin(
-        self, params: Sequence[Params], weights: Sequence[Any], source: jax.Array,
+        self, params: Sequence[Params], weights: Sequence[Weights], source: jax.Array,
         sentences: Sentences, *, capacity: int,
-    ) -> tuple[tuple[Any, ...], SearchState]:
+    ) -> tuple[tuple[Cache, ...], SearchState]:
         """Encodes `source` [B, S]; caches and state before the first step."""
         caches = tuple(
             model.start(w, encode_tokens(model, p, source), rows=source.shape[0],
@@ -231,35 +234,34 @@ class Search:
         return caches, state
 
     def _grow(
-        self, caches: tuple[Any, ...], state: SearchState, *, capacity: int,
-    ) -> tuple[tuple[Any, ...], SearchState]:
+        self, caches: tuple[Cache, ...], state: SearchState, *, capacity: int,
+    ) -> tuple[tuple[Cache, ...], SearchState]:
         """The same search with room for `capacity` positions."""
         grown = tuple(m.grow(c, capacity=capacity)
                       for m, c in zip(self.models, caches, strict=True))
         return grown, grow_state(state, capacity=capacity)
 
     def _chunk(
-        self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],
-        state: SearchState, stop: jax.Array, *, tables: Any = None,
-    ) -> tuple[tuple[Any, ...], SearchState]:
+        self, weights: Sequence[Weights], sentences: Sentences, caches: tuple[Cache, ...],
+        state: SearchState, stop: jax.Array, *, tables: Tables = None,
+    ) -> tuple[tuple[Cache, ...], SearchState]:
         """Steps up to `stop` (at most the capacity), or until all is done; `tables` are what
         the strategy knows of all sentences alike."""
         sentences = dataclasses.replace(sentences, tables=tables)
         capacity = state.ancestors.shape[2]
         norms = jnp.asarray(self.options.norms(capacity))
 
-        def unfinished(carry: tuple[tuple[Any, ...], SearchState]) -> jax.Array:
+        def unfinished(carry: tuple[tuple[Cache, ...], SearchState]) -> jax.Array:
             return (carry[1].position < stop) & ~jnp.all(carry[1].done)
 
-        def body(carry: tuple[tuple[Any, ...], SearchState]):
+        def body(carry: tuple[tuple[Cache, ...], SearchState]):
             return self.step(weights, sentences, *carry, norms=norms)
 
         return jax.lax.while_loop(unfinished, body, (caches, state))
 
     def _move(
-        self, into: tuple[Any, SearchState, Sentences], of: tuple[Any, SearchState, Sentences],
-        source: jax.Array, moved: jax.Array,
-    ) -> tuple[Any, SearchState, Sentences]:
+        self, into: Batch, of: Batch, source: jax.Array, moved: jax.Array,
+    ) -> Batch:
         """Two batches at the same position: `into`, with sentences of `of`, the rows
         `source` [R], where `moved` [R]."""
         axes = (*self.cache_axes, *batch_first(of[1]), *batch_first(of[2]))
@@ -269,9 +271,9 @@ class Search:
             for x, y, axis in zip(arrays, jax.tree.leaves(of), axes, strict=True)])
 
     def step(
-        self, weights: Sequence[Any], sentences: Sentences, caches: tuple[Any, ...],
+        self, weights: Sequence[Weights], sentences: Sentences, caches: tuple[Cache, ...],
         state: SearchState, *, norms: jax.Array,
-    ) -> tuple[tuple[Any, ...], SearchState]:
+    ) -> tuple[tuple[Cache, ...], SearchState]:
         """One token for every hypothesis."""
         lm_weight = self.options.lm_weight
         temperatures = [self.options.temperature] * len(self.models)

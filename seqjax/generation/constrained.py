@@ -8,7 +8,6 @@ that have met as many tokens of their constraints (dynamic beam allocation, Post
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from seqjax.generation.constraints import Progress
 from seqjax.generation.processors import Scores, Sentences, StepRules
 from seqjax.generation.selection import (
     Candidates,
+    Memory,
     Strategy,
     candidate_count,
     first_step,
@@ -40,13 +40,13 @@ class ConstrainedSelection(Strategy):
 
     progress: Progress
 
-    def start(self, sentences: Sentences, *, beam: int) -> Any:
+    def start(self, sentences: Sentences, *, beam: int) -> Memory:
         return self.progress.start(sentences.constraints, beam=beam)
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
-        memory: Any,
-    ) -> tuple[Candidates, Any]:
+        memory: Memory,
+    ) -> tuple[Candidates, Memory]:
         b, w, v = scores.values.shape
         count, packed = candidate_count(w, v), sentences.constraints
         scores, owner = replicate_first(first_step(scores, position), rules)
@@ -64,8 +64,8 @@ class ConstrainedSelection(Strategy):
         return dataclasses.replace(best, beams=beams), memory
 
     def follow(
-        self, memory: Any, sentences: Sentences, *, parents: jax.Array, tokens: jax.Array,
-    ) -> Any:
+        self, memory: Memory, sentences: Sentences, *, parents: jax.Array, tokens: jax.Array,
+    ) -> Memory:
         return self.progress.follow(sentences.constraints, memory, parents=parents, tokens=tokens)
 
 

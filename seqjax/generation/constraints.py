@@ -22,9 +22,14 @@ from flax import struct
 
 from seqjax.config import ConfigError
 from seqjax.generation.errors import InputError
+from seqjax.generation.processors import Packed
 
 Phrases = Sequence[Sequence[int] | np.ndarray]
 """What one output must contain: ids without eos."""
+Memory = Any
+"""Pytree of where hypotheses stand."""
+Array = Any
+"""A `jax.Array`; of NumPy where it is packed."""
 NONE = -1
 """Stands for no token."""
 LEAST = 4
@@ -62,27 +67,29 @@ class Progress(Protocol):
         """A size of arrays that has room for any of them."""
         ...
 
-    def pack(self, phrases: Sequence[Phrases], *, size: tuple[int, ...], rows: int) -> Any:
+    def pack(self, phrases: Sequence[Phrases], *, size: tuple[int, ...], rows: int) -> Packed:
         """Numpy arrays of [rows, ...] of this size."""
         ...
 
-    def start(self, packed: Any, *, beam: int) -> Any:
+    def start(self, packed: Packed, *, beam: int) -> Memory:
         """The memory of hypotheses without tokens."""
         ...
 
-    def moves(self, packed: Any, memory: Any) -> Moves:
+    def moves(self, packed: Packed, memory: Memory) -> Moves:
         """What each next token would do."""
         ...
 
-    def finished(self, packed: Any, memory: Any) -> jax.Array:
+    def finished(self, packed: Packed, memory: Memory) -> jax.Array:
         """[B, W] bool: all constraints are met."""
         ...
 
-    def span(self, packed: Any) -> jax.Array:
+    def span(self, packed: Packed) -> jax.Array:
         """[B] int32: the bank that fairseq takes for the highest."""
         ...
 
-    def follow(self, packed: Any, memory: Any, *, parents: jax.Array, tokens: jax.Array) -> Any:
+    def follow(
+        self, packed: Packed, memory: Memory, *, parents: jax.Array, tokens: jax.Array
+    ) -> Memory:
         """The memory after slots took over hypotheses `parents` and added `tokens`, [B, W]."""
         ...
 
@@ -147,11 +154,11 @@ def size_for(count: int) -> int:
 class PackedSequence:
     """Phrases one after the other. N is the largest number of tokens."""
 
-    tokens: Any
+    tokens: Array
     """[B, N] int32, NONE behind the last."""
-    ends: Any
+    ends: Array
     """[B, N] bool: last token of a phrase."""
-    length: Any
+    length: Array
     """[B] int32."""
 
 
@@ -218,21 +225,21 @@ class PackedTrie:
     A child is 0 where there is none.
     """
 
-    tokens: Any
+    tokens: Array
     """[B, N, J] int32: tokens on the edges from the root and from each node, NONE behind."""
-    child: Any
+    child: Array
     """[B, N, J] int32: where each token leads from the node."""
-    restart: Any
+    restart: Array
     """[B, N, J] int32: where it leads from the root."""
-    capacity: Any
+    capacity: Array
     """[B, N] int32: phrases that go through the node."""
-    terminal: Any
+    terminal: Array
     """[B, N] int32: phrases that end in it."""
-    path: Any
+    path: Array
     """[B, N, N] bool: the nodes from the root (not counted) to this one (counted)."""
-    depth: Any
+    depth: Array
     """[B, N] int32."""
-    span: Any
+    span: Array
     """[B] int32: different tokens."""
 
 

@@ -22,7 +22,7 @@ from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
 from seqjax.generation.decoding_plan import DecodingBatch, plan_decoding, round_up_to_power
 from seqjax.generation.errors import InputError
-from seqjax.generation.hypothesis import Hypothesis
+from seqjax.generation.hypothesis import Hypothesis, Ids
 from seqjax.generation.output_constraints import OutputConstraint, output_constraint_of
 from seqjax.generation.precompile import First, precompile
 from seqjax.generation.processors import Sentences
@@ -30,7 +30,15 @@ from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
 from seqjax.generation.selection import Strategy
 from seqjax.generation.target_form import TargetForm
-from seqjax.models.protocol import Encoder, LanguageModel, Params, Stepper, encode_tokens
+from seqjax.models.protocol import (
+    Cache,
+    Encoder,
+    LanguageModel,
+    Params,
+    Stepper,
+    Weights,
+    encode_tokens,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +46,7 @@ class Prepared:
     """Parameters and what decoding makes of them, one entry per model."""
 
     params: tuple[Params, ...] = dataclasses.field(repr=False)
-    weights: tuple[Any, ...] = dataclasses.field(repr=False)
+    weights: tuple[Weights, ...] = dataclasses.field(repr=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,7 +134,7 @@ class Decoder:
         self._met: set[tuple[Search, tuple[int, ...]]] = set()
         self._callbacks = Callbacks()
 
-        def prepare(params: Sequence[Params]) -> tuple[Any, ...]:
+        def prepare(params: Sequence[Params]) -> tuple[Weights, ...]:
             return tuple(m.prepare(p) for m, p in zip(self.models, params, strict=True))
 
         self._prepare = jax.jit(prepare)
@@ -159,8 +167,8 @@ class Decoder:
         return Prepared(params=each, weights=self._prepare(each))
 
     def decode(
-        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
-        prefixes: Sequence[Any] | None = None,
+        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Ids], *,
+        prefixes: Sequence[Ids] | None = None,
         plan: Sequence[DecodingBatch | Sequence[int]] | None = None, **constrained: Any,
     ) -> list[list[Hypothesis]]:
         """Hypotheses for every source, in the order of the sources.
@@ -185,8 +193,8 @@ class Decoder:
         return out
 
     def stream(
-        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Any], *,
-        prefixes: Sequence[Any] | None = None,
+        self, params: Params | Sequence[Params] | Prepared, sources: Sequence[Ids], *,
+        prefixes: Sequence[Ids] | None = None,
         plan: Sequence[DecodingBatch | Sequence[int]] | None = None,
         numbers: Sequence[int] | None = None, forms: Sequence[TargetForm] | None = None,
         constraints: Sequence[Phrases] | None = None, constraint_order: str = "ordered",
@@ -452,7 +460,7 @@ class Decoder:
     def _cache_axes(self, prepared: Prepared) -> tuple[int, ...]:
         """Where the batch axis is in each array of the caches, in the order of leaves."""
 
-        def caches(rows: int) -> Any:
+        def caches(rows: int) -> tuple[Cache, ...]:
             source = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
             start = lambda params, weights, source: tuple(  # noqa: E731
                 model.start(w, encode_tokens(model, p, source), rows=rows, beam=1, capacity=1)
@@ -462,10 +470,10 @@ class Decoder:
         return batch_axes(caches(1), caches(2))
 
 
-def vocabulary_size(model: Stepper, params: Params, weights: Any) -> int:
+def vocabulary_size(model: Stepper, params: Params, weights: Weights) -> int:
     """Entries of the model's output layer, found without computing anything."""
 
-    def logits(params: Params, weights: Any) -> jax.Array:
+    def logits(params: Params, weights: Weights) -> jax.Array:
         encoded = encode_tokens(model, params, jnp.full((1, 1), model.eos, jnp.int32))
         cache = model.start(weights, encoded, rows=1, beam=1, capacity=1)
         features, _ = model.step(

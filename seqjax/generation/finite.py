@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqjax.generation.hypothesis import Hypothesis
-from seqjax.models.protocol import Params, Stepper, encode_tokens
+from seqjax.models.protocol import Params, Stepper, Weights, encode_tokens
 
 
 class ScoreError(ValueError):
@@ -63,7 +62,7 @@ class FirstStep:
         self.models = tuple(models)
         self._compiled = jax.jit(self._finite)
 
-    def is_finite(self, params: Sequence[Params], weights: Sequence[Any], source: np.ndarray,
+    def is_finite(self, params: Sequence[Params], weights: Sequence[Weights], source: np.ndarray,
                   *, bos: int) -> bool:
         """Whether the log-probabilities of a first token are numbers.
 
@@ -73,7 +72,9 @@ class FirstStep:
         """
         return bool(self._compiled(tuple(params), tuple(weights), source[None], jnp.int32(bos)))
 
-    def _finite(self, params: Any, weights: Any, source: jax.Array, bos: jax.Array) -> jax.Array:
+    def _finite(
+        self, params: Params, weights: Weights, source: jax.Array, bos: jax.Array
+    ) -> jax.Array:
         good = jnp.bool_(True)
         for model, p, w in zip(self.models, params, weights, strict=True):
             cache = model.start(

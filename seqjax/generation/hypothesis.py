@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+
+Ids = Sequence[int] | np.ndarray
+"""Of tokens, one after the other."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

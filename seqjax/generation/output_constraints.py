@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from seqjax.generation.allowed import AllowedTokens, Callback, Callbacks, TokenT
 from seqjax.generation.beam_search import has_sibling_penalty
 from seqjax.generation.constrained import ConstrainedSelection
 from seqjax.generation.errors import InputError
+from seqjax.generation.processors import Packed, Tables
 from seqjax.generation.selection import Strategy
 
 
@@ -30,7 +30,7 @@ class OutputConstraint(contextlib.AbstractContextManager["OutputConstraint"]):
 
     strategy: Strategy | None = None
     """None: what the options say."""
-    tables: Any = None
+    tables: Tables = None
     """`Sentences.tables`."""
 
     def check(self, limits: np.ndarray, *, pad: int, eos: int, bos: int, vocabulary: int) -> None:
@@ -43,7 +43,7 @@ class OutputConstraint(contextlib.AbstractContextManager["OutputConstraint"]):
           ValueError: naming the sentence, from 0.
         """
 
-    def pack(self, indices: Sequence[int], *, rows: int) -> Any:
+    def pack(self, indices: Sequence[int], *, rows: int) -> Packed:
         """`Sentences.constraints` of a batch: numpy arrays of leading axis `rows`, or None."""
         return None
 
@@ -70,7 +70,7 @@ class PhraseConstraint(OutputConstraint):
         constraints.check_lengths(self.phrases, limits)
         self._size = self._progress.size(self.phrases)
 
-    def pack(self, indices: Sequence[int], *, rows: int) -> Any:
+    def pack(self, indices: Sequence[int], *, rows: int) -> Packed:
         return self._progress.pack(
             [self.phrases[i] for i in indices], size=self._size, rows=rows)
 
@@ -102,7 +102,7 @@ class TrieConstraint(OutputConstraint):
                 raise InputError(index, f"a permitted output has the id {trie.tokens.max()}, but "
                                  f"the vocabulary has {vocabulary}", separator=": ")
 
-    def pack(self, indices: Sequence[int], *, rows: int) -> Any:
+    def pack(self, indices: Sequence[int], *, rows: int) -> Packed:
         roots = np.zeros(rows, np.int32)
         roots[:len(indices)] = self._roots[list(indices)]
         return roots

@@ -19,6 +19,8 @@ import numpy as np
 
 from seqjax.console import compiling
 from seqjax.generation.beam_search import Search
+from seqjax.generation.processors import Tables
+from seqjax.models.protocol import Params, Weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +33,7 @@ class First:
 
 
 def precompile(
-    search: Search, firsts: Sequence[First], *, params: Any, weights: Any, tables: Any
+    search: Search, firsts: Sequence[First], *, params: Params, weights: Weights, tables: Tables
 ) -> None:
     """Compiles `begin` and the first `chunk` for each of the shapes.
 

@@ -20,6 +20,10 @@ from seqjax.generation.topk import block_maxima
 
 FREE = -1
 """In `StepRules.forced`: nothing is forced."""
+Packed = Any
+"""What a strategy must know of each sentence: a pytree of leading axis B, or None."""
+Tables = Any
+"""What it must know beside that, alike for all sentences: a pytree, or None."""
 
 
 @struct.dataclass
@@ -38,7 +42,7 @@ class Sentences:
     """[B] int32: number of the sentence in the input; seeds its samples."""
     seed: jax.Array
     """uint32 scalar."""
-    constraints: Any = None
+    constraints: Packed = None
     """What the strategy must know of each sentence: a pytree of leading axis B, or None."""
     exempt: jax.Array | None = None
     """[B] int32: first steps in which neither `min_len` nor `suppress` holds. fairseq's are
@@ -46,7 +50,7 @@ class Sentences:
     uncounted: jax.Array | None = None
     """[B] int32: first tokens of an output that count in no score (transformers' prompts); None:
     all count."""
-    tables: Any = None
+    tables: Tables = None
     """What it must know beside that, alike for all sentences, or None. Only inside compiled
     functions: it is handed in beside the sentences, which move between batches."""
 

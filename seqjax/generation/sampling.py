@@ -7,14 +7,13 @@ results do not depend on batching. Scores go in, candidates come out, as of `sel
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from seqjax.generation.processors import FREE, Scores, Sentences, StepRules
-from seqjax.generation.selection import Candidates, Strategy, forced_scores
+from seqjax.generation.selection import Candidates, Memory, Strategy, forced_scores
 from seqjax.generation.topk import row_top_k, top_k
 
 NUCLEUS = 256
@@ -35,8 +34,8 @@ class SamplingSelection(Strategy):
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
-        memory: Any,
-    ) -> tuple[Candidates, Any]:
+        memory: Memory,
+    ) -> tuple[Candidates, Memory]:
         """One candidate per hypothesis, in the order of slots."""
         b, w, v = scores.values.shape
         log_probs = rules.adjust(scores.log_probs(), jnp.arange(v))

@@ -13,15 +13,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import jax
 import numpy as np
 
 from seqjax.generation.beam_search import Search
 from seqjax.generation.hypothesis import Hypothesis
-from seqjax.generation.processors import Sentences
+from seqjax.generation.processors import Sentences, Tables
 from seqjax.generation.search_state import SearchState, hypotheses
+from seqjax.models.protocol import Cache, Weights
 
 IN_FLIGHT = 2
 """Runs that are on the device at a time: one works while the host reads the other."""
@@ -40,15 +40,15 @@ class Run:
     """Sentences that are searched together, and where they stand."""
 
     search: Search
-    weights: tuple[Any, ...]
+    weights: tuple[Weights, ...]
     sentences: Sentences
-    caches: Any
+    caches: tuple[Cache, ...]
     state: SearchState
     owners: np.ndarray
     """[rows]: number of the sentence in the input, FREE on rows without one."""
     capacities: list[int]
     """Capacities that its sentences may need, this one first."""
-    tables: Any = None
+    tables: Tables = None
     """What the strategy knows of all sentences alike; the same arrays in all runs."""
     position: int = 0
     """Steps made once what was dispatched is done (fewer if all sentences end before)."""

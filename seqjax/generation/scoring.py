@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from seqjax.generation.finite import check_scores
-from seqjax.generation.hypothesis import Hypothesis
+from seqjax.generation.hypothesis import Hypothesis, Ids
 from seqjax.generation.processors import log_sum_exp, mean_log_probs
 from seqjax.generation.teacher_forcing import pair_batches, previous_tokens
 from seqjax.models.protocol import EncoderDecoder, Features, Params, encode_tokens
@@ -82,7 +81,7 @@ class Scorer:
         self._log_probs = jax.jit(self._batch)
 
     def score(
-        self, params: Params | Sequence[Params], sources: Sequence[Any], targets: Sequence[Any],
+        self, params: Params | Sequence[Params], sources: Sequence[Ids], targets: Sequence[Ids],
         *, starts: Sequence[int] | None = None,
     ) -> list[Hypothesis]:
         """A `Hypothesis` per pair, in order: `positional_scores` are the log-probabilities of

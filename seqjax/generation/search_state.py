@@ -9,7 +9,6 @@ out.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ import numpy as np
 from flax import struct
 
 from seqjax.generation.hypothesis import Hypothesis
-from seqjax.generation.selection import Candidates
+from seqjax.generation.selection import Candidates, Memory
 
 
 @struct.dataclass
@@ -61,12 +60,12 @@ class SearchState:
     finished: Finished
     done: jax.Array
     """[B] bool."""
-    memory: Any
+    memory: Memory
     """The strategy's."""
 
 
 def start_state(
-    *, bos: jax.Array, beam: int, capacity: int, done: jax.Array, memory: Any,
+    *, bos: jax.Array, beam: int, capacity: int, done: jax.Array, memory: Memory,
 ) -> SearchState:
     """Before the first step; `bos` [B], `done` [B] marks rows without a sentence."""
     b = bos.shape[0]
@@ -105,15 +104,14 @@ def history(state: SearchState) -> jax.Array:
 
 def advance(
     state: SearchState, candidates: Candidates, *, eos: int, max_len: jax.Array,
-    norm: jax.Array, existing: jax.Array, memory: Any, worthless: jax.Array | None = None,
+    norm: jax.Array, existing: jax.Array, memory: Memory, worthless: jax.Array | None = None,
     stopping: str | None = None, furthest: jax.Array | None = None, force_eos: bool = True,
 ) -> tuple[SearchState, jax.Array]:
     """One step of fairseq's bookkeeping, or of transformers'.
 
     An eos candidate finishes if its rank is among the first W; the first W candidates that
     are not eos go on; a sentence is done at W finished hypotheses or at its `max_len`. By
-    transformers' rules the best W that have finished are kept, and a sentence is done at its
-    `max_len`, or as `stopping` says.
+    transformers' rules the best W are kept, and `stopping` says when a sentence is done.
 
     Args:
       state: before the step.

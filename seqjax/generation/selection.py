@@ -18,6 +18,9 @@ from flax import struct
 from seqjax.generation.processors import FREE, Scores, Sentences, StepRules
 from seqjax.generation.topk import row_top_k, top_k, top_k_of_rows
 
+Memory = Any
+"""Pytree of what a strategy remembers, of leading axis B, or None; its own."""
+
 
 @struct.dataclass
 class Candidates:
@@ -34,7 +37,7 @@ class Candidates:
 class Strategy(Protocol):
     """How candidates are chosen. Who inherits from it has to define `select` only."""
 
-    def start(self, sentences: Sentences, *, beam: int) -> Any:
+    def start(self, sentences: Sentences, *, beam: int) -> Memory:
         """The strategy's memory for a batch (a pytree of leading axis B, or None)."""
         del sentences, beam
         return None
@@ -47,15 +50,15 @@ class Strategy(Protocol):
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
-        memory: Any,
-    ) -> tuple[Candidates, Any]:
+        memory: Memory,
+    ) -> tuple[Candidates, Memory]:
         """Candidates at one step and the memory after it. At position 0 all hypotheses
         are alike and only the first counts."""
         ...
 
     def follow(
-        self, memory: Any, sentences: Sentences, *, parents: jax.Array, tokens: jax.Array,
-    ) -> Any:
+        self, memory: Memory, sentences: Sentences, *, parents: jax.Array, tokens: jax.Array,
+    ) -> Memory:
         """The memory that `select` returned, once it is known which candidates go on: each
         slot continues hypothesis `parents` with `tokens`, both [B, W]."""
         del sentences, parents, tokens
@@ -105,8 +108,8 @@ class BeamSelection(Strategy):
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
-        memory: Any,
-    ) -> tuple[Candidates, Any]:
+        memory: Memory,
+    ) -> tuple[Candidates, Memory]:
         del sentences
         _, w, v = scores.values.shape
         count = candidate_count(w, v, multiple=self.multiple)
@@ -155,8 +158,8 @@ class DiverseSelection(Strategy):
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
-        memory: Any,
-    ) -> tuple[Candidates, Any]:
+        memory: Memory,
+    ) -> tuple[Candidates, Memory]:
         b, w, v = scores.values.shape
         size = w // self.groups
         scores, owner = replicate_first(scores, rules)
@@ -198,8 +201,8 @@ class SiblingSelection(Strategy):
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
-        memory: Any,
-    ) -> tuple[Candidates, Any]:
+        memory: Memory,
+    ) -> tuple[Candidates, Memory]:
         del sentences
         b, w, v = scores.values.shape
         count = candidate_count(w, v)

@@ -112,3 +112,24 @@ def _padded(ids: Sequence[np.ndarray], *, rows: int, pad: int, limit: int) -> np
     for row, one in enumerate(ids):
         side[row, :len(one)] = one
     return side
+
+
+def final_token_first(
+    target: jax.Array, segments: jax.Array | None = None, *, pad: int
+) -> jax.Array:
+    """What the decoder reads to predict `target` [B, T], in which there is no padding but behind
+    the sentences: each sentence's final token, whichever it is, and then the others, as fairseq's
+    collating moves it.
+
+    Args:
+      segments: [B, T] 1, 2, ... per sentence of a row, 0 on padding, when packed.
+    """
+    segments = (target != pad).astype(jnp.int32) if segments is None else segments
+    real = segments > 0
+    begins = segments != jnp.pad(segments[:, :-1], ((0, 0), (1, 0)))
+    ends = segments != jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
+    index = jnp.broadcast_to(jnp.arange(target.shape[1]), target.shape)
+    last = jax.lax.cummin(jnp.where(ends, index, target.shape[1] - 1), axis=1, reverse=True)
+    final = jnp.take_along_axis(target, last, axis=1)
+    shifted = jnp.pad(target[:, :-1], ((0, 0), (1, 0)))
+    return jnp.where(real, jnp.where(begins, final, shifted), pad)

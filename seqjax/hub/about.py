@@ -17,6 +17,7 @@ import numpy as np
 from seqjax import checkpoints
 from seqjax.config import GenerationConfig
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint
+from seqjax.models.protocol import Model, Params
 from seqjax.tasks.protocol import Task
 
 
@@ -70,7 +71,7 @@ def origin_of_pt(path: str | os.PathLike[str], checkpoint: FairseqCheckpoint) ->
                   chosen=chosen)
 
 
-def family(task: Task, models: Sequence[Any], params: Sequence[Any]) -> str:
+def family(task: Task, models: Sequence[Model], params: Sequence[Params]) -> str:
     """`transformer de-en, 4.2M parameters`, of one model or several of a task."""
     names = dict.fromkeys(str(m.config.name) for m in models)
     size = sum(int(np.prod(x.shape)) for p in params for x in jax.tree.leaves(p))
@@ -108,7 +109,7 @@ def search(settings: GenerationConfig, options: Mapping[str, Any]) -> str:
     return f"{beam}, outputs of at most {length} tokens ({origin('max_len_a', 'max_len_b')})"
 
 
-def device(models: Sequence[Any]) -> str:
+def device(models: Sequence[Model]) -> str:
     """`cpu, float32`: where models compute, and in what type."""
     dtypes = dict.fromkeys(
         np.dtype(getattr(m, "compute_dtype", np.float32)).name for m in models)

@@ -16,8 +16,11 @@ import numpy as np
 from seqjax.config import ConfigError, nearest
 from seqjax.tasks.inputs import Encoded
 
+Checked = str | np.ndarray | Encoded
+"""A text, or ids [T] int32, or both."""
 
-def several(values: Any, *, name: str, what: str = "texts or lists of ids") -> list[Any]:
+
+def several(values: object, *, name: str, what: str = "texts or lists of ids") -> list[Any]:
     """A list of inputs, of any iterable that has an order.
 
     Args:
@@ -69,7 +72,7 @@ def listed(
 
 
 def inputs(
-    values: Any, *, name: str, size: int, empty: bool = False, texts: bool = True,
+    values: object, *, name: str, size: int, empty: bool = False, texts: bool = True,
 ) -> list[Any]:
     """A list of texts and of arrays of ids.
 
@@ -88,7 +91,9 @@ def inputs(
             for i, x in enumerate(several(values, name=name, what=what))]
 
 
-def one(value: Any, *, name: str, size: int, empty: bool = False, texts: bool = True) -> Any:
+def one(
+    value: object, *, name: str, size: int, empty: bool = False, texts: bool = True
+) -> Checked:
     """A text as it is, or ids as an int32 array [T]; what is encoded already stays so."""
     if isinstance(value, Encoded):
         return value
@@ -99,7 +104,7 @@ def one(value: Any, *, name: str, size: int, empty: bool = False, texts: bool = 
     return ids(value, name=name, size=size, empty=empty, texts=texts)
 
 
-def text(value: Any, *, name: str) -> str:
+def text(value: object, *, name: str) -> str:
     """A text.
 
     Raises:
@@ -111,7 +116,7 @@ def text(value: Any, *, name: str) -> str:
 
 
 def ids(
-    value: Any, *, name: str, size: int | None, empty: bool = False, texts: bool = False
+    value: object, *, name: str, size: int | None, empty: bool = False, texts: bool = False
 ) -> np.ndarray:
     """Ids as an int32 array [T].
 
@@ -155,7 +160,7 @@ def pairs(first: Sequence[Any], second: Sequence[Any], *, name: str, what: tuple
 # ---- of `load` ----
 
 
-def paths(value: Any) -> list[str]:
+def paths(value: object) -> list[str]:
     """Checkpoints: one path, several joined by colons, or a list of paths.
 
     Raises:
@@ -176,7 +181,7 @@ def paths(value: Any) -> list[str]:
     return found
 
 
-def path(value: Any, *, name: str) -> str:
+def path(value: object, *, name: str) -> str:
     """One path.
 
     Raises:
@@ -189,7 +194,7 @@ def path(value: Any, *, name: str) -> str:
     return os.fspath(value)
 
 
-def choice(value: Any, among: Sequence[str], *, name: str) -> str:
+def choice(value: str, among: Sequence[str], *, name: str) -> str:
     """One of a few words.
 
     Raises:
@@ -201,7 +206,7 @@ def choice(value: Any, among: Sequence[str], *, name: str) -> str:
     return value
 
 
-def _given(value: Any) -> str:
+def _given(value: object) -> str:
     """What it is, for errors."""
     if isinstance(value, (bytes, bytearray)):
         return f"got bytes {_shown(bytes(value))} (text is str: decode it)"
@@ -215,6 +220,6 @@ def _kind(array: np.ndarray) -> str:
         array.dtype.kind, "None or other objects")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     found = repr(value)
     return found if len(found) <= 40 else found[:37] + "..."

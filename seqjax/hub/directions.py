@@ -8,52 +8,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from seqjax.config import ConfigError
 from seqjax.generation.allowed import AllowedTokens, TokenTrie
+from seqjax.tasks.protocol import TextTask
 
 Languages = str | Sequence[str] | None
 """One language for all inputs, or one for each."""
 
 
-def translating(task: Any, source_lang: str | None, target_lang: str | None) -> Any:
-    """The task for one direction (None: as it is).
-
-    Raises:
-      ConfigError: the task knows no languages, or not these; the message names the nearest.
-    """
-    if source_lang is None and target_lang is None:
-        return task
-    if not hasattr(task, "translating"):
-        name, asked = (("source_lang", source_lang) if source_lang is not None
-                       else ("target_lang", target_lang))
-        raise ConfigError(f"{name}: {asked!r}, but models of the task {task.config.name} know no "
-                          "languages: leave it out")
-    return task.translating(source_lang, target_lang)
-
-
 def of_inputs(
-    task: Any, source_lang: Languages, target_lang: Languages, *, count: int
-) -> list[Any]:
+    task: TextTask, source_lang: Languages, target_lang: Languages, *, count: int
+) -> list[TextTask]:
     """The task of each of `count` inputs.
 
     Raises:
-      ConfigError: see `translating`.
+      ConfigError: see `TextTask.translating`.
       ValueError: as many languages as inputs were to be given.
       TypeError: something else than languages.
     """
     each = [_each(name, given, count) for name, given in (
         ("source_lang", source_lang), ("target_lang", target_lang))]
-    known: dict[tuple[str | None, str | None], Any] = {}
+    known: dict[tuple[str | None, str | None], TextTask] = {}
     for pair in zip(*each, strict=True):
         if pair not in known:
-            known[pair] = translating(task, *pair)
+            known[pair] = task.translating(*pair)
     return [known[pair] for pair in zip(*each, strict=True)]
 
 
 def _each(name: str, given: Languages, count: int) -> list[str | None]:
     if given is None or isinstance(given, str):
         return [given] * count
-    found = list(given)
+    found: list[str | None] = [*given]
     if not all(lang is None or isinstance(lang, str) for lang in found):
         raise TypeError(f"{name}: give the name of a language, or one for each input")
     if len(found) != count:
@@ -62,7 +46,7 @@ def _each(name: str, given: Languages, count: int) -> list[str | None]:
     return found
 
 
-def by_end(tasks: Sequence[Any]) -> list[list[int]]:
+def by_end(tasks: Sequence[TextTask]) -> list[list[int]]:
     """Places of inputs whose outputs end alike, which can be searched together; of no inputs one
     empty list."""
     found: dict[int, list[int]] = {}

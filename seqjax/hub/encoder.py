@@ -7,13 +7,11 @@ from typing import Any
 
 from seqjax.hub.features import Featuring
 from seqjax.hub.filling import Masked
-from seqjax.hub.loaded import Loaded
 from seqjax.hub.predicting import Predicting
-from seqjax.tasks.protocol import TextTask
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Encoder(Featuring, Masked, Predicting, Loaded[TextTask]):
+class Encoder(Featuring, Masked, Predicting):
     """A model that encodes text or classifies it and generates none, with its vocabulary.
 
         m = seqjax.load("runs/encoder")

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.config import ConfigError, GenerationConfig
+from seqjax.config import ConfigError, GenerationConfig, LossSection
 from seqjax.console import compiling
+from seqjax.models.protocol import ModelT, Params
 from seqjax.tasks import entry_of
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.tasks.perplexity import BlockScorer, WordScores
@@ -44,9 +45,9 @@ class Evaluated:
 
 
 def loss_of_split(
-    task: Task, models: Sequence[Any], params: Sequence[Any], subset: str, *, loss: Any,
-    data: str | None, max_tokens: int, batch_size: int | None, too_long: str | None,
-    sentence_avg: bool,
+    task: Task[ModelT], models: Sequence[ModelT], params: Sequence[Params], subset: str, *,
+    loss: LossSection, data: str | None, max_tokens: int, batch_size: int | None,
+    too_long: str | None, sentence_avg: bool,
 ) -> Evaluated:
     """The loss that a model was trained with, on a split. Arguments are as `Loaded.evaluate` has
     them.
@@ -78,7 +79,7 @@ def loss_of_split(
 
 
 def _measured(
-    task: Task, model: Any, params: Any, subset: str
+    task: Task[ModelT], model: ModelT, params: Params, subset: str
 ) -> dict[str, tuple[float, str]]:
     """What the task measures of a split beside the loss, as numbers and as people see them."""
     evaluator = task.evaluator(model, task.dataset(subset), generation=GenerationConfig())
@@ -89,7 +90,7 @@ def _measured(
             for name, metric in evaluator.metrics.items()}
 
 
-def _over_limits(task: Task, model: Any, subset: str, *, skip: bool) -> list[str]:
+def _over_limits(task: Task[ModelT], model: ModelT, subset: str, *, skip: bool) -> list[str]:
     """What is said of sentences that are left out.
 
     Raises:
@@ -114,7 +115,7 @@ def _over_limits(task: Task, model: Any, subset: str, *, skip: bool) -> list[str
 
 
 def perplexity_of_split(
-    task: LanguageModelingTask, scorer: BlockScorer, words: WordScores, params: Sequence[Any],
+    task: LanguageModelingTask, scorer: BlockScorer, words: WordScores, params: Sequence[Params],
     subset: str, *, context_window: int, on_words: Callable[[str], object] | None,
     word_stats: bool,
 ) -> Evaluated:

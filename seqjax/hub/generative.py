@@ -13,15 +13,16 @@ from seqjax.data.epoch_plan import Lengths
 from seqjax.generation import hypothesis
 from seqjax.generation.allowed import TokenTrie
 from seqjax.generation.decoder import Decoder, Prepared
+from seqjax.generation.hypothesis import Ids
 from seqjax.generation.options import settle
 from seqjax.hub import about, arguments
 from seqjax.hub.inputs import Rules, Selection
 from seqjax.hub.loaded import Loaded
+from seqjax.models.protocol import Params
 from seqjax.tasks import output_constraints
 from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.protocol import TextTask
 
-Ids = Sequence[int] | np.ndarray
 Input = str | Ids | Encoded
 
 TextTaskT = TypeVar("TextTaskT", bound=TextTask)
@@ -164,7 +165,7 @@ class Generative(Loaded[TextTaskT]):
             out[index] = hypotheses
         return out
 
-    def _searched(self) -> Iterable[Any]:
+    def _searched(self) -> Iterable[Params]:
         """The parameters of all that a decoder computes with."""
         return self.params
 

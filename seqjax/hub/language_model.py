@@ -42,6 +42,8 @@ from seqjax.hub.inputs import (
     select_prompts,
 )
 from seqjax.hub.loaded import Loaded
+from seqjax.models import protocol
+from seqjax.models.protocol import Params
 from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.language_modeling import LanguageModelingTask
 from seqjax.tasks.perplexity import BlockScorer, WordScores
@@ -74,7 +76,7 @@ class LanguageModel(Featuring, Generative[LanguageModelingTask]):  # type: ignor
             f"{self.name}: is a language model itself, and takes no lm: several of "
             "them, joined by colons, make an ensemble")
 
-    def language_model(self) -> Any:
+    def language_model(self) -> protocol.LanguageModel:
         if len(self.models) != 1:
             return super().language_model()
         return self.models[0]
@@ -268,8 +270,8 @@ class LanguageModel(Featuring, Generative[LanguageModelingTask]):  # type: ignor
             yield from (part[: len(row)] for part, row in zip(found, rows, strict=False))
 
     @functools.cached_property
-    def _log_probs(self) -> Any:
-        def log_probs(params: Any, prev: jax.Array) -> jax.Array:
+    def _log_probs(self) -> Callable[..., jax.Array]:
+        def log_probs(params: Params, prev: jax.Array) -> jax.Array:
             each = [
                 jax.nn.log_softmax(model.features(p, prev).logits(), axis=-1)
                 for model, p in zip(self.models, params, strict=True)
@@ -317,15 +319,10 @@ class LanguageModel(Featuring, Generative[LanguageModelingTask]):  # type: ignor
 
     def _feature_ids(self, x: Any, name: str) -> np.ndarray:
         """A text as the model reads it; ids are what it reads."""
-        if isinstance(x, (str, Encoded)):
-            return self.source_ids(x)
-        return super()._feature_ids(x, name)
-
-    def source_ids(self, x: Input) -> np.ndarray:
-        """A prompt as the model reads it."""
-        if self._own_start:
-            return self._prompt(x)
-        return np.concatenate([[self.task.first_token], self._prompt(x)])
+        if not isinstance(x, (str, Encoded)):
+            return super()._feature_ids(x, name)
+        prompt = self._prompt(x)
+        return prompt if self._own_start else np.concatenate([[self.task.first_token], prompt])
 
 
 def _begun(h: hypothesis.Hypothesis, start: int) -> hypothesis.Hypothesis:

@@ -13,6 +13,7 @@ from seqjax.config import Config, ConfigError
 from seqjax.hub import about, evaluation
 from seqjax.hub.about import Origin
 from seqjax.hub.evaluation import Evaluated
+from seqjax.models.protocol import LanguageModel, Params
 from seqjax.tasks.protocol import Task
 
 _METHODS = {
@@ -39,7 +40,7 @@ class Loaded(Generic[TaskT]):
     task: TaskT
     config: Config
     models: tuple[Any, ...]
-    params: tuple[Any, ...]
+    params: tuple[Params, ...]
     identity: str = ""
     """Which checkpoints these are."""
     origins: tuple[Origin, ...] = ()
@@ -72,6 +73,11 @@ class Loaded(Generic[TaskT]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()})"
 
+    @property
+    def langs(self) -> tuple[str, ...]:
+        """Languages that calls may choose among; empty: none, or one pair alone."""
+        return ()
+
     def describe(self, **options: Any) -> str:
         """One line: which checkpoint and why, what kind of model, how calls will search and
         where that comes from, limits, device and type of matrix products.
@@ -97,7 +103,7 @@ class Loaded(Generic[TaskT]):
         del lm
         raise ConfigError(f"{self.name}: a model of the task {self.task.config.name!r} takes no lm")
 
-    def language_model(self) -> Any:
+    def language_model(self) -> LanguageModel:
         """The one model whose log-probabilities a `fused` search adds.
 
         Raises:

@@ -22,6 +22,7 @@ from seqjax.interop.fairseq import files as fairseq_files
 from seqjax.interop.huggingface import places as hf_places
 from seqjax.interop.huggingface.model import read_model as read_huggingface
 from seqjax.models import overrides
+from seqjax.models.protocol import Model, Params
 from seqjax.settings import resolve
 from seqjax.tasks.protocol import Task, check_model
 from seqjax.training import compilation
@@ -37,16 +38,13 @@ def load(
     task_overrides: Mapping[str, Any] | None = None, verify: bool = True, quiet: bool = False,
 ) -> Any:
     """A trained model, ready to use: what its task's entry names, a `Translator`, a
-    `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded.
-
-    Compiled programs are kept in the user's cache folder. While they are compiled for long,
-    stderr says so (`seqjax.console.compiling.hide()` keeps it quiet).
+    `LanguageModel`, an `Encoder`. A line on stderr, its `describe()`, says what was loaded, and
+    another that programs are compiled (`seqjax.console.compiling.hide()`); they are cached.
 
     Args:
-      path: a work folder of `seqjax.train`, one checkpoint in it, a fairseq `.pt` or the folder
-        of a `model.pt`, a folder of Hugging Face's transformers, or `hf:org/name`
-        (`hf:org/name@revision`), one that huggingface_hub fetches, or finds in its cache; several,
-        as a list or joined by colons, make an ensemble.
+      path: a work folder or a checkpoint in it, fairseq's `.pt` or the folder of its `model.pt`, a
+        folder of Hugging Face's, or `hf:org/name[@revision]`, which huggingface_hub fetches or has
+        in its cache; several, as a list or joined by colons, make an ensemble.
       data: folder with the dictionaries of a `.pt` (default: its own folder, else the one
         that it was trained on). A checkpoint of ours has its own; they must be the same.
       which: of a work folder, its `best` or its `last` checkpoint.
@@ -56,13 +54,10 @@ def load(
       lm: a language model with the same target vocabulary, loaded or where it is, whose
         log-probabilities times `lm_weight` searches add (fairseq's `--lm-path`).
       model_overrides: keys of `config.model` that differ from the trained model's, by name:
-        `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out (after `decoder_layerdrop`),
-        `{"max_target_positions": 2048}` lets outputs be longer. Keys of training only are
-        refused. Of an ensemble, for every member.
-      tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes":
-        "codes", "sentencepiece_model": "spm.model", "moses_no_escape": True}`.
-      task_overrides: of a `.pt`: keys of its task that differ from what it says, by name:
-        `{"langs": "en,de,fr", "fixed_dictionary": "model_dict.128k.txt"}`.
+        `{"decoder_layers_to_keep": "0,2,4"}` leaves layers out, `{"max_target_positions": 2048}`
+        lets outputs be longer. Keys of training only are refused. Of an ensemble, for all.
+      tokenizer_options: of a `.pt`: fairseq's options of both, by name: `{"bpe_codes": "codes"}`.
+      task_overrides: of a `.pt`: keys of its task that it says otherwise: `{"langs": "en,de"}`.
       quiet: say nothing on stderr.
       verify: compare everything that is read with the checkpoint's checksums, and refuse
         weights that are not finite.
@@ -71,8 +66,8 @@ def load(
       TypeError: a path or folder that is no path.
       seqjax.checkpoints.CheckpointError: no checkpoint at `path`, or a damaged one.
       ConfigError: members of an ensemble with different vocabularies; a model, task or
-        tokenizer that seqjax does not have; no dictionaries, or those of another model; an
-        `lm` that is none, or of another vocabulary; `model_overrides` that do not fit.
+        tokenizer that is not here; no dictionaries, or those of another model; an `lm` that is
+        none, or of another vocabulary; `model_overrides` that do not fit.
     """
     paths = [hf_places.resolve(one) for one in arguments.paths(path)]
     arguments.choice(which, ("best", "last"), name="which")
@@ -95,7 +90,7 @@ def load(
 
 
 def _check_options(
-    paths: Sequence[str], *, which: str, model_overrides: Any, of_pt: Sequence[Any]
+    paths: Sequence[str], *, which: str, model_overrides: object, of_pt: Sequence[Any]
 ) -> None:
     """Refuses options that none of the paths can honour.
 
@@ -106,9 +101,9 @@ def _check_options(
         raise ConfigError(f"model_overrides: got {model_overrides!r}; give a dict of keys of the "
                           "model and their values")
     if any(of_pt) and not any(map(fairseq_files.is_pt, paths)):
-        raise ConfigError("bpe, tokenizer, task_overrides: these are for fairseq's .pt files, and "
-                          "so are options of them; a folder of seqjax holds its own tokenizer and "
-                          "the configuration of its task")
+        raise ConfigError("bpe, tokenizer: these are for fairseq's .pt files, and so are their "
+                          "options and task_overrides; a folder of seqjax holds its own tokenizer "
+                          "and task")
     if which != "best" and all(map(_is_one, paths)):
         raise ConfigError(f"which: {which!r}, but {paths[0]} is one checkpoint")
 
@@ -151,7 +146,7 @@ def _is_one(path: str) -> bool:
     return fairseq_files.is_pt(path) or hf_places.is_folder(path)
 
 
-def _load_lm(path: str, *, data: Any, which: str, dtype: str, verify: bool) -> Loaded:
+def _load_lm(path: str, *, data: str | None, which: str, dtype: str, verify: bool) -> Loaded:
     """The model of `lm`; a `.pt` finds its dictionary in `data` if there is one for it."""
     place = None
     if data is not None and fairseq_files.is_pt(path):
@@ -171,10 +166,10 @@ def _identity(path: str, which: str) -> str:
 
 
 def _load_one(
-    path: str, *, data: Any, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
+    path: str, *, data: str | None, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
     tokenizer_options: Mapping[str, Any], task_overrides: Mapping[str, Any],
     changes: Mapping[str, Any], verify: bool,
-) -> tuple[Task, Config, Any, Any, about.Origin]:
+) -> tuple[Task, Config, Model, Params, about.Origin]:
     if fairseq_files.is_pt(path):
         found = fairseq_files.read_model(
             path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
@@ -209,7 +204,9 @@ def _load_one(
     return task, config, model, jax.tree.map(jnp.asarray, params), origin
 
 
-def _overridden(config: Config, params: Any, changes: Mapping[str, Any]) -> tuple[Config, Any]:
+def _overridden(
+    config: Config, params: Params, changes: Mapping[str, Any]
+) -> tuple[Config, Params]:
     """A model of ours with keys changed and layers left out."""
     model, kept = overrides.override(config.model, changes)
     model = overrides.with_layers(model, {side: len(layers) for side, layers in kept.items()})

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.config import Config, ConfigError
+from seqjax.config import ConfigError
 from seqjax.generation import finite
 from seqjax.hub import arguments, text_ids
 from seqjax.hub.generative import padded
+from seqjax.hub.loaded import Loaded
 from seqjax.models.parts import heads
 from seqjax.models.parts.heads_config import HEADS
 from seqjax.models.protocol import token_source
@@ -27,14 +28,10 @@ _ROWS = 16
 """Of a batch."""
 
 
-class Predicting:
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
+class Predicting(Loaded[TextTask]):
     """Part of a facade whose models may have classification heads: fairseq's `predict` and
     `register_classification_head`."""
-
-    task: TextTask
-    config: Config
-    models: tuple[Any, ...]
-    params: tuple[Any, ...]
 
     @property
     def classification_heads(self) -> Mapping[str, int]:
@@ -64,7 +61,7 @@ class Predicting:
         model = self._classifier(head)
         rows = [self._sentence_ids(x, place) for place, x in enumerate(
             arguments.listed(inputs, name="inputs").items)]
-        limit = self._class_limit(model)
+        limit = self._class_limit()
         for place, ids in enumerate(rows):
             if len(ids) > limit:
                 raise ValueError(f"inputs[{place}]: has {len(ids)} tokens, but the model takes at "
@@ -124,9 +121,9 @@ class Predicting:
 
     def _able(self) -> Any:
         """The one model, which can have heads."""
-        if len(self.models) > 1:
+        model, *others = self.models
+        if others:
             raise ConfigError("classification by an ensemble is not defined: load one checkpoint")
-        model = self.models[0]
         if getattr(model, "class_logits", None) is None:
             raise ConfigError(f"models of {model.config.name!r} have no classification heads")
         return model
@@ -139,11 +136,13 @@ class Predicting:
 
     def _measures(self, head: str) -> bool:
         """Whether a head's outputs are values, not classes."""
-        regression = getattr(self.task.config, "regression_target", False) and (
-            self.task.config.classification_head_name == head)
-        return regression or self.classification_heads[head] == 1
+        config = self.task.config
+        regression = getattr(config, "regression_target", False)
+        mine = getattr(config, "classification_head_name", None) == head
+        return regression and mine or self.classification_heads[head] == 1
 
-    def _class_limit(self, model: Any) -> int:
+    def _class_limit(self) -> int:
+        model = self.models[0]
         limits = [model.max_source_positions]
         return min(limits + ([model.max_target_positions] if model.decodes_source else []))
 

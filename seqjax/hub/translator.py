@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import jax
@@ -45,7 +45,7 @@ from seqjax.hub.inputs import (
 )
 from seqjax.hub.loaded import Loaded
 from seqjax.hub.predicting import Predicting
-from seqjax.models.protocol import encode_tokens
+from seqjax.models.protocol import Params, encode_tokens
 from seqjax.tasks import inputs as task_inputs
 from seqjax.tasks import output_constraints
 from seqjax.tasks import replace_unk as unknown_words
@@ -87,6 +87,10 @@ class Translator(Featuring, Rewriting, Predicting, Generative[TextTask]):  # typ
         return dataclasses.replace(self, lm=lm, identity=f"{self.identity} lm={lm.identity}",
                                    _decoders={}, _weights=[])
 
+    @property
+    def langs(self) -> tuple[str, ...]:
+        return self.task.langs
+
     def translating(self, source_lang: str | None, target_lang: str | None) -> Translator:
         """This model with other languages where calls say none (None: as they are).
 
@@ -94,7 +98,7 @@ class Translator(Featuring, Rewriting, Predicting, Generative[TextTask]):  # typ
           ConfigError: a language that it does not know, with the nearest that it knows.
         """
         return dataclasses.replace(
-            self, task=directions.translating(self.task, source_lang, target_lang))
+            self, task=self.task.translating(source_lang, target_lang))
 
     def split(self, data: str, subset: str) -> Split:
         task = self.task.with_config(data=data)
@@ -270,7 +274,7 @@ class Translator(Featuring, Rewriting, Predicting, Generative[TextTask]):  # typ
 
     def _checked(
         self, inputs: Sequence[Input], prefixes: Sequence[Input] | None
-    ) -> tuple[list[Any], list[Any] | None]:
+    ) -> tuple[list[arguments.Checked], list[arguments.Checked] | None]:
         inputs = arguments.inputs(inputs, name="inputs", size=len(self.task.source_vocab))
         if prefixes is not None:
             prefixes = arguments.inputs(prefixes, name="prefixes", empty=True,
@@ -369,7 +373,7 @@ class Translator(Featuring, Rewriting, Predicting, Generative[TextTask]):  # typ
                 [task.target_form.start for task in each])
 
     def _pairs(
-        self, sources: Any, targets: Any, *, name: str, texts: bool = True,
+        self, sources: Sequence[Input], targets: Sequence[Input], *, name: str, texts: bool = True,
         second: str = "targets",
     ) -> tuple[list[Any], list[Any]]:
         """Both sides, checked."""
@@ -410,8 +414,8 @@ class Translator(Featuring, Rewriting, Predicting, Generative[TextTask]):  # typ
         return out
 
     @functools.cached_property
-    def _log_probs(self) -> Any:
-        def log_probs(params: Any, source: jax.Array, prev: jax.Array) -> jax.Array:
+    def _log_probs(self) -> Callable[..., jax.Array]:
+        def log_probs(params: Params, source: jax.Array, prev: jax.Array) -> jax.Array:
             each = []
             for model, p in zip(self.models, params, strict=True):
                 logits = model.features(p, prev, encode_tokens(model, p, source)).logits()
@@ -437,12 +441,8 @@ class Translator(Featuring, Rewriting, Predicting, Generative[TextTask]):  # typ
                 language_model=None if self.lm is None else self.lm.language_model())
         return self._decoders[settings, end]
 
-    def _searched(self) -> Iterable[Any]:
+    def _searched(self) -> Iterable[Params]:
         return self.params if self.lm is None else (*self.params, *self.lm.params)
-
-    def source_ids(self, x: Input) -> np.ndarray:
-        """A text or ids as ids with final eos."""
-        return self.encoded(x).ids
 
 
 def _target_ids(task: TextTask, x: Input) -> np.ndarray:

@@ -17,6 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.config import ModelSection
 from seqjax.interop.torch.files import drop_pages
 from seqjax.interop.torch.pickle_machine import CheckpointError
 from seqjax.models.tables import SAME, TRANSPOSED, State, Transform, WeightNames, any_of
@@ -83,8 +84,8 @@ class Plan:
 
 
 def plan(
-    shapes: Mapping[str, Any], names: WeightNames, *, config: Any, table: str = "its table",
-    target_vocab_size: int = 0,
+    shapes: Mapping[str, Any], names: WeightNames, *, config: ModelSection,
+    table: str = "its table", target_vocab_size: int = 0,
 ) -> Plan:
     """What a state dict of a model holds.
 

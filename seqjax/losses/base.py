@@ -4,7 +4,7 @@ happens once."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from flax import struct
@@ -12,6 +12,26 @@ from flax import struct
 from seqjax.losses.declarations import COUNTS, Loss, Metric
 
 __all__ = ["COUNTS", "Forward", "Loss", "LossOutput", "Metric", "States", "add"]
+
+Projection = Any
+"""Pytree of an output layer's arrays."""
+Project = Callable[[Projection, jax.Array], jax.Array]
+"""(projection, [..., D]) -> float32 logits [..., V]."""
+
+
+@runtime_checkable
+class WordProject(Protocol):
+    """A `Project` whose every array has an entry for each word, on one axis, so that it can be
+    taken in blocks of words (`models.protocol.WordProjection`)."""
+
+    @property
+    def vocabulary_axis(self) -> int:
+        """Which axis that is."""
+        ...
+
+    def __call__(self, projection: Projection, hidden: jax.Array, /) -> jax.Array:
+        """See `Project`."""
+        ...
 
 
 @struct.dataclass
@@ -44,12 +64,12 @@ class States(Protocol):
         ...
 
     @property
-    def projection(self) -> Any:
+    def projection(self) -> Projection:
         """Pytree of the output layer's arrays; of an adaptive softmax, its `Clusters`."""
         ...
 
     @property
-    def project(self) -> Callable[[Any, jax.Array], jax.Array]:
+    def project(self) -> Project:
         """(projection, [..., D]) -> float32 logits [..., V]."""
         ...
 

@@ -7,7 +7,7 @@ are computed again in the backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from seqjax.losses import rows
-from seqjax.losses.base import Forward, LossOutput
+from seqjax.losses.base import Forward, LossOutput, Project, Projection, WordProject
 from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
 from seqjax.losses.rows import OutputLayer, project_rows, sum_over_rows
 from seqjax.losses.token_chunks import Chunks, blocks_for, sums_of_tokens
@@ -55,8 +55,8 @@ def compute(
 
 def cross_entropy(
     hidden: jax.Array,
-    projection: Any,
-    project: Callable[[Any, jax.Array], jax.Array],
+    projection: Projection,
+    project: Project,
     target: jax.Array,
     *,
     config: CrossEntropyConfig | LabelSmoothedCrossEntropyConfig,
@@ -104,7 +104,7 @@ def cross_entropy(
 
 
 def chunked_sums(
-    hidden: jax.Array, projection: Any, project: Callable, target: jax.Array,
+    hidden: jax.Array, projection: Projection, project: Project, target: jax.Array,
     scored: jax.Array, *, smoothing: float, budget: int, accuracy: bool,
 ) -> _Sums:
     """Sums over tokens, in as few blocks or chunks as `budget` logits allow.
@@ -123,7 +123,7 @@ def chunked_sums(
 
     vocabulary = jax.eval_shape(project, projection, hidden[:1, :1]).shape[-1]
     how: Any = {"vocabulary": vocabulary, "smoothing": smoothing, "accuracy": accuracy}
-    if hasattr(project, "vocabulary_axis") and target.size * vocabulary > budget:
+    if isinstance(project, WordProject) and target.size * vocabulary > budget:
         if not rows.are_split(hidden):
             chunks = Chunks(blocks=blocks_for(project, width=hidden.shape[-1]),
                             tokens=max(1, budget // vocabulary), **how)
@@ -133,7 +133,7 @@ def chunked_sums(
         found = _statistics(hidden, projection, project, target, budget=budget)
         return _token_sums(found, target, scored, **how)
 
-    def sums(projection: Any, *tokens: jax.Array, budget: int) -> _Sums:
+    def sums(projection: Projection, *tokens: jax.Array, budget: int) -> _Sums:
         hidden, target, scored = tokens
         return _sums_by_chunk(
             hidden.reshape(-1, hidden.shape[-1]), projection, project, target.reshape(-1),
@@ -144,12 +144,13 @@ def chunked_sums(
 
 
 def _statistics(
-    hidden: jax.Array, projection: Any, project: Any, target: jax.Array, *, budget: int
+    hidden: jax.Array, projection: Projection, project: WordProject, target: jax.Array, *,
+    budget: int,
 ) -> TokenStatistics:
     """Of tokens [B, T], a block of the vocabulary at a time."""
 
     def own(
-        layer: OutputLayer, projection: Any, hidden: jax.Array, target: jax.Array
+        layer: OutputLayer, projection: Projection, hidden: jax.Array, target: jax.Array
     ) -> TokenStatistics:
         logits = max(1, budget // layer.devices)
         blocks = Blocks(
@@ -169,7 +170,8 @@ def _statistics(
 
 
 def _sums_by_chunk(
-    hidden: jax.Array, projection: Any, project: Callable, target: jax.Array, scored: jax.Array,
+    hidden: jax.Array, projection: Projection, project: Project, target: jax.Array,
+    scored: jax.Array,
     *, vocabulary: int, smoothing: float, budget: int, accuracy: bool,
 ) -> _Sums:
     """`chunked_sums` a chunk of tokens at a time, for an output layer of any kind.

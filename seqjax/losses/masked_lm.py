@@ -11,12 +11,11 @@ would add up the gradient of the whole output layer once a chunk.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from seqjax.losses.base import Forward, LossOutput
+from seqjax.losses.base import Forward, LossOutput, Project, Projection
 from seqjax.losses.configs import MaskedLMConfig
 from seqjax.losses.cross_entropy import chunked_sums
 
@@ -44,7 +43,7 @@ def compute(
 
 
 def masked_lm(
-    hidden: jax.Array, projection: Any, project: Callable[[Any, jax.Array], jax.Array],
+    hidden: jax.Array, projection: Projection, project: Project,
     target: jax.Array, *, config: MaskedLMConfig, pad: int, read: jax.Array,
     sentences: jax.Array | None = None,
 ) -> LossOutput:

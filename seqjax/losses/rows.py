@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import jax
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
+from seqjax.losses.base import Projection
+
 Sums = TypeVar("Sums")
 
 
@@ -106,7 +108,7 @@ def sum_over_rows(
 
 
 def project_rows(
-    function: Callable[..., Any], projection: Any, *by_row: jax.Array, vocabulary_axis: int
+    function: Callable[..., Any], projection: Projection, *by_row: jax.Array, vocabulary_axis: int
 ) -> Any:
     """`function(layer, projection, *by_row)` of every device's own rows and words.
 
@@ -142,7 +144,7 @@ def project_rows(
         others.append(other)
         specs.append(PartitionSpec(*spec))
 
-    def own(projection: Any, *by_row: jax.Array) -> Any:
+    def own(projection: Projection, *by_row: jax.Array) -> Any:
         layer = OutputLayer(
             axis=vocabulary_axis, devices=split.parts * parts, split_over=split.shared_axis,
             split=tuple(others), part=0 if over is None else jax.lax.axis_index(over),

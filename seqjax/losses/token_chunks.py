@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from seqjax.losses.base import Projection, WordProject
 from seqjax.losses.vocabulary_blocks import Blocks, add_block, block_count, take_block
 
 _BLOCK = 2**18
@@ -39,7 +40,7 @@ class Chunks:
         return self.smoothing / (self.vocabulary - 1)
 
 
-def blocks_for(project: Any, *, width: int) -> Blocks:
+def blocks_for(project: WordProject, *, width: int) -> Blocks:
     """Blocks of words whose part of the output layer's gradient is small.
 
     Args:
@@ -51,7 +52,7 @@ def blocks_for(project: Any, *, width: int) -> Blocks:
 
 
 def sums_of_tokens(
-    how: Chunks, projection: Any, hidden: jax.Array, target: jax.Array, scored: jax.Array
+    how: Chunks, projection: Projection, hidden: jax.Array, target: jax.Array, scored: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Label smoothed cross entropy, negative log-likelihood and number of right guesses, summed;
     float32 scalars.
@@ -98,7 +99,7 @@ def _chunk(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sums(
-    how: Chunks, projection: Any, hidden: jax.Array, target: jax.Array, scored: jax.Array
+    how: Chunks, projection: Projection, hidden: jax.Array, target: jax.Array, scored: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     def body(total: jax.Array, part: Any) -> tuple[jax.Array, None]:
         states, *rest = part
@@ -109,7 +110,7 @@ def _sums(
 
 
 def _forward(
-    how: Chunks, projection: Any, hidden: jax.Array, target: jax.Array, scored: jax.Array
+    how: Chunks, projection: Projection, hidden: jax.Array, target: jax.Array, scored: jax.Array
 ) -> Any:
     """The sums, and the gradient of the first by the output layer and the states."""
 
@@ -131,7 +132,7 @@ def _forward(
 
 
 def _through(
-    how: Chunks, projection: Any, d_projection: Any, *, states: jax.Array, logits: jax.Array,
+    how: Chunks, projection: Projection, d_projection: Any, *, states: jax.Array, logits: jax.Array,
     lse: jax.Array, target: jax.Array, scored: jax.Array,
 ) -> tuple[jax.Array, Any]:
     """A chunk's gradient by its states [n, D], and `d_projection` with what it adds."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+from seqjax.losses.base import Project, Projection
 
 
 @struct.dataclass
@@ -37,7 +38,7 @@ class TokenStatistics:
 class Blocks:
     """How an output layer is taken in blocks. Hashable: compiled programs are made for it."""
 
-    project: Callable[[Any, jax.Array], jax.Array]
+    project: Project
     """(projection, [N, D]) -> float32 logits [N, V], for all words or for some of them."""
     axis: int
     """Of every array of the projection, along which there is an entry for each word."""
@@ -59,7 +60,7 @@ def statistics_of_logits(logits: jax.Array, target: jax.Array) -> TokenStatistic
 
 
 def statistics_by_block(
-    blocks: Blocks, projection: Any, hidden: jax.Array, target: jax.Array
+    blocks: Blocks, projection: Projection, hidden: jax.Array, target: jax.Array
 ) -> TokenStatistics:
     """The same from decoder states [N, D]; the backward pass makes logits again.
 
@@ -91,19 +92,19 @@ class Block:
     """[C] bool: those that no block before had (None: all)."""
 
 
-def _count(blocks: Blocks, projection: Any) -> tuple[int, int]:
+def _count(blocks: Blocks, projection: Projection) -> tuple[int, int]:
     """Number of blocks, and words of each; the last overlaps the one before."""
     size = jax.tree.leaves(projection)[0].shape[blocks.axis]
     count = -(-size // min(blocks.width, size))
     return count, -(-size // count)
 
 
-def block_count(blocks: Blocks, projection: Any) -> int:
+def block_count(blocks: Blocks, projection: Projection) -> int:
     """Number of blocks that an output layer is taken in."""
     return _count(blocks, projection)[0]
 
 
-def take_block(blocks: Blocks, projection: Any, number: jax.Array) -> Block:
+def take_block(blocks: Blocks, projection: Projection, number: jax.Array) -> Block:
     """The block of a number, below `block_count`."""
     size = jax.tree.leaves(projection)[0].shape[blocks.axis]
     count, width = _count(blocks, projection)
@@ -144,7 +145,7 @@ def add_block(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _statistics(
-    blocks: Blocks, projection: Any, hidden: jax.Array, target: jax.Array
+    blocks: Blocks, projection: Projection, hidden: jax.Array, target: jax.Array
 ) -> tuple[jax.Array, ...]:
     """The fields of `TokenStatistics`."""
     tokens = hidden.shape[0]
@@ -174,7 +175,7 @@ def _statistics(
     return largest + jnp.log(exps), picked, total, largest, best
 
 
-def _forward(blocks: Blocks, projection: Any, hidden: jax.Array, target: jax.Array) -> Any:
+def _forward(blocks: Blocks, projection: Projection, hidden: jax.Array, target: jax.Array) -> Any:
     found: Any = _statistics(blocks, projection, hidden, target)
     return found, (projection, hidden, target, found[0])
 

@@ -10,10 +10,12 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from seqjax.config import ConfigError, import_object
+from seqjax.config import ConfigError, ModelSection, import_object
 from seqjax.models.family import Family
 
 if TYPE_CHECKING:
+    from jax.typing import DTypeLike
+
     from seqjax.models.tables import FairseqTable, HuggingFaceTable
 
 PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2", "mbart",
@@ -89,7 +91,8 @@ def huggingface_tables(name: str | None = None) -> list[tuple[str, str, HuggingF
 
 
 def build(
-    config: Any, *, source_vocab_size: int, target_vocab_size: int, compute_dtype: Any,
+    config: ModelSection, *, source_vocab_size: int, target_vocab_size: int,
+    compute_dtype: DTypeLike,
     **special_ids: int,
 ) -> Any:
     """The model of a resolved model section.

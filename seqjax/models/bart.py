@@ -7,17 +7,17 @@ BART has its defaults and heads for classification, which read the decoder's las
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from seqjax.models.family import Family
 from seqjax.models.parts import heads_config as heads
 from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, State, WeightNames
 from seqjax.models.transformer import fairseq, huggingface
-from seqjax.models.transformer.config import TransformerConfig
+from seqjax.models.transformer.config import ClassifyingTransformerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BartConfig(heads.ClassificationHeadsConfig, TransformerConfig):
+class BartConfig(ClassifyingTransformerConfig):
     """fairseq's `bart`, by default `bart_large`."""
 
     name: Literal["bart"] = "bart"  # type: ignore[assignment]
@@ -55,14 +55,6 @@ class BartConfig(heads.ClassificationHeadsConfig, TransformerConfig):
     layernorm_embedding: bool = True
     """A norm behind the embeddings."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.classification_heads and self.output_dim != self.encoder_embed_dim:
-            raise ValueError(
-                "config.model.classification_heads: heads are as wide as the encoder "
-                f"({self.encoder_embed_dim}) and read the decoder's states ({self.output_dim}): "
-                "give encoder_embed_dim and decoder_output_dim one value")
-
 
 ARCHS: dict[str, dict[str, Any]] = {
     "bart_large": {},
@@ -77,7 +69,7 @@ ARCHS: dict[str, dict[str, Any]] = {
 def upgrade(state: State, config: BartConfig) -> tuple[State, BartConfig]:
     """Today's names, as the transformer's; which heads there are, the weights tell."""
     state, found = fairseq.upgrade(state, config)
-    return state, heads.with_heads_of(state, found)
+    return state, heads.with_heads_of(state, cast(BartConfig, found))
 
 
 FAIRSEQ = dataclasses.replace(
@@ -128,6 +120,8 @@ def hf_join(state: State, config: BartConfig) -> State:
     return state
 
 
+OLD_KEYS = {"normalize_before": False, "normalize_embedding": True}
+"""What transformers no longer writes and CTranslate2's converter reads."""
 READ = huggingface.reader(
     KEYS, lambda hf: {"position_offset": huggingface.behind(hf.get("pad_token_id", 1))})
 HUGGINGFACE = HuggingFaceTable(
@@ -138,7 +132,7 @@ HUGGINGFACE = HuggingFaceTable(
                                  else "BartForConditionalGeneration"),
     config_from=READ,
     config_to=huggingface.writer(
-        KEYS, READ, more=heads.labels,
+        KEYS, READ, more=lambda config: {**OLD_KEYS, **heads.labels(config)},
         elsewhere={"position_offset": (None, 2), "output_bias": (False, True)},
         unsaid=heads.UNSAID),
     names=WeightNames(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from seqjax.models.family import Family
 from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, WeightNames

@@ -50,8 +50,8 @@ def upgrade(state: State, config: MarianConfig) -> tuple[State, MarianConfig]:
     """The source's embedding by the name of the shared one, also where it is the source's own."""
     if not config.shares_input and SOURCE in state:
         if huggingface.EMBEDDING in state:
-            raise ConfigError(f"{huggingface.EMBEDDING}: an embedding that both sides share, beside "
-                              "share_encoder_decoder_embeddings: False")
+            raise ConfigError(f"{huggingface.EMBEDDING}: an embedding that both sides share, "
+                              "beside share_encoder_decoder_embeddings: False")
         state = {huggingface.EMBEDDING if name == SOURCE else name: value
                  for name, value in state.items()}
     return huggingface.with_bias(state, config)

@@ -7,7 +7,7 @@ names its language behind its end; what the decoder begins with is the language 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from seqjax.models.family import Family
 from seqjax.models.parts import heads_config as heads
@@ -69,7 +69,7 @@ ARCHS: dict[str, dict[str, Any]] = {
 def upgrade(state: State, config: MBartConfig) -> tuple[State, MBartConfig]:
     """Today's names, as the transformer's; which heads there are, the weights tell."""
     state, found = fairseq.upgrade(state, config)
-    return state, heads.with_heads_of(state, found)
+    return state, heads.with_heads_of(state, cast(MBartConfig, found))
 
 
 FAIRSEQ = dataclasses.replace(

@@ -10,12 +10,12 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from seqjax.config import ConfigError, coerce, nearest
+from seqjax.config import ConfigError, ModelSection, coerce, nearest
 from seqjax.models.parts.configs import (
     LAYERS_TO_KEEP,
     RUNTIME,
@@ -24,6 +24,7 @@ from seqjax.models.parts.configs import (
     kind,
 )
 
+SectionT = TypeVar("SectionT", bound=ModelSection)
 Kept = dict[str, tuple[int, ...]]
 """Side (`encoder`, `decoder`) -> numbers of the layers that stay."""
 _IDLE = {
@@ -33,7 +34,7 @@ _IDLE = {
 """Kinds of keys that mean nothing to what a trained model says -> why."""
 
 
-def override(config: Any, overrides: Mapping[str, Any]) -> tuple[Any, Kept]:
+def override(config: SectionT, overrides: Mapping[str, Any]) -> tuple[SectionT, Kept]:
     """A model section with keys replaced, all but the layers to keep, which are returned.
 
     Raises:
@@ -63,7 +64,7 @@ def override(config: Any, overrides: Mapping[str, Any]) -> tuple[Any, Kept]:
         raise ConfigError(f"model_overrides: {error}") from None
 
 
-def resolved(config: Any) -> Any:
+def resolved(config: SectionT) -> SectionT:
     """A model section with every key that follows another (`FOLLOWS` of its class) at the value
     that it comes to, so that two ways of saying the same model are equal."""
     follows = getattr(config, "FOLLOWS", {})
@@ -71,13 +72,13 @@ def resolved(config: Any) -> Any:
         config, **{key: getattr(config, source) for key, source in follows.items()})
 
 
-def kept_layers(config: Any) -> Kept:
+def kept_layers(config: ModelSection) -> Kept:
     """What a model section itself says of the layers to keep."""
     found = {side: getattr(config, key, None) for side, key in LAYERS_TO_KEEP.items()}
     return {side: layers for side, layers in found.items() if layers is not None}
 
 
-def with_layers(config: Any, counts: Mapping[str, int]) -> Any:
+def with_layers(config: SectionT, counts: Mapping[str, int]) -> SectionT:
     """A model section with other numbers of layers, and none to leave out."""
     changes: dict[str, Any] = {}
     for side, count in counts.items():

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+from seqjax.config import ModelSection
 
 Params = Any
 """Nested dict of arrays; like layers are stacked on axis 0 under `layers`."""
@@ -22,6 +24,12 @@ Weights = Any
 """What `prepare` made of parameters: their values in the layout decoding wants."""
 Cache = Any
 """Pytree of a model's decoding state; a model's own business."""
+Extra = Any
+"""Pytree of what a model keeps beside its parameters (`Stateful`); {} of most."""
+Projection = Any
+"""Pytree of an output layer's arrays: a table, or what its own projection reads."""
+Project = Callable[[Projection, jax.Array], jax.Array]
+"""(projection, [..., D]) -> float32 logits [..., V]."""
 
 
 @struct.dataclass
@@ -67,12 +75,12 @@ class WordProjection:
     """An output layer whose every array has an entry for each word, so that logits of some
     words need only their entries; losses then take it in blocks."""
 
-    function: Callable[[Any, jax.Array], jax.Array]
+    function: Project
     """See `Features.project`."""
     vocabulary_axis: int
     """Of every array: where it has an entry for each word."""
 
-    def __call__(self, projection: Any, hidden: jax.Array) -> jax.Array:
+    def __call__(self, projection: Projection, hidden: jax.Array) -> jax.Array:
         return self.function(projection, hidden)
 
 
@@ -90,9 +98,9 @@ class Features:
 
     hidden: jax.Array
     """[B, T, D]."""
-    projection: Any
+    projection: Projection
     """Pytree of the output layer's arrays."""
-    project: Callable[[Any, jax.Array], jax.Array] = struct.field(pytree_node=False)
+    project: Project = struct.field(pytree_node=False)
     """(projection, [..., D]) -> float32 logits [..., V]; best a `WordProjection`."""
     attention: jax.Array | None = None
     """Attention to the source [L, B, H, T, S] of those layers and heads that the model tells
@@ -137,20 +145,30 @@ def source_attention(features: Features) -> jax.Array:
     return features.attention[-1].astype(jnp.float32).mean(axis=1)
 
 
-@runtime_checkable
-class Encoder(Protocol):
-    """A model that reads: static configuration, arrays in and out.
+class Model(Protocol):
+    """What every model has: static configuration; parameters are never stored."""
 
-    `rng=None` means deterministic (no dropout). Parameters are never stored.
-    """
+    @property
+    def config(self) -> ModelSection:
+        """Its section of the configuration."""
+        ...
 
-    config: Any
-    pad: int
-    """Id of padding."""
+    @property
+    def pad(self) -> int:
+        """Id of padding."""
+        ...
 
     def init(self, rng: jax.Array) -> Params:
         """Fresh float32 parameters, with fairseq's initialisation."""
         ...
+
+
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+@runtime_checkable
+class Encoder(Model, Protocol):
+    """A model that reads: arrays in and out. `rng=None` means deterministic (no dropout)."""
 
     def encode(
         self, params: Params, source: Source, *, rng: jax.Array | None = None,
@@ -192,19 +210,16 @@ class MaskedLanguageModel(Encoder, Protocol):
         ...
 
 
-class Stepper(Protocol):
+class Stepper(Model, Protocol):
     """A model that writes: whole rows at once in training, position by position in search.
 
     With a source or without: `encoded` is what `Encoder.encode` gave, or None for a
     language model.
     """
 
-    config: Any
-    pad: int
-    eos: int
-
-    def init(self, rng: jax.Array) -> Params:
-        """As `Encoder.init`."""
+    @property
+    def eos(self) -> int:
+        """Id of the end of a sentence."""
         ...
 
     def features(
@@ -313,9 +328,12 @@ class Stateful(Protocol):
     is not kept.
     """
 
-    config: Any
+    @property
+    def config(self) -> ModelSection:
+        """See `Model.config`."""
+        ...
 
-    def init_extra(self, params: Params) -> Any:
+    def init_extra(self, params: Params) -> Extra:
         """A pytree of arrays for fresh parameters; its form never changes. Leaves whose names
         end as parameters' do are split over devices as those are. Works under jit."""
         ...

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, ModelSection
 
 State = dict[str, np.ndarray]
 """A state dict: names and arrays, in the file's order."""
@@ -161,7 +161,7 @@ class HuggingFaceKeys:
             result |= dict.fromkeys(own, value)
         return result
 
-    def write(self, config: Any) -> dict[str, Any]:
+    def write(self, config: ModelSection) -> dict[str, Any]:
         """Keys of a `config.json` from a resolved model section.
 
         Raises:

@@ -6,13 +6,14 @@ dictionary say it, whether embeddings are shared, tied or apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, ModelSection
+from seqjax.models.protocol import Model, Params
 
 ADAPTIVE = ("adaptive_softmax_cutoff", "adaptive_input_cutoff")
 """Keys that give words rows of a width that depends on their place in the dictionary."""
@@ -24,7 +25,7 @@ Axes = dict[str, tuple[int, str]]
 `target` (`source` where both sides have the same)."""
 
 
-def check_movable(config: Any) -> None:
+def check_movable(config: ModelSection) -> None:
     """Refuses models whose rows cannot be moved to another place of the dictionary.
 
     Args:
@@ -42,7 +43,7 @@ def check_movable(config: Any) -> None:
                 "(--srcdict, --tgtdict)")
 
 
-def axes(build: Any, *, source_vocab_size: int, target_vocab_size: int) -> Axes:
+def axes(build: Callable[..., Model], *, source_vocab_size: int, target_vocab_size: int) -> Axes:
     """Where words are in each parameter that has any.
 
     Args:
@@ -68,7 +69,7 @@ def axes(build: Any, *, source_vocab_size: int, target_vocab_size: int) -> Axes:
     return found
 
 
-def shapes_of(tree: Any) -> Shapes:
+def shapes_of(tree: Params) -> Shapes:
     """Name -> shape of every leaf."""
     return {name_of(path): tuple(x.shape)
             for path, x in jax.tree_util.tree_leaves_with_path(tree)}
@@ -80,8 +81,8 @@ def name_of(path: Any) -> str:
 
 
 def move(
-    params: Any, model: Any, *, where: Axes, rows: Mapping[str, np.ndarray], rng: jax.Array,
-) -> Any:
+    params: Params, model: Model, *, where: Axes, rows: Mapping[str, np.ndarray], rng: jax.Array,
+) -> Params:
     """Parameters for another dictionary: rows of known words copied, the others as those of
     a fresh model.
 

@@ -13,8 +13,10 @@ from seqjax.config import Config, ConfigError
 from seqjax.tasks.entry import TaskEntry, of_object
 from seqjax.tasks.protocol import Task
 
-PLACES = ("language_modeling", "sentence_prediction", "sentence_ranking", "seq2seq",
-          "translation", "translation_from_pretrained_bart", "translation_multi_simple_epoch")
+PLACES = ("denoising", "language_modeling", "masked_lm", "multilingual_denoising",
+          "multilingual_masked_lm", "sentence_prediction", "sentence_ranking", "seq2seq",
+          "span_masked_lm", "translation", "translation_from_pretrained_bart",
+          "translation_multi_simple_epoch")
 """Modules of this folder that have an `ENTRY`. The one registration: a new task is its file and
 a name here."""
 

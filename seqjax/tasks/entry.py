@@ -37,6 +37,8 @@ class FairseqTask:
     targets' (None: `languages` say them)."""
     completed: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     """From fairseq's values of its section ours."""
+    always: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Keys that its code reads of every run, and that nothing of ours says -> their defaults."""
     shared: bool = False
     """Whether assets hold one dictionary for both sides, or one for each, not for languages."""
 
@@ -66,6 +68,9 @@ class TaskEntry:
     `valid.decode_sentences`. Of a task whose does not, it is made whenever the task has one."""
     fairseq: FairseqTask | None = None
     """None: fairseq has no such task, so that no `.pt` is read or written."""
+    own_order: bool = False
+    """Its epochs draw samples of their own, so that fairseq's batches cannot be planned ahead
+    (`batching.mode=fairseq`)."""
 
     def load(self) -> Any:
         """The task's class.

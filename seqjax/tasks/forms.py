@@ -73,7 +73,7 @@ def _index(symbol: str, vocabulary: Vocabulary, languages: Mapping[str, str], ke
         if not symbol:
             raise ConfigError(f"{key}: has a language token, but langs names no languages")
     special = {vocabulary[i]: i for i in
-               (vocabulary.bos, vocabulary.pad, vocabulary.eos, vocabulary.unk)}
+               vocabulary.special_ids if i < len(vocabulary)}
     found = special.get(symbol, vocabulary.indices.get(symbol))
     if found is None:
         raise ConfigError(f"{key}: the dictionary has no {symbol!r}")

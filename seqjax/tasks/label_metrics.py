@@ -73,7 +73,7 @@ def measure(
         from sklearn.metrics import f1_score
 
         one = names.index(POSITIVE) if POSITIVE in names else 1
-        found["f1"] = float(f1_score(labels == one, predictions == one, zero_division=0.0))
+        found["f1"] = float(f1_score(labels == one, predictions == one))
         found["acc_and_f1"] = (found["f1"] + float((predictions == labels).mean())) / 2
     return {name: 100 * found[name] for name in reports}
 
@@ -84,7 +84,7 @@ def _correlations(predictions: np.ndarray, labels: np.ndarray) -> dict[str, floa
 
     if len(labels) < 2 or np.ptp(predictions) == 0 or np.ptp(labels) == 0:
         return dict.fromkeys(_REGRESSION, 0.0)
-    pearson = float(stats.pearsonr(predictions, labels)[0])
-    spearman = float(stats.spearmanr(predictions, labels)[0])
+    pearson = float(np.asarray(stats.pearsonr(predictions, labels))[0])
+    spearman = float(np.asarray(stats.spearmanr(predictions, labels))[0])
     return {"pearson": pearson, "spearman": spearman,
             "pearson_and_spearman": (pearson + spearman) / 2}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from seqjax.config import Config, ConfigError, GenerationConfig
 from seqjax.data import folder, id_ranges, indexed, tokenizers
@@ -96,7 +96,7 @@ class LanguageModelingTask(Text):
         Raises:
           ConfigError: there is no such folder.
         """
-        cfg: LanguageModelingConfig = config.task
+        cfg = cast(LanguageModelingConfig, config.task)
         if not cfg.data:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
@@ -118,7 +118,7 @@ class LanguageModelingTask(Text):
     @classmethod
     def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> LanguageModelingTask:
         """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
-        cfg: LanguageModelingConfig = config.task
+        cfg = cast(LanguageModelingConfig, config.task)
         lang = cfg.lang or ""
         return cls(
             config=cfg, seed=config.seed,

@@ -45,6 +45,12 @@ class LanguageTokenTask(TranslationTask):
         """The symbol of a language."""
         raise NotImplementedError
 
+    @property
+    def begins_with_pad(self) -> bool:
+        """Whether decoding begins with padding's symbol, which then is a token like others."""
+        pad = self.target_vocab.pad
+        return pad < len(self.target_vocab) and self.forms.start == self.target_vocab[pad]
+
     def translating(self, source_lang: str | None, target_lang: str | None) -> Self:
         """This task for another direction (None: as it is).
 
@@ -87,24 +93,41 @@ class LanguageTokenTask(TranslationTask):
         return found
 
     @functools.cached_property
+    def _frames(self) -> tuple[Frame, Frame]:
+        symbols = self._symbols()
+        return (self.forms.frame("source", self.source_vocab, symbols),
+                self.forms.frame("target", self.target_vocab, symbols))
+
+    @property
     def source_frame(self) -> Frame:
-        return self.forms.frame("source", self.source_vocab, self._symbols())
+        return self._frames[0]
 
-    @functools.cached_property
+    @property
     def target_frame(self) -> Frame:
-        return self.forms.frame("target", self.target_vocab, self._symbols())
+        return self._frames[1]
 
     @functools.cached_property
-    def target_form(self) -> TargetForm:
+    def _form(self) -> TargetForm:
         return self.forms.target_form(self.target_vocab, self._symbols())
 
-    @functools.cached_property
-    def unspoken_source(self) -> tuple[int, ...]:
-        return self._unspoken(self.source_vocab) if self.langs else self.source_frame.tokens
+    @property
+    def target_form(self) -> TargetForm:
+        return self._form
 
     @functools.cached_property
+    def _spoken_by_none(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of sources and of targets the ids that are no text."""
+        if not self.langs:
+            return self.source_frame.tokens, self.target_frame.tokens
+        return self._unspoken(self.source_vocab), self._unspoken(self.target_vocab)
+
+    @property
+    def unspoken_source(self) -> tuple[int, ...]:
+        return self._spoken_by_none[0]
+
+    @property
     def unspoken_target(self) -> tuple[int, ...]:
-        return self._unspoken(self.target_vocab) if self.langs else self.target_frame.tokens
+        return self._spoken_by_none[1]
 
     def _unspoken(self, vocabulary: Vocabulary) -> tuple[int, ...]:
         """Ids of the languages' tokens."""

@@ -9,9 +9,9 @@ what they are given. It imports no JAX.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
-from seqjax.config import ConfigError, import_object
+from seqjax.config import ConfigError, TaskSection, import_object
 
 if TYPE_CHECKING:  # they import JAX, or numpy
     import jax
@@ -25,11 +25,24 @@ if TYPE_CHECKING:  # they import JAX, or numpy
     from seqjax.data.vocabulary import Vocabulary
     from seqjax.generation.target_form import TargetForm
     from seqjax.losses.base import Forward
-    from seqjax.models.protocol import Params
+    from seqjax.models.protocol import Model, Params
     from seqjax.tasks.evaluator import Evaluator
 
 
-class Task(Protocol):
+ModelT_contra = TypeVar("ModelT_contra", bound="Model", contravariant=True)
+"""What a task's models are, as `Task.model_protocol` says."""
+
+
+class TextSection(TaskSection, Protocol):
+    """What the section of a task over words has."""
+
+    @property
+    def post_process(self) -> str | None:
+        """How pieces become words where there is no tokenizer."""
+        ...
+
+
+class Task(Protocol[ModelT_contra]):
     """What every task has. One that generates text, or reads it, is a `TextTask` as well."""
 
     facade: ClassVar[str]
@@ -38,7 +51,7 @@ class Task(Protocol):
     """`module:Class` of what its models are: `seqjax.models.protocol:EncoderDecoder`, ..."""
 
     @property
-    def config(self) -> Any:
+    def config(self) -> TaskSection:
         """Its section of the configuration, completed by what the data say (languages). It has
         `name` and `data`."""
         ...
@@ -116,18 +129,18 @@ class Task(Protocol):
         """The split to learn from, all its shards."""
         ...
 
-    def max_positions(self, model: Any) -> tuple[int | None, int | None]:
+    def max_positions(self, model: ModelT_contra) -> tuple[int | None, int | None]:
         """Tokens of the longest source and target that the model and the task take (None: no
         limit, or no such side)."""
         ...
 
-    def too_long_advice(self, model: Any) -> str:
+    def too_long_advice(self, model: ModelT_contra) -> str:
         """What to do where the data's sentences cannot fit `model`, whatever they are: naming
         keys. "" where that depends on the sentences."""
         ...
 
     def forward(
-        self, model: Any, params: Params, batch: Mapping[str, jax.Array],
+        self, model: ModelT_contra, params: Params, batch: Mapping[str, jax.Array],
         rng: jax.Array | None = None, update: jax.Array | None = None,
     ) -> Forward:
         """The pass over a batch, whose result the configured loss is computed of; pure.
@@ -143,7 +156,7 @@ class Task(Protocol):
         ...
 
     def evaluator(
-        self, model: Any, dataset: Any, *, generation: GenerationConfig, limit: int = 0,
+        self, model: ModelT_contra, dataset: Any, *, generation: GenerationConfig, limit: int = 0,
         sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
     ) -> Evaluator | None:
         """What says at validations, beside the loss, how good the model is: by its outputs. None
@@ -166,9 +179,14 @@ class Task(Protocol):
         ...
 
 
-class TextTask(Task, Protocol):
+class TextTask(Task[ModelT_contra], Protocol[ModelT_contra]):
     """A task whose sources and targets are words of vocabularies; of a language model both are
     the same."""
+
+    @property
+    def config(self) -> TextSection:
+        """See `Task.config`."""
+        ...
 
     @property
     def source_vocab(self) -> Vocabulary:
@@ -188,6 +206,22 @@ class TextTask(Task, Protocol):
     @property
     def target_tokenizer(self) -> Tokenizer | None:
         """The same of what is predicted."""
+        ...
+
+    shuffles_test: ClassVar[bool]
+    """Whether fairseq draws the order of sentences of equal lengths of the split test, too."""
+
+    @property
+    def langs(self) -> tuple[str, ...]:
+        """Languages that `translating` chooses among; empty: its own pair alone."""
+        ...
+
+    def translating(self, source_lang: str | None, target_lang: str | None) -> Self:
+        """This task for another direction (None: as it is).
+
+        Raises:
+          ConfigError: a language that it does not know.
+        """
         ...
 
     @property
@@ -232,7 +266,7 @@ class TextTask(Task, Protocol):
         ...
 
 
-def check_model(task: Task, model: Any) -> None:
+def check_model(task: Task, model: Model) -> None:
     """Refuses a model that the task has no use for.
 
     Raises:
@@ -245,6 +279,16 @@ def check_model(task: Task, model: Any) -> None:
             f"config.model.name: {model.config.name!r} has no {', '.join(missing)}; the task "
             f"{task.config.name!r} is for models that are what "
             f"{task.model_protocol.replace(':', '.')} says")
+    _check_start(task, model)
+
+
+def _check_start(task: object, model: Model) -> None:
+    """Refuses a start of decoding that the model takes for padding: it would read one thing in
+    searches, and another in training and scoring."""
+    if getattr(task, "begins_with_pad", False) and not getattr(model.config, "pad_begins", False):
+        raise ConfigError(
+            "config.task.decoder_start: begins decoding with what is padding to a model of the "
+            f"family {model.config.name!r}; it is for models with model.pad_begins")
 
 
 def members(protocol: type) -> list[str]:

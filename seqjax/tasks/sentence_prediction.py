@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from seqjax.config import Config, ConfigError, GenerationConfig, coerce, gives
 from seqjax.data import sentences as data_sentences
@@ -90,7 +90,7 @@ class SentencePredictionConfig:
             task["num_classes"] = found
 
     @staticmethod
-    def of_model(section: dict[str, Any], model: Any) -> dict[str, Any]:
+    def of_model(section: dict[str, Any], model: sentences.HeadsSection) -> dict[str, Any]:
         """The section of a trained model of fairseq's, whose head is what its weights are: files
         that were made by hand may say another one, or none."""
         heads = model.classification_heads
@@ -122,7 +122,7 @@ class SentencePredictionTask(sentences.SentenceTask):
           ConfigError: there is no such folder, or it is not laid out so; metrics that do not fit
             the labels.
         """
-        cfg: SentencePredictionConfig = config.task
+        cfg = cast(SentencePredictionConfig, config.task)
         parts = sentences.text_parts(config)
         if cfg.num_classes < 1:
             raise ConfigError("config.task.num_classes: give the number of classes (of a "
@@ -141,10 +141,11 @@ class SentencePredictionTask(sentences.SentenceTask):
     def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> SentencePredictionTask:
         """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
         known = assets.vocabulary_name("label") in files
-        task = cls(config=config.task, **sentences.packed_parts(config, files),
+        cfg = cast(SentencePredictionConfig, config.task)
+        task = cls(config=cfg, **sentences.packed_parts(config, files),
                    labels=assets.unpack_vocabulary("label", files) if known else None)
         return dataclasses.replace(task, reports=label_metrics.asked(
-            config, regression=config.task.regression_target, names=task.class_names))
+            config, regression=cfg.regression_target, names=task.class_names))
 
     @property
     def class_names(self) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from seqjax.config import Config, ConfigError, GenerationConfig, coerce, gives
 from seqjax.data import sentences as data_sentences
@@ -99,7 +99,7 @@ class SentenceRankingTask(sentences.SentenceTask):
         Raises:
           ConfigError: there is no such folder, or it is not laid out so.
         """
-        cfg: SentenceRankingConfig = config.task
+        cfg = cast(SentenceRankingConfig, config.task)
         parts = sentences.text_parts(config)
         if cfg.num_classes < 2:
             raise ConfigError("config.task.num_classes: give the number of candidates, 2 or more")
@@ -112,7 +112,8 @@ class SentenceRankingTask(sentences.SentenceTask):
     @classmethod
     def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> SentenceRankingTask:
         """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
-        return cls(config=config.task, **sentences.packed_parts(config, files))
+        cfg = cast(SentenceRankingConfig, config.task)
+        return cls(config=cfg, **sentences.packed_parts(config, files))
 
     def dataset(self, split: str, *, need_target: bool = True) -> SentenceDataset:
         """Candidates with their context, and labels, of a split; of the training split, all its

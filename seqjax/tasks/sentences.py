@@ -10,13 +10,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from seqjax.config import Config, ConfigError, coerce
+from seqjax.config import Config, ConfigError, ModelSection, coerce
 from seqjax.data import folder, id_ranges, tokenizers
+from seqjax.data.blocks import ShortenMethod
 from seqjax.data.dictionaries import Dictionary, digest, first_difference
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import assets
+from seqjax.tasks.protocol import TextSection
 from seqjax.tasks.text import Text, special_ids
 
 if TYPE_CHECKING:
@@ -28,13 +30,41 @@ HEADS = "classification_heads"
 """The key of a model that has heads."""
 
 
+class SentenceSection(TextSection, Protocol):
+    """What the sections of these tasks have."""
+
+    @property
+    def max_positions(self) -> int:
+        """Longest sequence."""
+        ...
+
+    @property
+    def shorten_method(self) -> ShortenMethod:
+        """How longer ones are cut."""
+        ...
+
+    @property
+    def shorten_data_split_list(self) -> tuple[str, ...]:
+        """Of which splits (empty: all)."""
+        ...
+
+
+class HeadsSection(ModelSection, Protocol):
+    """What the section of a model with heads has."""
+
+    @property
+    def classification_heads(self) -> Mapping[str, int]:
+        """Name of each head -> its classes."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SentenceTask(Text):
     """One data folder of sentences with labels."""
 
     facade: ClassVar[str] = "seqjax.hub.encoder:Encoder"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:SentenceClassifier"
-    config: Any
+    config: SentenceSection
     seed: int
     """Of `random_crop`."""
     vocab: Vocabulary

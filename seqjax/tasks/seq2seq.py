@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self, cast
 
 from seqjax.config import Config, ConfigError
 from seqjax.data.tokenizers import Tokenizer
@@ -24,7 +24,7 @@ class Seq2SeqConfig(TranslationConfig):
     `{source}` and `{target}` the tokens of the languages; all else are symbols of the
     vocabulary."""
 
-    name: Literal["seq2seq"] = "seq2seq"
+    name: Literal["seq2seq"] = "seq2seq"  # type: ignore[assignment]
     """Chooses the task."""
     source_form: str = "... </s>"
     """What the encoder reads: `<s> ... </s>`, `{source} ... </s>`, `... </s> {source}`, ..."""
@@ -54,7 +54,7 @@ class Seq2SeqTask(LanguageTokenTask):
     config: Seq2SeqConfig
 
     @classmethod
-    def setup(cls, config: Config) -> Seq2SeqTask:
+    def setup(cls, config: Config) -> Self:
         """Reads what the data folder says of vocabularies and tokenizers.
 
         Raises:
@@ -69,9 +69,9 @@ class Seq2SeqTask(LanguageTokenTask):
         return made
 
     @classmethod
-    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> Seq2SeqTask:
+    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> Self:
         """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
-        cfg: Seq2SeqConfig = config.task
+        cfg = cast(Seq2SeqConfig, config.task)
         source, target = assets.unpack_sides(
             files, (cfg.source_lang or "", cfg.target_lang or ""))
         made = cls(

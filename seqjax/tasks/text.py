@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -14,13 +14,14 @@ from seqjax.data.frames import Frame
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
 from seqjax.generation.target_form import TargetForm
+from seqjax.tasks.protocol import TextSection
 
 
 class _Sides(Protocol):
     """What text is converted with."""
 
     @property
-    def config(self) -> Any: ...
+    def config(self) -> TextSection: ...
     @property
     def source_vocab(self) -> Vocabulary: ...
     @property
@@ -46,11 +47,31 @@ class Text:
     """The part of a `protocol.TextTask` that follows from its vocabularies and tokenizers, which
     `source_vocab`, `target_vocab`, `source_tokenizer` and `target_tokenizer` are."""
 
-    config: Any
+    config: TextSection
 
     def with_config(self, **changes: Any) -> Self:
         """The same task with other values in its section."""
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
+
+    shuffles_test: ClassVar[bool] = False
+    """Whether fairseq draws the order of sentences of equal lengths of the split test, too."""
+
+    @property
+    def langs(self) -> tuple[str, ...]:
+        """Languages that `translating` chooses among: none."""
+        return ()
+
+    def translating(self, source_lang: str | None, target_lang: str | None) -> Self:
+        """This task for another direction (None: as it is).
+
+        Raises:
+          ConfigError: it knows no languages.
+        """
+        if source_lang is None and target_lang is None:
+            return self
+        name = "target_lang" if source_lang is None else "source_lang"
+        raise ConfigError(f"{name}: {source_lang or target_lang!r}, but models of the task "
+                          f"{self.config.name} know no languages: leave it out")
 
     @property
     def source_frame(self: _Sides) -> Frame:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, cast
 
 from seqjax.config import Config, ConfigError, GenerationConfig, gives
 from seqjax.data import folder, id_ranges, pairs, tokenizers
@@ -74,13 +74,13 @@ class TranslationTask(Text):
     target_tokenizer: tokenizers.Tokenizer | None
 
     @classmethod
-    def setup(cls, config: Config) -> TranslationTask:
+    def setup(cls, config: Config) -> Self:
         """Reads what the data folder says of vocabularies and tokenizers.
 
         Raises:
           ConfigError: there is no such folder, or it holds no pair of languages.
         """
-        cfg: TranslationConfig = config.task
+        cfg = cast(TranslationConfig, config.task)
         if not cfg.data:
             raise ConfigError("config.task.data: name the folder with the preprocessed data")
         if not os.path.isdir(cfg.data):
@@ -115,9 +115,9 @@ class TranslationTask(Text):
         return files
 
     @classmethod
-    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> TranslationTask:
+    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> Self:
         """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
-        cfg: TranslationConfig = config.task
+        cfg = cast(TranslationConfig, config.task)
         source, target = cfg.source_lang or "", cfg.target_lang or ""
         return cls(
             config=cfg, source_lang=source, target_lang=target,

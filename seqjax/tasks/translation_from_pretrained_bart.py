@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, cast
 
 from seqjax.config import Config, ConfigError
 from seqjax.data import folder
@@ -26,7 +26,7 @@ NAME = "translation_from_pretrained_bart"
 class FromPretrainedBartConfig(TranslationConfig):
     """fairseq's `translation_from_pretrained_bart`."""
 
-    name: Literal["translation_from_pretrained_bart"] = NAME
+    name: Literal["translation_from_pretrained_bart"] = NAME  # type: ignore[assignment]
     """Chooses the task."""
     langs: tuple[str, ...] = ()
     """All languages of the pretraining, in its order, which decides the ids of their tokens
@@ -35,8 +35,9 @@ class FromPretrainedBartConfig(TranslationConfig):
     """Sentences begin with `<s>`, too."""
 
 
-def added(section: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the task puts behind the words of a dictionary."""
+def added(section: Mapping[str, Any], data: str = "") -> tuple[str, ...]:
+    """What the task puts behind the words of a dictionary, whatever the folder."""
+    del data
     return (*(f"[{lang}]" for lang in section.get("langs") or ()), "<mask>")
 
 
@@ -45,16 +46,17 @@ class FromPretrainedBartTask(LanguageTokenTask):
     """One language pair of a model that was pretrained on many."""
 
     Config: ClassVar[type] = FromPretrainedBartConfig
+    shuffles_test: ClassVar[bool] = True
     config: FromPretrainedBartConfig
 
     @classmethod
-    def setup(cls, config: Config) -> FromPretrainedBartTask:
+    def setup(cls, config: Config) -> Self:
         """Reads what the data folder says of vocabularies and tokenizers.
 
         Raises:
           ConfigError: there is no such folder, or it holds no pair of languages of `langs`.
         """
-        cfg: FromPretrainedBartConfig = config.task
+        cfg = cast(FromPretrainedBartConfig, config.task)
         if not cfg.langs:
             raise ConfigError("config.task.langs: name the languages of the pretraining, in its "
                               "order (fairseq's --langs)")
@@ -65,7 +67,7 @@ class FromPretrainedBartTask(LanguageTokenTask):
         return made
 
     @classmethod
-    def load_dictionary(cls, cfg: FromPretrainedBartConfig, lang: str) -> Vocabulary:
+    def load_dictionary(cls, cfg: TranslationConfig, lang: str) -> Vocabulary:
         """The words of a language, its languages' tokens, `<mask>`."""
         return add_symbols(folder.load_dictionary(cfg.data, lang), added(vars(cfg)))
 
@@ -83,8 +85,14 @@ class FromPretrainedBartTask(LanguageTokenTask):
         return f"[{lang}]"
 
 
+_ALWAYS = {
+    "dataset_impl": None, "eval_bleu": False, "eval_bleu_args": "{}", "eval_bleu_detok": "space",
+    "eval_bleu_detok_args": "{}", "eval_bleu_print_samples": False, "eval_bleu_remove_bpe": None,
+    "eval_tokenized_bleu": False, "num_batch_buckets": 0, "required_seq_len_multiple": 1,
+}
 ENTRY = TaskEntry(
     name=NAME, config=FromPretrainedBartConfig,
     task=f"seqjax.tasks.{NAME}:FromPretrainedBartTask", facade=FromPretrainedBartTask.facade,
     metrics=metrics.BLEU,
-    fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"), added=lambda section, data: added(section)))
+    fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"),
+                        added=lambda section, data: added(section), always=_ALWAYS))

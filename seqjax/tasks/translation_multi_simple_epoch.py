@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 from seqjax.config import Config, ConfigError
 from seqjax.data import folder, id_ranges, pairs, tokenizers
@@ -32,7 +32,7 @@ STYLES = {"multilingual": "__{}__", "mbart": "[{}]"}
 class MultiSimpleEpochConfig(TranslationConfig):
     """fairseq's `translation_multi_simple_epoch`."""
 
-    name: Literal["translation_multi_simple_epoch"] = NAME
+    name: Literal["translation_multi_simple_epoch"] = NAME  # type: ignore[assignment]
     """Chooses the task."""
     lang_pairs: tuple[str, ...] = ()
     """Pairs to learn: `en-de,de-en,en-fr`; a file with such a text is read, too."""
@@ -94,8 +94,9 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(x.strip() for x in value or () if x.strip())
 
 
-def added(section: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the task puts behind the words of a dictionary."""
+def added(section: Mapping[str, Any], data: str = "") -> tuple[str, ...]:
+    """What the task puts behind the words of a dictionary, whatever the folder."""
+    del data
     style = section.get("lang_tok_style") or "multilingual"
     tokens = tuple(STYLES[style].format(lang) for lang in languages(section))
     return (*tokens, "<mask>") if style == "mbart" else tokens
@@ -157,14 +158,14 @@ class MultiSimpleEpochTask(LanguageTokenTask):
     """Of each language; "": of all."""
 
     @classmethod
-    def setup(cls, config: Config) -> MultiSimpleEpochTask:
+    def setup(cls, config: Config) -> Self:
         """Reads what the data folder says of vocabularies and tokenizers.
 
         Raises:
           ConfigError: there is no such folder; no pairs, or unknown languages in them;
             dictionaries of one side that differ.
         """
-        cfg: MultiSimpleEpochConfig = config.task
+        cfg = cast(MultiSimpleEpochConfig, config.task)
         if not os.path.isdir(cfg.data):
             raise ConfigError(f"config.task.data: {cfg.data or 'name the folder'}: no such folder")
         if not cfg.lang_pairs:
@@ -186,7 +187,7 @@ class MultiSimpleEpochTask(LanguageTokenTask):
     def _of(
         cls, cfg: MultiSimpleEpochConfig, source: Vocabulary, target: Vocabulary,
         found: Mapping[str, tokenizers.Tokenizer],
-    ) -> MultiSimpleEpochTask:
+    ) -> Self:
         """For the direction that `cfg` names, or else its only pair."""
         pair = (cfg.source_lang or "", cfg.target_lang or "")
         if pair == ("", "") and len(cfg.lang_pairs) == 1:
@@ -214,7 +215,7 @@ class MultiSimpleEpochTask(LanguageTokenTask):
         return first
 
     @classmethod
-    def load_dictionary(cls, cfg: MultiSimpleEpochConfig, lang: str) -> Vocabulary:
+    def load_dictionary(cls, cfg: TranslationConfig, lang: str) -> Vocabulary:
         """The words of a language, and the languages' tokens."""
         return add_symbols(folder.load_dictionary(cfg.data, lang), added(vars(cfg)))
 
@@ -237,9 +238,9 @@ class MultiSimpleEpochTask(LanguageTokenTask):
         return files
 
     @classmethod
-    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> MultiSimpleEpochTask:
+    def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> Self:
         """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
-        cfg: MultiSimpleEpochConfig = config.task
+        cfg = cast(MultiSimpleEpochConfig, config.task)
         source, target = assets.unpack_sides(files)
         found = {lang: t for lang in ("", *cfg.langs)
                  if (t := assets.unpack_tokenizer(lang, files)) is not None}
@@ -294,11 +295,11 @@ class MultiSimpleEpochTask(LanguageTokenTask):
         return Mixture(sizes=tuple(sizes), weights=tuple(weights), size=cfg.virtual_data_size)
 
     def _limit(self, lang: str, vocabulary: Vocabulary) -> id_ranges.Limit:
-        path = self.config.fixed_dictionary or folder.dict_path(self.config.data, lang)
+        path = self.config.fixed_dictionary or folder.dictionary_path(self.config.data, lang)
         return id_ranges.Limit(path=path, entries=len(vocabulary))
 
     @functools.cached_property
-    def target_form(self) -> TargetForm:
+    def _form(self) -> TargetForm:
         """Of the direction; where there are several, of the first one: all end alike, and what
         they begin with is said by the data (`PairDataset.starts`)."""
         task = self if self.target_lang else self._each[0]
@@ -335,7 +336,7 @@ class MultiSimpleEpochTask(LanguageTokenTask):
 
     @property
     def unspoken_target(self) -> tuple[int, ...]:
-        return () if self.config.keep_inference_langtok else self._unspoken(self.target_vocab)
+        return () if self.config.keep_inference_langtok else super().unspoken_target
 
     def next_command(self, workdir: str, *, subset: str) -> list[str]:
         """A text is translated, in the first direction."""
@@ -351,9 +352,17 @@ def _one(
     return found.get(lang, found.get(""))
 
 
+_ALWAYS = {
+    "dataset_impl": None, "enable_lang_ids": False, "extra_data": None, "extra_lang_pairs": None,
+    "enable_reservsed_directions_shared_datasets": False, "encoder_langtok": None,
+    "fixed_dictionary": None, "lang_dict": None, "langtoks": None, "langtoks_specs": ["main"],
+    "sampling_weights": None, "sampling_weights_from_file": None, "source_dict": None,
+    "target_dict": None, "virtual_data_size": None, "virtual_epoch_size": None,
+}
 ENTRY = TaskEntry(
     name=NAME, config=MultiSimpleEpochConfig,
     task=f"seqjax.tasks.{NAME}:MultiSimpleEpochTask", facade=MultiSimpleEpochTask.facade,
     metrics=metrics.BLEU,
-    fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"), added=lambda section, data: added(section),
-                        sides=sides, completed=completed, shared=True))
+    fairseq=FairseqTask(name=NAME, languages=("source_lang", "target_lang"),
+                        added=lambda section, data: added(section), sides=sides,
+                        completed=completed, always=_ALWAYS, shared=True))

@@ -36,6 +36,7 @@ from seqjax.checkpoints import (
 )
 from seqjax.config import CheckpointConfig, ConfigError
 from seqjax.models.parts.configs import changes_parameters
+from seqjax.models.protocol import Extra
 from seqjax.training.state import TrainState
 
 
@@ -58,7 +59,7 @@ def read_state(
     return TrainState(params=found["params"], extra=found.get("extra", {}), **found["state"])
 
 
-def read_extra(folder: pathlib.Path, target: TrainState, *, verify: bool = True) -> Any:
+def read_extra(folder: pathlib.Path, target: TrainState, *, verify: bool = True) -> Extra:
     """What the model kept beside its parameters (`TrainState.extra`), without the optimizer; {}
     of most. Arguments and errors are as for `read_state`."""
     parts = _parts(target)

@@ -17,6 +17,7 @@ import numpy as np
 
 from seqjax.config import Config, ConfigError
 from seqjax.training import objective
+from seqjax.training.schedules import Schedule
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -181,7 +182,7 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def notes(config: Config, schedule: Callable[..., Any]) -> list[str]:
+def notes(config: Config, schedule: Schedule) -> list[str]:
     """Sentences about what is probably not meant.
 
     Raises:
@@ -216,7 +217,7 @@ def _endless(config: Config) -> list[str]:
             "valid.patience): it trains until it is stopped; Ctrl-C saves"]
 
 
-def _course_of_rate(config: Config, schedule: Callable[..., Any]) -> list[str]:
+def _course_of_rate(config: Config, schedule: Schedule) -> list[str]:
     """The rate over the whole run, where its length is known."""
     length, peak = config.train.max_update, max(config.train.lr)
     if not length or peak <= 0 or len(config.train.lr) > 1:

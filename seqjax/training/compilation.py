@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import jax
+from jax.stages import Compiled
 
 from seqjax.config import ConfigError
 from seqjax.console import compiling
@@ -108,8 +109,8 @@ def compile_all(
     *,
     threads: int | None = None,
     conclude: bool = True,
-    on_done: Callable[[Hashable, Any, int], None] = lambda key, compiled, left: None,
-) -> dict[Hashable, Any]:
+    on_done: Callable[[Hashable, Compiled, int], None] = lambda key, compiled, left: None,
+) -> dict[Hashable, Compiled]:
     """Compiles all jobs, largest first, several at a time (XLA works outside the GIL).
 
     `console.compiling` says how many are done meanwhile.
@@ -119,7 +120,7 @@ def compile_all(
       on_done: called with the key, the compiled program and the number still to come.
     """
     order = sorted(jobs, key=lambda key: -jobs[key].size)
-    done: dict[Hashable, Any] = {}
+    done: dict[Hashable, Compiled] = {}
     pool = ThreadPoolExecutor(threads or max(1, os.cpu_count() or 1))
     futures = {}
     with compiling.planned(len(jobs), conclude=conclude) as one_done:
@@ -157,7 +158,7 @@ class Memory:
                 f"{self.temporary / 2**20:.0f} temporary)")
 
 
-def memory_of(compiled: Any) -> Memory | None:
+def memory_of(compiled: Compiled) -> Memory | None:
     """What a compiled program needs, where the backend says so."""
     analysis = compiled.memory_analysis()
     if analysis is None:

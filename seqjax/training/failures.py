@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 
 from seqjax.config import Config, ConfigError
 from seqjax.data.pipeline import Batch
+from seqjax.training.metrics import Sums
 
 
 class TrainingError(ConfigError):
@@ -36,7 +36,7 @@ def out_of_memory_explained(config: Config) -> Iterator[None]:
         ) from e
 
 
-def skipped_update(config: Config, sums: Any, batch: Batch) -> str:
+def skipped_update(config: Config, sums: Sums, batch: Batch) -> str:
     """A warning about an update whose gradient was not finite; "" if it was.
 
     Args:

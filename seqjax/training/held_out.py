@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Hashable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 
-from seqjax.config import BatchingConfig, ConfigError
+from seqjax.config import BatchingConfig, ConfigError, LossSection
+from seqjax.data.batches import Dataset
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
-from seqjax.models.protocol import Stateful
+from seqjax.models.protocol import ModelT, Params, Stateful
 from seqjax.tasks.protocol import Task
 from seqjax.training import objective
 from seqjax.training.compilation import Job, compile_all
@@ -35,8 +35,9 @@ class HeldOut:
 
 
 def held_out(
-    task: Task, model: Any, params: Any, subset: str, *, loss: Any, max_tokens: int,
-    batch_size: int | None = None, sentence_avg: bool = False, skip_too_long: bool = False,
+    task: Task[ModelT], model: ModelT, params: Params, subset: str, *, loss: LossSection,
+    max_tokens: int, batch_size: int | None = None, sentence_avg: bool = False,
+    skip_too_long: bool = False,
 ) -> HeldOut:
     """The loss of a split outside of training, on one device (fairseq-validate).
 
@@ -86,7 +87,7 @@ def held_out(
     return HeldOut(values=values, shown=shown(values, declared), tokens=int(sums["ntokens"][0]))
 
 
-def _abstract(dataset: Any, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
+def _abstract(dataset: Dataset, shape: Shape) -> dict[str, jax.ShapeDtypeStruct]:
     """Arrays of a batch of `shape` on one device."""
     none = np.zeros(0, np.int64)
     arrays = dataset.materialise(none, none.astype(np.int32), shape, packed=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -21,8 +20,10 @@ from seqjax.data.pipeline import DataState
 from seqjax.models import overrides
 from seqjax.models.parts.heads import carried
 from seqjax.models.parts.heads_config import HEADS
+from seqjax.models.protocol import Params
 from seqjax.training import initial_weights, resuming, sharding
 from seqjax.training.checkpoints import Checkpoints
+from seqjax.training.optimizers import OptState
 from seqjax.training.parts import Parts
 from seqjax.training.run_progress import Progress
 from seqjax.training.state import TrainState
@@ -32,9 +33,9 @@ from seqjax.training.state import TrainState
 class Start:
     """Where a run begins when it is neither fresh nor from one of our checkpoints."""
 
-    params: Any
+    params: Params
     """Parameters, host arrays, shaped as the model's."""
-    opt_state: Any = None
+    opt_state: OptState | None = None
     """The optimizer's state (None: fresh)."""
     step: int = 0
     data: DataState = DataState()
@@ -120,7 +121,7 @@ def _continued(
 ) -> Initial:
     """Another run's checkpoint, or this one's."""
 
-    def with_fresh_optimizer(params: Any) -> TrainState:
+    def with_fresh_optimizer(params: Params) -> TrainState:
         return _with_params(params, parts, abstract)
 
     found = resuming.read(
@@ -162,7 +163,9 @@ def _from_weights(folder: pathlib.Path, parts: Parts, abstract: TrainState) -> I
                    origin="\n".join([f"starting from weights of {folder}", *lines, *said]))
 
 
-def _with_heads(params: Any, parts: Parts, abstract: TrainState) -> tuple[Any, list[str]]:
+def _with_heads(
+    params: Params, parts: Parts, abstract: TrainState
+) -> tuple[Params, list[str]]:
     """Weights with the classification heads of this run, new where they have none like them; and
     a line on that."""
     fresh = {}
@@ -172,7 +175,7 @@ def _with_heads(params: Any, parts: Parts, abstract: TrainState) -> tuple[Any, l
     return carried(params, fresh)
 
 
-def weights(folder: pathlib.Path, config: Config) -> Any:
+def weights(folder: pathlib.Path, config: Config) -> Params:
     """Parameters of a checkpoint, those of the layers that the configuration keeps."""
     params = ck.read_params(folder, verify=config.checkpoint.verify)
     return overrides.prune(params, overrides.kept_layers(config.model))
@@ -185,17 +188,17 @@ def _ours(path: str, key: str) -> str:
     return path
 
 
-def _with_params(params: Any, parts: Parts, abstract: TrainState) -> TrainState:
+def _with_params(params: Params, parts: Parts, abstract: TrainState) -> TrainState:
     """A state of given parameters with a fresh optimizer, placed as `abstract` is."""
     ck.check_shapes(params, abstract.params, "the weights to start from")
     placed = _placed(params, abstract.params)
     return jax.jit(parts.state_of, out_shardings=_places(abstract))(placed)
 
 
-def _placed(tree: Any, abstract: Any) -> Any:
+def _placed(tree: sharding.Tree, abstract: sharding.Tree) -> sharding.Tree:
     return jax.tree.map(
         lambda x, a: jax.device_put(np.asarray(x, a.dtype), a.sharding), tree, abstract)
 
 
-def _places(abstract: Any) -> Any:
+def _places(abstract: sharding.Tree) -> sharding.Tree:
     return jax.tree.map(lambda a: a.sharding, abstract)

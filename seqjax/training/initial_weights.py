@@ -7,12 +7,11 @@ continued, `resume_from`, `init_from`, and fairseq's files where their dictionar
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 
@@ -22,7 +21,11 @@ from seqjax.data import folder
 from seqjax.data.dictionaries import Dictionary, first_difference, match
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.models import vocabulary_rows
+from seqjax.models.protocol import Model, Params
 from seqjax.tasks.protocol import Task
+
+if TYPE_CHECKING:
+    from seqjax.training.initial_state import Start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,9 +134,7 @@ def check_joined(config: Config, task: Task) -> None:
     Raises:
       ConfigError: naming the first difference.
     """
-    shared = getattr(config.model, "shares_input",
-                     getattr(config.model, "share_all_embeddings", False))
-    if not shared:
+    if not getattr(config.model, "shares_input", False):
         return
     here = task.dictionaries
     source, target = (next((d for d in here if d.side == side), None)
@@ -158,8 +159,8 @@ MATCH = "set --config.init_vocabulary=match to move their rows by symbol"
 
 
 def fitted(
-    params: Any, trained: Trained | None, config: Config, task: Task, *, key: str = "init_from",
-) -> tuple[Any, list[str]]:
+    params: Params, trained: Trained | None, config: Config, task: Task, *, key: str = "init_from",
+) -> tuple[Params, list[str]]:
     """Weights to start from, for the task's dictionaries.
 
     Args:
@@ -197,7 +198,7 @@ def _lacks_only_mask(trained: Trained, task: Task) -> bool:
         for old, new in zip(trained.dictionaries, here, strict=True))
 
 
-def of_start(start: Any, config: Config, task: Task) -> tuple[Any, list[str]]:
+def of_start(start: Start, config: Config, task: Task) -> tuple[Params, list[str]]:
     """As `fitted`, of an `initial_state.Start`."""
     if not config.resume_from:
         return fitted(start.params, start.trained, config, task)
@@ -208,8 +209,8 @@ def of_start(start: Any, config: Config, task: Task) -> tuple[Any, list[str]]:
 
 
 def _moved(
-    params: Any, trained: Trained, config: Config, task: Task
-) -> tuple[Any, list[str]]:
+    params: Params, trained: Trained, config: Config, task: Task
+) -> tuple[Params, list[str]]:
     here = {d.side: d for d in task.dictionaries}
     there = {d.side: d for d in trained.dictionaries}
     if here.keys() != there.keys():
@@ -222,7 +223,10 @@ def _moved(
     if all(first_difference(there[s].symbols, d.symbols) is None for s, d in here.items()):
         return params, [*lines, *notes]
     vocabulary_rows.check_movable(config.model)
-    build = functools.partial(models.build, config.model, compute_dtype=jax.numpy.float32)
+
+    def build(**sizes: int) -> Model:
+        return models.build(config.model, compute_dtype=jax.numpy.float32, **sizes)
+
     where = vocabulary_rows.axes(
         build, source_vocab_size=len(there["source"].symbols),
         target_vocab_size=len(there["target"].symbols))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from seqjax.config import Config
 from seqjax.data.pipeline import Batch
 from seqjax.training import divergence, triggers
-from seqjax.training.metrics import Declared, Meters
+from seqjax.training.metrics import Declared, Meters, Sums
 from seqjax.training.progress import Reporter, duration
 
 
@@ -32,7 +31,7 @@ class MetricsLog:
                                             if m.perplexity_of])
         self._last_line = time.monotonic()
 
-    def add(self, sums: Any, batch: Batch, *, wall: float) -> None:
+    def add(self, sums: Sums, batch: Batch, *, wall: float) -> None:
         """An update that was not skipped.
 
         Args:

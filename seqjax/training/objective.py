@@ -9,19 +9,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 
-from seqjax.config import Config, ConfigError, check_needs, import_object
+from seqjax.config import Config, ConfigError, LossSection, check_needs, import_object
 from seqjax.losses import LOSSES, Loss, Metric
 from seqjax.losses.base import LossOutput
-from seqjax.models.protocol import Stateful
+from seqjax.models.protocol import Extra, Model, ModelT, Params, Stateful
 from seqjax.tasks.protocol import Task
 from seqjax.training.train_step import Arrays, LossFn, sentence_average
 
 
-def loss_of(section: Any) -> Loss:
+def loss_of(section: LossSection) -> Loss:
     """The loss that a configuration's loss section chooses.
 
     A name that is not registered is `package.module:Object`: a `Loss`, or an object with
@@ -65,12 +64,14 @@ def check(config: Config) -> None:
     check_needs(config, loss_of(config.loss).needs, known=known)
 
 
-def initial_extra(model: Any, params: Any) -> Any:
+def initial_extra(model: Model, params: Params) -> Extra:
     """What a model keeps beside these parameters when training begins; {} of most."""
     return model.init_extra(params) if isinstance(model, Stateful) else {}
 
 
-def loss_function(task: Task, model: Any, section: Any, *, sentence_avg: bool = False) -> LossFn:
+def loss_function(
+    task: Task[ModelT], model: ModelT, section: LossSection, *, sentence_avg: bool = False
+) -> LossFn:
     """The loss as a pure function, to be differentiated.
 
     Args:
@@ -88,8 +89,8 @@ def loss_function(task: Task, model: Any, section: Any, *, sentence_avg: bool = 
             f"model {model.config.name} has a state beside its parameters (init_extra)")
 
     def loss_fn(
-        params: Any, extra: Any, batch: Arrays, rng: jax.Array | None, update: jax.Array
-    ) -> tuple[LossOutput, Any]:
+        params: Params, extra: Extra, batch: Arrays, rng: jax.Array | None, update: jax.Array
+    ) -> tuple[LossOutput, Extra]:
         given = {"extra": extra} if stateful else {}
         forward = task.forward(model, params, batch, rng, update, **given)
         output = loss.function(forward, batch, section, update=update)

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.config import ConfigError, OptimizerConfig
+from seqjax.models.protocol import Params
 
-Params = Any
 OptState = dict[str, Any]
 """`count` int32 updates applied, and trees shaped like the parameters, under fairseq's
 names (`exp_avg`, `exp_avg_sq`, `momentum_buffer`, ...)."""

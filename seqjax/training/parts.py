@@ -17,6 +17,7 @@ from seqjax.data.batches import Dataset
 from seqjax.data.epoch_plan import TrainPlan
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss
+from seqjax.models.protocol import Model, ModelT, Params
 from seqjax.tasks.protocol import Task, check_model
 from seqjax.training import initial_weights, objective, sharding
 from seqjax.training.metrics import Declared
@@ -35,7 +36,7 @@ class Parts:
     """With what the task found in its data: the languages."""
     mesh: Mesh
     task: Task
-    model: Any
+    model: Model
     loss: Loss
     dataset: Dataset
     """The training split."""
@@ -65,13 +66,13 @@ class Parts:
 
         return initial_state
 
-    def state_of(self, params: Any) -> TrainState:
+    def state_of(self, params: Params) -> TrainState:
         """A state of these parameters with a fresh optimizer, and whatever else the model
         begins with. Works under jit."""
         return new_state(params, self.optimizer,
                          extra=objective.initial_extra(self.model, params))
 
-    def describe(self, params: Any) -> list[str]:
+    def describe(self, params: Params) -> list[str]:
         """Lines on the model, the devices and the data.
 
         Args:
@@ -134,7 +135,7 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
 
 
 @contextlib.contextmanager
-def _advised(task: Task, model: Any) -> Iterator[None]:
+def _advised(task: Task[ModelT], model: ModelT) -> Iterator[None]:
     """Data that do not fit the model, where the task knows why."""
     try:
         yield

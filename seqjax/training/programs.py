@@ -35,7 +35,7 @@ class Programs:
         self._update = jax.jit(parts.step_fn, donate_argnums=0, out_shardings=(placed, None))
         self._epoch = jax.ShapeDtypeStruct(
             (), np.int32, sharding=sharding.replicated(parts.mesh))
-        self._compiled: dict[Hashable, Any] = {}
+        self._compiled: dict[Hashable, jax.stages.Compiled] = {}
 
     def compile_planned(self, out: Reporter, *, cache: str | None) -> None:
         """All programs that the plans of training and validation need, with progress.
@@ -50,7 +50,7 @@ class Programs:
         largest = max((shape for _, shape in parts.plan.shapes), key=lambda s: s.tokens)
         checked = False
 
-        def done(key: Any, program: Any, left: int) -> None:
+        def done(key: Any, program: jax.stages.Compiled, left: int) -> None:
             nonlocal checked
             if key[0] != "valid" and not checked and key[1] == largest:
                 checked = True
@@ -78,7 +78,7 @@ class Programs:
         job = self._job(batch.groups, batch.shape)
         self._compiled[batch.groups, batch.shape] = job.function.lower(*job.arguments).compile()
 
-    def of(self, batch: Batch) -> Any:
+    def of(self, batch: Batch) -> jax.stages.Compiled:
         """The update of this batch, which must be compiled."""
         return self._compiled[batch.groups, batch.shape]
 
@@ -89,7 +89,9 @@ class Programs:
         return compilation.Job(function=self._update, size=2**40 + shape.tokens,
                                arguments=(self._abstract, spec, self._epoch))
 
-    def _check_memory(self, program: Any, key: tuple[int, Shape], out: Reporter) -> None:
+    def _check_memory(
+        self, program: jax.stages.Compiled, key: tuple[int, Shape], out: Reporter
+    ) -> None:
         memory = compilation.memory_of(program)
         if memory is not None:
             out.say(f"largest update ({key[0]} x {tuple(key[1])}): {memory}")

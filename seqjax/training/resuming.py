@@ -12,7 +12,8 @@ import numpy as np
 
 from seqjax import checkpoints as ck
 from seqjax.checkpoints.checksums import NotFiniteError
-from seqjax.config import Config, to_plain
+from seqjax.config import Config, DataclassInstance, to_plain
+from seqjax.models.protocol import Params
 from seqjax.tasks.protocol import Task
 from seqjax.training import initial_weights
 from seqjax.training.checkpoints import Checkpoints, check_config, read_extra, read_state
@@ -48,7 +49,7 @@ def named(path: str) -> tuple[pathlib.Path, bool]:
 def read(
     folder: pathlib.Path, config: Config, abstract: TrainState, task: Task, *,
     store: Checkpoints, fall_back: bool = True,
-    new_state: Callable[[Any], TrainState] | None = None,
+    new_state: Callable[[Params], TrainState] | None = None,
 ) -> Resumed:
     """A checkpoint, or the newest before it that is whole.
 
@@ -113,7 +114,7 @@ def _step(folder: pathlib.Path) -> int:
 
 def _read(
     folder: pathlib.Path, config: Config, abstract: TrainState, task: Task,
-    new_state: Callable[[Any], TrainState] | None,
+    new_state: Callable[[Params], TrainState] | None,
 ) -> tuple[ck.Record, TrainState, list[str]]:
     verify = config.checkpoint.verify
     if verify:
@@ -145,7 +146,7 @@ def _saved_config(folder: pathlib.Path, config: Config) -> dict[str, Any]:
     return full
 
 
-def _defaults(section: Any) -> dict[str, Any]:
+def _defaults(section: DataclassInstance) -> dict[str, Any]:
     """Plain values of the fields of a section that have a default."""
     known = {}
     for field in dataclasses.fields(section):

@@ -22,9 +22,12 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from seqjax.config import ConfigError, MeshConfig
 from seqjax.losses.rows import RowSplit
 from seqjax.models.parts.position_split import PositionSplit
+from seqjax.models.protocol import Params
 
 AXES = ("data", "fsdp", "tensor")
 ROW_AXES = ("data", "fsdp")
+Tree = Any
+"""Pytree of arrays: parameters, a whole state, a batch."""
 """Over which rows of a batch are split."""
 
 Rules = tuple[tuple[str, tuple[str | None, ...]], ...]
@@ -126,7 +129,7 @@ def spec_for(
     return PartitionSpec(*axes), dropped
 
 
-def shardings(tree: Any, mesh: Mesh) -> Any:
+def shardings(tree: Tree, mesh: Mesh) -> Tree:
     """A NamedSharding per leaf of a tree of arrays or shapes.
 
     Optimizer state inherits: its paths end as the parameters' do. Leaves whose rank
@@ -159,7 +162,7 @@ def batch_sharding(mesh: Mesh, *, rows_axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * rows_axis, ROW_AXES))
 
 
-def mesh_of(tree: Any) -> AbstractMesh | None:
+def mesh_of(tree: Tree) -> AbstractMesh | None:
     """The mesh that arrays, or what is traced in their place, lie on; None: one device, or
     a mesh that is not `make_mesh`'s."""
     for x in jax.tree.leaves(tree):
@@ -169,7 +172,9 @@ def mesh_of(tree: Any) -> AbstractMesh | None:
     return None
 
 
-def row_split(mesh: AbstractMesh | None, params: Any = None, used: Any = None) -> RowSplit | None:
+def row_split(
+    mesh: AbstractMesh | None, params: Params = None, used: Params = None
+) -> RowSplit | None:
     """How losses are told over what rows are split, and where output layers are.
 
     Args:
@@ -184,7 +189,7 @@ def row_split(mesh: AbstractMesh | None, params: Any = None, used: Any = None) -
     )
 
 
-def gathered(params: Any, mesh: AbstractMesh | None) -> Any:
+def gathered(params: Params, mesh: AbstractMesh | None) -> Params:
     """Parameters as computation uses them: whole along `fsdp`, whose devices have rows of
     their own; without this, the compiler may move activations instead. Their gradients are
     split again.
@@ -205,7 +210,7 @@ def gathered(params: Any, mesh: AbstractMesh | None) -> Any:
     return jax.tree_util.tree_map_with_path(leaf, params)
 
 
-def stored(tree: Any, mesh: AbstractMesh | None) -> Any:
+def stored(tree: Tree, mesh: AbstractMesh | None) -> Tree:
     """Arrays as they lie between updates, inside a jitted function: split by the table."""
     if mesh is None:
         return tree

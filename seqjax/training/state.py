@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from seqjax.training.optimizers import Optimizer
+from seqjax.models.protocol import Extra, Params
+from seqjax.training.optimizers import Optimizer, OptState
 
 
 @struct.dataclass
@@ -19,17 +18,17 @@ class TrainState:
     """int32 []: updates applied (fairseq's num_updates)."""
     skipped: jax.Array
     """int32 []: updates skipped in a row, up to now, for a non-finite gradient."""
-    params: Any
+    params: Params
     """Float32 parameters."""
-    opt_state: Any
+    opt_state: OptState
     """The optimizer's own (`seqjax.training.optimizers`)."""
-    extra: Any = struct.field(default_factory=dict)
+    extra: Extra = struct.field(default_factory=dict)
     """What a model keeps that is neither: an EMA teacher, batch statistics. {} of a model
     without `init_extra` (`models.protocol.Stateful`)."""
 
 
 def new_state(
-    params: Any, optimizer: Optimizer, *, step: int = 0, extra: Any = None
+    params: Params, optimizer: Optimizer, *, step: int = 0, extra: Extra = None
 ) -> TrainState:
     """A state with a fresh optimizer. Works under jit and `jax.eval_shape`.
 

@@ -43,6 +43,7 @@ from seqjax.training.preemption import StopRequest
 from seqjax.training.programs import Programs
 from seqjax.training.progress import Reporter, duration
 from seqjax.training.run_progress import Progress
+from seqjax.training.train_step import Metrics
 
 
 def train(
@@ -156,7 +157,7 @@ def _opening(parts: Parts, data: DataState) -> Iterator[Future[Any]]:
     """Opens the batches of training in a thread, from a place in the data on; closes them."""
     shard = (jax.process_index(), jax.process_count())
 
-    def transfer(arrays: Any) -> Any:
+    def transfer(arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         rows = next(iter(arrays.values())).shape[1] * shard[1]
         return sharding.place(arrays, parts.mesh, rows_axis=1, rows=rows)
 
@@ -198,7 +199,7 @@ class Run:
         self._saved, self._out, self._stop, self._lock = saved, out, stop, lock
         self._metrics = MetricsLog(parts.config, out, declared=parts.metrics,
                                    vocab_size=parts.task.vocab_sizes.get("target_vocab_size"))
-        self._pending: tuple[Any, Batch] | None = None
+        self._pending: tuple[Metrics, Batch] | None = None
         valid = parts.config.valid
         self._maximize = is_maximized(valid.metric, parts.metrics, chosen=valid.maximize)
 

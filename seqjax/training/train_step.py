@@ -16,15 +16,20 @@ import jax.numpy as jnp
 from seqjax.losses.base import LossOutput, Metric, add
 from seqjax.losses.rows import split_rows
 from seqjax.models.parts.position_split import positions_split
+from seqjax.models.protocol import Extra, Params
 from seqjax.training import sharding
-from seqjax.training.optimizers import Optimizer
+from seqjax.training.optimizers import Optimizer, OptState
 from seqjax.training.schedules import Schedule
 from seqjax.training.state import TrainState
 
-Arrays = dict[str, Any]
+Arrays = Mapping[str, jax.Array]
+"""A batch, by name."""
+Count = jax.Array | int
+"""int32 scalar."""
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 """Name -> (sum, weight), float32 scalars."""
-LossFn = Callable[[Any, Any, Arrays, jax.Array | None, jax.Array], tuple[LossOutput, Any]]
+LossFn = Callable[
+    [Params, Extra, Arrays, jax.Array | None, jax.Array], tuple[LossOutput, Extra]]
 """(params, extra, micro-batch of [B, ...] arrays, rng, update) -> (LossOutput, new extra).
 
 extra: `TrainState.extra` as it is before this micro-batch.
@@ -49,8 +54,8 @@ def sentence_average(loss_fn: LossFn, metrics: Mapping[str, Metric]) -> LossFn:
     """
 
     def averaged(
-        params: Any, extra: Any, batch: Arrays, rng: jax.Array | None, update: jax.Array
-    ) -> tuple[LossOutput, Any]:
+        params: Params, extra: Extra, batch: Arrays, rng: jax.Array | None, update: jax.Array
+    ) -> tuple[LossOutput, Extra]:
         output, extra = loss_fn(params, extra, batch, rng, update)
         sentences = output.metrics["nsentences"][0]
         found = {name: (value[0], sentences) if metrics[name].like_loss else value
@@ -60,16 +65,16 @@ def sentence_average(loss_fn: LossFn, metrics: Mapping[str, Metric]) -> LossFn:
     return averaged
 
 
-def global_norm(tree: Any) -> jax.Array:
+def global_norm(tree: sharding.Tree) -> jax.Array:
     """L2 norm over all leaves, float32."""
     squares = [jnp.sum(jnp.square(x.astype(jnp.float32))) for x in jax.tree.leaves(tree)]
     return jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
 
 
 def loss_and_gradient(
-    loss_fn: LossFn, params: Any, extra: Any, batch: Arrays, *, key: jax.Array | None,
-    update: Any = 0,
-) -> tuple[LossOutput, Any, Any]:
+    loss_fn: LossFn, params: Params, extra: Extra, batch: Arrays, *, key: jax.Array | None,
+    update: Count = 0,
+) -> tuple[LossOutput, Params, Extra]:
     """Loss and gradient of `loss.sum`, added up over the micro-batches of one update.
 
     Args:
@@ -83,10 +88,10 @@ def loss_and_gradient(
     """
     update = jnp.asarray(update, jnp.int32)
 
-    def micro(extra: Any, arrays: Arrays, index: jax.Array) -> tuple[LossOutput, Any, Any]:
+    def micro(extra: Extra, arrays: Arrays, index: jax.Array) -> tuple[LossOutput, Params, Extra]:
         rng = None if key is None else jax.random.fold_in(key, index)
 
-        def objective(params: Any) -> tuple[jax.Array, tuple[LossOutput, Any]]:
+        def objective(params: Params) -> tuple[jax.Array, tuple[LossOutput, Extra]]:
             output, new = _on_mesh(loss_fn, params, extra, arrays, rng=rng, update=update)
             return output.sum, (output, new)
 
@@ -98,7 +103,7 @@ def loss_and_gradient(
     if count == 1:
         return micro(extra, first, jnp.zeros((), jnp.int32))
 
-    def body(carry: tuple[LossOutput, Any, Any], x: tuple[Arrays, jax.Array]) -> Any:
+    def body(carry: tuple[LossOutput, Params, Extra], x: tuple[Arrays, jax.Array]) -> Any:
         output, gradient, new = micro(carry[2], *x)
         return (add(carry[0], output), jax.tree.map(jnp.add, carry[1], gradient), new), None
 
@@ -110,7 +115,7 @@ def loss_and_gradient(
 def make_train_step(
     loss_fn: LossFn, optimizer: Optimizer, schedule: Schedule, *, seed: int,
     clip_norm: float = 0.0,
-) -> Callable[[TrainState, Arrays, Any], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Arrays, Count], tuple[TrainState, Metrics]]:
     """The function (state, batch of [G, B, ...] arrays, epoch) -> (new state, metrics).
 
     The gradient is the sum over micro-batches of grad(loss.sum), divided once by the sum
@@ -122,7 +127,7 @@ def make_train_step(
     `num_updates`.
     """
 
-    def train_step(state: TrainState, batch: Arrays, epoch: Any) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Arrays, epoch: Count) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), state.step)
         loss, gradient, extra = loss_and_gradient(
             loss_fn, state.params, state.extra, batch, key=key, update=state.step)
@@ -131,7 +136,9 @@ def make_train_step(
         norm = global_norm(gradient)
         rate = schedule(state.step, epoch)
 
-        def update(gradient: Any, extra: Any, opt_state: Any, params: Any, _: Any) -> tuple:
+        def update(
+            gradient: Params, extra: Extra, opt_state: OptState, params: Params, _: Any
+        ) -> tuple[Params, OptState, Extra]:
             if clip_norm > 0:
                 factor = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
                 gradient = jax.tree.map(lambda g: g * factor, gradient)
@@ -164,11 +171,11 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Any, Arrays, Any], Metrics]:
+def make_eval_step(loss_fn: LossFn) -> Callable[[Params, Extra, Arrays, Count], Metrics]:
     """The function (params, extra, batch of [B, ...] arrays, update) -> the loss's metrics, no
     dropout."""
 
-    def eval_step(params: Any, extra: Any, batch: Arrays, update: Any) -> Metrics:
+    def eval_step(params: Params, extra: Extra, batch: Arrays, update: Count) -> Metrics:
         update = jnp.asarray(update, jnp.int32)
         return _scalars(_on_mesh(
             loss_fn, params, extra, batch, rng=None, update=update)[0].metrics)
@@ -177,9 +184,9 @@ def make_eval_step(loss_fn: LossFn) -> Callable[[Any, Any, Arrays, Any], Metrics
 
 
 def _on_mesh(
-    loss_fn: LossFn, params: Any, extra: Any, batch: Arrays, *, rng: jax.Array | None,
+    loss_fn: LossFn, params: Params, extra: Extra, batch: Arrays, *, rng: jax.Array | None,
     update: jax.Array,
-) -> tuple[LossOutput, Any]:
+) -> tuple[LossOutput, Extra]:
     """The loss, computed where the rows of the batch are (one device included)."""
     mesh = sharding.mesh_of(batch)
     used = sharding.gathered(params, mesh)
@@ -190,10 +197,10 @@ def _on_mesh(
     return output, sharding.stored(new, mesh)
 
 
-def _check_same(before: Any, after: Any) -> None:
+def _check_same(before: Extra, after: Extra) -> None:
     """Refuses a state beside the parameters that changes its form."""
 
-    def form(tree: Any) -> dict[str, tuple[tuple[int, ...], Any]]:
+    def form(tree: Extra) -> dict[str, tuple[tuple[int, ...], Any]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {sharding.path_name(path): (jnp.shape(x), jnp.result_type(x)) for path, x in leaves}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from seqjax.config import Config
 from seqjax.data.pipeline import Batch
 from seqjax.training.run_progress import Progress
+from seqjax.training.schedules import Schedule
 
 
 def validation(config: Config, *, step: int, batch: Batch, last: bool) -> bool:
@@ -51,7 +51,7 @@ def _saves_by_updates(config: Config, step: int) -> bool:
     return every > 0 and step % every == 0 and step >= config.valid.after_updates
 
 
-def finished(config: Config, progress: Progress, *, schedule: Any, seconds: float) -> str:
+def finished(config: Config, progress: Progress, *, schedule: Schedule, seconds: float) -> str:
     """Why the run is over, or nothing.
 
     Args:

@@ -16,10 +16,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax import models
 from seqjax.config import Config, ConfigError
+from seqjax.data.batches import Dataset
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss, Metric
+from seqjax.models.protocol import ModelT, Params
 from seqjax.tasks import entry_of
 from seqjax.tasks.evaluator import Evaluator
 from seqjax.tasks.protocol import Task
@@ -31,7 +33,7 @@ from seqjax.training.train_step import LossFn, make_eval_step
 
 
 def batch_spec(
-    dataset: Any, shape: Shape, mesh: Mesh, *, packed: bool, groups: int | None = None
+    dataset: Dataset, shape: Shape, mesh: Mesh, *, packed: bool, groups: int | None = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Abstract arrays of a batch of `shape`, over all processes, as they are placed.
 
@@ -50,7 +52,7 @@ class Validator:
     """One split, its plan and its compiled evaluation."""
 
     def __init__(
-        self, config: Config, task: Task, model: Any, mesh: Mesh, loss_fn: LossFn,
+        self, config: Config, task: Task[ModelT], model: ModelT, mesh: Mesh, loss_fn: LossFn,
         *, loss: Loss, max_positions: tuple[int | None, int | None],
     ) -> None:
         """
@@ -74,7 +76,7 @@ class Validator:
         self._epoch = self.plan.epoch(1)
         own_rules = sharding.own_rules(models.family(config.model.name).partition)
         self._step = jax.jit(own_rules(make_eval_step(loss_fn)))
-        self._compiled: dict[Hashable, Any] = {}
+        self._compiled: dict[Hashable, jax.stages.Compiled] = {}
         self._evaluator: Evaluator | None = None
         decodes = entry_of(config.task.name).decodes
         if config.valid.decode or not decodes:
@@ -118,7 +120,7 @@ class Validator:
                                       arguments=(state.params, state.extra, spec, state.step))
                 for shape, spec in specs.items()}
 
-    def take(self, compiled: dict[Hashable, Any]) -> None:
+    def take(self, compiled: dict[Hashable, jax.stages.Compiled]) -> None:
         """The programs that `jobs` asked for."""
         self._compiled = compiled
 
@@ -155,7 +157,7 @@ def decoding_places(mesh: Mesh) -> dict[str, Any]:
     return {"sharding": rows, "row_multiple": mesh.size}
 
 
-def for_decoding(params: Any, mesh: Mesh) -> Any:
+def for_decoding(params: Params, mesh: Mesh) -> Params:
     """Parameters where decoding wants them: whole."""
     if mesh.size == 1:
         return params

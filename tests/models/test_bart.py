@@ -183,10 +183,10 @@ def test_fine_tuning_on_other_words_is_refused_or_moves_rows(tmp_path):
         params["encoder"]["embed_tokens"]["embedding"][5:], table["embedding"][4:17])
 
 
-def test_a_pretrained_one_is_refused_by_its_task_with_what_can_be_done(tmp_path):
-    tree = checkpoint()
+def test_one_of_a_task_that_is_not_here_is_refused_with_what_can_be_done(tmp_path):
+    tree = checkpoint(task="translation_lev")
     write_pt(tmp_path / "model.pt", {**tree, "args": argparse.Namespace(**tree["args"])})
-    with pytest.raises(ConfigError, match="its task is 'denoising'.*config.init_from"):
+    with pytest.raises(ConfigError, match="its task is 'translation_lev'.*config.init_from"):
         hub.load(str(tmp_path / "model.pt"), data=str(tmp_path))
 
 

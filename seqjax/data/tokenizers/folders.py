@@ -10,13 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from seqjax.data.tokenizers.base import Tokenizer, TokenizerError, text_of
 from seqjax.data.tokenizers.byte_level import read_ids, read_merges
 from seqjax.data.tokenizers.fsmt import FSMTTokenizer
-from seqjax.data.tokenizers.huggingface import ROLES, HuggingFaceTokenizer, token_name
+from seqjax.data.tokenizers.huggingface import (
+    ROLES,
+    HuggingFaceTokenizer,
+    special_ids,
+    token_name,
+    vocabulary_of_symbols,
+)
 from seqjax.data.tokenizers.layouts import (
     OWN_IDS,
     vocabulary_of_json,
@@ -24,6 +32,7 @@ from seqjax.data.tokenizers.layouts import (
 )
 from seqjax.data.tokenizers.sentencepieces import MarianTokenizer, SentencePieceTokenizer
 from seqjax.data.tokenizers.wordpiece import read_pieces
+from seqjax.data.vocabulary import Vocabulary
 
 _MODELS = ("sentencepiece.bpe.model", "sentencepiece.model", "spiece.model", "spm.model",
            "tokenizer.model")
@@ -31,10 +40,14 @@ _LAYOUTS = {"xlm-roberta": "xlmr", "xlm-roberta-xl": "xlmr", "camembert": "camem
             "mbart": "mbart", "m2m_100": "mbart", "xglm": "xglm"}
 """`model_type` -> where the pieces of its SentencePiece model stand; m2m_100 without a
 `vocab.json` is NLLB."""
+_CLASSES = {"XLMRobertaTokenizer": "xlmr", "CamembertTokenizer": "camembert",
+            "MBartTokenizer": "mbart", "MBart50Tokenizer": "mbart", "NllbTokenizer": "mbart",
+            "XGLMTokenizer": "xglm"}
+"""The same by the `tokenizer_class` of `tokenizer_config.json`."""
 _USUAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-         "source.spm", "target.spm", "vocab.json", "target_vocab.json", "vocab-src.json",
-         "vocab-tgt.json", "merges.txt", "vocab.txt", *_MODELS)
+FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+         "added_tokens.json", "source.spm", "target.spm", "vocab.json", "target_vocab.json",
+         "vocab-src.json", "vocab-tgt.json", "merges.txt", "vocab.txt", *_MODELS)
 """What is looked at."""
 T = TypeVar("T", bound=Tokenizer)
 
@@ -49,8 +62,31 @@ class FolderTokenizers:
     """Of ids 0, 1, ...: pieces that `source` gives, among them."""
     target_symbols: Sequence[str]
     """Those of `target`, where there are two vocabularies; else the same."""
-    special: Mapping[str, str]
-    """`bos`, `pad`, `eos`, `unk`, `mask`, `cls`, `sep` -> the symbol, as far as files say."""
+    said: Mapping[str, Any]
+    """What JSON files beside them say, as one: `special_ids` takes it."""
+
+    def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
+        """Of source and target, as long as `config.json`, if it is there, says that the model's
+        are.
+
+        Raises:
+          TokenizerError: no symbol ends a text, or the model has fewer rows.
+        """
+        sizes = [self.said.get(key, self.said.get("vocab_size"))
+                 for key in ("src_vocab_size", "tgt_vocab_size")]
+        sizes[1] = self.said.get("decoder_vocab_size", sizes[1])
+        found = [self._vocabulary(tokenizer, symbols, size) for tokenizer, symbols, size in (
+            (self.source, self.symbols, sizes[0]), (self.target, self.target_symbols, sizes[1]))]
+        return found[0], found[1]
+
+    def _vocabulary(
+        self, tokenizer: Tokenizer, symbols: Sequence[str], size: int | None
+    ) -> Vocabulary:
+        if isinstance(tokenizer, HuggingFaceTokenizer):
+            return tokenizer.vocabulary(said=self.said, size=size)
+        ids = {symbol: index for index, symbol in enumerate(symbols)}
+        return vocabulary_of_symbols(
+            symbols, special=special_ids(ids, self.said), size=size, name="the tokenizer")
 
 
 def of_files(
@@ -67,26 +103,49 @@ def of_files(
     Raises:
       TokenizerError: naming the file and what is wrong with it.
     """
-    said = {**_said(files), "layout": layout, "model_type": model_type}
+    said = _said(files)
+    said |= {"layout": layout, "model_type": model_type or said.get("model_type", "")}
     for made in (_json_file, _marian, _fsmt, _m2m, _pieces, _byte_level, _wordpiece):
         found = made(files, said)
         if found is not None:
             source, target, symbols, target_symbols = found
-            special = {role: name for role in (*ROLES, "cls", "sep")
-                       if (name := token_name(said.get(f"{role}_token")))}
             return FolderTokenizers(source=source, target=target, symbols=symbols,
-                                    target_symbols=target_symbols, special=special)
+                                    target_symbols=target_symbols, said=said)
     return None
+
+
+def of_folder(folder: str | os.PathLike[str]) -> FolderTokenizers:
+    """As `of_files`, of a folder, or of a `tokenizer.json` alone.
+
+    Raises:
+      TokenizerError: nothing there makes a tokenizer, or a file is wrong.
+    """
+    place = pathlib.Path(folder)
+    if place.is_file():
+        files = {"tokenizer.json": place.read_bytes()}
+    elif place.is_dir():
+        files = {name: (place / name).read_bytes() for name in FILES if (place / name).is_file()}
+    else:
+        raise TokenizerError(f"{place}: no such file or folder")
+    try:
+        found = of_files(files)
+    except TokenizerError as error:
+        raise TokenizerError(f"{place}: {error}") from None
+    if found is None:
+        raise TokenizerError(
+            f"{place}: there is no tokenizer.json, nor the files of an older tokenizer (vocab.json "
+            "with merges.txt, vocab.txt, sentencepiece.bpe.model, source.spm with target.spm)")
+    return found
 
 
 _Found = tuple[Tokenizer, Tokenizer, Sequence[str], Sequence[str]]
 
 
 def _said(files: Mapping[str, bytes]) -> dict[str, Any]:
-    """`tokenizer_config.json`, and what only `special_tokens_map.json` says; `added`: symbols
-    behind the others, by id."""
+    """`tokenizer_config.json`, and what only `special_tokens_map.json` or `config.json` says;
+    `added`: symbols behind the others, by id."""
     said: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+    for name in ("config.json", "special_tokens_map.json", "tokenizer_config.json"):
         said |= {k: v for k, v in _object(files, name).items() if v is not None}
     added = {index: token_name(token) for index, token in
              (said.get("added_tokens_decoder") or {}).items()}
@@ -161,6 +220,7 @@ def _pieces(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | Non
     if name is None:
         return None
     usual = OWN_IDS if name == "spiece.model" else "xlmr"
+    usual = _CLASSES.get(str(said.get("tokenizer_class", "")).removesuffix("Fast"), usual)
     layout = said["layout"] or _LAYOUTS.get(said["model_type"], usual)
     plain = _named(name, SentencePieceTokenizer, model=files[name])
     more = [t for t in _more(said) if plain.processor.PieceToId(t) == plain.processor.unk_id()]

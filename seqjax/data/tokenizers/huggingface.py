@@ -8,14 +8,13 @@ caller's to add; `around` says which the file itself would put there.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from seqjax.data.tokenizers.base import State, Tokenizer, TokenizerError, text_of
-from seqjax.data.vocabulary import Vocabulary
+from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
 
 _WHITE_SPACE = re.compile(r"\s")
 _FILLER = re.compile(r"madeupword\d{4,}_?")
@@ -27,7 +26,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "mask": ("<mask>", "[MASK]"),
 }
 """Part of a special symbol -> how it is called, where no other file says which it is."""
-_OTHER_NAMES = {"bos": ("bos_token", "cls_token"), "eos": ("eos_token", "sep_token")}
+_OTHER_NAMES = {"bos": ("cls_token", "bos_token"), "eos": ("sep_token", "eos_token")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,12 +109,6 @@ class HuggingFaceTokenizer(Tokenizer):
         """The id of a string of the file, None if it has none."""
         return self._tokenizer.token_to_id(token)
 
-    @functools.cached_property
-    def special_symbols(self) -> dict[str, int]:
-        """Symbols that `decode` leaves out, and their ids."""
-        added = self._tokenizer.get_added_tokens_decoder()
-        return {self._symbols[i]: i for i, token in sorted(added.items()) if token.special}
-
     def around(self, *, pair: bool = False) -> Around:
         """The special ids around one text, or around a pair of texts."""
         # Which text it is does not matter, but an empty one would have no place.
@@ -138,20 +131,11 @@ class HuggingFaceTokenizer(Tokenizer):
         raise TokenizerError("tokenizer.json: it makes nothing of any text")
 
     def special_ids(self, said: Mapping[str, Any] | None = None) -> dict[str, int | None]:
-        """`bos`, `pad`, `eos`, `unk` and `mask` and their ids (None: there is no such symbol).
-
-        Args:
-          said: content of `tokenizer_config.json` or `special_tokens_map.json`, which names
-            them (`eos_token`, ...); what it does not name is known by its usual name.
-        """
-        found: dict[str, int | None] = {}
-        for role, usual in ROLES.items():
-            named = [token_name((said or {}).get(key))
-                     for key in _OTHER_NAMES.get(role, (f"{role}_token",))]
-            if role == "unk":
-                named.append(getattr(self._tokenizer.model, "unk_token", None))
-            ids = (self.id_of(name) for name in (*named, *usual) if name)
-            found[role] = next((index for index in ids if index is not None), None)
+        """See the function of this name; what the file's model takes for unknown is `unk`."""
+        found = special_ids(self._tokenizer.get_vocab(with_added_tokens=True), said or {})
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        if unknown and not (said or {}).get("unk_token"):
+            found["unk"] = self.id_of(unknown)
         return found
 
     def vocabulary(
@@ -167,24 +151,63 @@ class HuggingFaceTokenizer(Tokenizer):
           TokenizerError: no symbol ends a text, or the model has fewer rows than there are
             symbols.
         """
-        special = self.special_ids(said)
-        if special["eos"] is None:
-            raise TokenizerError(
-                "tokenizer.json: none of its symbols is known to end a text "
-                f"({', '.join(ROLES['eos'])}): name it as eos_token in a tokenizer_config.json "
-                "beside it")
-        symbols = list(self._symbols)
-        if size is not None and size < len(symbols):
-            raise TokenizerError(
-                f"tokenizer.json is not the model's: it has {len(symbols):,} symbols, the model "
-                f"{size:,}; the first without a row is {symbols[size]!r}")
-        symbols += fillers(range(len(symbols), size or 0), taken=self._ids)
-        return Vocabulary.of_symbols(
-            symbols, bos=special["bos"], pad=special["pad"], eos=special["eos"],
-            unk=special["unk"])
+        return vocabulary_of_symbols(
+            self._symbols, special=self.special_ids(said), size=size, name="tokenizer.json")
 
     def options(self) -> State:
         return {"tokenizer_json": self._json}
+
+
+def special_ids(ids: Mapping[str, int], said: Mapping[str, Any]) -> dict[str, int | None]:
+    """`bos`, `pad`, `eos`, `unk` and `mask` and their ids (None: there is no such symbol).
+
+    Args:
+      ids: of all symbols.
+      said: content of `tokenizer_config.json`, `special_tokens_map.json` (`eos_token`, ...) and
+        `config.json` (`eos_token_id`, ..., which come first), as one; what they do not name is
+        known by its usual name.
+    """
+    found: dict[str, int | None] = {}
+    for role, usual in ROLES.items():
+        number = said.get(f"{role}_token_id")
+        number = number[0] if isinstance(number, list) and number else number
+        named = [token_name(said.get(key))
+                 for key in _OTHER_NAMES.get(role, (f"{role}_token",))]
+        by_name = (ids.get(name) for name in (*named, *usual) if name)
+        found[role] = number if isinstance(number, int) else next(
+            (index for index in by_name if index is not None), None)
+    return found
+
+
+def vocabulary_of_symbols(
+    symbols: Sequence[str], *, special: Mapping[str, int | None], size: int | None, name: str
+) -> Vocabulary:
+    """A vocabulary of another toolkit's symbols; one of fairseq's kind where it can be.
+
+    Args:
+      symbols: of ids 0, 1, ...
+      special: ids, by `bos`, `pad`, `eos` and `unk`.
+      size: of the model's table of embeddings, where that is longer: `madeupwordNNNN` follow.
+      name: of the file, for messages.
+
+    Raises:
+      TokenizerError: no symbol ends a text, or there are more symbols than `size`.
+    """
+    if size is not None and size < len(symbols):
+        raise TokenizerError(
+            f"{name} is not the model's: it has {len(symbols):,} symbols, the model {size:,}; the "
+            f"first without a row is {symbols[size]!r}")
+    if special["eos"] is None:
+        raise TokenizerError(
+            f"{name}: none of its symbols is known to end a text ({', '.join(ROLES['eos'])}): "
+            "name it as eos_token in a tokenizer_config.json beside it")
+    symbols = [*symbols, *fillers(range(len(symbols), size or 0), taken=set(symbols))]
+    ids = (special["bos"], special["pad"], special["eos"], special["unk"])
+    usual = ids == FAIRSEQ_IDS and symbols[:4] == Vocabulary().symbols
+    if usual and len(set(symbols)) == len(symbols):
+        return Vocabulary(symbols[4:])
+    return Vocabulary.of_symbols(
+        symbols, bos=special["bos"], pad=special["pad"], eos=special["eos"], unk=special["unk"])
 
 
 def token_name(value: Any) -> str | None:

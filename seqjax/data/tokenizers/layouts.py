@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from seqjax.data.tokenizers.base import TokenizerError
 from seqjax.data.tokenizers.byte_level import read_ids
-from seqjax.data.tokenizers.huggingface import fillers
+from seqjax.data.tokenizers.huggingface import vocabulary_of_symbols
 from seqjax.data.tokenizers.sentencepieces import SentencePieceTokenizer
 from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
 
@@ -43,6 +43,7 @@ LAYOUTS = {
 }
 """Name -> layout of fairseq's kind; another is `sentencepiece`, the model's own ids."""
 OWN_IDS = "sentencepiece"
+_MODEL = "the SentencePiece model"
 
 
 def vocabulary_of_sentencepiece(
@@ -70,14 +71,14 @@ def vocabulary_of_sentencepiece(
     pieces = [processor.IdToPiece(i) for i in range(processor.GetPieceSize())]
     if layout == OWN_IDS:
         own = (processor.bos_id(), processor.pad_id(), processor.eos_id(), processor.unk_id())
-        return _vocabulary([*pieces, *languages], own, size)
+        return _vocabulary([*pieces, *languages], own, size, _MODEL)
     if (processor.unk_id(), processor.bos_id(), processor.eos_id()) != (0, 1, 2):
         raise TokenizerError(
             f"a SentencePiece model that begins with {', '.join(pieces[:3])}: fairseq's ids are "
             "of models that begin with <unk>, <s>, </s> (spm_train's defaults)")
     known = LAYOUTS[layout]
     symbols = [*known.front, *pieces[3:], *languages, *known.behind]
-    return _vocabulary(symbols, known.special, size)
+    return _vocabulary(symbols, known.special, size, _MODEL)
 
 
 def vocabulary_of_json(
@@ -102,25 +103,13 @@ def vocabulary_of_json(
         wrong = next(i for i, symbol in enumerate(symbols) if ids[symbol] != i)
         raise TokenizerError(f"{name}: its ids are not 0, 1, 2, ...: {wrong} is missing, or is "
                              f"that of two symbols, one of them {symbols[wrong]!r}")
-    if "</s>" not in ids:
-        raise TokenizerError(f"{name}: it has no </s>, which ends a text")
     special = tuple(ids.get(symbol, -1) for symbol in ("<s>", "<pad>", "</s>", "<unk>"))
-    return _vocabulary([*symbols, *languages], special, size)
+    return _vocabulary([*symbols, *languages], special, size, name)
 
 
 def _vocabulary(
-    symbols: Sequence[str], special: tuple[int, ...], size: int | None
+    symbols: Sequence[str], special: Sequence[int], size: int | None, name: str
 ) -> Vocabulary:
-    """A vocabulary of fairseq's kind where the symbols are such, else one with special ids."""
-    if size is not None and size < len(symbols):
-        raise TokenizerError(
-            f"this is not the model's tokenizer: it has {len(symbols):,} symbols, the model "
-            f"{size:,}; the first without a row is {symbols[size]!r}")
-    symbols = [*symbols, *fillers(range(len(symbols), size or 0), taken=set(symbols))]
-    usual = special == FAIRSEQ_IDS and tuple(symbols[:4]) == LAYOUTS["fairseq"].front
-    if usual and len(set(symbols)) == len(symbols):
-        return Vocabulary(symbols[4:])
-    bos, pad, eos, unk = (None if index < 0 else index for index in special)
-    if eos is None:
-        raise TokenizerError("a SentencePiece model without </s>, which ends a text")
-    return Vocabulary.of_symbols(symbols, bos=bos, pad=pad, eos=eos, unk=unk)
+    parts = {part: None if index < 0 else index
+             for part, index in zip(("bos", "pad", "eos", "unk"), special, strict=True)}
+    return vocabulary_of_symbols(symbols, special=parts, size=size, name=name)

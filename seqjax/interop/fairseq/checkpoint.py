@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax import models
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, ModelSection
 from seqjax.interop import weights
 from seqjax.interop.fairseq.config import (
     FairseqConfig,
@@ -38,7 +38,7 @@ from seqjax.models.tables import State
 class FairseqCheckpoint:
     """A fairseq checkpoint, ready to use here."""
 
-    config: Any
+    config: ModelSection
     """The model's dataclass (`seqjax.models.CONFIGS`)."""
     params: Params = dataclasses.field(repr=False)
     """float32 numpy arrays as the model's `init` makes them."""
@@ -104,7 +104,7 @@ def from_tree(
 class Stored:
     """A checkpoint's model as its configuration and its weights say it together."""
 
-    config: Any
+    config: ModelSection
     """The model's dataclass, of all layers that the file holds."""
     kept: Kept
     """Layers that are to stay, where not all are."""
@@ -146,13 +146,13 @@ def describe(
                   target_vocab_size=target, fairseq=fairseq)
 
 
-def stored_config(tree: Mapping[str, Any]) -> Any:
+def stored_config(tree: Mapping[str, Any]) -> ModelSection:
     """The model section of a checkpoint, layers that its configuration leaves out left out."""
     stored = describe(tree)
     return with_layers(stored.config, {k: len(v) for k, v in stored.kept.items()})
 
 
-def _stored_layers(state: State, config: Any, kept: Kept) -> tuple[Any, Kept]:
+def _stored_layers(state: State, config: ModelSection, kept: Kept) -> tuple[ModelSection, Kept]:
     """The model section with the layers that a file that is to be pruned holds, and those to
     keep, in which `kept` is over what the file says.
 
@@ -182,7 +182,7 @@ def _arrays_only(state: Mapping[str, Any]) -> State:
     return dict(state)
 
 
-def plan_of(config: Any, *, source_vocab_size: int, target_vocab_size: int) -> Plan:
+def plan_of(config: ModelSection, *, source_vocab_size: int, target_vocab_size: int) -> Plan:
     """What a file of fairseq's holds of the model of a configuration.
 
     Raises:
@@ -198,8 +198,8 @@ def plan_of(config: Any, *, source_vocab_size: int, target_vocab_size: int) -> P
 
 
 def to_state(
-    params: Mapping[str, Any], config: Any, *, source_vocab_size: int, target_vocab_size: int,
-    kept: State | None = None, dtypes: Mapping[str, str] | None = None,
+    params: Mapping[str, Any], config: ModelSection, *, source_vocab_size: int,
+    target_vocab_size: int, kept: State | None = None, dtypes: Mapping[str, str] | None = None,
 ) -> State:
     """The state dict that fairseq loads (see `weights.to_state`), tied copies and versions
     included."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax import losses, models
-from seqjax.config import ConfigError, build
+from seqjax.config import ConfigError, ModelSection, build
 from seqjax.interop.fairseq import names as fairseq_names
 from seqjax.interop.fairseq.keys import boolean
 
@@ -121,7 +121,7 @@ def _from_namespace(args: Mapping[str, Any]) -> FairseqConfig:
     return FairseqConfig(arch=arch, model=dict(args), groups=groups)
 
 
-def _flat(model: Any) -> dict[str, Any]:
+def _flat(model: object) -> dict[str, Any]:
     """`encoder: {embed_dim: 8}` as `encoder_embed_dim: 8`."""
     if not isinstance(model, Mapping):
         raise ConfigError("the checkpoint's `cfg.model` holds no keys")
@@ -199,7 +199,7 @@ def _component(
 # ---- model sections ----
 
 
-def model_config(config: FairseqConfig) -> Any:
+def model_config(config: FairseqConfig) -> ModelSection:
     """The model section as the family's dataclass.
 
     Precedence: keys in the file, then the named architecture's, then the dataclass's.

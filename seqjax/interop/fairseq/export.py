@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax import models
-from seqjax.config import to_plain
+from seqjax.config import ModelSection, to_plain
 from seqjax.interop.fairseq.checkpoint import plan_of
 from seqjax.interop.fairseq.keys import GROUPS, chosen_types, model_of, spelled
 from seqjax.interop.fairseq.names import USUAL
@@ -29,7 +29,7 @@ _ALWAYS = {"task": USUAL["task"], "criterion": USUAL["criterion"], "left_pad_sou
 
 
 def save_fairseq(
-    path: str | os.PathLike[str], params: Mapping[str, Any], config: Any, *,
+    path: str | os.PathLike[str], params: Mapping[str, Any], config: ModelSection, *,
     source_vocab_size: int, target_vocab_size: int, extra_args: Mapping[str, Any],
     kept: State | None = None, dtypes: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -63,7 +63,7 @@ def save_fairseq(
     })
 
 
-def namespace(config: Any, extra_args: Mapping[str, Any]) -> dict[str, Any]:
+def namespace(config: ModelSection, extra_args: Mapping[str, Any]) -> dict[str, Any]:
     """The flat Namespace that a file says to fairseq.
 
     Nothing is left to its architecture functions, which run for some models and not for

@@ -17,25 +17,15 @@ from typing import Any
 from seqjax import losses, tasks
 from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, build, to_plain
-from seqjax.data import folder, tokenizers
+from seqjax.data import folder
 from seqjax.data.dictionaries import first_difference
+from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.interop.fairseq import names as fairseq_names
+from seqjax.interop.fairseq import text
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, Params, load_fairseq
 from seqjax.tasks import assets
 from seqjax.tasks.entry import TaskEntry
-
-MASKED = ("denoising", "masked_lm", "multilingual_masked_lm")
-"""Tasks of fairseq's that are not here and put the word `<mask>` behind those of `dict.txt`, their
-only dictionary."""
-POST_PROCESS = {"subword_nmt": "subword_nmt", "fastbpe": "subword_nmt",
-                "sentencepiece": "sentencepiece"}
-"""fairseq's `--bpe` -> how pieces become words again."""
-BPE_OPTIONS = ("bpe_codes", "sentencepiece_model")
-"""Files of fairseq's subword models."""
-MOSES_OPTIONS = ("moses_no_dash_splits", "moses_no_escape")
-_CODES, _PIECES = ("code", "bpecodes"), ("sentencepiece.bpe.model",)
-"""Names under which fairseq's published models keep their tokenizer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,8 +78,8 @@ def read_model(
     if verify:
         check_finite(checkpoint.params, os.fspath(path))
     try:
-        chosen = _components(checkpoint, bpe=bpe, tokenizer=tokenizer,
-                             options=tokenizer_options or {})
+        chosen = text.components(checkpoint, bpe=bpe, tokenizer=tokenizer,
+                                 options=tokenizer_options or {})
         task, files = _task(path, checkpoint, data=data, chosen=chosen,
                             asked=bool(bpe or tokenizer or tokenizer_options),
                             overrides=task_overrides or {})
@@ -159,7 +149,7 @@ def _task(
         place, langs = _dictionaries(checkpoint, home=home, data=data, keys=keys,
                                      sides=_sides(entry, section))
         read = [folder.load_dictionary(place, lang) for lang in langs]
-        where = [folder.dict_path(place, lang) for lang in langs]
+        where = [folder.dictionary_path(place, lang) for lang in langs]
     section |= {"name": entry.name, "data": place}
     if not entry.fairseq.shared:
         section |= dict(zip(keys, langs, strict=False))
@@ -170,6 +160,53 @@ def _task(
         section = entry.config.of_model(section, checkpoint.config)
     added = entry.fairseq.added(
         {**checkpoint.fairseq.groups.get("task", {}), **section}, place)
+    _complete(read, where, sizes, added)
+    names = langs
+    if entry.fairseq.shared:
+        names = ("", "") if read[0] == read[-1] else ("source", "target")
+    files: dict[str, bytes] = _further(root, entry)
+    known = folder.load_tokenizers(root)
+    for lang, name, vocabulary, file in zip(langs, names, read, where, strict=True):
+        _check_beside(vocabulary, file, home, lang, added=added)
+        files |= assets.pack_vocabulary(name, vocabulary)
+    files |= _tokenizers(
+        chosen, home, known=known, asked=asked, read=read, where=where,
+        langs=section.get("langs") or langs if entry.fairseq.shared else langs)
+    section.setdefault("post_process", None)
+    section["post_process"] = section["post_process"] or text.post_process(checkpoint, chosen)
+    if any(f.name == "bpe" for f in dataclasses.fields(entry.config)):
+        section.setdefault("bpe", chosen.get("bpe", {}).get("_name"))
+    return section, files
+
+
+def _tokenizers(
+    chosen: text.Components, home: str, *, known: Mapping[str, Tokenizer], asked: bool,
+    read: Sequence[Vocabulary], where: Sequence[str], langs: Sequence[str],
+) -> dict[str, bytes]:
+    """Files of each language's tokenizer: of the data folder (`known`), unless one was `asked`
+    for; else what the checkpoint says and lies beside it."""
+    files: dict[str, bytes] = {}
+    for index, lang in enumerate(dict.fromkeys(langs)):
+        side = min(index, len(read) - 1)
+        found = known.get(lang)
+        if asked or found is None:
+            found = text.tokenizer_of(
+                chosen, home, lang=lang or "en", vocabulary=read[side], where=where[side],
+                source=side == 0) or found
+        if found is not None:
+            files |= assets.pack_tokenizer(lang, found)
+    return files
+
+
+def _complete(
+    read: Sequence[Vocabulary], where: Sequence[str], sizes: tuple[int, int],
+    added: Sequence[str],
+) -> None:
+    """Puts the task's words behind those of the dictionaries.
+
+    Raises:
+      ConfigError: they are not of the model's sizes.
+    """
     for vocabulary in read:
         for word in added:
             if word not in vocabulary:
@@ -181,25 +218,6 @@ def _task(
             raise ConfigError(
                 f"its model has {size} {side} words, but {file} has {len(vocabulary)}{more}: "
                 "this is the data folder of another model")
-    names = langs
-    if entry.fairseq.shared:
-        names = ("", "") if read[0] == read[-1] else ("source", "target")
-    files: dict[str, bytes] = _further(root, entry)
-    text = folder.load_tokenizers(root)
-    for lang, name, vocabulary, file in zip(langs, names, read, where, strict=True):
-        _check_beside(vocabulary, file, home, lang, added=added)
-        files |= assets.pack_vocabulary(name, vocabulary)
-    spoken = section.get("langs") or langs if entry.fairseq.shared else langs
-    for lang in dict.fromkeys(spoken):
-        found = _tokenizer(chosen, home, lang=lang or "en") if asked else None
-        found = found or text.get(lang) or _tokenizer(chosen, home, lang=lang or "en")
-        if found is not None:
-            files |= assets.pack_tokenizer(lang, found)
-    section.setdefault("post_process", None)
-    section["post_process"] = section["post_process"] or _post_process(checkpoint, chosen)
-    if any(f.name == "bpe" for f in dataclasses.fields(entry.config)):
-        section.setdefault("bpe", chosen.get("bpe", {}).get("_name"))
-    return section, files
 
 
 def _root(place: str, entry: TaskEntry) -> str:
@@ -263,10 +281,9 @@ def dictionaries_of(
     entry = here or tasks.of_fairseq(fairseq_names.USUAL["task"])
     try:
         section = {} if here is None else _given(checkpoint, here, {})
-        masked = here is None and checkpoint.task.task in MASKED
         place, langs = _dictionaries(
             checkpoint, home=home, data=None, sides=_sides(here, section),
-            keys=() if masked else language_keys(entry))
+            keys=language_keys(entry))
         added = added_words(checkpoint, place)
     except ConfigError:
         return None
@@ -284,10 +301,9 @@ def added_words(checkpoint: FairseqCheckpoint, data: str) -> tuple[str, ...]:
     Args:
       data: the folder with that file.
     """
-    name = checkpoint.task.task or ""
-    entry = tasks.of_fairseq(name)
+    entry = tasks.of_fairseq(checkpoint.task.task or "")
     if entry is None or entry.fairseq is None:
-        return ("<mask>",) if name in MASKED else ()
+        return ()
     group = checkpoint.fairseq.groups.get("task", {})
     return entry.fairseq.added({**group, **_given(checkpoint, entry, {})}, data)
 
@@ -362,106 +378,3 @@ def _dictionaries(
         f"fairseq checkpoints hold no dictionaries; looked for {missing} in "
         + " and ".join(candidates) + ". Name the folder that it was trained on: "
         "data='data-bin' in Python, --data data-bin on the command line")
-
-
-# ---- tokenizers ----
-
-
-def _components(
-    checkpoint: FairseqCheckpoint, *, bpe: str | None, tokenizer: str | None,
-    options: Mapping[str, Any],
-) -> dict[str, Mapping[str, Any]]:
-    """`bpe` and `tokenizer`: what was asked for, else what the checkpoint says."""
-    chosen = {}
-    for group, asked, said, names in (
-        ("bpe", bpe, checkpoint.task.bpe, BPE_OPTIONS),
-        ("tokenizer", tokenizer, checkpoint.task.tokenizer, MOSES_OPTIONS),
-    ):
-        given = {k: v for k, v in options.items() if k in names}
-        if asked or said or given:
-            name = asked or (said or {}).get("_name") or _named_by(given)
-            chosen[group] = {**(said or {}), "_name": name, **given}
-    for key, value in options.items():
-        if key not in (*BPE_OPTIONS, *MOSES_OPTIONS):
-            raise ConfigError(f"tokenizer_options: {key!r} is not one of "
-                              + ", ".join((*BPE_OPTIONS, *MOSES_OPTIONS)))
-        if key in BPE_OPTIONS and not os.path.isfile(value):
-            raise ConfigError(f"{key}: {value}: no such file")
-    return chosen
-
-
-def _named_by(options: Mapping[str, Any]) -> str:
-    """The component whose options these are."""
-    names = {"bpe_codes": "subword_nmt", "sentencepiece_model": "sentencepiece"}
-    return next((names[key] for key in options if key in names), "moses")
-
-
-def _tokenizer(
-    chosen: Mapping[str, Mapping[str, Any]], home: str, *, lang: str
-) -> tokenizers.Tokenizer | None:
-    """Text to pieces of one language, if everything that it needs is there."""
-    parts: list[tokenizers.Tokenizer] = []
-    before = chosen.get("tokenizer")
-    if before is not None:
-        if before["_name"] not in ("moses", "space"):
-            raise ConfigError(f"its tokenizer {before['_name']!r} is not one that seqjax has "
-                              "(moses, space)")
-        if before["_name"] == "moses":
-            parts.append(tokenizers.MosesTokenizer(
-                lang=lang, dash_splits=not before.get("moses_no_dash_splits", False),
-                escape=not before.get("moses_no_escape", False)))
-    bpe = chosen.get("bpe")
-    pieces = _subwords(bpe, home)
-    if pieces is None and bpe is not None and bpe["_name"] not in ("characters", "bytes"):
-        return None  # text is expected in pieces, as fairseq-generate's is
-    if bpe is not None and bpe["_name"] in ("characters", "bytes"):
-        pieces = tokenizers.TOKENIZERS[bpe["_name"]]()
-    parts += [pieces] if pieces is not None else []
-    return tokenizers.chain(parts) if parts else None
-
-
-def _subwords(bpe: Mapping[str, Any] | None, home: str) -> tokenizers.Tokenizer | None:
-    """The subword model whose file is beside the checkpoint or where it says."""
-    name = None if bpe is None else bpe["_name"]
-    if name not in (None, "characters", "bytes", *POST_PROCESS):
-        raise ConfigError(f"its subwords {name!r} are not what seqjax has "
-                          f"({', '.join(POST_PROCESS)}, characters, bytes)")
-    options = bpe or {}
-    beside = {kind: [os.path.join(home, n) for n in names]
-              for kind, names in (("codes", _CODES), ("model", _PIECES))}
-    if name in (None, "subword_nmt", "fastbpe"):
-        content = _read([options.get("bpe_codes"), *beside["codes"]])
-        if content is not None:
-            return tokenizers.SubwordNMTTokenizer(
-                codes=_without_counts(content) if name == "fastbpe" else content)
-    if name in (None, "sentencepiece"):
-        content = _read([options.get("sentencepiece_model"), *beside["model"]])
-        if content is not None:
-            return tokenizers.SentencePieceTokenizer(model=content)
-    return None
-
-
-def _read(paths: Sequence[str | None]) -> bytes | None:
-    for path in paths:
-        if path and os.path.isfile(path):
-            with open(path, "rb") as file:
-                return file.read()
-    return None
-
-
-def _without_counts(codes: bytes) -> bytes:
-    """fastBPE's codes (`a b 123` a line) as subword-nmt's."""
-    lines = codes.decode("utf-8").split("\n")
-    kept = [" ".join(line.split(" ")[:2]) for line in lines]
-    first = [] if kept[0].startswith("#version") else ["#version: 0.2"]
-    return "\n".join([*first, *kept]).encode("utf-8")
-
-
-def _post_process(
-    checkpoint: FairseqCheckpoint, chosen: Mapping[str, Mapping[str, Any]]
-) -> str | None:
-    """How pieces become words where there is no tokenizer."""
-    said = checkpoint.fairseq.get("task", "eval_bleu_remove_bpe")
-    if said:
-        return "subword_nmt" if str(said).strip() == "@@" else str(said)
-    return POST_PROCESS.get(chosen.get("bpe", {}).get("_name", ""))

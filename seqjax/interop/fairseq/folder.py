@@ -26,6 +26,7 @@ from seqjax.interop.fairseq.files import FairseqModel, read_model
 from seqjax.interop.fairseq.keys import classes, types
 from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.fairseq.optimizer_state import updates, write_state
+from seqjax.models.protocol import Params
 from seqjax.models.tables import State
 from seqjax.settings import resolve
 from seqjax.tasks.entry import FairseqTask
@@ -44,14 +45,14 @@ _ARGS = "facts"
 def write_folder(
     source: str | os.PathLike[str], target: str | os.PathLike[str], *,
     data: str | None = None, bpe: str | None = None, tokenizer: str | None = None,
-    verify: bool = True,
+    tokenizer_options: Mapping[str, Any] | None = None, verify: bool = True,
 ) -> pathlib.Path:
     """A work folder with one checkpoint, from a `.pt`: weights, dictionaries, tokenizers.
 
     The optimizer is fresh; `train --config.resume_from=model.pt` carries it over.
 
     Args:
-      data, bpe, tokenizer, verify: see `read_model`.
+      data, bpe, tokenizer, tokenizer_options, verify: see `read_model`.
 
     Returns:
       The checkpoint's folder.
@@ -63,7 +64,8 @@ def write_folder(
         raise ConfigError(f"{target}: holds checkpoints already; name another folder")
     if os.path.isfile(target):
         raise ConfigError(f"{target}: is a file; name a folder")
-    found = read_model(source, data=data, bpe=bpe, tokenizer=tokenizer, verify=verify)
+    found = read_model(source, data=data, bpe=bpe, tokenizer=tokenizer,
+                       tokenizer_options=tokenizer_options, verify=verify)
     raw = _training(found)
     if "train" in found.config:
         raw["train"] = raw.get("train", {}) | found.config["train"]
@@ -73,7 +75,7 @@ def write_folder(
 
 
 def save_folder(
-    target: str | os.PathLike[str], config: Config, params: Any, named: Mapping[str, bytes], *,
+    target: str | os.PathLike[str], config: Config, params: Params, named: Mapping[str, bytes], *,
     step: int = 0,
 ) -> pathlib.Path:
     """A work folder with one checkpoint of a model that came from elsewhere; the optimizer is
@@ -162,7 +164,7 @@ def write_file(
 
 
 def save_file(
-    target: str | os.PathLike[str], config: Config, params: Any, assets: Mapping[str, bytes], *,
+    target: str | os.PathLike[str], config: Config, params: Params, assets: Mapping[str, bytes], *,
     name: str, record: checkpoints.Record, optimizer_state: dict[str, Any] | None = None,
 ) -> Task:
     """A `.pt` for fairseq from what a checkpoint holds.
@@ -242,7 +244,7 @@ def _extra_args(config: Config, task: FairseqTask) -> dict[str, Any]:
         **_of("lr_scheduler", config.schedule.name, schedule),
         **_of("optimizer", config.optimizer.name, to_plain(config.optimizer)),
         **_of("criterion", config.loss.name, to_plain(config.loss)),
-        **_of("task", task.name, to_plain(config.task)),
+        **task.always, **_of("task", task.name, to_plain(config.task)),
         "task": task.name, "criterion": _criterion(config),
         "optimizer": config.optimizer.name, "lr_scheduler": config.schedule.name,
         "seed": config.seed, "lr": config.train.lr, "update_freq": config.train.update_freq,

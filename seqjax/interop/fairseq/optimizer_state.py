@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, ModelSection, OptimizerConfig
 from seqjax.interop.fairseq.checkpoint import Stored, describe, plan_of
 from seqjax.interop.fairseq.keys import classes
 from seqjax.interop.weights import Plan, WeightsError, to_params, to_state
@@ -170,7 +170,7 @@ def _named(
 
 
 def write_state(
-    opt_state: Mapping[str, Any], config: Any, *, optimizer: Any, lr: float,
+    opt_state: Mapping[str, Any], config: ModelSection, *, optimizer: OptimizerConfig, lr: float,
     source_vocab_size: int, target_vocab_size: int,
 ) -> dict[str, Any]:
     """`last_optimizer_state` of a file for fairseq.

@@ -5,7 +5,7 @@ Hypotheses of one sentence and the task's vocabularies go in, lines of text come
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,19 @@ from seqjax.tasks import metrics, output_constraints
 from seqjax.tasks.protocol import TextTask
 
 _BASE_2 = np.float32(np.log(2))
+Ids = Sequence[int] | np.ndarray
 Result = Mapping[str, Any]
 """A hypothesis as plain data: `tokens`, `score`, `positional_scores` (natural logarithms)
 and `text`; where they were asked for also `alignment`, `attention`, and `words` (with unknown
 ones replaced)."""
 
 
-def source_text(task: TextTask, ids: Any, *, post_process: str | None) -> str:
+def source_text(task: TextTask, ids: Ids, *, post_process: str | None) -> str:
     """A source as the S- line of fairseq-interactive has it."""
     return task.source_vocab.string(ids, post_process=post_process)
 
 
-def reference_text(task: TextTask, ids: Any, *, post_process: str | None) -> str:
+def reference_text(task: TextTask, ids: Ids, *, post_process: str | None) -> str:
     """A reference as the T- line has it; its unknown words match nothing."""
     text = task.target_vocab.string(ids, post_process=post_process, escape_unk=True,
                                     extra_symbols_to_ignore=task.unspoken_target)
@@ -47,7 +48,9 @@ def hypothesis_texts(
     return text, text if task.target_tokenizer is None else task.target_tokenizer.decode(text)
 
 
-def turned_attention(attention: Any, *, padding: int) -> np.ndarray:
+def turned_attention(
+    attention: np.ndarray | Sequence[Sequence[float]], *, padding: int
+) -> np.ndarray:
     """Attention [T, S] as fairseq reads it of such a model: at the places that the tokens had
     while the padding was on their left, so that tokens are taken for later ones.
 
@@ -77,9 +80,9 @@ def alignment_text(result: Result, kind: str, *, padding: int | None = None) -> 
 
 
 def sentence_lines(
-    task: TextTask, index: int, source: Any, reference: np.ndarray | None,
+    task: TextTask, index: int, source: str | Ids, reference: np.ndarray | None,
     hypotheses: Iterable[Result], *, post_process: str | None, timing: str | None = None,
-    constraints: Iterable[Any] | None = None,
+    constraints: Iterable[str | Ids] | None = None,
     alignment: str | None = None, padding: int | None = None,
 ) -> Iterator[str]:
     """All lines of one sentence; scores in base 2.

@@ -17,6 +17,7 @@ from seqjax import models, tasks
 from seqjax.config import (
     Config,
     ConfigError,
+    ModelSection,
     OptimizerConfig,
     ScheduleConfig,
     TrainConfig,
@@ -94,13 +95,13 @@ def _with_flags(message: str, given: Mapping[str, Any]) -> str:
     words = set(re.findall(r"[\w.]+", message.replace("config.", "")))
     flags = [f.names[0] for f in fairseq_flags.table() if f.dest in given
              and f.names[0] not in message
-             and words & {f.key, f"{f.key.partition('.')[0]}.{f.dest}",
+             and words & {f.key, f"{f.key.partition('.')[0]}.{f.dest}", f"model.{f.dest}",
                           f.dest if "_" in f.dest else f.key}]
     return message + (f" ({', '.join(flags)})" if flags else "")
 
 
 def from_fairseq(
-    config: FairseqConfig, *, stored: Any = None, data: str | None = None
+    config: FairseqConfig, *, stored: ModelSection | None = None, data: str | None = None
 ) -> Recipe:
     """The run that wrote a checkpoint.
 
@@ -119,7 +120,7 @@ def from_fairseq(
 
 
 def _recipe(
-    flat: Mapping[str, Any], *, model: Mapping[str, Any], stored: Any = None
+    flat: Mapping[str, Any], *, model: Mapping[str, Any], stored: ModelSection | None = None
 ) -> Recipe:
     table = [flag for flag in fairseq_flags.table() if "T" in flag.commands]
     raw: recipe_sections.Raw = {

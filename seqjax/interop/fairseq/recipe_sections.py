@@ -15,7 +15,9 @@ from seqjax import losses, models, tasks
 from seqjax.config import (
     BatchingConfig,
     ConfigError,
+    DataclassInstance,
     GenerationConfig,
+    ModelSection,
     OptimizerConfig,
     ScheduleConfig,
     TrainConfig,
@@ -90,7 +92,7 @@ _SHOWN = {"lr", "max_update", "warmup_updates", "adam_betas", "label_smoothing",
 """Written even where they are our defaults: readers look for them."""
 
 
-def _differing(section: Any, default: Any) -> dict[str, Any]:
+def _differing(section: DataclassInstance, default: DataclassInstance) -> dict[str, Any]:
     """Fields of a dataclass that differ from another's, as plain data, and those to show."""
     a, b = to_plain(section), to_plain(default)
     return {k: v for k, v in a.items() if v != b[k] or k in _SHOWN}
@@ -100,7 +102,8 @@ def _differing(section: Any, default: Any) -> dict[str, Any]:
 
 
 def fill(
-    raw: Raw, flat: Mapping[str, Any], *, model: Any, names: Mapping[str, str],
+    raw: Raw, flat: Mapping[str, Any], *, model: ModelSection | Mapping[str, Any],
+    names: Mapping[str, str],
     notes: list[str],
 ) -> None:
     """Completes the sections, in which values are already that are the same in both.
@@ -146,7 +149,8 @@ def _task(flat: Mapping[str, Any], raw: Raw, name: str, notes: list[str]) -> Non
 
 
 def _model(
-    flat: Mapping[str, Any], given: Any, raw: Raw, criterion: str, notes: list[str]
+    flat: Mapping[str, Any], given: ModelSection | Mapping[str, Any], raw: Raw, criterion: str,
+    notes: list[str],
 ) -> None:
     """The model section: of a checkpoint's dataclass, or of the keys of a command."""
     arch = str(flat["arch"])
@@ -160,7 +164,7 @@ def _model(
 
 def _built(
     flat: Mapping[str, Any], given: Mapping[str, Any], criterion: str, notes: list[str]
-) -> Any:
+) -> ModelSection:
     """The model that fairseq builds of a command's keys."""
     arch = str(flat["arch"])
     family, _ = models.ARCHS.get(arch, (None, None))
@@ -228,10 +232,15 @@ def _batching(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     elif not flat.get("distributed_world_size"):
         notes.append("fairseq uses every GPU it sees, each with --max-tokens; batching.max_tokens "
                      "is of the whole mesh: multiply it by their number.")
-    notes.append("batching.mode=fairseq makes its very batches; bucketed or packed (the other "
-                 "modes) pad less and train faster.")
+    if tasks.TASKS[raw["task"]["name"]].own_order:
+        values["mode"] = "bucketed"
+        notes.append("fairseq's batches of several languages are others in every epoch; here they "
+                     "are on a menu of shapes (batching.mode=bucketed).")
+    else:
+        notes.append("batching.mode=fairseq makes its very batches; bucketed or packed (the other "
+                     "modes) pad less and train faster.")
     built = build(BatchingConfig, {**raw["batching"], **values}, "batching")
-    raw["batching"] = {**_differing(built, BatchingConfig()), "mode": "fairseq"}
+    raw["batching"] = {**_differing(built, BatchingConfig()), "mode": values["mode"]}
 
 
 def _validation(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax.checkpoints.checksums import check_finite
-from seqjax.config import Config, ConfigError, to_plain
+from seqjax.config import Config, ConfigError, ModelSection, to_plain
 from seqjax.data.pipeline import DataState
 from seqjax.interop.fairseq.checkpoint import FairseqCheckpoint, from_tree
 from seqjax.interop.fairseq.files import added_words, dictionaries_of, is_pt
@@ -79,7 +79,7 @@ def _check_model(
     sizes = {"adaptive_input_cutoff": checkpoint.source_vocab_size,
              "adaptive_softmax_cutoff": checkpoint.target_vocab_size}
 
-    def compared(section: Any) -> dict[str, Any]:
+    def compared(section: ModelSection) -> dict[str, Any]:
         plain = to_plain(resolved(section))
         for key in () if heads else UNSAID:
             plain.pop(key, None)

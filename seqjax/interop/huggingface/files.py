@@ -34,7 +34,8 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
     """Whether it is a folder of Hugging Face's: one with a `config.json`, or with weights that
     are called as theirs are."""
     root = pathlib.Path(path)
-    if not root.is_dir() or (root / "about").is_dir():
+    ours = ("about", "checkpoints")  # a work folder has a config.json, too
+    if not root.is_dir() or any((root / name).is_dir() for name in ours):
         return False
     names = (CONFIG, SAFETENSORS, SAFETENSORS + _INDEX, TORCH, TORCH + _INDEX)
     return any((root / name).is_file() for name in names)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax import tasks
-from seqjax.config import Config, ConfigError
+from seqjax.config import Config, ConfigError, ModelSection
 from seqjax.interop.huggingface import files, generation, symbols, tokenizer_files
 from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
 from seqjax.interop.huggingface.weights import Kind, choose, to_state
@@ -55,7 +55,9 @@ def write_folder(
         temporary.mkdir(parents=True)
         files.write_tensors(temporary, state, max_shard_size=max_shard_size)
         _write_configs(temporary, whole, task, kind=kind, architecture=architecture)
-        made = symbols.unpacked(whole.assets) or tokenizer_files.make(task)
+        made = symbols.unpacked(whole.assets)
+        if not made and not about:  # a folder that came without a tokenizer goes back so
+            made = tokenizer_files.make(task)
         for name, content in made.items():
             (temporary / name).write_bytes(content)
         if target.is_dir():
@@ -65,7 +67,7 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _architecture(kind: Kind, model: Any, about: Mapping[str, Any]) -> str:
+def _architecture(kind: Kind, model: ModelSection, about: Mapping[str, Any]) -> str:
     """The class that the folder says its weights are of: the one that it came with, if it came
     from such a folder, has such weights still."""
     table = kind.table
@@ -88,8 +90,8 @@ def _write_configs(
     table = kind.table
     hf: dict[str, Any] = dict(about.get("config", {}))
     said = table.config_to(resolved(whole.config.model))
-    if not hf or table.config_from(hf) != table.config_from({**said, **_ids(hf)}):
-        hf |= said
+    same = bool(hf) and table.config_from(hf) == table.config_from({**said, **_ids(hf)})
+    hf = {**said, **hf} if same else {**hf, **said}
     if hf.get("model_type") not in table.model_types:
         hf["model_type"] = table.model_types[0]
     sizes = (task.vocab_sizes["source_vocab_size"], task.vocab_sizes["target_vocab_size"])

@@ -76,7 +76,7 @@ def _of_languages(
     known = {"langs": langs, "lang_tok": template}
     for key, lang in (("source_lang", said.get("src_lang")),
                       ("target_lang", target or said.get("tgt_lang"))):
-        lang = code.get(lang, lang)
+        lang = code.get(str(lang), lang)
         known |= {key: lang} if lang in langs else {}
     if str(said.get("tokenizer_class", "")).startswith("MBartTokenizer"):
         return {**known, "source_form": f"... {eos} {{source}}",

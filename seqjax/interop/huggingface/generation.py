@@ -164,12 +164,18 @@ def to_huggingface(
     found |= {key: value for key, value in special.items() if value is not None}
     if remembered is not None:
         return found
-    found |= {
-        "num_beams": section.beam, "length_penalty": section.lenpen,
-        "max_length": section.max_len_b + 2, "min_length": section.min_len + 1,
-    }
+    found |= {"num_beams": section.beam, "length_penalty": section.lenpen,
+              "min_length": section.min_len + 1}
+    if section.max_len_a == 1.0:  # a prompt and so many more
+        found["max_new_tokens"] = section.max_len_b + 2
+    else:
+        found["max_length"] = section.max_len_b + 2
     if section.no_repeat_ngram_size:
         found["no_repeat_ngram_size"] = section.no_repeat_ngram_size
+    if section.suppress_tokens:
+        found["suppress_tokens"] = list(section.suppress_tokens)
+    if section.first_tokens is not None and len(section.first_tokens) == 1:
+        found["forced_bos_token_id"] = section.first_tokens[0]
     if section.rules == RULES:
         words = {"true": True, "false": False, "never": "never"}
         found["early_stopping"] = words[section.early_stopping]

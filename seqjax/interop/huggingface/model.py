@@ -93,7 +93,8 @@ def _around(
     named = symbols.packed(symbols.token_files(place))
     if said is not None:
         named[GENERATION_MEMORY] = json.dumps(said).encode()
-    words = tuple(symbols.vocabulary(side, size=size, special=special)
+    masks = table.task == "masked_lm"
+    words = tuple(symbols.vocabulary(side, size=size, special=special, masks=masks)
                   for side, size in zip((source, target), sizes, strict=True))
     sides = (("source", words[0], source.tokenizer), ("target", words[1], target.tokenizer))
     for name, vocabulary, tokenizer in sides:
@@ -102,11 +103,13 @@ def _around(
             named |= assets.pack_tokenizer(
                 "" if source.tokenizer is target.tokenizer else name, tokenizer)
     given = {**table.generation, **given}
+    section: dict[str, Any] = {"name": table.task}
+    if masks:
+        return {"task": section, "loss": {"name": "masked_lm"}}, named
     search = generation.from_huggingface(
         given, language_model=table.task == "language_modeling", start=special.start)
     for phrase in search.ignored:
         warnings.warn(f"{folder}: not honoured: {phrase}", stacklevel=4)
-    section: dict[str, Any] = {"name": table.task}
     notes = symbols.special_names(place)
     if table.task == "language_modeling":
         section["prompt_start"] = symbols.prompt_start(target.tokenizer, special, notes)

@@ -27,7 +27,6 @@ FILES = (
     "vocab-tgt.json", "bpecodes", "chat_template.jinja",
 )
 """What a tokenizer may be made of, and is written back as it was."""
-_SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "sentencepiece.model")
 FOLDER = "huggingface"
 """Of assets: files as they were."""
 _NAMES = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")
@@ -78,60 +77,14 @@ def sides(folder: str | pathlib.Path, *, layout: str, sizes: tuple[int, int]) ->
     Raises:
       TokenizerError: files that are no tokenizer's, or of another model.
     """
-    files = token_files(folder)
-    said = special_names(folder)
-    if "source.spm" in files and "vocab.json" in files:
-        return (_marian(files, "source", "vocab.json", sizes[0]),
-                _marian(files, "target", "target_vocab.json", sizes[1]))
-    if "vocab-src.json" in files:
-        return _fsmt(files, sizes)
-    found = _one(files, said, layout=layout, size=sizes[1])
-    return found, found
-
-
-def _marian(files: Mapping[str, bytes], side: str, name: str, size: int) -> Side:
-    name = name if name in files else "vocab.json"
-    spm = files.get(f"{side}.spm", files["source.spm"])
-    vocabulary = tokenizers.vocabulary_of_json(files[name], name=name, size=size)
-    return Side(symbols=vocabulary.symbols, tokenizer=tokenizers.MarianTokenizer(model=spm))
-
-
-def _fsmt(files: Mapping[str, bytes], sizes: tuple[int, int]) -> tuple[Side, Side]:
-    found = []
-    for name, size in zip(("vocab-src.json", "vocab-tgt.json"), sizes, strict=True):
-        name = name if name in files else "vocab-src.json"
-        vocabulary = tokenizers.vocabulary_of_json(files[name], name=name, size=size)
-        found.append(Side(symbols=vocabulary.symbols, tokenizer=None))
-    return found[0], found[1]
-
-
-def _one(files: Mapping[str, bytes], said: Mapping[str, Any], *, layout: str, size: int) -> Side:
-    """The one tokenizer of a folder."""
-    if "tokenizer.json" in files:
-        whole = tokenizers.HuggingFaceTokenizer(tokenizer_json=files["tokenizer.json"])
-        return Side(symbols=_fitted(whole.symbols(), size, "tokenizer.json"), tokenizer=whole)
-    pieces = next((files[name] for name in _SENTENCEPIECE if name in files), None)
-    languages = [x for x in map(_content, said.get("additional_special_tokens") or ()) if x]
-    if pieces is not None:
-        tokenizer = tokenizers.SentencePieceTokenizer(model=pieces, special=languages)
-        if "vocab.json" in files:  # M2M-100: fairseq's dictionary, and languages behind it
-            vocabulary = tokenizers.vocabulary_of_json(
-                files["vocab.json"], languages=languages, size=size)
-        else:
-            vocabulary = tokenizers.vocabulary_of_sentencepiece(
-                pieces, layout=layout, languages=languages, size=size)
-        return Side(symbols=vocabulary.symbols, tokenizer=tokenizer)
-    if "vocab.json" in files and "merges.txt" in files:
-        tokenizer = tokenizers.HFByteBPETokenizer(
-            vocab_json=files["vocab.json"], merges=files["merges.txt"],
-            add_prefix_space=bool(said.get("add_prefix_space", False)))
-        return Side(symbols=_fitted(tokenizer.symbols() or (), size, "vocab.json"),
-                    tokenizer=tokenizer)
-    if "vocab.txt" in files:
-        tokenizer = tokenizers.BertTokenizer(
-            vocab=files["vocab.txt"], cased=not said.get("do_lower_case", True))
-        return Side(symbols=_fitted(tokenizer.symbols(), size, "vocab.txt"), tokenizer=tokenizer)
-    return Side(symbols=None, tokenizer=None)
+    found = tokenizers.of_files(token_files(folder), layout=layout)
+    if found is None:
+        none = Side(symbols=None, tokenizer=None)
+        return none, none
+    return (Side(symbols=_fitted(found.symbols, sizes[0], "its tokenizer"),
+                 tokenizer=found.source),
+            Side(symbols=_fitted(found.target_symbols, sizes[1], "its tokenizer"),
+                 tokenizer=found.target))
 
 
 def _content(token: Any) -> str | None:
@@ -148,11 +101,18 @@ def _fitted(symbols: Sequence[str], size: int, name: str) -> list[str]:
     return [*symbols, *fillers(range(len(symbols), size), taken=set(symbols))]
 
 
-def vocabulary(side: Side, *, size: int, special: Special) -> Vocabulary:
-    """The vocabulary of a side; one of fairseq's kind where it can be."""
+def vocabulary(
+    side: Side, *, size: int, special: Special, masks: bool = False
+) -> Vocabulary:
+    """The vocabulary of a side; one of fairseq's kind where it can be.
+
+    Args:
+      masks: where nothing says what ids mean, the last one is `<mask>`, as RoBERTa has it.
+    """
     symbols = side.symbols
     if symbols is None:
         placeholders = [placeholder(i) for i in range(size)]
+        placeholders[-1] = "<mask>" if masks else placeholders[-1]
         for name, index in (("<unk>", special.unk), ("<pad>", special.pad),
                             ("<s>", special.bos), ("</s>", special.eos)):
             if index is not None and index < size:

@@ -17,7 +17,7 @@ import numpy as np
 
 from seqjax import models
 from seqjax.checkpoints import CheckpointError
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, ModelSection
 from seqjax.interop import weights
 from seqjax.interop.weights import Params, Plan
 from seqjax.models.overrides import resolved
@@ -46,7 +46,7 @@ class Stored:
     """A folder's model, as its configuration and its weights say it together."""
 
     kind: Kind
-    config: Any
+    config: ModelSection
     """The model's dataclass."""
     state: State = dataclasses.field(repr=False)
     """Its tensors under the names of the table."""
@@ -148,7 +148,7 @@ def _owners(state: State, copies: Mapping[str, str]) -> State:
 
 
 def plan_of(
-    config: Any, kind: Kind, *, source_vocab_size: int, target_vocab_size: int,
+    config: ModelSection, kind: Kind, *, source_vocab_size: int, target_vocab_size: int,
     **special_ids: int,
 ) -> Plan:
     """What a folder holds of the model of a configuration, under the names of a table.
@@ -168,7 +168,7 @@ def plan_of(
 # ---- writing ----
 
 
-def choose(config: Any, *, place: str | None = None) -> Kind:
+def choose(config: ModelSection, *, place: str | None = None) -> Kind:
     """The table by which a model is written.
 
     Args:
@@ -194,7 +194,7 @@ def choose(config: Any, *, place: str | None = None) -> Kind:
 
 
 def to_state(
-    params: Mapping[str, Any], config: Any, kind: Kind, *, source_vocab_size: int,
+    params: Mapping[str, Any], config: ModelSection, kind: Kind, *, source_vocab_size: int,
     target_vocab_size: int, kept: State | None = None, dtypes: Mapping[str, str] | None = None,
     with_heads: bool = True, **special_ids: int,
 ) -> State:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from seqjax.models.fconv.config import FConvConfig, FConvLanguageModelConfig
 from seqjax.models.parts import adaptive_names as adaptive
 from seqjax.models.parts import module_order as order
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR
@@ -48,7 +48,9 @@ _ORDER = (
     "in_projection", "out_projection", *order.ADAPTIVE, "weight", "bias", "weight_g", "weight_v")
 
 
-def upgrade(state: State, config: Any) -> tuple[State, Any]:
+def upgrade(
+    state: State, config: FConvConfig | FConvLanguageModelConfig
+) -> tuple[State, FConvConfig | FConvLanguageModelConfig]:
     """Today's lengths: the first versions had one per tap of a decoder's convolution."""
     result = dict(state)
     for name, length in state.items():
@@ -63,20 +65,20 @@ def upgrade(state: State, config: Any) -> tuple[State, Any]:
         result[f"{name[:-1]}v"] = weight.astype(direction.dtype)
         result[name] = np.sqrt(np.square(weight).sum((0, 1), keepdims=True)).astype(length.dtype)
     result["decoder.version"] = np.array([2], np.float32)
-    if "decoder.adaptive_softmax.head.weight" not in state and hasattr(
-            config, "adaptive_softmax_cutoff"):
+    if "decoder.adaptive_softmax.head.weight" not in state and isinstance(
+            config, FConvLanguageModelConfig):
         config = dataclasses.replace(config, adaptive_softmax_cutoff=None)
     return result, config
 
 
-def copies(config: Any) -> Mapping[str, str]:
+def copies(config: FConvConfig | FConvLanguageModelConfig) -> Mapping[str, str]:
     """A shared embedding is written once more as the output's weight."""
     if not getattr(config, "share_input_output_embed", False):
         return {}
     return {"decoder.fc3.weight": "decoder.embed_tokens.weight"}
 
 
-def _constants(config: Any) -> State:
+def _constants(config: FConvConfig | FConvLanguageModelConfig) -> State:
     softmax = getattr(config, "adaptive_softmax_cutoff", None) is not None
     return {
         "decoder.version": np.array([2], np.float32),

@@ -18,51 +18,15 @@ from flax import struct
 from seqjax.models.fconv.config import ConvSpec
 from seqjax.models.parts.attention import MASKED
 from seqjax.models.parts.layers import dropout, gated, linear
-from seqjax.models.parts.parameters import Param, constant, initialise, normal, zero_row
+from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.windows import windows
 from seqjax.models.protocol import Params, position_ids
 
-PAD = 1
 HALF = 0.5**0.5
 """Sums of two are scaled by this, which keeps their variance."""
 
 
-def dense(inputs: int, outputs: int, *, dropout: float = 0.0) -> dict[str, Param]:
-    """A weight-normalised linear map's parameters; `dropout` is that of its input."""
-    return _normed((inputs, outputs), ((1 - dropout) / inputs) ** 0.5)
-
-
-def convolution(inputs: int, outputs: int, width: int, *, dropout: float) -> dict[str, Param]:
-    """A weight-normalised convolution's parameters."""
-    return _normed((width, inputs, outputs), (4 * (1 - dropout) / (width * inputs)) ** 0.5)
-
-
-def _normed(shape: tuple[int, ...], std: float) -> dict[str, Param]:
-    return {
-        "weight_v": Param(shape, normal(std)),
-        "weight_g": Param(shape[-1:], constant(1.0)),  # the length of weight_v: see `start`
-        "bias": Param(shape[-1:], constant(0.0)),
-    }
-
-
-def embedding(rows: int, dim: int) -> dict[str, Param]:
-    """An embedding's parameters: N(0, 0.1) with a zero row for padding."""
-    return {"embedding": Param((rows, dim), zero_row(normal(0.1), PAD))}
-
-
-def start(rng: jax.Array, declared: Any) -> Params:
-    """Arrays for declared parameters, every `weight_g` the length of its `weight_v`."""
-
-    def lengths(tree: Any) -> Any:
-        if not isinstance(tree, dict):
-            return tree
-        tree = {key: lengths(value) for key, value in tree.items()}
-        return {**tree, "weight_g": _length(tree["weight_v"])} if "weight_v" in tree else tree
-
-    return lengths(initialise(rng, declared))
-
-
-def _length(v: jax.Array) -> jax.Array:
+def length(v: jax.Array) -> jax.Array:
     """[out]: the norm of everything that leads to an output."""
     return jnp.sqrt((v * v).sum(tuple(range(v.ndim - 1))))
 
@@ -70,7 +34,7 @@ def _length(v: jax.Array) -> jax.Array:
 def kernel(params: Params) -> jax.Array:
     """The weights [..., in, out] that a direction and a length stand for."""
     v = params["weight_v"]
-    return v * (params["weight_g"] / _length(v))
+    return v * (params["weight_g"] / length(v))
 
 
 def folded(params: Params, dtype: Any) -> dict[str, jax.Array]:
@@ -82,29 +46,6 @@ def folded(params: Params, dtype: Any) -> dict[str, jax.Array]:
 def apply(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
     """A linear map of `folded` parameters in the type of `x`."""
     return linear(x, weights["kernel"], weights["bias"], dtype=x.dtype)
-
-
-def stack_parameters(
-    layers: Sequence[ConvSpec], embed_dim: int, *, dropout: float,
-    attending: Sequence[bool] | None = None,
-) -> dict[str, Any]:
-    """Declares fc1, convolutions, projections of residuals and attention of one side."""
-    channels = [layers[0].channels]
-    tree: dict[str, Any] = {"fc1": dense(embed_dim, channels[0], dropout=dropout)}
-    for i, layer in enumerate(layers):
-        source = channels[-layer.residual] if layer.residual else layer.channels
-        if source != layer.channels:
-            tree[f"projections_{i}"] = dense(source, layer.channels)
-        tree[f"convolutions_{i}"] = convolution(
-            channels[-1], 2 * layer.channels, layer.width, dropout=dropout
-        )
-        if attending is not None and attending[i]:
-            tree[f"attention_{i}"] = {
-                "in_projection": dense(layer.channels, embed_dim),
-                "out_projection": dense(embed_dim, layer.channels),
-            }
-        channels.append(layer.channels)
-    return tree
 
 
 @struct.dataclass

@@ -7,25 +7,23 @@ last few inputs, which is written in place.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
 
 from seqjax.models.fconv import layers
-from seqjax.models.fconv.config import ConvSpec, FConvConfig
-from seqjax.models.parts.attention import segment_mask
-from seqjax.models.parts.layers import dropout, embed, fan_in_uniform
-from seqjax.models.parts.module_model import SizedModel
+from seqjax.models.fconv.config import ConvSpec, FConvConfig, FConvLanguageModelConfig
+from seqjax.models.fconv.modules import Side
+from seqjax.models.parts.layers import dropout, embed
+from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.outputs import project_biased, project_tied
-from seqjax.models.parts.parameters import Param
+from seqjax.models.parts.prepared_model import PreparedModel, features_of, source_mask
 from seqjax.models.parts.windows import empty_ring, push, windows
 from seqjax.models.protocol import Encoded, Features, Params, Source
-
-PAD = 1
-EOS = 2
 
 
 @struct.dataclass
@@ -48,6 +46,15 @@ class Cache:
     memory: layers.Memory | None
 
 
+def memory(encoded: Encoded | None, segments: jax.Array | None) -> layers.Memory | None:
+    """The source, if there is one, as attention reads it for whole rows of `segments`."""
+    if encoded is None:
+        return None
+    mask = source_mask(encoded, segments)
+    return layers.Memory(
+        keys=encoded.out, values=encoded.state, mask=mask[:, None] if mask.ndim == 2 else mask)
+
+
 def empty_rings(
     specs: Sequence[ConvSpec], *, batch: int, beam: int, dtype: Any
 ) -> tuple[jax.Array, ...]:
@@ -60,8 +67,24 @@ def empty_rings(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConvolutionalModel(SizedModel):
+class ConvolutionalModel(PreparedModel):
     """What the translation and the language model share: the decoder."""
+
+    config: FConvConfig | FConvLanguageModelConfig
+
+    def _prepared(self, params: Params, key: jax.Array | None) -> Weights:
+        cfg, decoder, dtype = self.config, params["decoder"], self.compute_dtype
+        stack = layers.fold(decoder, len(cfg.decoder_convolutions), dtype=dtype)
+        if self._output_ends is not None:
+            projection, project = self._clusters(decoder, key, dropout=self._softmax_dropout)
+            return Weights(stack=stack, fc2=None, projection=projection, project=project)
+        fc2 = layers.folded(decoder["fc2"], dtype)
+        if "weight_v" in decoder["fc3"]:
+            projection, project = layers.folded(decoder["fc3"], dtype), project_biased
+        else:
+            table = stack.table.astype(dtype)
+            projection, project = {"table": table, **decoder["fc3"]}, project_tied
+        return Weights(stack=stack, fc2=fc2, projection=projection, project=project)
 
     def _hidden(
         self, weights: Weights, tokens: jax.Array, memory: layers.Memory | None, *,
@@ -108,7 +131,16 @@ class ConvolutionalModel(SizedModel):
         if weights.fc2 is not None:
             hidden = layers.apply(weights.fc2, hidden)
         cache = dataclasses.replace(cache, rings=tuple(rings))
-        return self._features(weights, hidden, attention), cache
+        return features_of(weights, hidden, attention), cache
+
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
+        """See `protocol`."""
+        del weights, capacity  # rings have one size
+        rings = empty_rings(
+            self.config.decoder_convolutions, batch=rows, beam=beam, dtype=self.compute_dtype)
+        return Cache(rings=rings, memory=memory(encoded, None))
 
     def grow(self, cache: Cache, *, capacity: int) -> Cache:
         """The same: a ring has one size."""
@@ -119,14 +151,6 @@ class ConvolutionalModel(SizedModel):
         """The same: history is found through the ancestor table."""
         del parents
         return cache
-
-    def _features(
-        self, weights: Weights, hidden: jax.Array, attention: jax.Array | None
-    ) -> Features:
-        return Features(
-            hidden=hidden, projection=weights.projection, project=weights.project,
-            attention=None if attention is None else attention[None, :, None],
-        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,28 +167,19 @@ class FConvModel(ConvolutionalModel):
     def max_target_positions(self) -> int:
         return self.config.max_target_positions - PAD - 1
 
-    def init(self, rng: jax.Array) -> Params:
-        cfg, dim, rate = self.config, self.config.encoder_embed_dim, self.config.dropout
-        encoder = {
-            "embed_tokens": layers.embedding(self.source_vocab_size, dim),
-            "embed_positions": layers.embedding(cfg.max_source_positions, dim),
-            **layers.stack_parameters(cfg.encoder_convolutions, dim, dropout=rate),
-            "fc2": layers.dense(cfg.encoder_convolutions[-1].channels, dim),
+    @property
+    def _sides(self) -> Mapping[str, nn.Module]:
+        cfg = self.config
+        return {
+            "encoder": Side(
+                cfg.encoder_convolutions, cfg.encoder_embed_dim, self.source_vocab_size,
+                cfg.dropout, positions=cfg.max_source_positions, out=cfg.encoder_embed_dim),
+            "decoder": Side(
+                cfg.decoder_convolutions, cfg.decoder_embed_dim, self.target_vocab_size,
+                cfg.dropout, positions=cfg.max_target_positions, attending=cfg.attending,
+                out=cfg.decoder_out_embed_dim, output_size=self.target_vocab_size,
+                tied=cfg.share_input_output_embed),
         }
-        out = cfg.decoder_out_embed_dim
-        decoder = {
-            "embed_tokens": layers.embedding(self.target_vocab_size, cfg.decoder_embed_dim),
-            "embed_positions": layers.embedding(cfg.max_target_positions, cfg.decoder_embed_dim),
-            **layers.stack_parameters(
-                cfg.decoder_convolutions, cfg.decoder_embed_dim, dropout=rate,
-                attending=cfg.attending,
-            ),
-            "fc2": layers.dense(cfg.decoder_convolutions[-1].channels, out),
-            "fc3": layers.dense(out, self.target_vocab_size, dropout=rate),
-        }
-        if cfg.share_input_output_embed:
-            decoder["fc3"] = {"bias": Param((self.target_vocab_size,), fan_in_uniform(out))}
-        return layers.start(rng, {"encoder": encoder, "decoder": decoder})
 
     def encode(
         self, params: Params, source: Source, *, rng: jax.Array | None = None,
@@ -197,44 +212,9 @@ class FConvModel(ConvolutionalModel):
         segments: jax.Array | None = None, rng: jax.Array | None = None,
     ) -> Features:
         """See `protocol`; the attention is [1, B, 1, T, S], fairseq's mean."""
-        assert encoded is not None
         weights = self.prepare(params)
-        memory = self._memory(encoded)
-        if segments is not None:
-            if encoded.segments is None:
-                raise ValueError("packed targets need packed sources: encode with segments")
-            mask = segment_mask(segments, encoded.segments)[:, 0]
-            memory = dataclasses.replace(memory, mask=mask)
         hidden, attention = self._hidden(
-            weights, prev_output_tokens, memory, segments=segments,
+            weights, prev_output_tokens, memory(encoded, segments), segments=segments,
             rng=None if rng is None else jax.random.fold_in(rng, 1),
         )
-        return self._features(weights, hidden, attention)
-
-    def prepare(self, params: Params) -> Weights:
-        cfg, decoder, dtype = self.config, params["decoder"], self.compute_dtype
-        if cfg.share_input_output_embed:
-            table = decoder["embed_tokens"]["embedding"].astype(dtype)
-            projection, project = {"table": table, **decoder["fc3"]}, project_tied
-        else:
-            projection, project = layers.folded(decoder["fc3"], dtype), project_biased
-        return Weights(
-            stack=layers.fold(decoder, len(cfg.decoder_convolutions), dtype=dtype),
-            fc2=layers.folded(decoder["fc2"], dtype), projection=projection, project=project,
-        )
-
-    def start(
-        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
-    ) -> Cache:
-        del weights, capacity  # rings have one size
-        assert encoded is not None
-        rings = empty_rings(
-            self.config.decoder_convolutions, batch=rows, beam=beam,
-            dtype=self.compute_dtype,
-        )
-        return Cache(rings=rings, memory=self._memory(encoded))
-
-    def _memory(self, encoded: Encoded) -> layers.Memory:
-        return layers.Memory(
-            keys=encoded.out, values=encoded.state, mask=encoded.mask[:, None]
-        )
+        return features_of(weights, hidden, attention)

@@ -314,6 +314,11 @@ class LightConvLanguageModelConfig(_CommonConfig):
         return self.decoder_input_dim or self.decoder_embed_dim
 
 
+DecoderConfig = LightConvConfig | LightConvLanguageModelConfig
+"""What has a decoder of this family."""
+
+
+
 _BIG: dict[str, Any] = {
     "attention_dropout": 0.1, "encoder_embed_dim": 1024, "encoder_ffn_embed_dim": 4096,
     "encoder_attention_heads": 16, "decoder_embed_dim": 1024, "decoder_ffn_embed_dim": 4096,

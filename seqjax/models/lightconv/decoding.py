@@ -14,14 +14,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import DTypeLike
 
+from seqjax.models.lightconv.config import DecoderConfig
 from seqjax.models.lightconv.layers import block, normalise, taps
 from seqjax.models.lightconv.modules import decoder_form
 from seqjax.models.parts import decoder_layer
 from seqjax.models.parts.cached_attention import SourceCache, project_source
 from seqjax.models.parts.step_weights import StepWeights, separated, surroundings
 from seqjax.models.parts.windows import empty_ring, push
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import Encoded, Features, Params, Project, Projection
 
 
 @struct.dataclass
@@ -35,7 +37,8 @@ class DecoderCache:
 
 
 def prepare(
-    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any, pad: int
+    cfg: DecoderConfig, decoder: Params, *, table: Any,
+    projection: tuple[Projection, Project], dtype: DTypeLike, pad: int,
 ) -> StepWeights:
     """Unstacks the decoder's layers and normalises lightweight convolutions.
 
@@ -61,7 +64,7 @@ def prepare(
 
 
 def start(
-    cfg: Any, weights: StepWeights, encoded: Encoded | None, *, rows: int, beam: int,
+    cfg: DecoderConfig, weights: StepWeights, encoded: Encoded | None, *, rows: int, beam: int,
     capacity: int,
 ) -> DecoderCache:
     """Empty rings, which have one size; for a language model `encoded` is None."""
@@ -88,7 +91,7 @@ def grow(cache: DecoderCache, *, capacity: int) -> DecoderCache:
 
 
 def step(
-    cfg: Any, weights: StepWeights, tokens: jax.Array, cache: DecoderCache, *,
+    cfg: DecoderConfig, weights: StepWeights, tokens: jax.Array, cache: DecoderCache, *,
     position: jax.Array, ancestors: jax.Array,
 ) -> tuple[Features, DecoderCache]:
     """One position for all hypotheses; see `protocol.EncoderDecoder.step`."""

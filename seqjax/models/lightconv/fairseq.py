@@ -9,11 +9,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
-from seqjax.models.lightconv.config import LightConvConfig
+from seqjax.models.lightconv.config import (
+    DecoderConfig,
+    LightConvConfig,
+    LightConvLanguageModelConfig,
+)
 from seqjax.models.parts import adaptive_names as adaptive
 from seqjax.models.parts import module_order as order
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, Transform, WeightNames
@@ -23,7 +26,7 @@ from seqjax.models.transformer.fairseq import split_in_proj
 _OUTPUT = "decoder.output_projection.weight"
 
 
-def upgrade(state: State, config: Any) -> tuple[State, Any]:
+def upgrade(state: State, config: DecoderConfig) -> tuple[State, DecoderConfig]:
     """Today's names: numbered norms of the encoder's layers, attention's stacked
     projections, and `embed_out`; lightweight weights [H, K] (fairseq's CUDA layer) as its
     Python code has them."""
@@ -51,7 +54,7 @@ def copies(config: LightConvConfig) -> Mapping[str, str]:
 _UNUSED = r"(encoder|decoder)\.layers\.\d+\.conv\.conv_bias"
 
 
-def _conv_biases(config: Any, side: str) -> State:
+def _conv_biases(config: DecoderConfig, side: str) -> State:
     """fairseq has a bias per dynamic convolution that it never adds."""
     if getattr(config, f"{side}_conv_type") != "dynamic":
         return {}
@@ -70,7 +73,7 @@ def _constants(config: LightConvConfig) -> State:
     }
 
 
-def _lm_constants(config: Any) -> State:
+def _lm_constants(config: LightConvLanguageModelConfig) -> State:
     constants = transformer_lm.constants(config)
     return {
         **constants, "decoder.version": np.array([2], np.float32),

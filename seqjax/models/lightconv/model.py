@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.lightconv import decoding
 from seqjax.models.lightconv.config import LightConvConfig
@@ -26,15 +27,14 @@ class LightConv(nn.Module):
     config: LightConvConfig
     source_vocab_size: int
     target_vocab_size: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         cfg = self.config
         self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size)
         self.decoder = Decoder(
             cfg, self.dtype, None if cfg.shares_input else self.target_vocab_size,
-            None if cfg.ties_output else self.target_vocab_size, True,
-        )
+            None if cfg.ties_output else self.target_vocab_size, final_norm=True)
 
     def encode(self, source: Source) -> Encoded:
         return self.encoder(source)
@@ -48,7 +48,7 @@ class LightConv(nn.Module):
     def __call__(self, source: Source, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
         hidden, _ = self.decode(tokens, self.encode(source), None)
-        return hidden if self.config.ties_output else self.decoder.output_projection(hidden)
+        return self.decoder.own_output(hidden)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,14 @@ placed in one frame (`lightconv_layers.Frame`) and run in the same stack.
 
 from __future__ import annotations
 
-import functools
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
+from seqjax.models.lightconv.config import DecoderConfig, LightConvConfig
 from seqjax.models.lightconv.layers import (
     Frame,
     block,
@@ -25,18 +26,10 @@ from seqjax.models.lightconv.layers import (
 )
 from seqjax.models.parts import decoder_layer
 from seqjax.models.parts.attention import MultiheadAttention, segment_mask
+from seqjax.models.parts.decoder_ends import DecoderEnds
 from seqjax.models.parts.decoder_layer import LayerForm
-from seqjax.models.parts.layers import (
-    Embedding,
-    Initializer,
-    LayerNorm,
-    Linear,
-    dropout,
-    dropout_key,
-    embedding_init,
-    transposed,
-    xavier_uniform,
-)
+from seqjax.models.parts.initializers import Initializer, uniform, xavier_uniform
+from seqjax.models.parts.layers import Embedding, LayerNorm, Linear, dropout, dropout_key
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.positions import Positions
 from seqjax.models.parts.stack import stack
@@ -44,15 +37,9 @@ from seqjax.models.parts.stack_ends import Ends
 from seqjax.models.protocol import Encoded, Params, Source
 
 
-def _kernel_init() -> Initializer:
+def _kernel_init(heads: int, width: int) -> Initializer:
     """torch's `xavier_uniform_` for a convolution's weights [H, 1, K], which we keep [H, K]."""
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        heads, width = shape
-        bound = (6.0 / (width + heads * width)) ** 0.5
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
+    return uniform((6.0 / (width + heads * width)) ** 0.5)
 
 
 class Convolution(nn.Module):
@@ -67,7 +54,8 @@ class Convolution(nn.Module):
         if self.kind == "dynamic":
             self.weight_linear = Linear(self.channels, self.heads * self.width, use_bias=False)
         else:
-            self.weight = self.param("weight", _kernel_init(), (self.heads, self.width))
+            self.weight = self.param(
+                "weight", _kernel_init(self.heads, self.width), (self.heads, self.width))
 
     def __call__(self) -> jax.Array:
         """[H, K], or [C, H, K] from which inputs make them."""
@@ -76,7 +64,7 @@ class Convolution(nn.Module):
         return self.weight
 
 
-def encoder_form(cfg: Any) -> LayerForm:
+def encoder_form(cfg: LightConvConfig) -> LayerForm:
     """The switches of an encoder's layers."""
     return LayerForm(
         pre_norm=cfg.encoder_normalize_before, dropout=cfg.dropout,
@@ -84,7 +72,7 @@ def encoder_form(cfg: Any) -> LayerForm:
     )
 
 
-def decoder_form(cfg: Any) -> LayerForm:
+def decoder_form(cfg: DecoderConfig) -> LayerForm:
     """The switches of a decoder's layers."""
     return LayerForm(
         pre_norm=cfg.decoder_normalize_before, dropout=cfg.dropout,
@@ -93,11 +81,14 @@ def decoder_form(cfg: Any) -> LayerForm:
     )
 
 
-class _Layer(nn.Module):
+ConfigT = TypeVar("ConfigT", bound=DecoderConfig)
+
+
+class _Layer(nn.Module, Generic[ConfigT]):
     """What encoder and decoder layers share."""
 
-    config: Any
-    dtype: Any
+    config: ConfigT
+    dtype: DTypeLike
     frame: Frame
 
     def _key(self) -> jax.Array | None:
@@ -147,7 +138,7 @@ class _Layer(nn.Module):
             w, dropout(x, cfg.input_dropout, self._key()), convolution, glu=glu)
 
 
-class EncoderLayer(_Layer):
+class EncoderLayer(_Layer[LightConvConfig]):
     """Convolution and feed-forward, pre- or post-norm."""
 
     @nn.compact
@@ -167,7 +158,7 @@ class EncoderLayer(_Layer):
         return decoder_layer.layer(w, x, form=form, mix=mix, key=self._key)[0], None
 
 
-class DecoderLayer(_Layer):
+class DecoderLayer(_Layer[DecoderConfig]):
     """Causal convolution, attention to the source if there is one, feed-forward."""
 
     @nn.compact
@@ -192,25 +183,21 @@ class DecoderLayer(_Layer):
         )
 
 
-class _Side(Ends):
-    """What encoder and decoder share."""
-
-    def _convolutions(self, side: str) -> list[Convolution]:
-        cfg = self.config
-        make = functools.partial(
-            Convolution, getattr(cfg, f"{side}_conv_type"), getattr(cfg, f"{side}_attention_heads"),
-            getattr(cfg, f"{side}_channels"),
-        )
-        return [make(width) for width in getattr(cfg, f"{side}_kernels")]
-
-    @staticmethod
-    def _seen(segments: jax.Array | None, frame: Frame) -> jax.Array | None:
-        if segments is None:
-            return None
-        return same_segment(segments, width=frame.width, left=frame.left)
+def _convolutions(cfg: DecoderConfig, side: str) -> list[Convolution]:
+    """Those of an encoder or of a decoder, as a part of its `setup`."""
+    kind, heads, channels, kernels = (
+        getattr(cfg, f"{side}_{key}") for key in (
+            "conv_type", "attention_heads", "channels", "kernels"))
+    return [Convolution(kind, heads, channels, width) for width in kernels]
 
 
-class Encoder(_Side):
+def _seen(segments: jax.Array | None, frame: Frame) -> jax.Array | None:
+    if segments is None:
+        return None
+    return same_segment(segments, width=frame.width, left=frame.left)
+
+
+class Encoder(Ends[LightConvConfig]):
     """fairseq's `LightConvEncoder`."""
 
     vocab_size: int
@@ -223,7 +210,7 @@ class Encoder(_Side):
                 dim, cfg.encoder_learned_pos, cfg.max_source_positions, PAD
             )
         self.frame = centred_frame(cfg.encoder_kernels)
-        self.convs = self._convolutions("encoder")
+        self.convs = _convolutions(cfg, "encoder")
         self.layers = stack(EncoderLayer, cfg, length=cfg.encoder_layers, inputs=2, own=2)(
             cfg, self.dtype, self.frame
         )
@@ -237,44 +224,26 @@ class Encoder(_Side):
         real = source.mask
         weights = self.frame.place([conv() for conv in self.convs])
         valid = jnp.asarray(self.frame.valid())
-        x, _ = self.layers(x, weights, valid, real, self._seen(segments, self.frame))
+        x, _ = self.layers(x, weights, valid, real, _seen(segments, self.frame))
         return Encoded(out=self.leave(x), mask=real, segments=segments)
 
 
-class Decoder(_Side):
+class Decoder(DecoderEnds[DecoderConfig]):
     """fairseq's `LightConvDecoder`, up to the output layer."""
 
-    vocab_size: int | None
-    """Rows of its own embedding (None: it is given embedded tokens)."""
-    output_size: int | None
-    """Columns of its own output projection (None: tied, or adaptive)."""
-    final_norm: bool
+    final_norm: bool = False
     """With `decoder_normalize_before`: a norm behind the last layer."""
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.decoder_width
-        if self.vocab_size is not None:
-            self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, PAD)
-        if cfg.input_dim != dim:
-            self.project_in_dim = self.bias_free(cfg.input_dim, dim)
-        if not cfg.no_token_positional_embeddings:
-            self.embed_positions = Positions(
-                dim, cfg.decoder_learned_pos, cfg.max_target_positions, PAD
-            )
+        self.declare(dim)
         self.frame = causal_frame(cfg.decoder_kernels)
-        self.convs = self._convolutions("decoder")
+        self.convs = _convolutions(cfg, "decoder")
         self.layers = stack(DecoderLayer, cfg, length=cfg.decoder_layers, inputs=3, own=2)(
             cfg, self.dtype, self.frame
         )
         if cfg.decoder_normalize_before and self.final_norm:
             self.layer_norm = LayerNorm(dim)
-        if cfg.output_dim != dim:
-            self.project_out_dim = self.bias_free(dim, cfg.output_dim)
-        if self.output_size is not None:
-            self.output_projection = Linear(
-                cfg.output_dim, self.output_size, use_bias=False, dtype=self.dtype,
-                kernel_init=transposed(embedding_init(cfg.output_dim, None)),
-            )
 
     def __call__(
         self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
@@ -297,7 +266,7 @@ class Decoder(_Side):
                 memory_mask = segment_mask(segments, encoded.segments)
         weights = self.frame.place([conv() for conv in self.convs])
         valid = self._valid(tokens, packed=segments is not None)
-        seen = self._seen(segments, self.frame)
+        seen = _seen(segments, self.frame)
         x, attention = self.layers(x, weights, valid, seen, memory, memory_mask)
         return self.leave(x), attention
 

@@ -148,6 +148,11 @@ class LSTMConfig(_DecoderConfig):
             )
 
     @property
+    def shares_input(self) -> bool:
+        """Whether one embedding serves source and target."""
+        return self.share_all_embeddings
+
+    @property
     def ties_output(self) -> bool:
         shared = self.share_decoder_input_output_embed or self.share_all_embeddings
         return shared and self.adaptive_softmax_cutoff is None

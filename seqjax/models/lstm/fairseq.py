@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
 
+from seqjax.models.lstm.config import LSTMConfig, LSTMLanguageModelConfig
 from seqjax.models.parts import adaptive_names as adaptive
 from seqjax.models.parts import module_order as order
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR
@@ -39,21 +39,23 @@ def _place(part: str) -> tuple[int, ...] | None:
     return int(layer), backwards is not None, kind == "bias", into == "hh"
 
 
-def upgrade(state: State, config: Any) -> tuple[State, Any]:
+def upgrade(
+    state: State, config: LSTMConfig | LSTMLanguageModelConfig
+) -> tuple[State, LSTMConfig | LSTMLanguageModelConfig]:
     """Every file names cutoffs of an adaptive softmax; few have one."""
     if "decoder.adaptive_softmax.head.weight" not in state:
         config = dataclasses.replace(config, adaptive_softmax_cutoff=None)
     return state, config
 
 
-def copies(config: Any) -> Mapping[str, str]:
+def copies(config: LSTMConfig | LSTMLanguageModelConfig) -> Mapping[str, str]:
     """The embedding that encoder and decoder share is written twice."""
     if not getattr(config, "share_all_embeddings", False):
         return {}
     return {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
 
 
-def _constants(config: Any) -> State:
+def _constants(config: LSTMConfig | LSTMLanguageModelConfig) -> State:
     softmax = config.adaptive_softmax_cutoff is not None
     return adaptive.constants(softmax=softmax, adaptive_input=False, tied=False)
 

@@ -15,24 +15,16 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from seqjax.models.lstm.config import LSTMConfig, LSTMLanguageModelConfig
 from seqjax.models.parts.attention import MASKED
 from seqjax.models.parts.layers import dropout, linear
-from seqjax.models.parts.parameters import Param, uniform
-from seqjax.models.protocol import Params
-
-INIT = uniform(0.1)
-"""fairseq starts every recurrent and linear parameter of these models so."""
+from seqjax.models.protocol import Encoded, Params
 
 
-def dense(inputs: int, outputs: int, *, bias: bool = True) -> dict[str, Param]:
-    """A linear map's parameters."""
-    kernel = {"kernel": Param((inputs, outputs), INIT)}
-    return {**kernel, "bias": Param((outputs,), INIT)} if bias else kernel
-
-
-def recurrent(inputs: int, hidden: int) -> dict[str, Any]:
-    """One LSTM layer in one direction: from its input and from its own state."""
-    return {"ih": dense(inputs, 4 * hidden), "hh": dense(hidden, 4 * hidden)}
+def directions(cfg: LSTMConfig, layer: int) -> tuple[str, ...]:
+    """Names of an encoder layer's parameters, from left to right and, if there are two, from right
+    to left."""
+    return (f"l{layer}", f"l{layer}_reverse")[: 2 if cfg.encoder_bidirectional else 1]
 
 
 def cell(gates: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -150,32 +142,9 @@ class DecoderWeights:
     residuals: bool = struct.field(pytree_node=False)
 
 
-def decoder_parameters(cfg: Any, *, units: int, attention: bool) -> dict[str, Any]:
-    """Declares the layers of a decoder.
-
-    Args:
-      cfg: an LSTM configuration.
-      units: width of the encoder's output; 0 without an encoder.
-      attention: whether it attends to the encoder's output.
-    """
-    hidden, embed = cfg.decoder_width, cfg.decoder_embed_dim
-    feed = hidden if units else 0
-    tree: dict[str, Any] = {
-        f"layers_{i}": recurrent(embed + feed if i == 0 else hidden, hidden)
-        for i in range(cfg.decoder_layers)
-    }
-    if units and units != hidden:
-        tree["encoder_hidden_proj"] = dense(units, hidden)
-        tree["encoder_cell_proj"] = dense(units, hidden)
-    if attention:
-        tree["attention"] = {
-            "input_proj": dense(hidden, units, bias=False),
-            "output_proj": dense(hidden + units, hidden, bias=False),
-        }
-    return tree
-
-
-def fuse(cfg: Any, decoder: Params, *, dtype: Any, residuals: bool = False) -> DecoderWeights:
+def fuse(
+    cfg: LSTMConfig | LSTMLanguageModelConfig, decoder: Params, *, dtype: Any
+) -> DecoderWeights:
     """The decoder's parameters as `advance` wants them; differentiable."""
     embed = cfg.decoder_embed_dim
     kernels, biases, embed_kernel = [], [], None
@@ -197,24 +166,26 @@ def fuse(cfg: Any, decoder: Params, *, dtype: Any, residuals: bool = False) -> D
     assert embed_kernel is not None
     return DecoderWeights(
         embed_kernel=embed_kernel.astype(dtype), kernels=tuple(kernels), biases=tuple(biases),
-        attention=attention, residuals=residuals,
+        attention=attention, residuals=getattr(cfg, "residuals", False),
     )
 
 
-def remember(weights: DecoderWeights, out: jax.Array, mask: jax.Array) -> Memory | None:
+def remember(
+    weights: DecoderWeights, encoded: Encoded | None, mask: jax.Array | None
+) -> Memory | None:
     """Attention's keys and values of a source, or None without attention.
 
     Args:
-      out: [B, S, D] encoder output.
+      encoded: of the source (None: there is none).
       mask: [B, S], or [B, T, S] when packed: what may be seen.
     """
-    if weights.attention is None:
+    if weights.attention is None or encoded is None or mask is None:
         return None
     dtype = weights.embed_kernel.dtype
     bias = jnp.where(mask, 0.0, MASKED)
     return Memory(
-        keys=linear(out, weights.attention["keys"], None, dtype=dtype),
-        values=linear(out, weights.attention["context"], None, dtype=dtype),
+        keys=linear(encoded.out, weights.attention["keys"], None, dtype=dtype),
+        values=linear(encoded.out, weights.attention["context"], None, dtype=dtype),
         bias=bias[:, None] if mask.ndim == 2 else bias,
     )
 

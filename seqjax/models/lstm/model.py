@@ -7,29 +7,23 @@ its left-padded ones round first); its state while decoding is small, so `reorde
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
+from jax.typing import DTypeLike
 
 from seqjax.models.lstm import layers
-from seqjax.models.lstm.config import LSTMConfig
-from seqjax.models.parts.adaptive import AdaptiveSoftmax, log_probs, output_projection
-from seqjax.models.parts.attention import segment_mask
+from seqjax.models.lstm.config import LSTMConfig, LSTMLanguageModelConfig
+from seqjax.models.lstm.modules import Decoder, Encoder
 from seqjax.models.parts.layers import dropout, embed, linear
-from seqjax.models.parts.module_model import SizedModel
+from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.outputs import ADAPTIVE_FACTOR, project_biased, project_table
-from seqjax.models.parts.parameters import Param, initialise, zero_row
+from seqjax.models.parts.prepared_model import PreparedModel, features_of, source_mask
 from seqjax.models.protocol import Encoded, Features, Params, Source
-
-PAD = 1
-EOS = 2
-
-
-def embedding(rows: int, dim: int) -> dict[str, Param]:
-    """An embedding's parameters: U(-0.1, 0.1) with a zero row for padding."""
-    return {"embedding": Param((rows, dim), zero_row(layers.INIT, PAD))}
 
 
 @struct.dataclass
@@ -55,14 +49,13 @@ class Cache:
 
 
 def first_state(
-    weights: Weights, finals: layers.Finals, rows: jax.Array | None, *, feed: bool, dtype: Any
+    weights: Weights, finals: layers.Finals, rows: jax.Array | None, *, dtype: DTypeLike
 ) -> layers.State:
-    """What decoding starts from.
+    """What decoding with a source starts from.
 
     Args:
       finals: the encoder's last states [B, N, H_encoder].
       rows: [B, T] which of the N each position starts from (None: the only one).
-      feed: whether outputs are fed back.
 
     Returns:
       A state of [B, T or 1, H] arrays.
@@ -77,9 +70,7 @@ def first_state(
 
     hidden = tuple(one(a, "encoder_hidden_proj").astype(dtype) for a in finals.hidden)
     cell = tuple(one(a, "encoder_cell_proj").astype(jnp.float32) for a in finals.cell)
-    return layers.State(
-        hidden=hidden, cell=cell, feed=jnp.zeros_like(hidden[0]) if feed else None
-    )
+    return layers.State(hidden=hidden, cell=cell, feed=jnp.zeros_like(hidden[0]))
 
 
 def segment_starts(segments: jax.Array | None, like: jax.Array) -> jax.Array:
@@ -91,41 +82,25 @@ def segment_starts(segments: jax.Array | None, like: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecurrentModel(SizedModel):
-    """What the translation and the language model share: from decoder states to logits."""
+class RecurrentModel(PreparedModel):
+    """What the translation and the language model share: the decoder."""
+
+    config: LSTMConfig | LSTMLanguageModelConfig
 
     def __post_init__(self) -> None:
         self._check_softmax(self.config.decoder_width, ADAPTIVE_FACTOR)
 
-    def _init_output(self, rng: jax.Array) -> Params:
-        """Parameters behind the recurrent layers."""
-        cfg, tree = self.config, {}
-        wide, output = jax.random.split(rng)
-        if cfg.decoder_width != cfg.decoder_out_embed_dim:
-            # With an adaptive softmax fairseq has it as well, and makes no use of it.
-            fc = layers.dense(cfg.decoder_width, cfg.decoder_out_embed_dim)
-            tree["additional_fc"] = initialise(wide, fc)
-        if self._output_ends is not None:
-            softmax = AdaptiveSoftmax(
-                cfg.decoder_width, self._output_ends, ADAPTIVE_FACTOR, False, False
-            )
-            tree["adaptive_softmax"] = softmax.init(output)["params"]
-        elif not cfg.ties_output:
-            fc = layers.dense(cfg.decoder_out_embed_dim, self.target_vocab_size)
-            tree["fc_out"] = initialise(output, fc)
-        return tree
+    def _target_table(self, params: Params) -> jax.Array:
+        """[V, E], the embedding of target tokens."""
+        raise NotImplementedError
 
-    def _weights(
-        self, decoder: Params, table: jax.Array, *, key: jax.Array | None, residuals: bool = False
-    ) -> Weights:
-        """`key` is for dropout inside an adaptive softmax."""
-        cfg, dtype = self.config, self.compute_dtype
+    def _prepared(self, params: Params, key: jax.Array | None) -> Weights:
+        cfg, dtype, decoder = self.config, self.compute_dtype, params["decoder"]
+        table = self._target_table(params)
+        additional_fc = decoder.get("additional_fc")
         if self._output_ends is not None:
-            projection: Any = output_projection(
-                decoder["adaptive_softmax"], None, ends=self._output_ends, key=key,
-                dropout=cfg.decoder_out_rate,
-            )
-            project = log_probs
+            projection, project = self._clusters(decoder, key, dropout=cfg.decoder_out_rate)
+            additional_fc = None
         elif cfg.ties_output:
             projection, project = table.astype(dtype), project_table
         else:
@@ -133,28 +108,76 @@ class RecurrentModel(SizedModel):
             projection, project = {**decoder["fc_out"], "kernel": kernel}, project_biased
         names = ("encoder_hidden_proj", "encoder_cell_proj")
         return Weights(
-            table=table, decoder=layers.fuse(cfg, decoder, dtype=dtype, residuals=residuals),
+            table=table, decoder=layers.fuse(cfg, decoder, dtype=dtype),
             bridge={name: decoder[name] for name in names if name in decoder},
-            additional_fc=None if self._output_ends is not None else decoder.get("additional_fc"),
-            projection=projection, project=project,
+            additional_fc=additional_fc, projection=projection, project=project,
         )
 
-    def _features(
-        self, weights: Weights, out: jax.Array, probs: jax.Array | None,
-        key: jax.Array | None = None,
-    ) -> Features:
-        """`key` is for the dropout of what goes into the output layer."""
+    def _output(
+        self, weights: Weights, out: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """What the output layer reads; `key` is for its dropout."""
         rate = self.config.decoder_out_rate
         if weights.additional_fc is not None:
             fc = weights.additional_fc
             out = linear(out, fc["kernel"], fc["bias"], dtype=self.compute_dtype)
-            out = dropout(out, rate, key)
-        elif self._output_ends is not None:
-            out = dropout(out, rate, key)
-        return Features(
-            hidden=out, projection=weights.projection, project=weights.project,
-            attention=None if probs is None else probs[None, :, None],
+        elif self._output_ends is None:
+            return out
+        return dropout(out, rate, key)
+
+    def _first(
+        self, weights: Weights, encoded: Encoded | None, shape: tuple[int, int],
+        rows: jax.Array | None,
+    ) -> layers.State:
+        """What decoding starts from: [B, T or 1, H] arrays.
+
+        Args:
+          shape: (B, T or 1).
+          rows: [B, T] which of the encoder's last states each position starts from (None: there
+            is one).
+        """
+        if encoded is not None:
+            return first_state(weights, encoded.state, rows, dtype=self.compute_dtype)
+        size, count = (*shape, self.config.decoder_width), self.config.decoder_layers
+        return layers.State(
+            hidden=(jnp.zeros(size, self.compute_dtype),) * count,
+            cell=(jnp.zeros(size, jnp.float32),) * count, feed=None,
         )
+
+    def features(
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
+        segments: jax.Array | None = None, rng: jax.Array | None = None,
+    ) -> Features:
+        """See `protocol`; the attention, if there is one, is [1, B, 1, T, S]."""
+        cfg = self.config
+        if rng is not None and encoded is not None:
+            rng = jax.random.fold_in(rng, 1)  # the encoder has another
+        keys = (None,) * 4 if rng is None else jax.random.split(rng, 4)
+        weights = self._prepared(params, keys[3])
+        x = embed(weights.table, prev_output_tokens, pad=PAD)
+        x = dropout(x, cfg.decoder_in_rate, keys[0]).astype(self.compute_dtype)
+        mask = None if encoded is None else source_mask(encoded, segments)
+        rows = None if mask is None or segments is None else mask.argmax(-1)
+        length = 1 if segments is None else x.shape[1]
+        first, restart = self._first(weights, encoded, (x.shape[0], length), rows), None
+        if segments is not None:
+            restart = segment_starts(segments, x), first
+            first = jax.tree.map(lambda a: a[:, :1], first)
+        out, probs = layers.decode(
+            weights.decoder, x, first, layers.remember(weights.decoder, encoded, mask),
+            restart=restart, rate=cfg.decoder_out_rate, rng=keys[1], unroll=cfg.time_unroll,
+        )
+        return features_of(weights, self._output(weights, out, keys[2]), probs)
+
+    def start(
+        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
+    ) -> Cache:
+        """See `protocol`."""
+        del capacity  # a recurrent state has one size
+        state = self._first(weights, encoded, (rows, 1), None)
+        state = jax.tree.map(lambda a: jnp.repeat(a, beam, axis=1), state)
+        mask = None if encoded is None else encoded.mask
+        return Cache(state=state, memory=layers.remember(weights.decoder, encoded, mask))
 
     def step(
         self, weights: Weights, tokens: jax.Array, cache: Cache, *,
@@ -165,7 +188,8 @@ class RecurrentModel(SizedModel):
         x = embed(weights.table, tokens, pad=None)
         gates = linear(x, weights.decoder.embed_kernel, None, dtype=self.compute_dtype)
         out, probs, state = layers.advance(weights.decoder, gates, cache.state, cache.memory)
-        return self._features(weights, out, probs), dataclasses.replace(cache, state=state)
+        cache = dataclasses.replace(cache, state=state)
+        return features_of(weights, self._output(weights, out), probs), cache
 
     def grow(self, cache: Cache, *, capacity: int) -> Cache:
         """The same: a recurrent state has one size."""
@@ -188,42 +212,27 @@ class LSTMModel(RecurrentModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.config.share_all_embeddings and self.source_vocab_size != self.target_vocab_size:
-            raise ValueError(
-                "config.model.share_all_embeddings needs a joined dictionary; the source has "
-                f"{self.source_vocab_size} entries, the target {self.target_vocab_size} "
-                "(preprocess with --joined-dictionary)"
-            )
+        self._check_joined("share_all_embeddings needs")
 
     @property
     def max_source_positions(self) -> int:
         return self.config.max_source_positions
 
-    def init(self, rng: jax.Array) -> Params:
+    @property
+    def _sides(self) -> Mapping[str, nn.Module]:
         cfg = self.config
-        width, directions = cfg.encoder_width, 2 if cfg.encoder_bidirectional else 1
-        lstm = {}
-        for i in range(cfg.encoder_layers):
-            inputs = cfg.encoder_embed_dim if i == 0 else cfg.encoder_units
-            for name in (f"l{i}", f"l{i}_reverse")[:directions]:
-                lstm[name] = layers.recurrent(inputs, width)
-        encoder = {
-            "embed_tokens": embedding(self.source_vocab_size, cfg.encoder_embed_dim),
-            "lstm": lstm,
+        return {
+            "encoder": Encoder(cfg, self.source_vocab_size),
+            "decoder": Decoder(
+                cfg, None if cfg.shares_input else self.target_vocab_size,
+                self.target_vocab_size, self._output_ends, cfg.encoder_units,
+                cfg.decoder_attention),
         }
-        decoder = layers.decoder_parameters(
-            cfg, units=cfg.encoder_units, attention=cfg.decoder_attention
-        )
-        if not cfg.share_all_embeddings:
-            decoder["embed_tokens"] = embedding(self.target_vocab_size, cfg.decoder_embed_dim)
-        first, second = jax.random.split(rng)
-        params = initialise(first, {"encoder": encoder, "decoder": decoder})
-        params["decoder"].update(self._init_output(second))
-        return params
 
     def encode(
         self, params: Params, source: Source, *, rng: jax.Array | None = None,
     ) -> Encoded:
+        """See `protocol`."""
         cfg, real, segments = self.config, source.mask, source.segments
         keys = [None] * (cfg.encoder_layers + 1)
         if rng is not None:
@@ -234,10 +243,9 @@ class LSTMModel(RecurrentModel):
         starts = [segment_starts(segments, real), jnp.flip(segment_starts(last, real), 1)]
         hidden, cells = [], []
         for i in range(cfg.encoder_layers):
-            names = (f"l{i}", f"l{i}_reverse")[: 2 if cfg.encoder_bidirectional else 1]
             states, cell = layers.encode_layer(
-                [params["encoder"]["lstm"][name] for name in names], x, real, starts,
-                dtype=self.compute_dtype, unroll=cfg.time_unroll,
+                [params["encoder"]["lstm"][name] for name in layers.directions(cfg, i)],
+                x, real, starts, dtype=self.compute_dtype, unroll=cfg.time_unroll,
             )
             x = dropout(_joined(states), cfg.encoder_out_rate, keys[i])
             hidden.append(_joined(_final(states, segments)))
@@ -245,57 +253,13 @@ class LSTMModel(RecurrentModel):
         finals = layers.Finals(hidden=tuple(hidden), cell=tuple(cells))
         return Encoded(out=x, mask=real, segments=segments, state=finals)
 
-    def features(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
-        segments: jax.Array | None = None, rng: jax.Array | None = None,
-    ) -> Features:
-        """See `protocol`; the attention, if there is one, is [1, B, 1, T, S]."""
-        assert encoded is not None
-        cfg = self.config
-        keys = (None,) * 4 if rng is None else jax.random.split(jax.random.fold_in(rng, 1), 4)
-        weights = self._weights(params["decoder"], self._target_table(params), key=keys[3])
-        x = embed(weights.table, prev_output_tokens, pad=PAD)
-        x = dropout(x, cfg.decoder_in_rate, keys[0]).astype(self.compute_dtype)
-        mask, restart, rows = encoded.mask, None, None
-        if segments is not None:
-            if encoded.segments is None:
-                raise ValueError("packed targets need packed sources: encode with segments")
-            mask = segment_mask(segments, encoded.segments)[:, 0]
-            rows = mask.argmax(-1)
-        first = first_state(weights, encoded.state, rows, feed=True, dtype=self.compute_dtype)
-        if segments is not None:
-            restart = segment_starts(segments, x), first
-            first = jax.tree.map(lambda a: a[:, :1], first)
-        out, probs = layers.decode(
-            weights.decoder, x, first, layers.remember(weights.decoder, encoded.out, mask),
-            restart=restart, rate=cfg.decoder_out_rate, rng=keys[1], unroll=cfg.time_unroll,
-        )
-        return self._features(weights, out, probs, keys[2])
-
-    def prepare(self, params: Params) -> Weights:
-        return self._weights(params["decoder"], self._target_table(params), key=None)
-
-    def start(
-        self, weights: Weights, encoded: Encoded | None, *, rows: int, beam: int, capacity: int,
-    ) -> Cache:
-        del rows, capacity  # a recurrent state has one size
-        assert encoded is not None
-        state = first_state(
-            weights, encoded.state, None, feed=True, dtype=self.compute_dtype
-        )
-        state = jax.tree.map(lambda a: jnp.repeat(a, beam, axis=1), state)
-        memory = layers.remember(weights.decoder, encoded.out, encoded.mask)
-        return Cache(state=state, memory=memory)
-
     def _source_table(self, params: Params) -> jax.Array:
         cfg, table = self.config, params["encoder"]["embed_tokens"]["embedding"]
-        frozen = cfg.encoder_freeze_embed or (
-            cfg.decoder_freeze_embed and cfg.share_all_embeddings
-        )
+        frozen = cfg.encoder_freeze_embed or (cfg.decoder_freeze_embed and cfg.shares_input)
         return jax.lax.stop_gradient(table) if frozen else table
 
     def _target_table(self, params: Params) -> jax.Array:
-        if self.config.share_all_embeddings:
+        if self.config.shares_input:
             return self._source_table(params)
         table = params["decoder"]["embed_tokens"]["embedding"]
         return jax.lax.stop_gradient(table) if self.config.decoder_freeze_embed else table

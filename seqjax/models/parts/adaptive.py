@@ -18,8 +18,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
+from jax.typing import DTypeLike
 
-from seqjax.models.parts.layers import Embedding, Linear, dropout, embed, linear, xavier_uniform
+from seqjax.models.parts.initializers import xavier_uniform
+from seqjax.models.parts.layers import Embedding, Linear, dropout, embed, linear
 from seqjax.models.protocol import Params, tempered
 
 PAD = 1
@@ -80,7 +82,7 @@ class AdaptiveTable:
     ends: tuple[int, ...] = struct.field(pytree_node=False)
 
 
-def look_up(table: AdaptiveTable, ids: jax.Array, *, dtype: Any = jnp.float32) -> jax.Array:
+def look_up(table: AdaptiveTable, ids: jax.Array, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
     """[..., D] for `ids` [...]; every id is projected through every band and one is kept,
     which costs less than sorting ids into bands."""
     result, start = None, 0
@@ -114,7 +116,7 @@ class AdaptiveInput(nn.Module):
     ends: tuple[int, ...]
     widths: tuple[int, ...]
     dim: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         self.embeddings = [
@@ -160,6 +162,12 @@ class _Tail(nn.Module):
 
 def _bias_free(width: int, features: int) -> Linear:
     return Linear(width, features, use_bias=False, kernel_init=xavier_uniform())
+
+
+def ties_softmax(config: object) -> bool:
+    """Whether the words of an adaptive softmax are the bands of an adaptive input, which
+    translation models do not have."""
+    return getattr(config, "tie_adaptive_weights", False)
 
 
 class AdaptiveSoftmax(nn.Module):

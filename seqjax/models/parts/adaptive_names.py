@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.models.parts.keys import CutoffKeys, UsualSoftmaxKeys
 from seqjax.models.tables import State
 
 RENAMES: tuple[tuple[str, str], ...] = (
@@ -42,7 +43,7 @@ def constants(*, softmax: bool, adaptive_input: bool, tied: bool) -> State:
     return state
 
 
-def empty_tails(width: int, factor: float, config: Any, vocab_size: int) -> State:
+def empty_tails(width: int, factor: float, config: CutoffKeys, vocab_size: int) -> State:
     """`Family.empty` of an adaptive softmax on top of a width: clusters without dimensions."""
     if config.adaptive_softmax_cutoff is None:
         return {}
@@ -60,7 +61,7 @@ def empty_tails(width: int, factor: float, config: Any, vocab_size: int) -> Stat
     return state
 
 
-def usual_empty(config: Any, vocab_size: int) -> State:
+def usual_empty(config: UsualSoftmaxKeys, vocab_size: int) -> State:
     """`Family.empty` where width and factor are keys of the model."""
     return empty_tails(config.output_dim, config.adaptive_softmax_factor, config, vocab_size)
 
@@ -69,7 +70,7 @@ def by_criterion(default: tuple[int, ...] | None) -> Callable[[Any, str], Any]:
     """`Family.as_trained` of the models that have an adaptive softmax exactly where the
     criterion is adaptive_loss; `default` are fairseq's cutoffs where none are given."""
 
-    def as_trained(config: Any, criterion: str) -> Any:
+    def as_trained(config: CutoffKeys, criterion: str) -> CutoffKeys:
         cutoffs = config.adaptive_softmax_cutoff or default
         wanted = cutoffs if criterion == "adaptive_loss" else None
         return dataclasses.replace(config, adaptive_softmax_cutoff=wanted)

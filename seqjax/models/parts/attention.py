@@ -5,13 +5,13 @@ Attention over a cache, one position at a time, is in `cached_attention.py`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
-from seqjax.models.parts.layers import Linear, dropout, dropout_key, xavier_uniform
+from seqjax.models.parts.initializers import xavier_uniform
+from seqjax.models.parts.layers import Linear, dropout, dropout_key
 from seqjax.models.parts.position_split import inside_layer, into_products
 
 MASKED = jnp.finfo(jnp.float32).min
@@ -66,7 +66,7 @@ class MultiheadAttention(nn.Module):
     kdim: int | None = None
     """Width of keys and values (None: self-attention, one fused projection)."""
     dropout: float = 0.0
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     use_bias: bool = True
     """Of all four projections."""
 

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import struct
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.audio_config import ConvLayer, frame_count
-from seqjax.models.parts.layers import Initializer, LayerNorm, Linear
-from seqjax.models.parts.parameters import normal, uniform
+from seqjax.models.parts.initializers import Initializer, uniform
+from seqjax.models.parts.layers import LayerNorm, Linear
 
 CHANNELS_LAST = ("NWC", "WIO", "NWC")
 EPS = 1e-5
@@ -47,14 +48,14 @@ class FeatureExtractor(nn.Module):
     """`default`: a group norm of single channels behind the first convolution, over all frames
     of a row; `layer_norm`: a layer norm behind each."""
     bias: bool
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, samples: jax.Array) -> jax.Array:
         """[B, T, C] for `samples` [B, N]; as many frames as `frame_count` says."""
         x = samples.astype(self.dtype)[..., None]
         for i, layer in enumerate(self.layers):
-            kaiming = normal((2.0 / (layer.width * x.shape[-1])) ** 0.5)
+            kaiming = nn.initializers.normal((2.0 / (layer.width * x.shape[-1])) ** 0.5)
             x = Convolution(
                 x.shape[-1], layer.channels, layer.width, bias=self.bias, stride=layer.stride,
                 kernel_init=kaiming, dtype=self.dtype, name=f"conv_layers_{i}_0")(x)
@@ -78,7 +79,7 @@ class Convolution(nn.Module):
     groups: int = 1
     kernel_init: Initializer | None = None
     """None: torch's default."""
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -96,7 +97,7 @@ class Convolution(nn.Module):
 
 def convolve(
     x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, stride: int = 1,
-    padding: int = 0, groups: int = 1, dtype: Any = jnp.float32,
+    padding: int = 0, groups: int = 1, dtype: DTypeLike = jnp.float32,
 ) -> jax.Array:
     """`x` [B, T, in] with `kernel` [K, in / groups, out], in `dtype`."""
     y: Any = _grouped(x.astype(dtype), kernel.astype(dtype), stride, padding, groups)
@@ -197,12 +198,13 @@ class PositionalConvolution(nn.Module):
     dim: int
     width: int
     groups: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.width, self.dim // self.groups, self.dim)
-        v = self.param("weight_v", normal((4.0 / (self.width * self.dim)) ** 0.5), shape)
+        begun = nn.initializers.normal((4.0 / (self.width * self.dim)) ** 0.5)
+        v = self.param("weight_v", begun, shape)
         g = self.param("weight_g", lambda key: _tap_norms(v))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.dim,))
         kernel = v * (g / _tap_norms(v))
@@ -216,7 +218,7 @@ class PositionalConvolutions(nn.Module):
     width: int
     groups: int
     depth: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -234,7 +236,7 @@ def _tap_norms(v: jax.Array) -> jax.Array:
 
 
 def _same(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array, *, groups: int, dtype: Any
+    x: jax.Array, kernel: jax.Array, bias: jax.Array, *, groups: int, dtype: DTypeLike
 ) -> jax.Array:
     """As many frames as come in."""
     width = kernel.shape[0]
@@ -347,7 +349,7 @@ class GumbelVectorQuantizer(nn.Module):
     """Linear layers that score entries."""
     factor: int = 3
     """Those but the last are this many times as wide as `dim`."""
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         out = self.groups * self.entries
@@ -357,8 +359,8 @@ class GumbelVectorQuantizer(nn.Module):
             setattr(self, f"weight_proj_{i}", Linear(width, inner, dtype=self.dtype))
         if self.depth == 1:
             last = Linear(
-                self.dim, out, kernel_init=normal(1.0), bias_init=nn.initializers.zeros_init(),
-                dtype=self.dtype)
+                self.dim, out, kernel_init=nn.initializers.normal(1.0),
+                bias_init=nn.initializers.zeros_init(), dtype=self.dtype)
         else:
             last = Linear(inner, out, dtype=self.dtype)
         setattr(self, self._last, last)

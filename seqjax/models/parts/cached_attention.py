@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import DTypeLike
 
 from seqjax.models.parts.attention import MASKED
 from seqjax.models.protocol import Params
@@ -49,7 +50,7 @@ class SourceCache:
         return self.keys[layer], self.values[layer], self.bias
 
 
-def source_projection(attention: Params, *, dtype: Any) -> SourceProjection:
+def source_projection(attention: Params, *, dtype: DTypeLike) -> SourceProjection:
     """Both projections of the stacked layers' `attention`."""
     parts = (attention["k_proj"], attention["v_proj"])
     stacked = {name: jnp.stack([p[name] for p in parts], axis=1).astype(dtype)

@@ -101,7 +101,7 @@ def check_kept(key: str, layers: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(layers))
 
 
-def check_layers(config: Any) -> None:
+def check_layers(config: object) -> None:
     """Raises ValueError where layers to keep and the number of layers disagree."""
     for side, key in LAYERS_TO_KEEP.items():
         layers, count = getattr(config, key, None), getattr(config, f"{side}_layers", 0)
@@ -111,7 +111,7 @@ def check_layers(config: Any) -> None:
                 f"{count}")
 
 
-def check_bands(config: Any, key: str) -> None:
+def check_bands(config: object, key: str) -> None:
     """Raises ValueError for `KEY_cutoff` or `KEY_factor` that make no bands."""
     cutoffs = getattr(config, f"{key}_cutoff")
     if cutoffs is not None and (
@@ -123,7 +123,7 @@ def check_bands(config: Any, key: str) -> None:
         raise ValueError(f"config.model.{key}_factor: must be 1 or more")
 
 
-def check_rates(config: Any, names: tuple[str, ...]) -> None:
+def check_rates(config: object, names: tuple[str, ...]) -> None:
     """Raises ValueError for a dropout rate outside of [0, 1)."""
     for name in names:
         rate = getattr(config, name)
@@ -131,7 +131,7 @@ def check_rates(config: Any, names: tuple[str, ...]) -> None:
             raise ValueError(f"config.model.{name}: {rate} is not in [0, 1)")
 
 
-def check_positive(config: Any, names: tuple[str, ...]) -> None:
+def check_positive(config: object, names: tuple[str, ...]) -> None:
     """Raises ValueError for a size below 1."""
     for name in names:
         if getattr(config, name) is not None and getattr(config, name) < 1:

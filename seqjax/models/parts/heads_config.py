@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, DataclassInstance
 from seqjax.models.parts.configs import TRAINING_ONLY, check_rates
+from seqjax.models.tables import State
 
 HEADS = "classification_heads"
 """Under which parameters of heads are found, here and in fairseq."""
@@ -52,7 +52,19 @@ class ClassificationHeadsConfig:
         return self.classification_inner_dims.get(name, width)
 
 
-def with_heads_of(state: Mapping[str, Any], config: Any) -> Any:
+class WithHeads(DataclassInstance, Protocol):
+    """What is read of a model section that has heads."""
+
+    @property
+    def encoder_embed_dim(self) -> int:
+        """How wide they are, where they do not say."""
+        ...
+
+
+HeadsConfigT = TypeVar("HeadsConfigT", bound=WithHeads)
+
+
+def with_heads_of(state: State, config: HeadsConfigT) -> HeadsConfigT:
     """A model section with the heads that a state dict of fairseq's has; the weights tell what no
     key of the file does."""
     classes, inner = {}, {}
@@ -71,11 +83,12 @@ def with_heads_of(state: Mapping[str, Any], config: Any) -> Any:
 
 # ---- Hugging Face's ----
 
+HeadsT = TypeVar("HeadsT", bound=ClassificationHeadsConfig)
 NAME = "sentence_classification_head"
 """What the one head of a model of transformers is called here: fairseq's default."""
 
 
-def with_head_of(state: Mapping[str, Any], config: Any, head: str) -> Any:
+def with_head_of(state: State, config: HeadsT, head: str) -> HeadsT:
     """A model section with the head that a state dict of transformers' has under the name `head`:
     `dense` and `out_proj`."""
     output = state.get(f"{head}.out_proj.weight")
@@ -88,7 +101,7 @@ def renamed(head: str) -> tuple[str, str]:
     return rf"^{HEADS}\.[^.]+\.", f"{head}."
 
 
-def labels(config: Any) -> dict[str, Any]:
+def labels(config: ClassificationHeadsConfig) -> dict[str, Any]:
     """Keys of a `config.json` about the one head.
 
     Raises:

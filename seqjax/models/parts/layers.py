@@ -15,52 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 
+from seqjax.models.parts.initializers import Initializer, fan_in_uniform, zero_row
 from seqjax.models.parts.position_split import by_position
 
-Initializer = Callable[..., jax.Array]
-Dtype = Any
 EPS = 1e-5
 """Of layer norms."""
-
-
-def xavier_uniform(gain: float = 1.0) -> Initializer:
-    """torch's `xavier_uniform_` for a kernel [in, out]."""
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
-        bound = gain * (6.0 / (shape[-2] + shape[-1])) ** 0.5
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-def fan_in_uniform(fan_in: int) -> Initializer:
-    """torch's default for `nn.Linear`, kernel and bias alike: U(-1/sqrt(in), 1/sqrt(in))."""
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
-        bound = fan_in**-0.5
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return init
-
-
-def embedding_init(dim: int, pad: int | None) -> Initializer:
-    """N(0, dim**-0.5) with a zero row for padding."""
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
-        table = jax.random.normal(key, shape, dtype) * dim**-0.5
-        return table if pad is None else table.at[pad].set(0.0)
-
-    return init
-
-
-def transposed(init: Initializer) -> Initializer:
-    """`init` for a kernel that fairseq keeps, and starts, the other way round."""
-
-    def apply(key: jax.Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> jax.Array:
-        return init(key, shape[::-1], dtype).T
-
-    return apply
 
 
 class Linear(nn.Module):
@@ -71,7 +32,7 @@ class Linear(nn.Module):
     use_bias: bool = True
     kernel_init: Initializer | None = None
     bias_init: Initializer | None = None
-    dtype: Dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         default = fan_in_uniform(self.in_features)
@@ -98,7 +59,7 @@ def project(weights: Mapping[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def linear(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, dtype: Dtype = jnp.float32
+    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
     """`x` [..., in] times `kernel` [in, ...out] plus `bias` [...out], in `dtype`."""
     y = jax.lax.dot_general(
@@ -113,14 +74,20 @@ class Embedding(nn.Module):
     rows: int
     dim: int
     pad: int | None = 1
+    table_init: Initializer | None = None
+    """Of all rows but padding's (None: N(0, dim**-0.5))."""
 
     def setup(self) -> None:
+        begun = self.table_init or nn.initializers.normal(self.dim**-0.5)
         self.embedding = self.param(
-            "embedding", embedding_init(self.dim, self.pad), (self.rows, self.dim)
-        )
+            "embedding", zero_row(begun, self.pad), (self.rows, self.dim))
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         return embed(self.embedding, ids, pad=self.pad)
+
+    def weights(self) -> dict[str, jax.Array]:
+        """Its parameter by name."""
+        return {"embedding": self.embedding}
 
 
 def embed(table: jax.Array, ids: jax.Array, *, pad: int | None) -> jax.Array:
@@ -211,7 +178,7 @@ def norm(weights: Mapping[str, jax.Array], x: jax.Array, eps: float = EPS) -> ja
     return layer_norm(x, weights["scale"], weights["bias"], eps)
 
 
-def norm_eps(cfg: Any) -> float:
+def norm_eps(cfg: object) -> float:
     """Epsilon of the layer norms of a model's configuration; fairseq's where it does not say."""
     return getattr(cfg, "layer_norm_eps", EPS)
 

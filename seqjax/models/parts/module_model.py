@@ -12,13 +12,18 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
+from seqjax.config import ModelSection
 from seqjax.models.parts import adaptive, outputs
 from seqjax.models.parts.adaptive import (
     band_ends,
-    band_widths,
     check_input_widths,
     check_softmax_widths,
+)
+from seqjax.models.parts.keys import (
+    EncoderDecoderKeys,
+    LanguageModelKeys,
 )
 from seqjax.models.parts.layers import dropout
 from seqjax.models.protocol import (
@@ -26,6 +31,8 @@ from seqjax.models.protocol import (
     Encoded,
     Features,
     Params,
+    Project,
+    Projection,
     Source,
     Weights,
     token_source,
@@ -40,12 +47,12 @@ EOS = 2
 class SizedModel:
     """What every model is made from (`models.build`)."""
 
-    config: Any
+    config: ModelSection
     source_vocab_size: int
     """Entries of the dictionary that is read."""
     target_vocab_size: int
     """What is predicted; of a language model smaller with a truncated output dictionary."""
-    compute_dtype: Any = jnp.float32
+    compute_dtype: DTypeLike = jnp.float32
     """Type of matrix products and activations; statistics and logits stay float32."""
     pad: int = PAD
     """Id of padding; behind the last word's where no symbol pads."""
@@ -56,7 +63,8 @@ class SizedModel:
 
     @property
     def max_target_positions(self) -> int:
-        return self.config.max_target_positions
+        config: Any = self.config  # of a model that only reads, it has no such key
+        return config.max_target_positions
 
     @property
     def _output_ends(self) -> tuple[int, ...] | None:
@@ -66,12 +74,27 @@ class SizedModel:
             return None
         return band_ends(cutoff, self.target_vocab_size, key="adaptive_softmax_cutoff")
 
+    @property
+    def _softmax_dropout(self) -> float:
+        """Of an adaptive softmax, where there can be one."""
+        return getattr(self.config, "adaptive_softmax_dropout", 0.0)
+
     def _check_softmax(self, width: int, factor: float) -> None:
         """Raises ValueError for clusters that do not fit the dictionary, and warns of those that
         get nothing of `width` dimensions."""
         ends = self._output_ends
         if ends is not None:
             check_softmax_widths(width, factor, len(ends))
+
+    def _check_joined(self, keys: str) -> None:
+        """Raises ValueError where one embedding should serve two dictionaries."""
+        shares = getattr(self.config, "shares_input", False)
+        if shares and self.source_vocab_size != self.target_vocab_size:
+            raise ValueError(
+                f"config.model: {keys} a joined dictionary; the source has "
+                f"{self.source_vocab_size} entries, the target {self.target_vocab_size} "
+                "(preprocess with --joined-dictionary)"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,7 +132,9 @@ class ModuleModel(SizedModel):
         own = self._output_ends is None and not self._ties_output
         return self.target_vocab_size if own else None
 
-    def _projection(self, params: Params, key: jax.Array | None = None) -> tuple[Any, Any]:
+    def _projection(
+        self, params: Params, key: jax.Array | None = None
+    ) -> tuple[Projection, Project]:
         """The output layer's arrays, and what computes with them.
 
         Args:
@@ -117,10 +142,10 @@ class ModuleModel(SizedModel):
         """
         decoder = params["decoder"]
         if self._output_ends is not None:
-            tied = self._table(params) if _ties_softmax(self.config) else None
+            tied = self._table(params) if adaptive.ties_softmax(self.config) else None
             projection = adaptive.output_projection(
                 decoder["adaptive_softmax"], tied, ends=self._output_ends, key=key,
-                dropout=self.config.adaptive_softmax_dropout,
+                dropout=self._softmax_dropout,
             )
             return projection, adaptive.log_probs
         bias = decoder.get("output_bias")
@@ -141,8 +166,7 @@ class ModuleModel(SizedModel):
         key = None
         if rng is not None and self._output_ends is not None:
             key = jax.random.fold_in(rng, 2)
-            rate = self.config.adaptive_softmax_dropout
-            hidden = dropout(hidden, rate, jax.random.fold_in(rng, 3))
+            hidden = dropout(hidden, self._softmax_dropout, jax.random.fold_in(rng, 3))
         projection, project = self._projection(params, key)
         return Features(
             hidden=hidden, projection=projection, project=project, attention=attention)
@@ -178,6 +202,8 @@ class ModuleModel(SizedModel):
 class ModuleEncoderDecoder(ModuleModel):
     """The first half of a `protocol.EncoderDecoder`: whole sequences."""
 
+    config: EncoderDecoderKeys
+
     @property
     def max_source_positions(self) -> int:
         return self.config.max_source_positions
@@ -210,20 +236,13 @@ class ModuleEncoderDecoder(ModuleModel):
     def _ties_output(self) -> bool:
         return self.config.ties_output
 
-    def _check_joined(self, keys: str) -> None:
-        """Raises ValueError where one embedding should serve two dictionaries."""
-        if self.config.shares_input and self.source_vocab_size != self.target_vocab_size:
-            raise ValueError(
-                f"config.model: {keys} a joined dictionary; the source has "
-                f"{self.source_vocab_size} entries, the target {self.target_vocab_size} "
-                "(preprocess with --joined-dictionary)"
-            )
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModuleLanguageModel(ModuleModel):
     """The first half of a `protocol.LanguageModel`, with fairseq's adaptive input and
     adaptive softmax."""
+
+    config: LanguageModelKeys
 
     def __post_init__(self) -> None:
         cfg = self.config
@@ -253,6 +272,13 @@ class ModuleLanguageModel(ModuleModel):
         return band_ends(cutoff, self.source_vocab_size, key="adaptive_input_cutoff")
 
     @property
+    def _ends(self) -> dict[str, Any]:
+        """What a `DecoderEnds` is told of its ends."""
+        return dict(
+            vocab_size=self.source_vocab_size, output_size=self._own_output(),
+            output_ends=self._output_ends, input_ends=self._input_ends, pad=self.pad)
+
+    @property
     def _ties_output(self) -> bool:
         return self.config.share_decoder_input_output_embed
 
@@ -274,25 +300,3 @@ class ModuleLanguageModel(ModuleModel):
         if self._input_ends is None:
             return embedding["embedding"]
         return adaptive.input_table(embedding, self._input_ends)
-
-
-def adaptive_input(
-    cfg: Any, ends: tuple[int, ...], *, width: int, dtype: Any
-) -> adaptive.AdaptiveInput:
-    """The embedding of bands that a language model's configuration asks for; vectors [width]."""
-    widths = band_widths(cfg.adaptive_input_dim, cfg.adaptive_input_factor, len(ends))
-    return adaptive.AdaptiveInput(ends, widths, width, dtype)
-
-
-def adaptive_softmax(cfg: Any, ends: tuple[int, ...]) -> adaptive.AdaptiveSoftmax:
-    """The output layer of clusters that a configuration asks for."""
-    tied = _ties_softmax(cfg)
-    return adaptive.AdaptiveSoftmax(
-        cfg.output_dim, ends, cfg.adaptive_softmax_factor, tied, tied and cfg.tie_adaptive_proj
-    )
-
-
-def _ties_softmax(cfg: Any) -> bool:
-    """Whether the words of an adaptive softmax are the bands of an adaptive input, which
-    translation models do not have."""
-    return getattr(cfg, "tie_adaptive_weights", False)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from seqjax.models.parts.keys import NormFormerKeys
 from seqjax.models.parts.layers import EPS, norm
 from seqjax.models.protocol import Params
 
@@ -22,7 +23,7 @@ NAMES = ("c_attn", "w_resid", "attn_ln", "ffn_layernorm")
 """All parameters of a layer that are NormFormer's."""
 
 
-def parameters(module: nn.Module, cfg: Any) -> Params:
+def parameters(module: nn.Module, cfg: NormFormerKeys) -> Params:
     """Declares, in a decoder layer, the parameters that its configuration asks for."""
     wanted: dict[str, tuple[bool, Callable[[jax.Array], Any]]] = {
         "c_attn": (cfg.scale_heads, lambda _: jnp.ones(cfg.decoder_attention_heads)),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from seqjax.models.parts.layers import embedding_init, sinusoid_table
+from seqjax.models.parts.initializers import embedding_init
+from seqjax.models.parts.keys import PositionKeys
+from seqjax.models.parts.layers import sinusoid_table
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.protocol import Params, position_ids
 
@@ -47,13 +47,20 @@ def _first(offset: int | None, pad: int) -> int:
     return pad + 1 if offset is None else offset
 
 
-def step_positions(cfg: Any, decoder: Params, *, dim: int, pad: int) -> jax.Array | None:
+def form_of(cfg: object) -> tuple[int | None, str]:
+    """`offset` and `spacing` of `Positions`, fairseq's where a configuration has no such keys."""
+    return getattr(cfg, "position_offset", None), getattr(cfg, "sinusoid_spacing", "inclusive")
+
+
+def step_positions(
+    cfg: PositionKeys, decoder: Params, *, dim: int, pad: int
+) -> jax.Array | None:
     """[max_target_positions, dim]: row p is what `Positions` gives position p of a decoder with
     these parameters; None where it has no positions."""
     if cfg.no_token_positional_embeddings:
         return None
-    first = _first(getattr(cfg, "position_offset", None), pad)
+    offset, spacing = form_of(cfg)
+    first = _first(offset, pad)
     if cfg.decoder_learned_pos:
         return decoder["embed_positions"]["embedding"][first:]
-    spacing = getattr(cfg, "sinusoid_spacing", "inclusive")
     return jnp.asarray(sinusoid_table(cfg.max_target_positions, dim, first, spacing))

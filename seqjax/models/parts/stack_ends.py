@@ -7,11 +7,14 @@ rows and single steps share them. `Ends` is for modules that own such parameters
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Generic, TypeVar
 
 import jax
 from flax import linen as nn
+from jax.typing import DTypeLike
 
+from seqjax.models.parts.initializers import xavier_uniform
+from seqjax.models.parts.keys import DropoutKeys
 from seqjax.models.parts.layers import (
     EPS,
     Linear,
@@ -21,16 +24,16 @@ from seqjax.models.parts.layers import (
     norm,
     norm_eps,
     project,
-    xavier_uniform,
 )
 from seqjax.models.protocol import Params
 
+ConfigT = TypeVar("ConfigT", bound=DropoutKeys)
 NAMES = ("project_in_dim", "layernorm_embedding", "layer_norm", "project_out_dim")
 """All parameters that are used here."""
 
 
 def enter(
-    w: Params, x: jax.Array, positions: jax.Array | None, *, scale: float | None, dtype: Any,
+    w: Params, x: jax.Array, positions: jax.Array | None, *, scale: float | None, dtype: DTypeLike,
     eps: float = EPS, rate: float = 0.0, key: jax.Array | None = None,
 ) -> jax.Array:
     """The first layer's input [..., D] in `dtype`.
@@ -58,12 +61,12 @@ def leave(w: Params, x: jax.Array, *, eps: float = EPS) -> jax.Array:
     return project(w["project_out_dim"], x) if "project_out_dim" in w else x
 
 
-class Ends(nn.Module):
+class Ends(nn.Module, Generic[ConfigT]):
     """An encoder or a decoder: its `setup` declares those of `NAMES` that it has, and
     `embed_positions` if it has positions."""
 
-    config: Any
-    dtype: Any
+    config: ConfigT
+    dtype: DTypeLike
 
     def bias_free(self, width: int, features: int) -> Linear:
         """A projection from one width to another."""

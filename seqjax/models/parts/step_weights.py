@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 from flax import struct
+from jax.typing import DTypeLike
 
 from seqjax.models.parts import adaptive, normformer, stack_ends
 from seqjax.models.parts.cached_attention import (
@@ -17,9 +18,10 @@ from seqjax.models.parts.cached_attention import (
     split_heads,
 )
 from seqjax.models.parts.decoder_layer import Read
+from seqjax.models.parts.keys import PositionKeys
 from seqjax.models.parts.layers import embed, norm_eps, project
 from seqjax.models.parts.positions import step_positions
-from seqjax.models.protocol import Features, Params
+from seqjax.models.protocol import Features, Params, Project, Projection
 
 
 @struct.dataclass
@@ -37,8 +39,8 @@ class StepWeights:
     """Makes keys and values for attention to the source; None without."""
     rest: dict[str, Any]
     """Those of `stack_ends.NAMES` that there are."""
-    projection: Any
-    project: Any = struct.field(pytree_node=False)
+    projection: Projection
+    project: Project = struct.field(pytree_node=False)
     eps: float = struct.field(pytree_node=False)
     """Of the norms."""
 
@@ -83,8 +85,8 @@ class StepWeights:
 
 
 def surroundings(
-    cfg: Any, decoder: Params, *, width: int, table: Any, projection: tuple[Any, Any], dtype: Any,
-    pad: int,
+    cfg: PositionKeys, decoder: Params, *, width: int, table: Any,
+    projection: tuple[Projection, Project], dtype: DTypeLike, pad: int,
 ) -> dict[str, Any]:
     """The fields of `StepWeights` but for `layers`.
 
@@ -104,7 +106,7 @@ def surroundings(
     )
 
 
-def separated(stacked: Params, index: int, *, dtype: Any) -> dict[str, Any]:
+def separated(stacked: Params, index: int, *, dtype: DTypeLike) -> dict[str, Any]:
     """One of stacked layers, its matrices in `dtype`. Of attention to the source it has what
     queries need; what makes keys and values is in `StepWeights.memory`."""
     layer = jax.tree.map(lambda a: a[index], stacked)
@@ -119,6 +121,6 @@ def separated(stacked: Params, index: int, *, dtype: Any) -> dict[str, Any]:
     return layer
 
 
-def cast(tree: Params, dtype: Any) -> Params:
+def cast(tree: Params, dtype: DTypeLike) -> Params:
     """Every array in another type."""
     return jax.tree.map(lambda a: a.astype(dtype), tree)

@@ -12,18 +12,17 @@ from typing import Any, Literal
 from seqjax.models.parts.configs import (
     ORIGIN,
     TRAINING_ONLY,
-    RuntimeConfig,
     check_layers,
     check_rates,
     follow_kept,
     limit,
 )
 from seqjax.models.parts.heads_config import ClassificationHeadsConfig
-from seqjax.models.transformer.config import EncoderConfig
+from seqjax.models.transformer.config import EncoderOnlyConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RobertaConfig(ClassificationHeadsConfig, RuntimeConfig, EncoderConfig):
+class RobertaConfig(ClassificationHeadsConfig, EncoderOnlyConfig):
     """fairseq's `roberta`: an encoder with a head that predicts masked tokens, and heads that
     classify sentences."""
 

@@ -59,7 +59,9 @@ KEYS = HuggingFaceKeys(
 )
 
 
-def with_types(state: State, config: Any, prefix: str) -> tuple[State, Any]:
+def with_types(
+    state: State, config: RobertaConfig, prefix: str
+) -> tuple[State, RobertaConfig]:
     """One type of tokens that is nothing but zeros is none."""
     types = state.get(prefix + TYPES)
     if types is None or (types.shape[0] == 1 and not np.any(np.asarray(types, np.float32))):
@@ -68,7 +70,7 @@ def with_types(state: State, config: Any, prefix: str) -> tuple[State, Any]:
     return state, dataclasses.replace(config, token_types=int(types.shape[0]))
 
 
-def join_types(state: State, config: Any, prefix: str) -> State:
+def join_types(state: State, config: RobertaConfig, prefix: str) -> State:
     """And back: transformers' models have one at least."""
     if config.token_types:
         return state
@@ -90,7 +92,7 @@ def read(hf: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "max_positions": rows - pad - 1}
 
 
-def sizes(config: Any) -> dict[str, Any]:
+def sizes(config: RobertaConfig) -> dict[str, Any]:
     """What is written beside `KEYS`."""
     return {"max_position_embeddings": config.max_positions + 2,
             "type_vocab_size": max(config.token_types, 1), **heads.labels(config)}

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.config import ConfigError
 from seqjax.models.parts import heads
 from seqjax.models.parts.bert_init import DEVIATION, bert_init
-from seqjax.models.parts.layers import LayerNorm, Linear, activation, fan_in_uniform
+from seqjax.models.parts.initializers import fan_in_uniform
+from seqjax.models.parts.layers import LayerNorm, Linear, activation
 from seqjax.models.parts.module_model import PAD, SizedModel
 from seqjax.models.parts.outputs import project_tied
 from seqjax.models.protocol import Encoded, Features, Params, Source, token_source
@@ -33,7 +35,7 @@ class MaskedLMHead(nn.Module):
     activation_fn: str
     tied: bool
     """The projection is the embedding."""
-    dtype: Any
+    dtype: DTypeLike
     eps: float
     """Of the norm."""
 
@@ -56,7 +58,7 @@ class TypedEncoder(Encoder):
 
     def setup(self) -> None:
         super().setup()
-        cfg = self.config
+        cfg = cast(RobertaConfig, self.config)
         self.token_types = self.param(
             "token_types", nn.initializers.normal(DEVIATION),
             (cfg.token_types, cfg.encoder_embed_dim))
@@ -70,7 +72,7 @@ class RobertaEncoder(nn.Module):
 
     config: RobertaConfig
     vocab_size: int
-    dtype: Any
+    dtype: DTypeLike
     pad: int = PAD
 
     def setup(self) -> None:
@@ -89,7 +91,7 @@ class Roberta(nn.Module):
 
     config: RobertaConfig
     vocab_size: int
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     pad: int = PAD
 
     def setup(self) -> None:

@@ -4,13 +4,14 @@ heads read its state at the sentence's last eos (fairseq's `BARTModel`)."""
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from seqjax.models.parts import heads
 from seqjax.models.protocol import Params, Source
+from seqjax.models.transformer.config import ClassifyingTransformerConfig
 from seqjax.models.transformer.model import BertBegunTransformerModel
 
 
@@ -18,7 +19,7 @@ from seqjax.models.transformer.model import BertBegunTransformerModel
 class ClassifyingTransformerModel(BertBegunTransformerModel):
     """`protocol.EncoderDecoder` and `protocol.SentenceClassifier`."""
 
-    config: Any
+    config: ClassifyingTransformerConfig
     decodes_source: ClassVar[bool] = True
 
     def init(self, rng: jax.Array) -> Params:

@@ -20,6 +20,7 @@ from seqjax.models.parts.configs import (
     follow_kept,
     limit,
 )
+from seqjax.models.parts.heads_config import ClassificationHeadsConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,26 @@ class DecoderConfig(LayerConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
             raise ValueError(
                 "config.model.output_bias: an adaptive softmax (adaptive_softmax_cutoff) has none")
 
+    @property
+    def input_dim(self) -> int:
+        """Width of the target embedding."""
+        raise NotImplementedError
+
+    @property
+    def output_dim(self) -> int:
+        """Width in front of the output projection."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderOnlyConfig(RuntimeConfig, EncoderConfig):
+    """A model that is an encoder."""
+
+    @property
+    def max_source_positions(self) -> int:
+        """Tokens of a source at most."""
+        raise NotImplementedError
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig(RuntimeConfig, EncoderConfig, DecoderConfig):
@@ -268,6 +289,19 @@ class TransformerAlignConfig(TransformerConfig):
         if self.alignment_heads < 1:
             raise ValueError(
                 f"config.model.alignment_heads: {self.alignment_heads} must be 1 or more")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifyingTransformerConfig(ClassificationHeadsConfig, TransformerConfig):
+    """A transformer with heads that classify sentences by the decoder's states."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classification_heads and self.output_dim != self.encoder_embed_dim:
+            raise ValueError(
+                "config.model.classification_heads: heads are as wide as the encoder "
+                f"({self.encoder_embed_dim}) and read the decoder's states ({self.output_dim}): "
+                "give encoder_embed_dim and decoder_output_dim one value")
 
 
 def _size(embed: int, ffn: int, layers: int, heads: int) -> dict[str, Any]:

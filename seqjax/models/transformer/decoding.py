@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import DTypeLike
 
 from seqjax.models.parts import decoder_layer
 from seqjax.models.parts.attention import MASKED
@@ -27,7 +28,8 @@ from seqjax.models.parts.cached_attention import (
 )
 from seqjax.models.parts.layers import project
 from seqjax.models.parts.step_weights import StepWeights, separated, surroundings
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import Encoded, Features, Params, Project, Projection
+from seqjax.models.transformer.config import DecoderConfig
 from seqjax.models.transformer.modules import decoder_form, embedding_scale
 
 
@@ -60,7 +62,8 @@ class DecoderCache:
 
 
 def prepare(
-    cfg: Any, decoder: Params, *, table: Any, projection: tuple[Any, Any], dtype: Any, pad: int
+    cfg: DecoderConfig, decoder: Params, *, table: Any,
+    projection: tuple[Projection, Project], dtype: DTypeLike, pad: int,
 ) -> DecoderWeights:
     """Unstacks layers and fuses projections of the decoder's parameters.
 
@@ -89,8 +92,8 @@ def prepare(
 
 
 def start(
-    cfg: Any, weights: DecoderWeights, encoded: Encoded | None, *, rows: int, beam: int,
-    capacity: int,
+    cfg: DecoderConfig, weights: DecoderWeights, encoded: Encoded | None, *, rows: int,
+    beam: int, capacity: int,
 ) -> DecoderCache:
     """An empty cache; for a language model `encoded` is None."""
     heads = cfg.decoder_attention_heads
@@ -116,7 +119,7 @@ def grow(cache: DecoderCache, *, capacity: int) -> DecoderCache:
 
 
 def step(
-    cfg: Any, weights: DecoderWeights, tokens: jax.Array, cache: DecoderCache, *,
+    cfg: DecoderConfig, weights: DecoderWeights, tokens: jax.Array, cache: DecoderCache, *,
     position: jax.Array, ancestors: jax.Array,
 ) -> tuple[Features, DecoderCache]:
     """One position for all hypotheses; see `protocol.EncoderDecoder.step`."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, ModelSection
 from seqjax.models.parts import adaptive_names as adaptive
 from seqjax.models.parts import module_order as order
 from seqjax.models.parts.configs import LAYERS_TO_KEEP
@@ -182,7 +182,7 @@ OWN: Mapping[str, Any] = {
 """Keys that fairseq does not have -> what its models are by them."""
 
 
-def check_own(config: Any) -> None:
+def check_own(config: ModelSection) -> None:
     """Raises ConfigError for a model that fairseq cannot build, naming the keys."""
     wrong = [f"{key}={getattr(config, key)!r}" for key, usual in OWN.items()
              if getattr(config, key, usual) != usual]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, ModelSection
 from seqjax.models.parts.configs import ORIGIN, RUNTIME, TRAINING_ONLY, kind
 from seqjax.models.tables import HuggingFaceKeys, State, Transform
+from seqjax.models.transformer.config import TransformerConfig
+
+ConfigT = TypeVar("ConfigT", bound=TransformerConfig)
 
 ACTIVATIONS: Mapping[Any, Any] = {
     "relu": "relu", "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_accurate",
@@ -70,7 +73,7 @@ IGNORED: tuple[str, ...] = (
 """Sinusoids, which older files have, and a bias of nothing."""
 
 
-def copies(config: Any) -> Mapping[str, str]:
+def copies(config: TransformerConfig) -> Mapping[str, str]:
     """Names that older files have of tied tensors."""
     owner = EMBEDDING if config.shares_input else TARGET
     inputs = ("model.encoder.embed_tokens.weight", TARGET) if config.shares_input else ()
@@ -84,14 +87,14 @@ def vocabulary(state: State) -> tuple[int, int]:
     return source, state[TARGET].shape[0] if TARGET in state else source
 
 
-def with_bias(state: State, config: Any) -> tuple[State, Any]:
+def with_bias(state: State, config: ConfigT) -> tuple[State, ConfigT]:
     """A bias of logits that is there and not zero is the model's; transformers has one in every
     file of some models, zero in most."""
     given = BIAS in state and bool(np.any(state[BIAS]))
     return state, dataclasses.replace(config, output_bias=given)
 
 
-def join_bias(state: State, config: Any) -> State:
+def join_bias(state: State, config: TransformerConfig) -> State:
     """The file's tensors with the bias of nothing that transformers expects."""
     if BIAS in state:
         return state
@@ -131,7 +134,7 @@ def writer(
       unsaid: keys here that weights say, whatever they are.
     """
 
-    def write(config: Any) -> dict[str, Any]:
+    def write(config: ModelSection) -> dict[str, Any]:
         written = {**keys.write(config), **more(config)}
         check_said(config, read(written), elsewhere or {}, unsaid)
         return written
@@ -140,7 +143,7 @@ def writer(
 
 
 def check_said(
-    config: Any, said: Mapping[str, Any], elsewhere: Mapping[str, tuple[Any, ...]],
+    config: ModelSection, said: Mapping[str, Any], elsewhere: Mapping[str, tuple[Any, ...]],
     unsaid: tuple[str, ...] = (),
 ) -> None:
     """Raises ConfigError, naming the key, where a model is not all that a file says of it.

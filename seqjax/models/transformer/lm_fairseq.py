@@ -14,6 +14,7 @@ import numpy as np
 
 from seqjax.config import ConfigError
 from seqjax.models.parts import adaptive_names as adaptive
+from seqjax.models.parts.keys import LanguageModelKeys
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.transformer.fairseq import (
     ORDER,
@@ -151,7 +152,7 @@ def copies(config: TransformerLanguageModelConfig) -> Mapping[str, str]:
     return found
 
 
-def constants(config: TransformerLanguageModelConfig) -> State:
+def constants(config: LanguageModelKeys) -> State:
     """The version of the format, and buffers without meaning."""
     return {
         "decoder.version": np.array([3], np.float32),

@@ -7,32 +7,33 @@ position-by-position decoding is in `decoding.py`.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.parts import decoder_layer, normformer
 from seqjax.models.parts.attention import MultiheadAttention, causal_mask, joint_mask, segment_mask
+from seqjax.models.parts.decoder_ends import DecoderEnds
 from seqjax.models.parts.decoder_layer import LayerForm
-from seqjax.models.parts.layers import (
-    Embedding,
-    LayerNorm,
-    Linear,
-    dropout_key,
-    embedding_init,
-    transposed,
-)
-from seqjax.models.parts.module_model import PAD, adaptive_softmax
-from seqjax.models.parts.positions import Positions
+from seqjax.models.parts.layers import Embedding, LayerNorm, dropout_key
+from seqjax.models.parts.module_model import PAD
+from seqjax.models.parts.positions import Positions, form_of
 from seqjax.models.parts.stack import Layer, hidden_states, stack
 from seqjax.models.parts.stack_ends import Ends
 from seqjax.models.protocol import Encoded, Source
-from seqjax.models.transformer.config import TransformerConfig
+from seqjax.models.transformer.config import (
+    DecoderConfig,
+    EncoderConfig,
+    EncoderOnlyConfig,
+    LayerConfig,
+    TransformerConfig,
+)
+from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 
 
-def encoder_form(cfg: Any) -> LayerForm:
+def encoder_form(cfg: EncoderConfig) -> LayerForm:
     """The switches of an encoder's layers."""
     return LayerForm(
         pre_norm=cfg.encoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
@@ -41,7 +42,7 @@ def encoder_form(cfg: Any) -> LayerForm:
     )
 
 
-def decoder_form(cfg: Any) -> LayerForm:
+def decoder_form(cfg: DecoderConfig) -> LayerForm:
     """The switches of a decoder's layers."""
     return LayerForm(
         pre_norm=cfg.decoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
@@ -50,7 +51,7 @@ def decoder_form(cfg: Any) -> LayerForm:
     )
 
 
-def embedding_scale(cfg: Any, width: int) -> float | None:
+def embedding_scale(cfg: LayerConfig, width: int) -> float | None:
     """What embeddings are multiplied by (None: nothing)."""
     return None if cfg.no_scale_embedding else width**0.5
 
@@ -68,8 +69,8 @@ def as_read(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.A
 class EncoderLayer(Layer):
     """Self-attention and feed-forward, pre- or post-norm."""
 
-    config: Any
-    dtype: Any
+    config: EncoderConfig
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
@@ -91,8 +92,8 @@ class EncoderLayer(Layer):
 class DecoderLayer(Layer):
     """Causal self-attention, attention to the source, feed-forward."""
 
-    config: Any
-    dtype: Any
+    config: DecoderConfig
+    dtype: DTypeLike
     memory_dim: int | None = None
     """Width of the encoder's output (None: no attention to a source)."""
     joint: bool = False
@@ -129,7 +130,7 @@ class DecoderLayer(Layer):
         )
 
 
-class Encoder(Ends):
+class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
     """fairseq's `TransformerEncoder`."""
 
     vocab_size: int
@@ -141,7 +142,7 @@ class Encoder(Ends):
         if not cfg.no_token_positional_embeddings:
             self.embed_positions = Positions(
                 dim, cfg.encoder_learned_pos, cfg.max_source_positions, self.pad,
-                cfg.position_offset, cfg.sinusoid_spacing,
+                *form_of(cfg),
             )
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
@@ -176,50 +177,26 @@ class Encoder(Ends):
         return self.embed_tokens(tokens)
 
 
-class Decoder(Ends):
+class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
     """fairseq's `TransformerDecoder`, up to the output projection."""
 
-    vocab_size: int | None
-    """Rows of its own embedding (None: it is given the encoder's)."""
-    memory_dim: int | None
+    memory_dim: int | None = None
     """Width of the encoder's output (None: a language model)."""
-    output_size: int | None
-    """Columns of its own output projection (None: tied to an embedding, or adaptive)."""
-    output_ends: tuple[int, ...] | None = None
-    """Ends of the clusters of an adaptive softmax (None: an ordinary one)."""
-    pad: int = PAD
     words: int = 0
     """Entries of the dictionary that is predicted, of which each has an output bias if any."""
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.decoder_embed_dim
-        if self.vocab_size is not None:
-            self.embed_tokens = Embedding(self.vocab_size, cfg.input_dim, self.pad)
-        if cfg.input_dim != dim:
-            self.project_in_dim = self.bias_free(cfg.input_dim, dim)
-        if not cfg.no_token_positional_embeddings:
-            self.embed_positions = Positions(
-                dim, cfg.decoder_learned_pos, cfg.max_target_positions, self.pad,
-                cfg.position_offset, cfg.sinusoid_spacing,
-            )
+        self.declare(dim)
         if cfg.layernorm_embedding:
             self.layernorm_embedding = LayerNorm(dim)
-        self.joint = self.memory_dim is not None and cfg.cross_self_attention
-        reads = self.memory_dim is not None and not cfg.no_cross_attention
+        self.joint = self.memory_dim is not None and getattr(cfg, "cross_self_attention", False)
+        reads = self.memory_dim is not None and not getattr(cfg, "no_cross_attention", False)
         self.layers = stack(DecoderLayer, cfg, length=cfg.decoder_layers, inputs=3)(
             cfg, self.dtype, self.memory_dim if reads else None, self.joint
         )
         if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
             self.layer_norm = LayerNorm(dim)
-        if cfg.output_dim != dim:
-            self.project_out_dim = self.bias_free(dim, cfg.output_dim)
-        if self.output_size is not None:
-            self.output_projection = Linear(
-                cfg.output_dim, self.output_size, use_bias=False, dtype=self.dtype,
-                kernel_init=transposed(embedding_init(cfg.output_dim, None)),
-            )
-        if self.output_ends is not None:
-            self.adaptive_softmax = adaptive_softmax(cfg, self.output_ends)
         if cfg.output_bias:
             self.output_bias = self.param(
                 "output_bias", nn.initializers.zeros_init(), (self.words,))
@@ -273,12 +250,6 @@ class Decoder(Ends):
                 mask = joint_mask(memory_mask, mask)
         return x, memory, mask, memory_mask
 
-    def own_output(self, hidden: jax.Array) -> jax.Array:
-        """Touches the parameters of an output layer of its own (for initialisation)."""
-        if self.output_ends is not None:
-            self.adaptive_softmax()
-        return hidden if self.output_size is None else self.output_projection(hidden)
-
 
 class Transformer(nn.Module):
     """Parameters and forward passes; which embeddings are shared is decided here."""
@@ -289,7 +260,7 @@ class Transformer(nn.Module):
     output_size: int | None
     """See `Decoder`."""
     output_ends: tuple[int, ...] | None
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
     pad: int = PAD
 
     def setup(self) -> None:
@@ -297,9 +268,8 @@ class Transformer(nn.Module):
         self.encoder = Encoder(cfg, self.dtype, self.source_vocab_size, pad=self.pad)
         rows = None if cfg.shares_input else self.target_vocab_size
         self.decoder = Decoder(
-            cfg, self.dtype, rows, cfg.encoder_embed_dim, self.output_size, self.output_ends,
-            pad=self.pad, words=self.target_vocab_size,
-        )
+            cfg, self.dtype, rows, self.output_size, self.output_ends,
+            memory_dim=cfg.encoder_embed_dim, pad=self.pad, words=self.target_vocab_size)
 
     def encode(self, source: Source) -> Encoded:
         return self.encoder(source)

@@ -17,7 +17,7 @@ from seqjax.models.tables import TRANSPOSED, ConfigKeys, FairseqTable, State, We
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
 
 
-def upgrade(state: State, config: Any) -> tuple[State, Any]:
+def upgrade(state: State, config: Wav2Vec2Config) -> tuple[State, Wav2Vec2Config]:
     """torch's newer names of a weight norm's two parts as the older ones."""
     parts = {"0": "weight_g", "1": "weight_v"}
     return {

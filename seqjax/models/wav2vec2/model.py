@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from seqjax.models.parts import masking
 from seqjax.models.parts.audio import Drawn
@@ -26,7 +27,7 @@ class Wav2Vec2Model:
     """`protocol.Encoder` for fairseq's `wav2vec2`."""
 
     config: Wav2Vec2Config
-    compute_dtype: Any = jnp.float32
+    compute_dtype: DTypeLike = jnp.float32
     """Type of matrix products and activations; norms, softmaxes and cosines are float32."""
     source_vocab_size: int = 0
     target_vocab_size: int = 0

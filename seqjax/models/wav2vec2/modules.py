@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from seqjax.models.parts import audio, decoder_layer
 from seqjax.models.parts.attention import MultiheadAttention
@@ -21,7 +22,7 @@ class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, pre- or post-norm."""
 
     config: Wav2Vec2Config
-    dtype: Any
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
@@ -43,7 +44,7 @@ class TransformerEncoder(nn.Module):
     """fairseq's: positions by convolution, then the layers."""
 
     config: Wav2Vec2Config
-    dtype: Any
+    dtype: DTypeLike
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.encoder_embed_dim
@@ -77,7 +78,7 @@ class Wav2Vec2(nn.Module):
     """fairseq's `Wav2Vec2Model`."""
 
     config: Wav2Vec2Config
-    dtype: Any = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.encoder_embed_dim
