@@ -4,7 +4,7 @@ of models of text have in common."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +13,17 @@ import numpy as np
 from seqjax.config import ConfigError
 from seqjax.generation import finite
 from seqjax.hub import arguments, rows, text_ids, word_features
+from seqjax.hub.loaded import Loaded
 from seqjax.hub.word_features import WordFeatures
 from seqjax.models import protocol
-from seqjax.models.protocol import Params, token_source
+from seqjax.models.protocol import EncoderDecoder, Params, token_source
 from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.protocol import TextTask
 
 
-class Featuring:
+class Featuring(Loaded[TextTask]):
     """Part of a facade: fairseq's `encode`, `decode`, `extract_features` and
     `extract_features_aligned_to_words`, of one input or of a list of them."""
-
-    task: TextTask
-    models: tuple[Any, ...]
-    params: tuple[Any, ...]
 
     def encode(self, text: Any, *more: str, no_separator: bool | None = None) -> Any:
         """Texts -> ids as the model reads them, with final eos.
@@ -201,10 +198,18 @@ class Featuring:
                 finite.check_scores(found[place], f"extract_features: input {place}")
         return found
 
+    def _feature_passes(self) -> dict[Any, Any]:
+        """Compiled passes of these models; others are begun where models were replaced."""
+        kept = self.__dict__
+        if kept.get("_feature_models") is not self.models:
+            kept["_feature_models"], kept["_feature_programs"] = self.models, {}
+        found: dict[Any, Any] = kept["_feature_programs"]
+        return found
+
     def _states(self, layer: int, every: bool) -> Callable[[Params, np.ndarray], jax.Array]:
         """The compiled pass to the states of a layer, or of all; kept for the next call."""
         model = self.models[0]
-        programs = _programs(self.__dict__, self.models)
+        programs = self._feature_passes()
         key = "all" if every else layer
         if key not in programs:
             if every or layer != -1:
@@ -215,7 +220,8 @@ class Featuring:
 
 
 def states_of(
-    model: Any, params: Params, tokens: jax.Array, *, layer: int = -1, every: bool = False
+    model: EncoderDecoder, params: Params, tokens: jax.Array, *, layer: int = -1,
+    every: bool = False,
 ) -> jax.Array:
     """States of `tokens` [B, S]: [B, S, D] float32 of a layer (see
     `Featuring.extract_features`), [L + 1, B, S, D] of every one."""
@@ -229,7 +235,7 @@ def states_of(
             return _chosen(found, layer, whole=last or every)
         encoded, read = model.encode(params, source), _rolled(tokens, pad=model.pad)
     found = model.features(params, read, encoded).hidden if last else (
-        model.decoder_states(params, read, encoded))
+        cast(protocol.LayeredStepper, model).decoder_states(params, read, encoded))
     return _chosen(found, layer, whole=last or every)
 
 
@@ -237,7 +243,7 @@ def _chosen(states: jax.Array, layer: int, *, whole: bool) -> jax.Array:
     return (states if whole else states[layer]).astype(jnp.float32)
 
 
-def _decodes(model: Any) -> bool:
+def _decodes(model: EncoderDecoder) -> bool:
     """Whether it is the decoder's states that are meant."""
     return not protocol.reads(model) or getattr(model, "decodes_source", False)
 
@@ -250,7 +256,7 @@ def _rolled(tokens: jax.Array, *, pad: int) -> jax.Array:
     return jnp.where(real, jnp.concatenate([first, tokens[:, :-1]], axis=1), pad)
 
 
-def _check_layer(model: Any, params: Params, layer: int, *, every: bool) -> None:
+def _check_layer(model: EncoderDecoder, params: Params, layer: int, *, every: bool) -> None:
     """Refuses a layer that is not there, and models that do not tell of them.
 
     Raises:
@@ -267,14 +273,6 @@ def _check_layer(model: Any, params: Params, layer: int, *, every: bool) -> None
     if isinstance(layer, bool) or not isinstance(layer, int) or not -count <= layer < count:
         raise ConfigError(f"layer: {layer!r}, but there are 0 (the embeddings) to {count - 1}, and "
                           f"-1 (the last states) to {-count}")
-
-
-def _programs(kept: dict[str, Any], models: tuple[Any, ...]) -> dict[Any, Any]:
-    """Compiled passes of these models; others are begun where models were replaced."""
-    if kept.get("_feature_models") is not models:
-        kept["_feature_models"], kept["_feature_programs"] = models, {}
-    found: dict[Any, Any] = kept["_feature_programs"]
-    return found
 
 
 def _texts(values: Sequence[Any]) -> bool:

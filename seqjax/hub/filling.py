@@ -15,7 +15,8 @@ from seqjax.config import ConfigError
 from seqjax.generation import finite
 from seqjax.hub import arguments, rows, text_ids
 from seqjax.hub.generative import Hypothesis
-from seqjax.models.protocol import Encoded, Features, Params, token_source
+from seqjax.hub.loaded import Loaded
+from seqjax.models.protocol import Encoded, Features, Params, SentenceClassifier, token_source
 from seqjax.tasks.protocol import TextTask
 
 
@@ -27,13 +28,9 @@ class _Masked:
     ids: np.ndarray
 
 
-class Masked:
+class Masked(Loaded[TextTask]):
     """Part of a facade of models whose head says which word stands where: fairseq's `fill_mask`
     of RoBERTa, and `log_probs`."""
-
-    task: TextTask
-    models: tuple[Any, ...]
-    params: tuple[Any, ...]
 
     def fill_mask(self, inputs: Any, topk: int = 5) -> Any:
         """The most probable words in the place of the one mask of each input.
@@ -158,11 +155,9 @@ class Masked:
         return text_ids.with_word(text, word, spaced=spaced), score, word
 
 
-class Rewriting:
+class Rewriting(Loaded[TextTask]):
     """Part of a facade of models that write whole texts: fairseq's `fill_mask` of BART."""
 
-    task: TextTask
-    models: tuple[Any, ...]
     generate: Callable[..., list[list[Hypothesis]]]
     decode: Callable[[Any], Any]
 
@@ -207,7 +202,7 @@ class Rewriting:
         return found[0] if listed.single else found
 
 
-def _masked(task: TextTask, model: Any, value: Any, place: int) -> _Masked:
+def _masked(task: TextTask, model: SentenceClassifier, value: Any, place: int) -> _Masked:
     """One input of `fill_mask`."""
     if isinstance(value, str):
         return _Masked(text=value, ids=text_ids.masked_ids(task, model, value))

@@ -18,6 +18,7 @@ import numpy as np
 
 from seqjax.config import ConfigError
 from seqjax.data.tokenizers import Tokenizer
+from seqjax.models.protocol import SentenceClassifier
 from seqjax.tasks.protocol import TextTask
 
 MASKS = ("<mask>", "[MASK]")
@@ -26,7 +27,7 @@ _SPACE = "\u2581"
 """What a piece of SentencePiece begins with that begins a word."""
 
 
-def joins(task: TextTask, model: Any) -> bool:
+def joins(task: TextTask, model: SentenceClassifier) -> bool:
     """Whether the model reads sentences as fairseq's hub writes them (a
     `protocol.SentenceClassifier`), and its task puts no other tokens around them."""
     frame = task.source_frame
@@ -35,7 +36,8 @@ def joins(task: TextTask, model: Any) -> bool:
 
 
 def sentence_ids(
-    task: TextTask, model: Any, texts: Sequence[str], *, separated: bool | None = None
+    task: TextTask, model: SentenceClassifier, texts: Sequence[str], *,
+    separated: bool | None = None,
 ) -> np.ndarray:
     """One sequence of ids of one text or several.
 
@@ -64,7 +66,8 @@ def sentence_ids(
 
 
 def framed(
-    task: TextTask, model: Any, parts: Sequence[np.ndarray], *, separated: bool | None = None
+    task: TextTask, model: SentenceClassifier, parts: Sequence[np.ndarray], *,
+    separated: bool | None = None,
 ) -> np.ndarray:
     """Ids of words, sentence by sentence, with what stands around them (see `sentence_ids`)."""
     vocab, config = task.source_vocab, task.config
@@ -87,7 +90,9 @@ def words_of(task: TextTask, text: str) -> np.ndarray:
     return task.source_vocab.encode_line(line, append_eos=False)
 
 
-def cut(task: TextTask, model: Any, texts: Sequence[str], *, limit: int) -> list[np.ndarray]:
+def cut(
+    task: TextTask, model: SentenceClassifier, texts: Sequence[str], *, limit: int
+) -> list[np.ndarray]:
     """Ids of the words of each text; of a model whose decoder reads the sentence as well, the
     first text is cut to what the model takes, as fairseq's hub does, with a warning."""
     parts = [words_of(task, text) for text in texts]
@@ -132,7 +137,7 @@ def masked_parts(text: str) -> list[str]:
     return text.replace(MASKS[1], MASKS[0]).split(MASKS[0])
 
 
-def masked_ids(task: TextTask, model: Any, text: str) -> np.ndarray:
+def masked_ids(task: TextTask, model: SentenceClassifier, text: str) -> np.ndarray:
     """Ids of a text with masks: what stands between them is tokenised by itself, without white
     space at its end, as fairseq's `fill_mask` does."""
     mask = np.array([mask_id(task)], np.int32)
