@@ -19,6 +19,7 @@ BENCHMARKS = {
     "c13": ("benchmarks.c13_shapes", "compiled shapes per epoch"),
     "c14": ("benchmarks.c14_memory", "memory of decoding"),
     "c15": ("benchmarks.c15_vocabulary", "training with a large vocabulary"),
+    "c16": ("benchmarks.c16_huggingface", "a BART over Hugging Face transformers"),
     "load": ("benchmarks.load_pt", "reading fairseq's checkpoints"),
     "g1": ("benchmarks.g1_train", "training speed on a GPU"),
     "g7": ("benchmarks.g7_decode", "beam search on a GPU"),

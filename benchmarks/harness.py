@@ -189,7 +189,8 @@ def compare(row: Row, ours: Sequence[Sample], theirs: Sequence[Sample]) -> Row:
 def environment() -> dict[str, Any]:
     """What the numbers depend on."""
     versions = {}
-    for package in ("jax", "jaxlib", "numpy", "flax", "torch", "ctranslate2"):
+    for package in (
+            "jax", "jaxlib", "numpy", "flax", "torch", "ctranslate2", "transformers"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     model, flags = _cpu()

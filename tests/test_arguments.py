@@ -78,10 +78,12 @@ def test_two_lists(model, name):
 
 
 def test_texts_and_ids(model):
-    for value in (b"aa1", None, 7, ["aa1"], np.array([4])):
+    for value in (b"aa1", None, 7, [7], np.array([4])):
         assert "give a text" in refuse(model.encode, value)
-    for value in ("aa1", b"aa1", None, 7, [1.5], ["aa1"], [[4, 2]], [-1]):
+    for value in ("aa1", b"aa1", None, 7, [1.5], ["aa1"], [-1], [[4, 2], "aa1"]):
         refuse(model.decode, value)
+    assert [x.tolist() for x in model.encode(["aa1"])] == [model.encode("aa1").tolist()]
+    assert model.decode([[4, 2]]) == [model.decode([4, 2])]
     for value in ("bb1", b"x", None, ["bb1", None], [7]):
         if value is not None:
             refuse(model.generate, ["aa1", "aa2"], prefixes=value)

@@ -227,6 +227,23 @@ def test_missing_splits_are_named(folder, tmp_path):
         task.dataset("train")
 
 
+def test_features_are_those_that_predict_the_next_token(folder, checkpoint):
+    lm = hub.load(checkpoint, data=folder / "data-bin", quiet=True)
+    ids = [2, *lm.encode("the la@@ id")[:-1].tolist()]
+    states, every = lm.extract_features(ids), lm.extract_features(ids, all=True)
+    model, params = lm.models[0], lm.params[0]
+    wanted = model.features(params, np.array([ids], np.int32))
+    np.testing.assert_allclose(states, wanted.hidden[0], atol=1e-5)
+    assert every.shape == (model.config.decoder_layers + 1, len(ids), states.shape[1])
+    found, other = lm.extract_features(["the la@@ id", "and"])
+    np.testing.assert_allclose(found, states, atol=1e-5)
+    assert len(other) == 2
+    with pytest.raises(AttributeError, match="LanguageModel has no fill_mask: .* fill masks"):
+        lm.fill_mask("a <mask>")
+    with pytest.raises(ConfigError, match="reads one text, and was given 2"):
+        lm.encode("a", "b")
+
+
 def test_the_python_api_scores_and_continues_text(folder, checkpoint):
     lm = hub.load(checkpoint, data=folder / "data-bin")
     lm.task = dataclasses.replace(

@@ -29,6 +29,11 @@ _BOUNDARY_MARKS = {"sentencepiece": "\u2581", "wordpiece": "_", "letter": "|", "
 POST_PROCESS_KINDS = ("none", "silence", *_SUBWORD_MARKS, *_BOUNDARY_MARKS)
 
 
+def placeholder(index: int) -> str:
+    """What stands for the word of an id that nobody has named."""
+    return f"<{index}>"
+
+
 class VocabularyError(ValueError):
     """A dictionary file that cannot be used; the message names the file and the line."""
 
@@ -126,6 +131,14 @@ class Vocabulary:
         return (self.special_ids == FAIRSEQ_IDS and self.num_special >= len(FAIRSEQ_IDS)
                 and self.symbols[:4] == [BOS, PAD, EOS, UNK])
 
+    @property
+    def nameless(self) -> bool:
+        """Whether nobody said what the ids mean: all but special symbols are `<4>`, `<5>`, ..."""
+        words = ((i, symbol) for i, symbol in enumerate(self.symbols)
+                 if i not in self.special_ids and symbol != "<mask>")
+        index, first = next(words, (0, ""))  # one word with a name is enough to tell
+        return first == placeholder(index) and all(s == placeholder(i) for i, s in words)
+
     def __len__(self) -> int:
         return len(self.symbols)
 
@@ -203,8 +216,12 @@ class Vocabulary:
         """Words separated by white space -> int32 ids [length], unknown ones as `unk`.
 
         Raises:
-          VocabularyError: an unknown one, in a vocabulary that has no `unk`.
+          VocabularyError: an unknown one, in a vocabulary that has no `unk`; or the vocabulary has
+            placeholders for words alone.
         """
+        if self.nameless:
+            raise VocabularyError("the model came without a tokenizer or a dictionary, so that "
+                                  "nothing says what the ids of a text are: give ids")
         get, unk = self.indices.get, self.unk
         ids = [get(word, unk) for word in text.split()]
         if unk == len(self) and unk in ids:

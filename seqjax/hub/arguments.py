@@ -5,6 +5,7 @@ Errors say what was given, where, and what belongs there.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,32 @@ def several(values: object, *, name: str, what: str = "texts or lists of ids") -
     ):
         raise TypeError(f"{name}: {_given(values)}; give a list of {what}")
     return list(values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """Inputs as a list."""
+
+    items: list[Any]
+    single: bool
+    """Whether one was given, not a list of them."""
+
+
+def listed(
+    values: Any, *, name: str, what: str = "texts, pairs of texts or lists of ids"
+) -> Listed:
+    """Inputs as a list: one text, one pair of texts (a tuple) and one row of ids are lists of one.
+
+    Raises:
+      TypeError: something else.
+    """
+    single = isinstance(values, (str, Encoded))
+    if isinstance(values, (list, tuple)) and values:
+        single = all(isinstance(x, (int, np.integer)) and not isinstance(x, bool) for x in values)
+        single |= isinstance(values, tuple) and all(isinstance(x, str) for x in values)
+    if isinstance(values, np.ndarray):
+        single = values.ndim == 1 and values.dtype.kind in "iu"
+    return Listed([values] if single else several(values, name=name, what=what), single)
 
 
 def inputs(

@@ -21,6 +21,7 @@ from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.target_form import TargetForm
 from seqjax.hub import arguments, evaluation
 from seqjax.hub.evaluation import Evaluated
+from seqjax.hub.features import Featuring
 from seqjax.hub.generative import (
     Generative,
     Hypothesis,
@@ -49,7 +50,7 @@ from seqjax.tasks.perplexity import BlockScorer, WordScores
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class LanguageModel(Generative[LanguageModelingTask]):
+class LanguageModel(Featuring, Generative[LanguageModelingTask]):  # type: ignore[misc]
     """A language model, or an ensemble of several, with its vocabulary.
 
         m = seqjax.load("runs/lm")
@@ -58,6 +59,7 @@ class LanguageModel(Generative[LanguageModelingTask]):
         m.log_probs([[2, 8, 15]])                                  # [1, 3, V]
     """
 
+    task: LanguageModelingTask  # pyright: ignore[reportIncompatibleVariableOverride]
     inputs_name: ClassVar[str] = "prompts"
     evaluation_options: ClassVar[frozenset[str]] = frozenset((
         "tokens_per_sample", "sample_break_mode", "add_bos_token", "context_window",
@@ -314,6 +316,13 @@ class LanguageModel(Generative[LanguageModelingTask]):
 
     def _prompt(self, x: Input) -> np.ndarray:
         return self.encoded(x).ids
+
+    def _feature_ids(self, x: Any, name: str) -> np.ndarray:
+        """A text as the model reads it; ids are what it reads."""
+        if not isinstance(x, (str, Encoded)):
+            return super()._feature_ids(x, name)
+        prompt = self._prompt(x)
+        return prompt if self._own_start else np.concatenate([[self.task.first_token], prompt])
 
 
 def _begun(h: hypothesis.Hypothesis, start: int) -> hypothesis.Hypothesis:

@@ -16,6 +16,17 @@ from seqjax.hub.evaluation import Evaluated
 from seqjax.models.protocol import LanguageModel, Params
 from seqjax.tasks.protocol import Task
 
+_METHODS = {
+    "translate": "models that translate", "sample": "models that generate text",
+    "generate": "models that generate text", "stream": "models that generate text",
+    "score": "models that generate text", "align": "models that translate",
+    "fill_mask": "models that were trained to fill masks (RoBERTa, BART)",
+    "predict": "models with classification heads",
+    "register_classification_head": "models that can have classification heads",
+    "extract_features": "models of text", "log_probs": "models that predict words",
+    "encode": "models of text", "decode": "models of text",
+}
+"""Methods of facades, and which models they are for."""
 TaskT = TypeVar("TaskT", bound=Task)
 
 
@@ -45,6 +56,19 @@ class Loaded(Generic[TaskT]):
     def name(self) -> str:
         """What messages call it: where it came from."""
         return self.origins[0].path if self.origins else self.identity
+
+    def __getattr__(self, name: str) -> Any:
+        """Says what a model of this kind is not for.
+
+        Raises:
+          AttributeError: always; with the reason for methods of other facades.
+        """
+        task = self.__dict__.get("task")
+        if name in _METHODS and task is not None:
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}: a model of the task "
+                f"{task.config.name!r} is none of the {_METHODS[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.describe()})"

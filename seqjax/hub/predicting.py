@@ -59,7 +59,8 @@ class Predicting(Loaded[TextTask]):
             number from 0; values that are not finite.
         """
         model = self._classifier(head)
-        rows = [self._sentence_ids(x, place) for place, x in enumerate(_listed(inputs))]
+        rows = [self._sentence_ids(x, place) for place, x in enumerate(
+            arguments.listed(inputs, name="inputs").items)]
         limit = self._class_limit()
         for place, ids in enumerate(rows):
             if len(ids) > limit:
@@ -162,18 +163,3 @@ class Predicting(Loaded[TextTask]):
             programs[head] = jax.jit(lambda params, source: model.class_logits(
                 params, head, token_source(jnp.asarray(source), pad=model.pad)))
         return programs[head]
-
-
-def _listed(inputs: Any) -> list[Any]:
-    """A list of inputs: one text, one pair of texts (a tuple) and one row of ids are lists of
-    one."""
-    if isinstance(inputs, str):
-        return [inputs]
-    if isinstance(inputs, tuple) and inputs and all(isinstance(x, str) for x in inputs):
-        return [inputs]
-    if isinstance(inputs, (list, tuple)) and inputs and all(
-            isinstance(x, (int, np.integer)) and not isinstance(x, bool) for x in inputs):
-        return [inputs]
-    if isinstance(inputs, np.ndarray) and inputs.ndim == 1 and inputs.dtype.kind in "iu":
-        return [inputs]
-    return arguments.several(inputs, name="inputs", what="texts, pairs of texts or lists of ids")

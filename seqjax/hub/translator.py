@@ -22,6 +22,8 @@ from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.scoring import Scorer
 from seqjax.hub import arguments, directions
 from seqjax.hub.directions import Languages
+from seqjax.hub.features import Featuring
+from seqjax.hub.filling import Rewriting
 from seqjax.hub.generative import (
     Generative,
     Hypothesis,
@@ -52,7 +54,7 @@ from seqjax.tasks.protocol import TextTask
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class Translator(Predicting, Generative[TextTask]):
+class Translator(Featuring, Rewriting, Predicting, Generative[TextTask]):  # type: ignore[misc]
     """A translation model, or an ensemble of several, with its vocabularies."""
 
     aligns: ClassVar[bool] = True

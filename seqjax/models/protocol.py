@@ -180,6 +180,28 @@ class Encoder(Model, Protocol):
     def max_source_positions(self) -> int: ...
 
 
+@runtime_checkable
+class Layered(Protocol):
+    """A model that reads and tells of the states between its layers."""
+
+    def encoder_states(self, params: Params, source: Source) -> jax.Array:
+        """[L + 1, B, S, D]: embeddings as the first layer reads them, then the output of every
+        layer; a norm behind the last, which `Encoder.encode` applies, is not in it, as in
+        fairseq's `encoder_states`. No dropout."""
+        ...
+
+
+@runtime_checkable
+class LayeredStepper(Protocol):
+    """A model that writes and tells of the states between its decoder's layers."""
+
+    def decoder_states(
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None,
+    ) -> jax.Array:
+        """[L + 1, B, T, D], as `Layered.encoder_states`: fairseq's `inner_states`."""
+        ...
+
+
 class MaskedLanguageModel(Encoder, Protocol):
     """A model that reads, and says of every position which word stands or stood there."""
 
@@ -259,6 +281,11 @@ class EncoderDecoder(Encoder, Stepper, Protocol):
 class LanguageModel(Stepper, Protocol):
     """A decoder without a source. It is generated from as an `EncoderDecoder` is, with
     prefix tokens after the first token, which is eos (or bos where it was trained so)."""
+
+
+def reads(model: object) -> bool:
+    """Whether a model has an encoder; a language model has none."""
+    return isinstance(model, Encoder)
 
 
 def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -> Encoded | None:

@@ -16,7 +16,7 @@ from seqjax.config import ConfigError
 from seqjax.data import tokenizers
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.tokenizers.huggingface import fillers
-from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
+from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary, placeholder
 from seqjax.interop.huggingface.files import read_json
 from seqjax.models.tables import HuggingFaceTable
 
@@ -111,7 +111,7 @@ def vocabulary(
     """
     symbols = side.symbols
     if symbols is None:
-        placeholders = [f"<{i}>" for i in range(size)]
+        placeholders = [placeholder(i) for i in range(size)]
         placeholders[-1] = "<mask>" if masks else placeholders[-1]
         for name, index in (("<unk>", special.unk), ("<pad>", special.pad),
                             ("<s>", special.bos), ("</s>", special.eos)):

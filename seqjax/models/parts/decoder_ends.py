@@ -6,7 +6,7 @@ stands between them and the layers.
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 from flax import linen as nn
@@ -80,6 +80,11 @@ class DecoderAlone(nn.Module):
     def decode(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
         """States [B, T, output_dim] of `tokens` [B, T], teacher-forced."""
         return self.decoder(tokens, self.decoder.embed_tokens(tokens), None, segments)[0]
+
+    def decoder_states(self, tokens: jax.Array) -> jax.Array:
+        """[L + 1, B, T, D] of a decoder that tells of its layers (`protocol.LayeredStepper`)."""
+        decoder: Any = self.decoder
+        return decoder.hidden_states(tokens, decoder.embed_tokens(tokens), None)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""

@@ -6,9 +6,30 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from seqjax.models.parts.configs import RuntimeConfig
+
+
+class Layer(nn.Module):
+    """One layer of a stack: called with its input and what is the same for all layers, it gives
+    its output and what else it tells of (or None)."""
+
+    def kept(self, x: jax.Array, *inputs: Any) -> tuple[jax.Array, jax.Array]:
+        """Its output twice: for the next layer, and to be kept (`hidden_states`)."""
+        out, _ = self(x, *inputs)  # type: ignore[misc]
+        return out, out
+
+
+def hidden_states(layers: Any, x: jax.Array, *inputs: Any) -> jax.Array:
+    """States between the layers of a `stack` of `Layer`s.
+
+    Returns:
+      [L + 1, B, T, D]: the first layer's input, then the output of every layer.
+    """
+    _, outputs = layers.kept(x, *inputs)
+    return jnp.concatenate([x[None], outputs])
 
 
 def stack(
@@ -27,7 +48,8 @@ def stack(
             layer, policy=policy if runtime.remat == "dots" else None, prevent_cse=False
         )
     return nn.scan(
-        layer, variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},
+        layer, methods=["__call__", *(["kept"] if issubclass(layer, Layer) else [])],
+        variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},
         in_axes=(0,) * own + (nn.broadcast,) * inputs,  # type: ignore[arg-type]
         length=length,
         unroll=runtime.scan_unroll or length,

@@ -100,6 +100,9 @@ class Roberta(nn.Module):
     def encode(self, source: Source) -> Encoded:
         return self.encoder.sentence_encoder(source)
 
+    def encoder_states(self, source: Source) -> jax.Array:
+        return self.encoder.sentence_encoder.hidden_states(source)
+
     def head(self, states: jax.Array) -> jax.Array:
         return self.encoder.lm_head(states)
 
@@ -139,6 +142,11 @@ class RobertaModel(SizedModel):
         """See `protocol`."""
         rngs = None if rng is None else {"dropout": rng}
         found: Any = self._module.apply({"params": params}, source, rngs=rngs, method="encode")
+        return found
+
+    def encoder_states(self, params: Params, source: Source) -> jax.Array:
+        """See `protocol.Layered`."""
+        found: Any = self._module.apply({"params": params}, source, method="encoder_states")
         return found
 
     def features(self, params: Params, encoded: Encoded) -> Features:

@@ -32,6 +32,14 @@ class TransformerLanguageModel(ModuleLanguageModel):
         return DecoderAlone(Decoder(
             self.config, self.compute_dtype, words=self.target_vocab_size, **self._ends))
 
+    def decoder_states(
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None,
+    ) -> jax.Array:
+        """See `protocol.LayeredStepper`."""
+        del encoded  # there is no source
+        found: Any = self._apply(params, None, 1, prev_output_tokens, method="decoder_states")
+        return found
+
     def features(
         self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
         segments: jax.Array | None = None, rng: jax.Array | None = None,

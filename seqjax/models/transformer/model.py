@@ -11,7 +11,7 @@ import jax
 
 from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.parts.module_model import ModuleEncoderDecoder
-from seqjax.models.protocol import Params
+from seqjax.models.protocol import Encoded, Params, Source
 from seqjax.models.transformer import decoding
 from seqjax.models.transformer.config import TransformerConfig
 from seqjax.models.transformer.modules import Transformer
@@ -41,6 +41,16 @@ class TransformerModel(ModuleEncoderDecoder):
             self.config, self.source_vocab_size, self.target_vocab_size, self._own_output(),
             self._output_ends, self.compute_dtype, self.pad,
         )
+
+    def encoder_states(self, params: Params, source: Source) -> jax.Array:
+        """See `protocol.Layered`."""
+        return self._apply(params, None, 0, source, method="encoder_states")
+
+    def decoder_states(
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None,
+    ) -> jax.Array:
+        """See `protocol.LayeredStepper`."""
+        return self._apply(params, None, 1, prev_output_tokens, encoded, method="decoder_states")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

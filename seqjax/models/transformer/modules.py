@@ -20,7 +20,7 @@ from seqjax.models.parts.decoder_layer import LayerForm
 from seqjax.models.parts.layers import Embedding, LayerNorm, dropout_key
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.positions import Positions, form_of
-from seqjax.models.parts.stack import stack
+from seqjax.models.parts.stack import Layer, hidden_states, stack
 from seqjax.models.parts.stack_ends import Ends
 from seqjax.models.protocol import Encoded, Source
 from seqjax.models.transformer.config import (
@@ -66,7 +66,7 @@ def as_read(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.A
     return jnp.where(first & (tokens == pad), pad + 1, tokens)
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(Layer):
     """Self-attention and feed-forward, pre- or post-norm."""
 
     config: EncoderConfig
@@ -89,7 +89,7 @@ class EncoderLayer(nn.Module):
         return x, None
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(Layer):
     """Causal self-attention, attention to the source, feed-forward."""
 
     config: DecoderConfig
@@ -153,16 +153,24 @@ class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
             self.layer_norm = LayerNorm(dim)
 
     def __call__(self, source: Source) -> Encoded:
+        x, _ = self.layers(*self._read(source))
+        return Encoded(
+            out=self.leave(x), mask=source.mask, segments=source.visible_segments)
+
+    def hidden_states(self, source: Source) -> jax.Array:
+        """[L + 1, B, S, D]: embeddings as the first layer reads them, then every layer's output,
+        no final norm behind it (fairseq's `encoder_states`)."""
+        return hidden_states(self.layers, *self._read(source))
+
+    def _read(self, source: Source) -> tuple[jax.Array, jax.Array]:
+        """The first layer's input, and which positions see which."""
         cfg, tokens, segments = self.config, source.values, source.visible_segments
         x = self.enter(
             self.embedded(tokens), tokens, source.segments,
             scale=embedding_scale(cfg, cfg.encoder_embed_dim))
         real = source.mask
         x = x * real[..., None]
-        mask = real[:, None, None, :] if segments is None else segment_mask(segments, segments)
-        x, _ = self.layers(x, mask)
-        return Encoded(out=self.leave(x), mask=real, segments=segments)
-
+        return x, real[:, None, None, :] if segments is None else segment_mask(segments, segments)
 
     def embedded(self, tokens: jax.Array) -> jax.Array:
         """Rows of the embedding [B, S, D] at `tokens` [B, S]."""
@@ -208,6 +216,21 @@ class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
           Hidden states [B, T, output_dim]; attention to the source [L, B, H, T, S], or None
           where the layers have none of its own.
         """
+        x, attention = self.layers(*self._read(tokens, embedded, encoded, segments, full_context))
+        return self.leave(x), attention
+
+    def hidden_states(
+        self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None
+    ) -> jax.Array:
+        """[L + 1, B, T, D]: embeddings as the first layer reads them, then every layer's output,
+        no final norm behind it (fairseq's `inner_states`); arguments as of a call."""
+        return hidden_states(self.layers, *self._read(tokens, embedded, encoded, None, False))
+
+    def _read(
+        self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
+        segments: jax.Array | None, full_context: bool,
+    ) -> tuple[jax.Array, jax.Array | None, jax.Array, jax.Array | None]:
+        """The first layer's input, the memory, and which positions see which of both."""
         cfg = self.config
         scale = embedding_scale(cfg, cfg.decoder_embed_dim)
         if cfg.pad_begins:
@@ -225,8 +248,7 @@ class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
                 memory_mask = segment_mask(segments, encoded.segments)
             if self.joint:
                 mask = joint_mask(memory_mask, mask)
-        x, attention = self.layers(x, memory, mask, memory_mask)
-        return self.leave(x), attention
+        return x, memory, mask, memory_mask
 
 
 class Transformer(nn.Module):
@@ -258,6 +280,13 @@ class Transformer(nn.Module):
     ) -> tuple[jax.Array, jax.Array | None]:
         side = self.encoder if self.config.shares_input else self.decoder
         return self.decoder(tokens, side.embed_tokens(tokens), encoded, segments, full_context)
+
+    def encoder_states(self, source: Source) -> jax.Array:
+        return self.encoder.hidden_states(source)
+
+    def decoder_states(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
+        side = self.encoder if self.config.shares_input else self.decoder
+        return self.decoder.hidden_states(tokens, side.embed_tokens(tokens), encoded)
 
     def __call__(self, source: Source, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
