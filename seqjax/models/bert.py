@@ -87,7 +87,7 @@ HUGGINGFACE = HuggingFaceTable(
             (r"^encoder\.lm_head\.bias$", f"{_HEAD}.bias"),
             (r"^encoder\.sentence_encoder\.", PREFIX),
             *((f"^bert{old}", f"bert{new}") for old, new in roberta.LAYERS))),
-    prefix=PREFIX, task="masked_lm",
+    prefix=PREFIX, kind="encoder",
     special={"pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102, "unk_token_id": 100},
 )
 

@@ -142,7 +142,7 @@ HUGGINGFACE = HuggingFaceTable(
             (r"\.self_attn_layer_norm\.", ".ln_1."), (r"\.final_layer_norm\.", ".ln_2."),
             (r"\.fc1\.", ".mlp.c_fc."), (r"\.fc2\.", ".mlp.c_proj.")),
         transforms=((r"transformer\.h\.\d+\.(attn|mlp)\.\w+\.weight", SAME),)),
-    join=join, prefix="transformer.", task="language_modeling",
+    join=join, prefix="transformer.", kind="decoder",
     special={"bos_token_id": 50256, "pad_token_id": None, "eos_token_id": 50256},
 )
 

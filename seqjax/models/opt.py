@@ -91,7 +91,7 @@ HUGGINGFACE = HuggingFaceTable(
             (r"^decoder\.layer_norm\.", "decoder.final_layer_norm."),
             (r"^decoder\.project_(in|out)_dim\.", r"decoder.project_\1."),
             (r"^decoder\.", "model.decoder."))),
-    prefix="model.", task="language_modeling",
+    prefix="model.", kind="decoder",
     special={"bos_token_id": 2, "pad_token_id": 1, "eos_token_id": 2},
 )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -223,8 +223,9 @@ class HuggingFaceTable:
     vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
     """Keys of `config.json` that say how many entries the vocabularies have that are read and that
     are predicted."""
-    task: str = "seq2seq"
-    """`config.task.name` of what such a model is loaded as."""
+    kind: Literal["encoder", "decoder", "encoder-decoder"] = "encoder-decoder"
+    """What such a model does: says which words are masked, goes on with a text, or writes one to
+    another. `tasks.of_huggingface` knows the task of each."""
     languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}
     """Keys of `config.task` (`source_lang`, `target_lang`) of a `config.json` that says which
     languages its model is for; needed where its two sides have vocabularies of their own."""

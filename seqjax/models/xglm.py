@@ -88,7 +88,7 @@ HUGGINGFACE = HuggingFaceTable(
         ignored=(r"model\.embed_positions\.weights",),
         copies=huggingface.head_copies("model.embed_tokens.weight"),
         renames=((r"^decoder\.output_projection\.", "lm_head."), (r"^decoder\.", "model."))),
-    prefix="model.", task="language_modeling",
+    prefix="model.", kind="decoder",
     special={"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
              "decoder_start_token_id": 2},
 )

@@ -43,6 +43,11 @@ def of_fairseq(name: str) -> TaskEntry | None:
     return next((e for e in TASKS.values() if e.fairseq and e.fairseq.name == name), None)
 
 
+def of_huggingface(kind: str) -> TaskEntry:
+    """The task of Hugging Face's models of a kind (`models.tables.HuggingFaceTable.kind`)."""
+    return next(e for e in TASKS.values() if e.huggingface == kind)
+
+
 def fairseq_names() -> list[str]:
     """fairseq's tasks that are here, by fairseq's names."""
     return sorted(e.fairseq.name for e in TASKS.values() if e.fairseq)

@@ -68,6 +68,11 @@ class TaskEntry:
     `valid.decode_sentences`. Of a task whose does not, it is made whenever the task has one."""
     fairseq: FairseqTask | None = None
     """None: fairseq has no such task, so that no `.pt` is read or written."""
+    huggingface: str = ""
+    """The kind of Hugging Face's models (`models.tables.HuggingFaceTable.kind`) that are loaded as
+    this task's; "": none."""
+    loss: str = "cross_entropy"
+    """`config.loss.name` of a model that comes without one."""
     own_order: bool = False
     """Its epochs draw samples of their own, so that fairseq's batches cannot be planned ahead
     (`batching.mode=fairseq`)."""

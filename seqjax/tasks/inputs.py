@@ -73,6 +73,5 @@ def encoded(task: TextTask, source: str | Sequence[int] | np.ndarray | Encoded) 
         return encode_source(task, source)
     ids = np.asarray(source, np.int32)
     frame = task.source_frame
-    given = getattr(getattr(task, "config", None), "ids_as_given", False)
-    as_it_is = frame.is_plain or not len(ids) or given
+    as_it_is = frame.is_plain or not len(ids) or task.takes_ids_as_given
     return Encoded(ids=ids if as_it_is else frame.put(ids), frame=frame)

@@ -280,4 +280,5 @@ class LanguageModelingTask(Text):
 ENTRY = TaskEntry(
     name="language_modeling", config=LanguageModelingConfig,
     task="seqjax.tasks.language_modeling:LanguageModelingTask",
-    facade=LanguageModelingTask.facade, fairseq=FairseqTask(name="language_modeling"))
+    facade=LanguageModelingTask.facade, fairseq=FairseqTask(name="language_modeling"),
+    huggingface="decoder")

@@ -171,4 +171,5 @@ def adds_mask(section: Mapping[str, Any], data: str) -> tuple[str, ...]:
 
 ENTRY = TaskEntry(
     name="masked_lm", config=MaskedLMConfig, task="seqjax.tasks.masked_lm:MaskedLMTask",
-    facade=MaskedLMTask.facade, fairseq=FairseqTask(name="masked_lm", added=adds_mask))
+    facade=MaskedLMTask.facade, fairseq=FairseqTask(name="masked_lm", added=adds_mask),
+    huggingface="encoder", loss="masked_lm")

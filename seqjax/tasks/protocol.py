@@ -230,6 +230,11 @@ class TextTask(Task[ModelT_contra], Protocol[ModelT_contra]):
         ...
 
     @property
+    def takes_ids_as_given(self) -> bool:
+        """Whether ids of a caller's are the whole source: nothing is put around them."""
+        ...
+
+    @property
     def target_frame(self) -> Frame:
         """What stands around the words of a target."""
         ...

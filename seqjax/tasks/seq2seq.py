@@ -53,6 +53,11 @@ class Seq2SeqTask(LanguageTokenTask):
     Config: ClassVar[type] = Seq2SeqConfig
     config: Seq2SeqConfig
 
+    @property
+    def takes_ids_as_given(self) -> bool:
+        """As the configuration says."""
+        return self.config.ids_as_given
+
     @classmethod
     def setup(cls, config: Config) -> Self:
         """Reads what the data folder says of vocabularies and tokenizers.
@@ -129,4 +134,4 @@ def _tokenizer(files: Mapping[str, bytes], lang: str, side: str) -> Tokenizer | 
 
 ENTRY = TaskEntry(
     name="seq2seq", config=Seq2SeqConfig, task="seqjax.tasks.seq2seq:Seq2SeqTask",
-    facade=Seq2SeqTask.facade, metrics=metrics.BLEU)
+    facade=Seq2SeqTask.facade, metrics=metrics.BLEU, huggingface="encoder-decoder")

@@ -74,6 +74,11 @@ class Text:
                           f"{self.config.name} know no languages: leave it out")
 
     @property
+    def takes_ids_as_given(self) -> bool:
+        """False: what stands around the words of a source is put there where it is missing."""
+        return False
+
+    @property
     def source_frame(self: _Sides) -> Frame:
         """What stands around the words of a source: a final eos."""
         return Frame.plain(self.source_vocab.eos)

@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from seqjax import tasks
 from seqjax.config import Config, ConfigError, ModelSection
@@ -17,7 +17,7 @@ from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
 from seqjax.interop.huggingface.weights import Kind, choose, to_state
 from seqjax.interop.reading import Whole
 from seqjax.models.overrides import resolved
-from seqjax.tasks.protocol import Task
+from seqjax.tasks.protocol import Task, TextTask
 
 SHARD = 5 << 30
 """Bytes of a file of weights at most, as transformers has it."""
@@ -57,7 +57,7 @@ def write_folder(
         _write_configs(temporary, whole, task, kind=kind, architecture=architecture)
         made = symbols.unpacked(whole.assets)
         if not made and not about:  # a folder that came without a tokenizer goes back so
-            made = tokenizer_files.make(task)
+            made = tokenizer_files.make(cast(TextTask, task))
         for name, content in made.items():
             (temporary / name).write_bytes(content)
         if target.is_dir():
@@ -99,12 +99,12 @@ def _write_configs(
     hf["architectures"] = [architecture]
     if "torch_dtype" not in hf:
         hf.setdefault("dtype", "float32")
-    special = _special(task, whole, encoder_decoder=table.task == "seq2seq")
+    special = _special(task, whole, encoder_decoder=table.kind == "encoder-decoder")
     if not about:
         hf |= special
-    hf.setdefault("is_encoder_decoder", table.task == "seq2seq")
+    hf.setdefault("is_encoder_decoder", table.kind == "encoder-decoder")
     files.write_json(folder / files.CONFIG, hf)
-    if table.task in ("seq2seq", "language_modeling"):
+    if table.kind != "encoder":
         stored = whole.assets.get(GENERATION_MEMORY)
         if stored is None and about:
             return  # there was none

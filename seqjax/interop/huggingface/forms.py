@@ -37,7 +37,7 @@ def section(
     eos = vocabulary[special.eos]
     start = eos if special.start is None else vocabulary[special.start]
     found: dict[str, Any] = {
-        "name": "seq2seq", "ids_as_given": True, "source_form": f"... {eos}",
+        "ids_as_given": True, "source_form": f"... {eos}",
         "target_form": f"... {eos}", "decoder_start": start, "decoder_end": eos}
     template, langs = languages(vocabulary.symbols if side.symbols is not None else ())
     if langs:

@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax import tasks
 from seqjax.checkpoints import CheckpointError
 from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, to_plain
@@ -93,7 +94,7 @@ def _around(
     named = symbols.packed(symbols.token_files(place))
     if said is not None:
         named[GENERATION_MEMORY] = json.dumps(said).encode()
-    masks = table.task == "masked_lm"
+    entry, masks = tasks.of_huggingface(table.kind), table.kind == "encoder"
     words = tuple(symbols.vocabulary(side, size=size, special=special, masks=masks)
                   for side, size in zip((source, target), sizes, strict=True))
     sides = (("source", words[0], source.tokenizer), ("target", words[1], target.tokenizer))
@@ -103,25 +104,24 @@ def _around(
             named |= assets.pack_tokenizer(
                 "" if source.tokenizer is target.tokenizer else name, tokenizer)
     given = {**table.generation, **given}
-    section: dict[str, Any] = {"name": table.task}
+    section: dict[str, Any] = {"name": entry.name}
+    loss = {"name": entry.loss}
     if masks:
-        return {"task": section, "loss": {"name": "masked_lm"}}, named
+        return {"task": section, "loss": loss}, named
     search = generation.from_huggingface(
-        given, language_model=table.task == "language_modeling", start=special.start)
+        given, language_model=table.kind == "decoder", start=special.start)
     for phrase in search.ignored:
         warnings.warn(f"{folder}: not honoured: {phrase}", stacklevel=4)
     notes = symbols.special_names(place)
-    if table.task == "language_modeling":
+    if table.kind == "decoder":
         section["prompt_start"] = symbols.prompt_start(target.tokenizer, special, notes)
-    elif table.task == "seq2seq":
-        section = {**forms.section(words[1], source, special, given, notes),
+    else:
+        section = {**section, **forms.section(words[1], source, special, given, notes),
                    **table.languages(hf)}
         search.section.pop("bos_token", None)  # which the task says
         if section.get("decoder_first") or section["decoder_start"] == "{target}":
             search.section.pop("first_tokens", None)
-    sections: dict[str, Any] = {"task": section, "loss": {"name": "cross_entropy"},
-                                "generation": search.section}
-    return sections, named
+    return {"task": section, "loss": loss, "generation": search.section}, named
 
 
 def memory(hf: Mapping[str, Any], stored: Stored) -> dict[str, bytes]:

@@ -77,14 +77,14 @@ def sides(folder: str | pathlib.Path, *, layout: str, sizes: tuple[int, int]) ->
     Raises:
       TokenizerError: files that are no tokenizer's, or of another model.
     """
-    found = tokenizers.of_files(token_files(folder), layout=layout)
+    there = token_files(folder)
+    found = tokenizers.of_files(there, layout=layout)
     if found is None:
         none = Side(symbols=None, tokenizer=None)
         return none, none
-    return (Side(symbols=_fitted(found.symbols, sizes[0], "its tokenizer"),
-                 tokenizer=found.source),
-            Side(symbols=_fitted(found.target_symbols, sizes[1], "its tokenizer"),
-                 tokenizer=found.target))
+    name = "tokenizer.json" if "tokenizer.json" in there else "its tokenizer"
+    return (Side(symbols=_fitted(found.symbols, sizes[0], name), tokenizer=found.source),
+            Side(symbols=_fitted(found.target_symbols, sizes[1], name), tokenizer=found.target))
 
 
 def _content(token: Any) -> str | None:

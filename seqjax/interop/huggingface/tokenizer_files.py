@@ -12,15 +12,15 @@ from typing import Any
 
 from seqjax.data import tokenizers
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.tasks.protocol import Task
+from seqjax.tasks.protocol import TextTask
 
 _CLASS = "PreTrainedTokenizerFast"
 
 
-def make(task: Task) -> dict[str, bytes]:
+def make(task: TextTask) -> dict[str, bytes]:
     """Files by name."""
     vocabulary = task.dictionaries[-1].vocabulary
-    tokenizer = getattr(task, "target_tokenizer", None)
+    tokenizer = task.target_tokenizer
     config: dict[str, Any] = {"tokenizer_class": _CLASS, **_names(vocabulary)}
     if isinstance(tokenizer, tokenizers.HuggingFaceTokenizer):
         whole = tokenizer.to_state()["tokenizer_json"]

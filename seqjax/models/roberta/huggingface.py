@@ -140,6 +140,6 @@ TABLE = HuggingFaceTable(
                  (r"^encoder\.sentence_encoder\.", PREFIX),
                  *((f"^roberta{old}", f"roberta{new}") for old, new in LAYERS))),
     join=lambda state, config: join_types(state, config, PREFIX),
-    prefix=PREFIX, task="masked_lm", layout="xlmr",
+    prefix=PREFIX, kind="encoder", layout="xlmr",
     special={"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "unk_token_id": 3},
 )
