@@ -140,7 +140,7 @@ def test_interactive(run, expected, capsys):
     (["--input", "{run}/empty"], "empty"),
     (["--input", "{run}/latin1"], "latin1: line 2 is not UTF-8"),
     (["--input", "{run}/long"], "long, line 2 has 1201 tokens.* most 1024: --too-long"),
-    (["--input", "{run}/in", "--checkpoint", "{run}/data"], "holds no complete checkpoint"),
+    (["--input", "{run}/in", "--checkpoint", "{run}/data"], "holds no checkpoint"),
     (["--input", "{run}/in", "--sampling"], "set nbest"),
     (["--data", "{run}/data", "--subset", "vaild"], "vaild"),
 ])

@@ -93,8 +93,9 @@ def test_mistakes_name_what_is_wrong(home, data, tmp_path):
     (home / "dict.en.txt").write_text("only 1\nthree 1\nwords 1\n")
     with pytest.raises(ConfigError, match="has 360 target words, but .*dict.en.txt has 7"):
         seqjax.load(home / "model.pt")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ConfigError, match="bpe, tokenizer: these are for fairseq"):
-        seqjax.load(tmp_path, bpe="subword_nmt")
+        seqjax.load(tmp_path / "run", bpe="subword_nmt")
     with pytest.raises(ConfigError, match="task is 'speech_to_text'"):
         seqjax.load(changed(tmp_path, groups={"task": {"_name": "speech_to_text"}}), data=data)
     with pytest.raises(ConfigError, match="'hubert' of fairseq is not in seqjax"):

@@ -164,9 +164,13 @@ def test_training_does_its_share(loss, mesh):
 @pytest.mark.parametrize("mesh", MESHES)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_training_needs_its_share_of_memory(loss, mesh):
+    """Of what grows with tokens. The output layer is whole while it is used, and so is its
+    gradient until it is added up over devices; along `fsdp` all parameters are gathered, and so it
+    is there once more as the embedding."""
     one, here = (training(loss, sizes).memory_analysis().temp_size_in_bytes
                  for sizes in ((1, 1, 1), MESHES[mesh]))
-    assert here * 8 <= 1.3 * one
+    layers = (3 if mesh == "fsdp" else 2) * V * D * 4
+    assert here - layers <= 1.3 * (one - layers) / 8
 
 
 @pytest.mark.parametrize("mesh", ["data", "fsdp"])
@@ -192,7 +196,9 @@ def test_scoring_does_its_share():
         whole = jax.tree.map(lambda _: sharding.replicated(mesh), shapes)
         ids = jax.ShapeDtypeStruct(
             (8 * B, L), jnp.int32, sharding=sharding.batch_sharding(mesh))
-        return scorer._log_probs.lower((placed(shapes, whole),), ids, ids).compile()
+        start = jax.ShapeDtypeStruct(
+            (8 * B,), jnp.int32, sharding=sharding.batch_sharding(mesh))
+        return scorer._log_probs.lower((placed(shapes, whole),), ids, ids, start).compile()
 
     check(program((8, 1, 1)), program((1, 1, 1)), "data", loss)
 

@@ -17,8 +17,12 @@ from seqjax.config import ConfigError, TaskSection, build
 if TYPE_CHECKING:  # it imports JAX
     from seqjax.hub.loaded import Loaded
 
-SWITCHES = ("decoder_langtok", "lang_tok_replacing_bos_eos", "prepend_bos",
-            "keep_inference_langtok")
+SWITCHES = {
+    "decoder_langtok": "targets begin with the token of their language",
+    "lang_tok_replacing_bos_eos": "that token stands in the place of eos, and the source's as well",
+    "prepend_bos": "sentences begin with <s>",
+    "keep_inference_langtok": "outputs keep the token of their language",
+}
 VALUES = {
     "langs": "languages of the model's tokens, in the order of its training: en,de,fr",
     "lang_dict": "a file with these, one a line",
@@ -35,10 +39,9 @@ def add_flags(group: argparse._ArgumentGroup) -> None:
     """The flags of tasks that know languages."""
     for key, text in VALUES.items():
         group.add_argument(f"--{key.replace('_', '-')}", metavar="X", help=text)
-    for key in SWITCHES:
-        group.add_argument(f"--{key.replace('_', '-')}", action="store_true", default=None,
-                           help=argparse.SUPPRESS if key != "decoder_langtok" else
-                           "targets begin with the token of their language")
+    for key, text in SWITCHES.items():
+        group.add_argument(
+            f"--{key.replace('_', '-')}", action="store_true", default=None, help=text)
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:

@@ -20,7 +20,7 @@ _METHODS = {
     "translate": "models that translate", "sample": "models that generate text",
     "generate": "models that generate text", "stream": "models that generate text",
     "score": "models that generate text", "align": "models that translate",
-    "fill_mask": "models that were trained to fill masks (RoBERTa, BART)",
+    "fill_mask": "models that were trained to fill masks",
     "predict": "models with classification heads",
     "register_classification_head": "models that can have classification heads",
     "extract_features": "models of text", "log_probs": "models that predict words",

@@ -1,7 +1,7 @@
 """Cross entropy with and without label smoothing, from the log-sum-exp.
 
-Log-probabilities are never built; with a large vocabulary the logits exist for a block of
-words (or, where the output layer cannot be taken apart, for a chunk of tokens) at a time, and
+Log-probabilities are never built. With a large vocabulary the logits exist for a chunk of tokens at
+a time, and their gradient is made with them; where the output layer cannot be taken apart, they
 are computed again in the backward pass.
 """
 
@@ -14,21 +14,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from seqjax.losses import rows
 from seqjax.losses.base import Forward, LossOutput, Project, Projection, WordProject
 from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
 from seqjax.losses.rows import OutputLayer, project_rows, sum_over_rows
 from seqjax.losses.token_chunks import Chunks, blocks_for, sums_of_tokens
-from seqjax.losses.vocabulary_blocks import (
-    Blocks,
-    TokenStatistics,
-    joined,
-    statistics_by_block,
-    statistics_of_logits,
-)
-
-_FEWEST_WORDS = 128
-"""Of a block: with fewer, reading the states again for every block costs more than logits."""
+from seqjax.losses.vocabulary_blocks import words_of
 
 
 @struct.dataclass
@@ -107,12 +97,12 @@ def chunked_sums(
     hidden: jax.Array, projection: Projection, project: Project, target: jax.Array,
     scored: jax.Array, *, smoothing: float, budget: int, accuracy: bool,
 ) -> _Sums:
-    """Sums over tokens, in as few blocks or chunks as `budget` logits allow.
+    """Sums over tokens, in as few chunks as `budget` logits allow.
 
     Args:
       hidden: [B, T, D].
-      projection, project: as for `cross_entropy`; one that has a `vocabulary_axis` is taken in
-        blocks of words, of 128 at least.
+      projection, project: as for `cross_entropy`; of one that has a `vocabulary_axis` no logits are
+        made twice.
       target: [B, T] ids of outputs.
       scored: [B, T] bool.
       budget: elements of logits that may exist at once, on all devices together.
@@ -124,14 +114,8 @@ def chunked_sums(
     vocabulary = jax.eval_shape(project, projection, hidden[:1, :1]).shape[-1]
     how: Any = {"vocabulary": vocabulary, "smoothing": smoothing, "accuracy": accuracy}
     if isinstance(project, WordProject) and target.size * vocabulary > budget:
-        if not rows.are_split(hidden):
-            chunks = Chunks(blocks=blocks_for(project, width=hidden.shape[-1]),
-                            tokens=max(1, budget // vocabulary), **how)
-            return _Sums(*sums_of_tokens(
-                chunks, projection, hidden.reshape(-1, hidden.shape[-1]), target.reshape(-1),
-                scored.reshape(-1)))
-        found = _statistics(hidden, projection, project, target, budget=budget)
-        return _token_sums(found, target, scored, **how)
+        return _sums_by_words(
+            hidden, projection, project, target, scored, budget=budget, **how)
 
     def sums(projection: Projection, *tokens: jax.Array, budget: int) -> _Sums:
         hidden, target, scored = tokens
@@ -143,30 +127,28 @@ def chunked_sums(
     return sum_over_rows(sums, projection, hidden, target, scored, budget=budget)
 
 
-def _statistics(
-    hidden: jax.Array, projection: Projection, project: WordProject, target: jax.Array, *,
-    budget: int,
-) -> TokenStatistics:
-    """Of tokens [B, T], a block of the vocabulary at a time."""
+def _sums_by_words(
+    hidden: jax.Array, projection: Projection, project: WordProject, target: jax.Array,
+    scored: jax.Array, *, budget: int, vocabulary: int, **how: Any,
+) -> _Sums:
+    """`chunked_sums` for an output layer that can be taken apart: see `token_chunks`. Devices that
+    have parts of its words do their part of every token's."""
 
-    def own(
-        layer: OutputLayer, projection: Projection, hidden: jax.Array, target: jax.Array
-    ) -> TokenStatistics:
-        logits = max(1, budget // layer.devices)
-        blocks = Blocks(
-            project=project, axis=layer.axis, split_over=layer.split_over, split=layer.split,
-            width=max(_FEWEST_WORDS, logits // target.size),
-        )
-        size = jax.tree.leaves(projection)[0].shape[layer.axis]
-        found = statistics_by_block(
-            blocks, projection, hidden.reshape(-1, hidden.shape[-1]),
-            target.reshape(-1) - layer.part * size,
-        )
-        return jax.tree.map(lambda x: x.reshape(target.shape), found)
+    def own(layer: OutputLayer, projection: Projection, *tokens: jax.Array) -> _Sums:
+        hidden, target, scored = tokens
+        projection = layer.gathered(projection)
+        words = words_of(projection, layer.axis)
+        chunks = Chunks(
+            blocks=blocks_for(project, width=hidden.shape[-1]), vocabulary=vocabulary,
+            tokens=max(1, budget // layer.devices // words), words_over=layer.words_over, **how)
+        found = sums_of_tokens(
+            chunks, projection, hidden.reshape(-1, hidden.shape[-1]),
+            target.reshape(-1) - layer.part * words, scored.reshape(-1))
+        return _Sums(*(x[None] for x in found))
 
-    axis = project.vocabulary_axis
-    parts = project_rows(own, projection, hidden, target, vocabulary_axis=axis)
-    return joined(parts, jax.tree.leaves(projection)[0].shape[axis] // parts.lse.shape[0])
+    parts = project_rows(
+        own, projection, hidden, target, scored, vocabulary_axis=project.vocabulary_axis)
+    return jax.tree.map(jnp.sum, parts)
 
 
 def _sums_by_chunk(
@@ -182,9 +164,9 @@ def _sums_by_chunk(
     tokens = hidden.shape[0]
 
     def sums(hidden: jax.Array, target: jax.Array, scored: jax.Array) -> _Sums:
-        found = statistics_of_logits(project(projection, hidden), target)
         return _token_sums(
-            found, target, scored, vocabulary=vocabulary, smoothing=smoothing, accuracy=accuracy)
+            project(projection, hidden), target, scored, vocabulary=vocabulary,
+            smoothing=smoothing, accuracy=accuracy)
 
     chunks = -(-tokens * vocabulary // budget)
     if chunks <= 1:
@@ -205,17 +187,19 @@ def _sums_by_chunk(
 
 
 def _token_sums(
-    found: TokenStatistics, target: jax.Array, scored: jax.Array, *, vocabulary: int,
+    logits: jax.Array, target: jax.Array, scored: jax.Array, *, vocabulary: int,
     smoothing: float, accuracy: bool,
 ) -> _Sums:
-    """Sums over tokens of what `found` says of their logits."""
-    nll = jnp.where(scored, found.lse - found.picked, 0.0).sum()
+    """Sums over tokens, of their float32 logits [N, V]."""
+    lse = jax.nn.logsumexp(logits, axis=-1)
+    picked = jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
+    nll = jnp.where(scored, lse - picked, 0.0).sum()
     loss = nll
     if smoothing:
         each = smoothing / (vocabulary - 1)
-        smooth = jnp.where(scored, vocabulary * found.lse - found.total, 0.0).sum()
+        smooth = jnp.where(scored, vocabulary * lse - logits.sum(-1), 0.0).sum()
         loss = (1.0 - smoothing - each) * nll + each * smooth
     correct = jnp.zeros((), jnp.float32)
     if accuracy:
-        correct = (scored & (found.best == target)).sum(dtype=jnp.float32)
+        correct = (scored & (logits.argmax(-1) == target)).sum(dtype=jnp.float32)
     return _Sums(loss=loss, nll=nll, correct=correct)

@@ -35,7 +35,7 @@ class RowSplit:
     """Of the mesh, over which the words of an output layer may be split; not of `axes`."""
     stored: tuple[tuple[jax.Array, jax.Array], ...] = ()
     """Arrays that were gathered, each with what it was gathered from: split over `shared_axis`.
-    An output layer among them is gathered block by block instead, and the gradient of its use
+    An output layer among them is gathered where it is used instead, and the gradient of its use
     goes to the array that is split."""
 
     @property
@@ -64,6 +64,17 @@ class OutputLayer:
     """Axis of the mesh over which arrays of two axes are split along the other one."""
     split: tuple[int | None, ...] = ()
     """That axis, of each array (None: it is whole)."""
+    words_over: str | None = None
+    """Axis of the mesh over which words are split (None: the device has all of them)."""
+
+    def gathered(self, projection: Projection) -> Projection:
+        """The arrays, whole but for the words of other parts. Their gradient is split again."""
+        if self.split_over is None:
+            return projection
+        leaves, tree = jax.tree.flatten(projection)
+        return tree.unflatten([
+            x if axis is None else jax.lax.all_gather(x, self.split_over, axis=axis, tiled=True)
+            for x, axis in zip(leaves, self.split, strict=True)])
 
 
 _SPLIT: contextvars.ContextVar[RowSplit | None] = contextvars.ContextVar("rows", default=None)
@@ -148,6 +159,7 @@ def project_rows(
         layer = OutputLayer(
             axis=vocabulary_axis, devices=split.parts * parts, split_over=split.shared_axis,
             split=tuple(others), part=0 if over is None else jax.lax.axis_index(over),
+            words_over=over,
         )
         return jax.tree.map(lambda x: x[None], function(layer, projection, *by_row))
 
@@ -156,11 +168,6 @@ def project_rows(
         in_specs=(tree.unflatten(specs), *[PartitionSpec(split.axes)] * len(by_row)),
         out_specs=PartitionSpec(over, split.axes),
     )(tree.unflatten(arrays), *by_row)
-
-
-def are_split(rows: jax.Array) -> bool:
-    """Whether devices have these rows [B, ...] in equal parts."""
-    return _split_of((rows,)) is not None
 
 
 def _split_of(by_row: tuple[jax.Array, ...]) -> RowSplit | None:

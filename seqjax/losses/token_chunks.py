@@ -31,8 +31,11 @@ class Chunks:
     tokens: int
     """Of a chunk, at most."""
     vocabulary: int
+    """Words of the whole output layer."""
     smoothing: float
     accuracy: bool
+    words_over: str | None = None
+    """Axis of the mesh over which words are split, each device having a part (None: none)."""
 
     @property
     def each(self) -> float:
@@ -58,12 +61,15 @@ def sums_of_tokens(
     float32 scalars.
 
     The first has a gradient; the others are for reports. (Without smoothing the first two are
-    one.)
+    one.) Where devices have parts of the words, each gets its equal share of these sums, and the
+    gradient of all of them through its own words.
 
     Args:
-      hidden: [N, D]; target: [N] ids; scored: [N] bool.
+      hidden: [N, D]; target: [N] ids, counted from the first word of the part; scored: [N] bool.
     """
     found: Any = _sums(how, projection, hidden, target, scored)
+    if how.words_over is not None:
+        found = tuple(x / jax.lax.axis_size(how.words_over) for x in found)
     loss, nll, correct = found
     nll = jax.lax.stop_gradient(nll) if how.smoothing else loss
     return loss, nll, jax.lax.stop_gradient(correct)
@@ -83,18 +89,38 @@ def _cut(how: Chunks, *arrays: jax.Array) -> tuple[jax.Array, ...]:
 def _chunk(
     how: Chunks, logits: jax.Array, target: jax.Array, scored: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """[3] sums of a chunk's tokens, and the log-sum-exp of each [n]."""
+    """[3] sums of a chunk's tokens and the log-sum-exp of each [n], over all parts of the words."""
+    size, over = logits.shape[-1], how.words_over
+    here = (target >= 0) & (target < size)
     lse = jax.nn.logsumexp(logits, axis=-1)
-    picked = jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
+    place = jnp.clip(target, 0, size - 1)[:, None]
+    picked = jnp.where(here, jnp.take_along_axis(logits, place, axis=-1)[:, 0], 0.0)
+    if over is not None:
+        largest = jax.lax.pmax(lse, over)
+        lse = largest + jnp.log(jax.lax.psum(jnp.exp(lse - largest), over))
+        picked = jax.lax.psum(picked, over)
     nll = jnp.where(scored, lse - picked, 0.0).sum()
     loss = nll
     if how.smoothing:
-        smooth = jnp.where(scored, how.vocabulary * lse - logits.sum(-1), 0.0).sum()
+        total = logits.sum(-1) if over is None else jax.lax.psum(logits.sum(-1), over)
+        smooth = jnp.where(scored, how.vocabulary * lse - total, 0.0).sum()
         loss = (1.0 - how.smoothing - how.each) * nll + how.each * smooth
     correct = jnp.zeros((), jnp.float32)
     if how.accuracy:
-        correct = (scored & (logits.argmax(-1) == target)).sum(dtype=jnp.float32)
+        right = here & (logits.argmax(-1) == target) & _is_best(logits.max(-1), over)
+        correct = (scored & right).sum(dtype=jnp.float32)
+        correct = correct if over is None else jax.lax.psum(correct, over)
     return jnp.stack([loss, nll, correct]), lse
+
+
+def _is_best(largest: jax.Array, over: str | None) -> jax.Array:
+    """[n] bool: whether the largest logit of a part [n] is that of all words; of equal ones the
+    first."""
+    if over is None:
+        return jnp.ones(largest.shape, bool)
+    part = jax.lax.axis_index(over)
+    winner = largest == jax.lax.pmax(largest, over)
+    return jax.lax.pmin(jnp.where(winner, part, jax.lax.axis_size(over)), over) == part
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -152,7 +178,7 @@ def _through(
         _, pull = jax.vjp(how.blocks.project, block.arrays, states)
         d_block, d_part = pull(d_logits)
         d_states = d_states + d_part.astype(jnp.float32)
-        return (d_states, add_block(how.blocks, d_projection, block, d_block, more=True)), None
+        return (d_states, add_block(how.blocks, d_projection, block, d_block)), None
 
     count = block_count(how.blocks, projection)
     first = jnp.zeros(states.shape, jnp.float32), d_projection

@@ -57,11 +57,12 @@ def decomposed_note(names: Sequence[str]) -> list[str]:
 
 def encode_source(task: TextTask, text: str) -> Encoded:
     """A text as the encoder reads it: what `task.encode_source` gives, and its pieces."""
-    ids, tokenizer = task.encode_source(text), task.source_tokenizer
-    if not np.any(ids == task.source_vocab.unk):
-        return Encoded(ids=ids, text=text, frame=task.source_frame)
+    tokenizer, vocab = task.source_tokenizer, task.source_vocab
     line = text if tokenizer is None else tokenizer.encode(text)
-    return Encoded(ids=ids, text=text, frame=task.source_frame, pieces=tuple(line.split()))
+    ids = vocab.encode_line(line)
+    unknown = np.any(ids == vocab.unk)
+    return Encoded(ids=task.framed_source(ids), text=text, frame=task.source_frame,
+                   pieces=tuple(line.split()) if unknown else None)
 
 
 def encoded(task: TextTask, source: str | Sequence[int] | np.ndarray | Encoded) -> Encoded:

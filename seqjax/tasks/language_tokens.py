@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from seqjax.config import ConfigError, nearest
 from seqjax.data.frames import Frame
@@ -17,6 +17,9 @@ from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.target_form import TargetForm
 from seqjax.tasks.forms import Forms
 from seqjax.tasks.translation import TranslationTask
+
+if TYPE_CHECKING:  # it imports JAX
+    from seqjax.models.protocol import EncoderDecoder
 
 
 def add_symbols(vocabulary: Vocabulary, words: Sequence[str]) -> Vocabulary:
@@ -50,6 +53,11 @@ class LanguageTokenTask(TranslationTask):
         """Whether decoding begins with padding's symbol, which then is a token like others."""
         pad = self.target_vocab.pad
         return pad < len(self.target_vocab) and self.forms.start == self.target_vocab[pad]
+
+    def decoder_start(self, model: EncoderDecoder) -> int:
+        """The token that targets are read behind."""
+        del model
+        return self.target_form.start
 
     def translating(self, source_lang: str | None, target_lang: str | None) -> Self:
         """This task for another direction (None: as it is).

@@ -180,9 +180,9 @@ class Pretraining(Text):
                 f"{folder.dictionary_path(data)}: is not the dictionary that the model was trained "
                 f"with: {difference}; preprocess with --srcdict")
 
-    def encode_source(self, text: str) -> np.ndarray:
-        """Text -> ids with `<s>` in front and final eos, as blocks have them."""
-        return np.append(np.int32(self.vocab.bos), super().encode_source(text))
+    def framed_source(self, ids: np.ndarray) -> np.ndarray:
+        """Ids with final eos -> with `<s>` in front as well, as blocks have them."""
+        return np.append(np.int32(self.vocab.bos), ids)
 
     def encode_target(self, text: str) -> np.ndarray:
         """The same of what is predicted."""

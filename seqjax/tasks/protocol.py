@@ -254,6 +254,10 @@ class TextTask(Task[ModelT_contra], Protocol[ModelT_contra]):
         """How outputs begin and end."""
         ...
 
+    def framed_source(self, ids: np.ndarray) -> np.ndarray:
+        """Ids of words with final eos -> with what else stands around a source's words."""
+        ...
+
     def encode_source(self, text: str) -> np.ndarray:
         """Text -> int32 ids [S] with final eos: what tokenizer and vocabulary make of it."""
         ...

@@ -36,6 +36,7 @@ class _Sides(Protocol):
     def target_frame(self) -> Frame: ...
     @property
     def target_form(self) -> TargetForm: ...
+    def framed_source(self, ids: np.ndarray) -> np.ndarray: ...
     @property
     def unspoken_source(self) -> tuple[int, ...]: ...
     @property
@@ -103,9 +104,13 @@ class Text:
         """How outputs begin and end: behind eos, with eos."""
         return TargetForm(start=self.target_vocab.eos, eos=self.target_vocab.eos)
 
+    def framed_source(self: _Sides, ids: np.ndarray) -> np.ndarray:
+        """Ids of words with final eos -> with what else stands around a source's words."""
+        return self.source_frame.put(ids)
+
     def encode_source(self: _Sides, text: str) -> np.ndarray:
         """Text -> ids with final eos, or what else stands around a source's words."""
-        return self.source_frame.put(_encode(text, self.source_tokenizer, self.source_vocab))
+        return self.framed_source(_encode(text, self.source_tokenizer, self.source_vocab))
 
     def encode_target(self: _Sides, text: str) -> np.ndarray:
         """Text -> ids with final eos, or what else stands around a target's words."""

@@ -245,7 +245,9 @@ class TranslationTask(Text):
         source = token_source(
             batch["source"], pad=model.pad, segments=batch.get("source_segments"))
         encoded = model.encode(params, source, rng=rng)
-        start = batch.get("target_start", self.target_form.start)
+        start = batch.get("target_start")  # of each sentence, where they differ
+        if start is None:
+            start = self.decoder_start(model)
         prev = previous_tokens(target, segments, pad=model.pad, start=start)
         features = model.features(params, prev, encoded, segments=segments, rng=rng)
         sentences = positions = None
@@ -256,6 +258,10 @@ class TranslationTask(Text):
         attention = None if features.attention is None else source_attention(features)
         return Forward(features=features, target=target, pad=model.pad, positions=positions,
                        sentences=sentences, attention=attention)
+
+    def decoder_start(self, model: EncoderDecoder) -> int:
+        """The token that every target is read behind: eos."""
+        return model.eos
 
     def evaluator(
         self, model: EncoderDecoder, dataset: pairs.PairDataset, *,

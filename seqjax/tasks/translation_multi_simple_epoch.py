@@ -138,7 +138,8 @@ def completed(section: Mapping[str, Any]) -> dict[str, Any]:
     found["langs"], found["lang_dict"] = languages(found), None
     if found.get("sampling_method") == "RoundRobin":
         found["sampling_method"] = "concat"  # which it is here, in fairseq, too
-    tokens = (found.get("langtoks") or {}).get("main")
+    specified = found.get("langtoks")  # a dict in files; text in commands, which refuse it
+    tokens = specified.get("main") if isinstance(specified, Mapping) else None
     if tokens is not None:
         read, made = (None if t in (None, "None") else str(t) for t in tokens)
         if read not in (None, "src", "tgt") or made not in (None, "tgt"):

@@ -144,8 +144,9 @@ def as_fairseq(config: Config) -> Config:
     there."""
     if tasks.entry_of(config.task.name).fairseq is not None:
         return config
-    usual = tasks.of_fairseq("translation")
-    if usual is None or not isinstance(config.task, usual.config):
+    usual = next((e for e in tasks.TASKS.values()
+                  if e.fairseq and type(config.task).__base__ is e.config), None)
+    if usual is None:
         return config
     values = {f.name: getattr(config.task, f.name) for f in dataclasses.fields(usual.config)}
     return dataclasses.replace(config, task=usual.config(**{**values, "name": usual.name}))
