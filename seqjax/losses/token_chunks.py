@@ -68,8 +68,6 @@ def sums_of_tokens(
       hidden: [N, D]; target: [N] ids, counted from the first word of the part; scored: [N] bool.
     """
     found: Any = _sums(how, projection, hidden, target, scored)
-    if how.words_over is not None:
-        found = tuple(x / jax.lax.axis_size(how.words_over) for x in found)
     loss, nll, correct = found
     nll = jax.lax.stop_gradient(nll) if how.smoothing else loss
     return loss, nll, jax.lax.stop_gradient(correct)
@@ -132,6 +130,12 @@ def _sums(
         return total + _chunk(how, how.blocks.project(projection, states), *rest)[0], None
 
     total, _ = jax.lax.scan(body, jnp.zeros(3, jnp.float32), _cut(how, hidden, target, scored))
+    return _shares(how, total)
+
+
+def _shares(how: Chunks, total: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """[3] sums as scalars; of a part of the words its equal share, so that parts add up to them."""
+    total = total if how.words_over is None else total / jax.lax.axis_size(how.words_over)
     return total[0], total[1], total[2]
 
 
@@ -154,7 +158,7 @@ def _forward(
     (total, d_projection), d_hidden = jax.lax.scan(
         body, zeros, _cut(how, hidden, target, scored))
     d_hidden = d_hidden.reshape(-1, hidden.shape[-1])[: hidden.shape[0]]
-    return (total[0], total[1], total[2]), (d_projection, d_hidden.astype(hidden.dtype))
+    return _shares(how, total), (d_projection, d_hidden.astype(hidden.dtype))
 
 
 def _through(
@@ -187,6 +191,8 @@ def _through(
 
 
 def _backward(how: Chunks, saved: Any, gradient: tuple[jax.Array, ...]) -> Any:
+    """Of all shares together: each part has the gradient through its own words, and all get the
+    same `gradient`."""
     del how
     d_projection, d_hidden = saved
     by = gradient[0]
