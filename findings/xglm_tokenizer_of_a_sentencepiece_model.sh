@@ -28,7 +28,7 @@ lines = ["hello world how are you", "the world is large", "hello you are here",
          "a large hello to the world"] * 20
 model = io.BytesIO()
 sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(lines), model_writer=model, vocab_size=28, num_threads=1,
+    sentence_iterator=iter(lines), model_writer=model, vocab_size=26, num_threads=1,
     minloglevel=2)
 pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue()).encode(
     "hello world", out_type=str)

@@ -199,6 +199,9 @@ class Task:
         self.source_tokenizer = self.target_tokenizer = tokenizer
         self.source_frame, self.unspoken_target = Frame.plain(vocab.eos), ()
 
+    def framed_source(self, ids):
+        return self.source_frame.put(ids)
+
 
 def test_pieces_are_replaced_before_they_are_joined(model):
     vocab = type(model.task.source_vocab)(["a", "b_"])
