@@ -110,7 +110,9 @@ def save(tokenizer: Any, folder: pathlib.Path) -> None:
         tokenizer.save_pretrained(scratch)
         folder.mkdir()
         for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(pathlib.Path(scratch) / name, folder / name)
+            content = json.loads((pathlib.Path(scratch) / name).read_text(encoding="utf-8"))
+            compact = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+            (folder / name).write_text(compact + "\n", encoding="utf-8")
 
 
 def train(lines: list[str], size: int) -> bytes:
