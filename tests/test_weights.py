@@ -147,12 +147,11 @@ def test_a_familys_rule_for_numbered_parts():
 def test_the_configuration_is_read_once(monkeypatch):
     """Not anew for every moment."""
     golden = goldens.load("transformer_lm/adaptive")
-    calls = []
+    checkpoint, calls = golden.checkpoint, []  # read, which is not what is counted
     describe, build = optimizer_state.describe, models.build
     monkeypatch.setattr(optimizer_state, "describe",
                         lambda tree: calls.append("describe") or describe(tree))
     monkeypatch.setattr(models, "build", lambda *a, **k: calls.append("build") or build(*a, **k))
-    checkpoint = golden.checkpoint
     moments = {slot: checkpoint.params for slot in ("exp_avg", "exp_avg_sq")}
     sizes = {"source_vocab_size": checkpoint.source_vocab_size,
              "target_vocab_size": checkpoint.target_vocab_size}
