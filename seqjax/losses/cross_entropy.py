@@ -17,7 +17,7 @@ from flax import struct
 from seqjax.losses.base import Forward, LossOutput, Project, Projection, WordProject
 from seqjax.losses.configs import CrossEntropyConfig, LabelSmoothedCrossEntropyConfig
 from seqjax.losses.rows import OutputLayer, project_rows, sum_over_rows
-from seqjax.losses.token_chunks import Chunks, blocks_for, sums_of_tokens
+from seqjax.losses.token_chunks import Chunks, blocks_for, sums_of_tokens, token_sums
 from seqjax.losses.vocabulary_blocks import words_of
 
 
@@ -164,9 +164,10 @@ def _sums_by_chunk(
     tokens = hidden.shape[0]
 
     def sums(hidden: jax.Array, target: jax.Array, scored: jax.Array) -> _Sums:
-        return _token_sums(
+        found, _ = token_sums(
             project(projection, hidden), target, scored, vocabulary=vocabulary,
             smoothing=smoothing, accuracy=accuracy)
+        return _Sums(*found)
 
     chunks = -(-tokens * vocabulary // budget)
     if chunks <= 1:
@@ -184,22 +185,3 @@ def _sums_by_chunk(
 
     zero = jnp.zeros((), jnp.float32)
     return jax.lax.scan(body, _Sums(loss=zero, nll=zero, correct=zero), parts)[0]
-
-
-def _token_sums(
-    logits: jax.Array, target: jax.Array, scored: jax.Array, *, vocabulary: int,
-    smoothing: float, accuracy: bool,
-) -> _Sums:
-    """Sums over tokens, of their float32 logits [N, V]."""
-    lse = jax.nn.logsumexp(logits, axis=-1)
-    picked = jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
-    nll = jnp.where(scored, lse - picked, 0.0).sum()
-    loss = nll
-    if smoothing:
-        each = smoothing / (vocabulary - 1)
-        smooth = jnp.where(scored, vocabulary * lse - logits.sum(-1), 0.0).sum()
-        loss = (1.0 - smoothing - each) * nll + each * smooth
-    correct = jnp.zeros((), jnp.float32)
-    if accuracy:
-        correct = (scored & (logits.argmax(-1) == target)).sum(dtype=jnp.float32)
-    return _Sums(loss=loss, nll=nll, correct=correct)

@@ -84,38 +84,56 @@ def _cut(how: Chunks, *arrays: jax.Array) -> tuple[jax.Array, ...]:
         for x in arrays)
 
 
-def _chunk(
-    how: Chunks, logits: jax.Array, target: jax.Array, scored: jax.Array
+def token_sums(
+    logits: jax.Array, target: jax.Array, scored: jax.Array, *, vocabulary: int, smoothing: float,
+    accuracy: bool, words_over: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """[3] sums of a chunk's tokens and the log-sum-exp of each [n], over all parts of the words."""
-    size, over = logits.shape[-1], how.words_over
-    here = (target >= 0) & (target < size)
-    lse = jax.nn.logsumexp(logits, axis=-1)
-    place = jnp.clip(target, 0, size - 1)[:, None]
-    picked = jnp.where(here, jnp.take_along_axis(logits, place, axis=-1)[:, 0], 0.0)
-    if over is not None:
+    """[3] the sums of `sums_of_tokens`, and the log-sum-exp of each token [n].
+
+    Args:
+      logits: [n, V] float32, of all words or of the part that this device has; the sums are over
+        all parts.
+      target, scored: [n], as for `sums_of_tokens`.
+      vocabulary, smoothing, accuracy, words_over: see `Chunks`.
+    """
+    over, total = words_over, logits.sum(-1) if smoothing else jnp.zeros(())
+    lse, best = jax.nn.logsumexp(logits, axis=-1), logits.argmax(-1)
+    if over is None:
+        picked = jnp.take_along_axis(logits, target[:, None], axis=-1)[:, 0]
+        right = best == target
+    else:
+        size = logits.shape[-1]
+        here = (target >= 0) & (target < size)
+        place = jnp.clip(target, 0, size - 1)[:, None]
+        picked = jnp.where(here, jnp.take_along_axis(logits, place, axis=-1)[:, 0], 0.0)
         largest = jax.lax.pmax(lse, over)
         lse = largest + jnp.log(jax.lax.psum(jnp.exp(lse - largest), over))
-        picked = jax.lax.psum(picked, over)
+        picked, total = jax.lax.psum((picked, total), over)
+        right = here & (best == target) & _is_best(logits.max(-1), over)
     nll = jnp.where(scored, lse - picked, 0.0).sum()
     loss = nll
-    if how.smoothing:
-        total = logits.sum(-1) if over is None else jax.lax.psum(logits.sum(-1), over)
-        smooth = jnp.where(scored, how.vocabulary * lse - total, 0.0).sum()
-        loss = (1.0 - how.smoothing - how.each) * nll + how.each * smooth
+    if smoothing:
+        each = smoothing / (vocabulary - 1)
+        smooth = jnp.where(scored, vocabulary * lse - total, 0.0).sum()
+        loss = (1.0 - smoothing - each) * nll + each * smooth
     correct = jnp.zeros((), jnp.float32)
-    if how.accuracy:
-        right = here & (logits.argmax(-1) == target) & _is_best(logits.max(-1), over)
+    if accuracy:
         correct = (scored & right).sum(dtype=jnp.float32)
         correct = correct if over is None else jax.lax.psum(correct, over)
     return jnp.stack([loss, nll, correct]), lse
 
 
-def _is_best(largest: jax.Array, over: str | None) -> jax.Array:
+def _chunk(
+    how: Chunks, logits: jax.Array, target: jax.Array, scored: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    return token_sums(
+        logits, target, scored, vocabulary=how.vocabulary, smoothing=how.smoothing,
+        accuracy=how.accuracy, words_over=how.words_over)
+
+
+def _is_best(largest: jax.Array, over: str) -> jax.Array:
     """[n] bool: whether the largest logit of a part [n] is that of all words; of equal ones the
     first."""
-    if over is None:
-        return jnp.ones(largest.shape, bool)
     part = jax.lax.axis_index(over)
     winner = largest == jax.lax.pmax(largest, over)
     return jax.lax.pmin(jnp.where(winner, part, jax.lax.axis_size(over)), over) == part
