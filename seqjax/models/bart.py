@@ -7,53 +7,23 @@ BART has its defaults and heads for classification, which read the decoder's las
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from seqjax.models.family import Family
 from seqjax.models.parts import heads_config as heads
 from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, State, WeightNames
 from seqjax.models.transformer import fairseq, huggingface
-from seqjax.models.transformer.config import ClassifyingTransformerConfig
+from seqjax.models.transformer.config import PretrainedTransformerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BartConfig(ClassifyingTransformerConfig):
+class BartConfig(PretrainedTransformerConfig):
     """fairseq's `bart`, by default `bart_large`."""
 
     name: Literal["bart"] = "bart"  # type: ignore[assignment]
     """Chooses the family of models."""
-    activation_fn: Literal[
-        "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
-    ] = "gelu"
-    """Of the feed-forward network."""
-    encoder_embed_dim: int = 1024
-    """Width of the encoder."""
-    encoder_ffn_embed_dim: int = 4096
-    """Inner width of the feed-forward network."""
-    encoder_layers: int = 12
-    """Layers of the encoder."""
-    encoder_attention_heads: int = 16
-    """Heads of the attention; the width is a multiple of them."""
-    encoder_learned_pos: bool = True
-    """Learned positions instead of sinusoids."""
-    decoder_embed_dim: int = 1024
-    """Width of the decoder."""
-    decoder_ffn_embed_dim: int = 4096
-    """Inner width of the feed-forward network."""
-    decoder_layers: int = 12
-    """Layers of the decoder."""
-    decoder_attention_heads: int = 16
-    """Heads of the attention; the width is a multiple of them."""
-    decoder_learned_pos: bool = True
-    """Learned positions instead of sinusoids."""
-    share_decoder_input_output_embed: bool = True
-    """The output projection is the target embedding (not with an adaptive softmax)."""
-    share_all_embeddings: bool = True
-    """One embedding for source, target and output."""
     no_scale_embedding: bool = True
     """Embeddings are not multiplied by the square root of their width."""
-    layernorm_embedding: bool = True
-    """A norm behind the embeddings."""
 
 
 ARCHS: dict[str, dict[str, Any]] = {
@@ -66,23 +36,7 @@ ARCHS: dict[str, dict[str, Any]] = {
 """fairseq architecture name -> the defaults that it changes."""
 
 
-def upgrade(state: State, config: BartConfig) -> tuple[State, BartConfig]:
-    """Today's names, as the transformer's; which heads there are, the weights tell."""
-    state, found = fairseq.upgrade(state, config)
-    return state, heads.with_heads_of(state, cast(BartConfig, found))
-
-
-FAIRSEQ = dataclasses.replace(
-    fairseq.TABLE,
-    keys=dataclasses.replace(
-        fairseq.KEYS, refused={**fairseq.KEYS.refused, **heads.REFUSED}),
-    names=dataclasses.replace(
-        fairseq.NAMES, upgrade=upgrade, chosen=(heads.HEADS,),
-        idle=(r"decoder\.output_projection\.weight", rf"{heads.HEADS}\..*"),
-        order=("dense", *fairseq.NAMES.order, heads.HEADS)),
-    unsaid=(*fairseq.TABLE.unsaid, *heads.UNSAID),
-    arch=lambda config: config.arch or "bart_large",  # there is none of the family's own name
-)
+FAIRSEQ = fairseq.classifying("bart_large")  # there is no architecture of the family's own name
 
 KEYS = HuggingFaceKeys(
     ours={**huggingface.SEQ2SEQ_KEYS, "tie_word_embeddings": (

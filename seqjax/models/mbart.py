@@ -7,51 +7,20 @@ names its language behind its end; what the decoder begins with is the language 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from seqjax.models.family import Family
-from seqjax.models.parts import heads_config as heads
-from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, State, WeightNames
+from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, WeightNames
 from seqjax.models.transformer import fairseq, huggingface
-from seqjax.models.transformer.config import TransformerConfig
+from seqjax.models.transformer.config import PretrainedTransformerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MBartConfig(heads.ClassificationHeadsConfig, TransformerConfig):
+class MBartConfig(PretrainedTransformerConfig):
     """fairseq's `mbart_large` and its like. Its recipes make both sides pre-norm."""
 
     name: Literal["mbart"] = "mbart"  # type: ignore[assignment]
     """Chooses the family of models."""
-    activation_fn: Literal[
-        "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
-    ] = "gelu"
-    """Of the feed-forward network."""
-    encoder_embed_dim: int = 1024
-    """Width of the encoder."""
-    encoder_ffn_embed_dim: int = 4096
-    """Inner width of the feed-forward network."""
-    encoder_layers: int = 12
-    """Layers of the encoder."""
-    encoder_attention_heads: int = 16
-    """Heads of the attention; the width is a multiple of them."""
-    encoder_learned_pos: bool = True
-    """Learned positions instead of sinusoids."""
-    decoder_embed_dim: int = 1024
-    """Width of the decoder."""
-    decoder_ffn_embed_dim: int = 4096
-    """Inner width of the feed-forward network."""
-    decoder_layers: int = 12
-    """Layers of the decoder."""
-    decoder_attention_heads: int = 16
-    """Heads of the attention; the width is a multiple of them."""
-    decoder_learned_pos: bool = True
-    """Learned positions instead of sinusoids."""
-    share_decoder_input_output_embed: bool = True
-    """The output projection is the target embedding (not with an adaptive softmax)."""
-    share_all_embeddings: bool = True
-    """One embedding for source, target and output."""
-    layernorm_embedding: bool = True
-    """A norm behind the embeddings."""
 
 
 _BASE = {
@@ -66,22 +35,7 @@ ARCHS: dict[str, dict[str, Any]] = {
 """fairseq architecture name -> the defaults that it changes."""
 
 
-def upgrade(state: State, config: MBartConfig) -> tuple[State, MBartConfig]:
-    """Today's names, as the transformer's; which heads there are, the weights tell."""
-    state, found = fairseq.upgrade(state, config)
-    return state, heads.with_heads_of(state, cast(MBartConfig, found))
-
-
-FAIRSEQ = dataclasses.replace(
-    fairseq.TABLE,
-    keys=dataclasses.replace(
-        fairseq.KEYS, refused={**fairseq.KEYS.refused, **heads.REFUSED}),
-    names=dataclasses.replace(
-        fairseq.NAMES, upgrade=upgrade, chosen=(heads.HEADS,),
-        order=(*fairseq.NAMES.order, heads.HEADS, "dense")),
-    unsaid=(*fairseq.TABLE.unsaid, *heads.UNSAID),
-    arch=lambda config: config.arch or "mbart_large",  # there is none of the family's own name
-)
+FAIRSEQ = fairseq.classifying("mbart_large")  # there is no architecture of the family's own name
 
 KEYS = HuggingFaceKeys(
     ours=huggingface.SEQ2SEQ_KEYS, defaults=huggingface.SEQ2SEQ_DEFAULTS,

@@ -304,6 +304,42 @@ class ClassifyingTransformerConfig(ClassificationHeadsConfig, TransformerConfig)
                 "give encoder_embed_dim and decoder_output_dim one value")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainedTransformerConfig(ClassifyingTransformerConfig):
+    """One that is pretrained on noised text and is as large as fairseq's first."""
+
+    activation_fn: Literal[
+        "relu", "gelu", "gelu_fast", "gelu_accurate", "tanh", "linear", "swish"
+    ] = "gelu"
+    """Of the feed-forward network."""
+    encoder_embed_dim: int = 1024
+    """Width of the encoder."""
+    encoder_ffn_embed_dim: int = 4096
+    """Inner width of the feed-forward network."""
+    encoder_layers: int = 12
+    """Layers of the encoder."""
+    encoder_attention_heads: int = 16
+    """Heads of the attention; the width is a multiple of them."""
+    encoder_learned_pos: bool = True
+    """Learned positions instead of sinusoids."""
+    decoder_embed_dim: int = 1024
+    """Width of the decoder."""
+    decoder_ffn_embed_dim: int = 4096
+    """Inner width of the feed-forward network."""
+    decoder_layers: int = 12
+    """Layers of the decoder."""
+    decoder_attention_heads: int = 16
+    """Heads of the attention; the width is a multiple of them."""
+    decoder_learned_pos: bool = True
+    """Learned positions instead of sinusoids."""
+    share_decoder_input_output_embed: bool = True
+    """The output projection is the target embedding (not with an adaptive softmax)."""
+    share_all_embeddings: bool = True
+    """One embedding for source, target and output."""
+    layernorm_embedding: bool = True
+    """A norm behind the embeddings."""
+
+
 def _size(embed: int, ffn: int, layers: int, heads: int) -> dict[str, Any]:
     return {
         f"{side}_{key}": value

@@ -11,16 +11,17 @@ import dataclasses
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from seqjax.config import ConfigError, ModelSection
 from seqjax.models.parts import adaptive_names as adaptive
+from seqjax.models.parts import heads_config as heads
 from seqjax.models.parts import module_order as order
 from seqjax.models.parts.configs import LAYERS_TO_KEEP
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
-from seqjax.models.transformer.config import TransformerConfig
+from seqjax.models.transformer.config import ClassifyingTransformerConfig, TransformerConfig
 
 _NORMS = {
     "encoder": ("self_attn_layer_norm", "final_layer_norm"),
@@ -193,3 +194,29 @@ def check_own(config: ModelSection) -> None:
 
 TABLE = FairseqTable(
     keys=KEYS, names=NAMES, check_export=check_own, unsaid=("no_encoder_final_norm", *OWN))
+
+
+def upgrade_classifying(
+    state: State, config: ClassifyingTransformerConfig
+) -> tuple[State, ClassifyingTransformerConfig]:
+    """Today's names; which heads for classification there are, the weights tell."""
+    state, found = upgrade(state, config)
+    return state, heads.with_heads_of(state, cast(ClassifyingTransformerConfig, found))
+
+
+def classifying(arch: str) -> FairseqTable:
+    """`TABLE` of models with heads for classification.
+
+    Args:
+      arch: what files name where a configuration names no architecture.
+    """
+    return dataclasses.replace(
+        TABLE,
+        keys=dataclasses.replace(KEYS, refused={**KEYS.refused, **heads.REFUSED}),
+        names=dataclasses.replace(
+            NAMES, upgrade=upgrade_classifying, chosen=(heads.HEADS,),
+            idle=(r"decoder\.output_projection\.weight", rf"{heads.HEADS}\..*"),
+            order=("dense", *NAMES.order, heads.HEADS)),
+        unsaid=(*TABLE.unsaid, *heads.UNSAID),
+        arch=lambda config: config.arch or arch,
+    )
