@@ -20,7 +20,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from seqjax.data import indexed, tokenizers
+from seqjax.data import indexed, tokenizers, whole_files
 from seqjax.data.dictionaries import digest
 from seqjax.data.vocabulary import Vocabulary, VocabularyError
 
@@ -86,11 +86,8 @@ def load_manifest(folder: Path) -> Manifest | None:
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes `preprocess.json`, whole or not at all."""
-    path = pathlib.Path(folder) / MANIFEST
-    temporary = path.with_name(f"{MANIFEST}.tmp{os.getpid()}")
     text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    whole_files.write(pathlib.Path(folder) / MANIFEST, f"{text}\n".encode())
 
 
 def save_tokenizer(folder: Path, tokenizer: tokenizers.Tokenizer, *, tag: str) -> dict[str, Any]:
@@ -199,26 +196,17 @@ def _load_whole(path: str) -> Vocabulary:
             raise VocabularyError(f"{path}: {error}") from None
 
 
-def save_dictionary(folder: Path, vocabulary: Vocabulary, lang: str | None = None) -> str:
-    """Writes a dictionary, whole or not at all; gives its path.
+def save_dictionary(folder: Path, vocabulary: Vocabulary, lang: str | None = None) -> None:
+    """Writes a dictionary, whole or not at all.
 
     One whose special symbols are fairseq's becomes `dict.LANG.txt`, another
     `vocabulary.LANG.json`.
     """
     if vocabulary.is_fairseq:
-        path = dict_path(folder, lang)
-        vocabulary.save(path)
-        return path
-    path = os.path.join(os.fspath(folder), whole_name(lang))
-    temporary = f"{path}.tmp{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(vocabulary.to_bytes())
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-    return path
+        vocabulary.save(dict_path(folder, lang))
+    else:
+        whole_files.write(
+            os.path.join(os.fspath(folder), whole_name(lang)), vocabulary.to_bytes())
 
 
 def dictionary_path(folder: Path, lang: str | None = None) -> str:

@@ -7,7 +7,6 @@ in the user's cache folder where the data folder cannot be written, until the st
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from seqjax.config import ConfigError
-from seqjax.data import indexed
+from seqjax.data import indexed, whole_files
 
 _CHUNK = 1 << 22  # ids that are looked at together
 
@@ -129,10 +128,4 @@ def _write(place: pathlib.Path, values: dict[str, Any]) -> None:
     """Whole or not at all; several processes may do it at once."""
     if place.parent.name == "ids":
         place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f"{place.name}.tmp{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(values))
-        os.replace(temporary, place)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    whole_files.write(place, json.dumps(values).encode())

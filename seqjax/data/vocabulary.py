@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from seqjax.data import compression
+from seqjax.data import compression, whole_files
 
 BOS, PAD, EOS, UNK = "<s>", "<pad>", "</s>", "<unk>"
 FAIRSEQ_IDS = 0, 1, 2, 3
@@ -341,15 +341,7 @@ class Vocabulary:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a `dict.txt`, whole or not at all."""
-        path = os.fspath(path)
-        temporary = f"{path}.tmp{os.getpid()}"
-        try:
-            with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-                file.write(self.to_text())
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.remove(temporary)
+        whole_files.write(path, self.to_text().encode())
 
     def to_bytes(self) -> bytes:
         """Everything, special symbols included; `from_bytes` reads it back."""

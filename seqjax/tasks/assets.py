@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from seqjax.data import tokenizers
 from seqjax.data.folder import whole_name
-from seqjax.data.vocabulary import OVERWRITE, Vocabulary
+from seqjax.data.vocabulary import Vocabulary
 
 
 def vocabulary_name(lang: str) -> str:
@@ -46,14 +46,7 @@ def pack_vocabulary(lang: str, vocabulary: Vocabulary) -> dict[str, bytes]:
     symbols are not fairseq's."""
     if not vocabulary.is_fairseq:
         return {whole_name(lang): vocabulary.to_bytes()}
-    seen = set(vocabulary.symbols[: vocabulary.num_special])
-    lines = []
-    start = vocabulary.num_special
-    for word, count in zip(vocabulary.symbols[start:], vocabulary.counts[start:], strict=True):
-        # A word that is listed again replaces the first; the file must say so to be read.
-        lines.append(f"{word} {count}{f' {OVERWRITE}' if word in seen else ''}\n")
-        seen.add(word)
-    return {vocabulary_name(lang): "".join(lines).encode()}
+    return {vocabulary_name(lang): vocabulary.to_text().encode()}
 
 
 def unpack_sides(
