@@ -15,7 +15,7 @@ import numpy as np
 from seqjax.config import ConfigError
 from seqjax.generation import finite
 from seqjax.hub import arguments, text_ids
-from seqjax.hub.generative import padded
+from seqjax.hub import rows as rows_of_ids
 from seqjax.hub.loaded import Loaded
 from seqjax.models.parts import heads
 from seqjax.models.parts.heads_config import HEADS
@@ -24,8 +24,6 @@ from seqjax.tasks.protocol import TextTask
 
 Sentence = str | Sequence[str] | Sequence[int] | np.ndarray
 """A text, a pair of texts (or more), or ids."""
-_ROWS = 16
-"""Of a batch."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
@@ -71,10 +69,7 @@ class Predicting(Loaded[TextTask]):
                                  "classification head reads")
         values = return_logits or self._measures(head)
         found = np.zeros((len(rows), model.config.classification_heads[head]), np.float32)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        for start in range(0, len(order), _ROWS):
-            part = order[start : start + _ROWS]
-            source = padded([rows[i] for i in part], rows=_ROWS, pad=model.pad, limit=limit)
+        for part, source in rows_of_ids.batches(rows, pad=model.pad, limit=limit):
             logits = np.asarray(self._class_logits(head)(self.params[0], source))[: len(part)]
             found[part] = logits if values else np.asarray(jax.nn.log_softmax(logits))
         for place in range(len(rows)):
