@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from seqjax.config import Config, ConfigError, GenerationConfig
-from seqjax.data import folder, id_ranges, indexed, tokenizers
+from seqjax.data import folder, id_ranges, indexed
 from seqjax.data.blocks import BreakMode, ShortenMethod, TokenBlocks
-from seqjax.data.dictionaries import Dictionary, first_difference
-from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import assets
 from seqjax.tasks.entry import FairseqTask, TaskEntry
-from seqjax.tasks.text import Text, special_ids
+from seqjax.tasks.text import OneVocabulary
 
 if TYPE_CHECKING:  # they import JAX
     import jax
@@ -77,17 +75,13 @@ class LanguageModelingConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LanguageModelingTask(Text):
+class LanguageModelingTask(OneVocabulary):
     """One corpus; made by `setup` from a data folder or by `from_assets`."""
 
     Config: ClassVar[type] = LanguageModelingConfig
     facade: ClassVar[str] = "seqjax.hub.language_model:LanguageModel"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:LanguageModel"
     config: LanguageModelingConfig
-    seed: int
-    """Of `random_crop`."""
-    vocab: Vocabulary
-    tokenizer: tokenizers.Tokenizer | None
 
     @classmethod
     def setup(cls, config: Config) -> LanguageModelingTask:
@@ -107,13 +101,10 @@ class LanguageModelingTask(Text):
             tokenizer=folder.load_tokenizers(cfg.data).get(cfg.lang or ""),
         )
 
-    def assets(self) -> dict[str, bytes]:
-        """Files from which `from_assets` makes this task again, without the data folder."""
-        lang = self.config.lang or ""
-        files = assets.pack_vocabulary(lang, self.vocab)
-        return files if self.tokenizer is None else (
-            files | assets.pack_tokenizer(lang, self.tokenizer)
-        )
+    @property
+    def lang(self) -> str:
+        """Language of the files' names; "": they have none."""
+        return self.config.lang or ""
 
     @classmethod
     def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> LanguageModelingTask:
@@ -127,48 +118,10 @@ class LanguageModelingTask(Text):
         )
 
     @property
-    def source_vocab(self) -> Vocabulary:
-        """What is read."""
-        return self.vocab
-
-    @property
-    def target_vocab(self) -> Vocabulary:
-        """What is predicted; with `output_dictionary_size`, its first entries."""
-        return self.vocab
-
-    @property
-    def source_tokenizer(self) -> tokenizers.Tokenizer | None:
-        """Of what is read."""
-        return self.tokenizer
-
-    @property
-    def target_tokenizer(self) -> tokenizers.Tokenizer | None:
-        """Of what is predicted."""
-        return self.tokenizer
-
-    @property
     def output_size(self) -> int:
         """Entries that are predicted."""
         size = self.config.output_dictionary_size
         return len(self.vocab) if size < 0 else min(size, len(self.vocab))
-
-    @property
-    def vocab_sizes(self) -> dict[str, int]:
-        """What `models.build` needs."""
-        return {"source_vocab_size": len(self.vocab), "target_vocab_size": self.output_size,
-                **special_ids(self.vocab)}
-
-    @property
-    def dictionaries(self) -> tuple[Dictionary, ...]:
-        """Whose words the rows are: what is read, and the part of it that is predicted."""
-        name = assets.vocabulary_name(self.config.lang or "")
-        return (Dictionary(side="source", name=name, vocabulary=self.vocab),
-                Dictionary(side="target", name=name, vocabulary=self.vocab,
-                           size=self.output_size))
-
-    @property
-    def languages(self) -> None:
-        """No pair of them: there is one side only."""
 
     @property
     def first_token(self) -> int:
@@ -192,13 +145,7 @@ class LanguageModelingTask(Text):
           ConfigError: naming the dictionary.
         """
         path = folder.dictionary_path(data, self.config.lang)
-        found = folder.load_dictionary(data, self.config.lang)
-        difference = first_difference(self.vocab.symbols, found.symbols)
-        if difference is not None:
-            raise ConfigError(
-                f"{path}: is not the dictionary that the model was trained with: {difference}; "
-                "preprocess with --srcdict"
-            )
+        self._check_same(path, folder.load_dictionary(data, self.config.lang))
 
     def dataset(self, split: str, *, need_target: bool = True) -> TokenBlocks:
         """Blocks of a split; of the training split, all its shards one after the other.
@@ -271,10 +218,6 @@ class LanguageModelingTask(Text):
     ) -> None:
         """None: how well text is predicted is what the loss says already."""
         del model, dataset, generation, limit, sharding, row_multiple
-
-    def next_command(self, workdir: str, *, subset: str) -> list[str]:
-        """The perplexity of a split."""
-        return ["python", "-m", "seqjax.evaluate", "--checkpoint", workdir, "--subset", subset]
 
 
 ENTRY = TaskEntry(

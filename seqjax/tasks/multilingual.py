@@ -17,7 +17,7 @@ from seqjax.data.noised_blocks import CombinedBlocks, NoisedBlocks
 from seqjax.data.resampling import Resampling
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.tasks.pretraining import PretrainingConfig
+from seqjax.tasks.pretraining import Pretraining, PretrainingConfig, with_words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,45 @@ class LanguagesConfig(PretrainingConfig):
     multilang_sampling_alpha: float = 1.0
     """Samples of a language are drawn in proportion to its share of all to this power: below 1,
     small languages are seen more often than they are there."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Languages(Pretraining):
+    """What tasks of several languages read of a data folder, and how their samples are drawn. A
+    split `valid_de` is that of one language."""
+
+    config: LanguagesConfig
+
+    @classmethod
+    def completed(cls, config: PretrainingConfig) -> PretrainingConfig:
+        """With its languages."""
+        config = _section(config)
+        return dataclasses.replace(config, langs=languages_of(config.data, config.langs))
+
+    @classmethod
+    def _dictionary(cls, data: str, config: PretrainingConfig) -> Vocabulary:
+        return with_words(dictionary_of(data, _section(config).langs), cls.added(config))
+
+    @classmethod
+    def _tokenizer(cls, config: PretrainingConfig) -> Tokenizer | None:
+        return tokenizer_of(config.data, _section(config).langs)
+
+    def of_languages(
+        self, split: str, make: Callable[[str, str, str], NoisedBlocks]
+    ) -> NoisedBlocks | CombinedBlocks:
+        """Samples of all languages, or of one; those of the training split drawn by
+        `multilang_sampling_alpha`.
+
+        Args:
+          make: gives those of a language, its folder and the split.
+        """
+        cfg = self.config
+        split, lang = single(cfg, split)
+        parts = each(cfg, lambda name, data: make(name, data, split))
+        if lang is not None:
+            return parts[lang]
+        return combined(parts, alpha=(
+            cfg.multilang_sampling_alpha if split == cfg.train_subset else None))
 
 
 def languages_of(data: str, langs: Sequence[str]) -> tuple[str, ...]:
@@ -99,7 +138,7 @@ def each(
     return {lang: make(lang, os.path.join(config.data, lang)) for lang in langs}
 
 
-def languages_config(config: PretrainingConfig) -> LanguagesConfig:
+def _section(config: PretrainingConfig) -> LanguagesConfig:
     """The section of a task of several languages as what it is."""
     assert isinstance(config, LanguagesConfig)
     return config

@@ -10,12 +10,10 @@ from typing import Any, ClassVar, Literal
 
 from seqjax.config import ConfigError
 from seqjax.data.noised_blocks import CombinedBlocks, NoisedBlocks
-from seqjax.data.tokenizers import Tokenizer
-from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import multilingual
 from seqjax.tasks.denoising import DenoisingConfig, DenoisingTask, Noised
 from seqjax.tasks.entry import FairseqTask, TaskEntry
-from seqjax.tasks.pretraining import MASK, PretrainingConfig, with_words
+from seqjax.tasks.pretraining import MASK, PretrainingConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,8 +31,8 @@ class MultilingualDenoisingConfig(DenoisingConfig, multilingual.LanguagesConfig)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultilingualDenoisingTask(DenoisingTask):
-    """See `pretraining.Pretraining`. A split `valid_de` is that of one language."""
+class MultilingualDenoisingTask(multilingual.Languages, DenoisingTask):
+    """See `multilingual.Languages`."""
 
     Config: ClassVar[type] = MultilingualDenoisingConfig
     config: MultilingualDenoisingConfig
@@ -56,29 +54,13 @@ class MultilingualDenoisingTask(DenoisingTask):
                               f"config.task.langs ({', '.join(langs)})")
         return dataclasses.replace(config, langs=langs)
 
-    @classmethod
-    def _dictionary(cls, data: str, config: PretrainingConfig) -> Vocabulary:
-        langs = multilingual.languages_config(config).langs
-        return with_words(multilingual.dictionary_of(data, langs), cls.added(config))
-
-    @classmethod
-    def _tokenizer(cls, config: PretrainingConfig) -> Tokenizer | None:
-        return multilingual.tokenizer_of(
-            config.data, multilingual.languages_config(config).langs)
-
     def dataset(
         self, split: str, *, need_target: bool = True
     ) -> NoisedBlocks | CombinedBlocks:
         """Noised blocks of all languages, or of one; those of the training split drawn by
         `multilang_sampling_alpha`."""
         del need_target
-        cfg = self.config
-        split, lang = multilingual.single(cfg, split)
-        parts = multilingual.each(cfg, lambda name, data: self._noised(name, data, split))
-        if lang is not None:
-            return parts[lang]
-        alpha = cfg.multilang_sampling_alpha if split == cfg.train_subset else None
-        return multilingual.combined(parts, alpha=alpha)
+        return self.of_languages(split, self._noised)
 
     def _noised(self, lang: str, data: str, split: str) -> NoisedBlocks:
         cfg, vocab = self.config, self.vocab

@@ -8,12 +8,9 @@ from typing import ClassVar, Literal
 
 from seqjax.data.blocks import BreakMode
 from seqjax.data.noised_blocks import CombinedBlocks, NoisedBlocks
-from seqjax.data.tokenizers import Tokenizer
-from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import multilingual
 from seqjax.tasks.entry import FairseqTask, TaskEntry
 from seqjax.tasks.masked_lm import MaskedLMConfig, MaskedLMTask, adds_mask
-from seqjax.tasks.pretraining import PretrainingConfig, with_words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,28 +29,11 @@ class MultilingualMaskedLMConfig(MaskedLMConfig, multilingual.LanguagesConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MultilingualMaskedLMTask(MaskedLMTask):
-    """See `pretraining.Pretraining`. A split `valid_de` is that of one language."""
+class MultilingualMaskedLMTask(multilingual.Languages, MaskedLMTask):
+    """See `multilingual.Languages`."""
 
     Config: ClassVar[type] = MultilingualMaskedLMConfig
     config: MultilingualMaskedLMConfig
-
-    @classmethod
-    def completed(cls, config: PretrainingConfig) -> PretrainingConfig:
-        """With its languages."""
-        config = multilingual.languages_config(config)
-        langs = multilingual.languages_of(config.data, config.langs)
-        return dataclasses.replace(config, langs=langs)
-
-    @classmethod
-    def _dictionary(cls, data: str, config: PretrainingConfig) -> Vocabulary:
-        langs = multilingual.languages_config(config).langs
-        return with_words(multilingual.dictionary_of(data, langs), cls.added(config))
-
-    @classmethod
-    def _tokenizer(cls, config: PretrainingConfig) -> Tokenizer | None:
-        return multilingual.tokenizer_of(
-            config.data, multilingual.languages_config(config).langs)
 
     def dataset(
         self, split: str, *, need_target: bool = True
@@ -61,13 +41,8 @@ class MultilingualMaskedLMTask(MaskedLMTask):
         """Blocks of all languages, or of one, with masks; those of the training split drawn by
         `multilang_sampling_alpha`."""
         del need_target
-        cfg, noise = self.config, self._noise_of()
-        split, lang = multilingual.single(cfg, split)
-        parts = multilingual.each(cfg, lambda _, data: self._masked(data, split, noise))
-        if lang is not None:
-            return parts[lang]
-        alpha = cfg.multilang_sampling_alpha if split == cfg.train_subset else None
-        return multilingual.combined(parts, alpha=alpha)
+        noise = self._noise_of()
+        return self.of_languages(split, lambda _, data, split: self._masked(data, split, noise))
 
 
 ENTRY = TaskEntry(

@@ -17,12 +17,11 @@ import numpy as np
 from seqjax.config import Config, ConfigError
 from seqjax.data import folder, id_ranges, indexed, tokenizers
 from seqjax.data.blocks import BreakMode, ShortenMethod
-from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.noised_blocks import CombinedBlocks, FramedBlocks, NoisedBlocks
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.data.word_starts import WordStarts, word_starts
 from seqjax.tasks import assets
-from seqjax.tasks.text import Text, special_ids
+from seqjax.tasks.text import OneVocabulary
 
 MadeT = TypeVar("MadeT")
 MASK, MASKS = "<mask>", ("<mask>", "[MASK]")
@@ -65,16 +64,13 @@ class PretrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pretraining(Text):
+class Pretraining(OneVocabulary):
     """One corpus, or several of one dictionary; made by `setup` from a data folder or by
     `from_assets`."""
 
     config: PretrainingConfig
-    seed: int
-    """Of what is drawn."""
     vocab: Vocabulary
     """Of the dictionary's file, and the words that were `added`."""
-    tokenizer: tokenizers.Tokenizer | None
 
     @classmethod
     def added(cls, config: PretrainingConfig) -> tuple[str, ...]:
@@ -111,12 +107,6 @@ class Pretraining(Text):
     def _tokenizer(cls, config: PretrainingConfig) -> tokenizers.Tokenizer | None:
         return folder.load_tokenizers(config.data).get("")
 
-    def assets(self) -> dict[str, bytes]:
-        """Files from which `from_assets` makes this task again, without the data folder."""
-        files = assets.pack_vocabulary("", self.vocab)
-        return files if self.tokenizer is None else (
-            files | assets.pack_tokenizer("", self.tokenizer))
-
     @classmethod
     def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> Self:
         """The task of a checkpoint: `config` as it was resolved, `files` of `assets`."""
@@ -124,43 +114,6 @@ class Pretraining(Text):
         vocab = with_words(assets.unpack_vocabulary("", files), cls.added(cfg))
         return cls(config=cfg, seed=config.seed, vocab=vocab,
                    tokenizer=assets.unpack_tokenizer("", files))
-
-    @property
-    def source_vocab(self) -> Vocabulary:
-        """What is read."""
-        return self.vocab
-
-    @property
-    def target_vocab(self) -> Vocabulary:
-        """What is predicted."""
-        return self.vocab
-
-    @property
-    def source_tokenizer(self) -> tokenizers.Tokenizer | None:
-        """Of what is read."""
-        return self.tokenizer
-
-    @property
-    def target_tokenizer(self) -> tokenizers.Tokenizer | None:
-        """Of what is predicted."""
-        return self.tokenizer
-
-    @property
-    def vocab_sizes(self) -> dict[str, int]:
-        """What `models.build` needs."""
-        return {"source_vocab_size": len(self.vocab), "target_vocab_size": len(self.vocab),
-                **special_ids(self.vocab)}
-
-    @property
-    def dictionaries(self) -> tuple[Dictionary, ...]:
-        """Whose words the rows are: read and predicted are the same."""
-        name = assets.vocabulary_name("")
-        return tuple(Dictionary(side=side, name=name, vocabulary=self.vocab)
-                     for side in ("source", "target"))
-
-    @property
-    def languages(self) -> None:
-        """No pair of them: text is its own target."""
 
     @property
     def mask(self) -> int:
@@ -173,12 +126,7 @@ class Pretraining(Text):
         Raises:
           ConfigError: naming the dictionary.
         """
-        found = self._dictionary(data, self.config)
-        difference = first_difference(self.vocab.symbols, found.symbols)
-        if difference is not None:
-            raise ConfigError(
-                f"{folder.dictionary_path(data)}: is not the dictionary that the model was trained "
-                f"with: {difference}; preprocess with --srcdict")
+        self._check_same(folder.dictionary_path(data), self._dictionary(data, self.config))
 
     def framed_source(self, ids: np.ndarray) -> np.ndarray:
         """Ids with final eos -> with `<s>` in front as well, as blocks have them."""
@@ -205,7 +153,8 @@ class Pretraining(Text):
         """
         cfg = self.config
         prefixes = folder.mono_prefixes(data, split, combine=split == cfg.train_subset)
-        limit = id_ranges.Limit(path=folder.dict_path(cfg.data), entries=len(self.vocab))
+        limit = id_ranges.Limit(
+            path=folder.dictionary_path(cfg.data), entries=len(self.vocab))
         for prefix in prefixes:
             id_ranges.check(prefix, limit)
         shorten = not cfg.shorten_data_split_list or split in cfg.shorten_data_split_list
@@ -251,10 +200,6 @@ class Pretraining(Text):
             return word_starts(self.vocab, kind, decode=decode)
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from None
-
-    def next_command(self, workdir: str, *, subset: str) -> list[str]:
-        """The loss of a split."""
-        return ["python", "-m", "seqjax.evaluate", "--checkpoint", workdir, "--subset", subset]
 
 
 def with_words(vocabulary: Vocabulary, words: Iterable[str]) -> Vocabulary:

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from seqjax.config import Config, ConfigError, ModelSection, coerce
-from seqjax.data import folder, id_ranges, tokenizers
+from seqjax.data import folder, id_ranges
 from seqjax.data.blocks import ShortenMethod
-from seqjax.data.dictionaries import Dictionary, digest, first_difference
+from seqjax.data.dictionaries import digest
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.tasks import assets
 from seqjax.tasks.protocol import TextSection
-from seqjax.tasks.text import Text, special_ids
+from seqjax.tasks.text import OneVocabulary
 
 if TYPE_CHECKING:
     from seqjax.models.protocol import SentenceClassifier
@@ -59,59 +59,14 @@ class HeadsSection(ModelSection, Protocol):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SentenceTask(Text):
+class SentenceTask(OneVocabulary):
     """One data folder of sentences with labels."""
 
     facade: ClassVar[str] = "seqjax.hub.encoder:Encoder"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:SentenceClassifier"
     config: SentenceSection
-    seed: int
-    """Of `random_crop`."""
     vocab: Vocabulary
     """Of all inputs, `<mask>` at its end."""
-    tokenizer: tokenizers.Tokenizer | None
-
-    @property
-    def source_vocab(self) -> Vocabulary:
-        """What is read."""
-        return self.vocab
-
-    @property
-    def target_vocab(self) -> Vocabulary:
-        """The same: what is predicted are no words."""
-        return self.vocab
-
-    @property
-    def source_tokenizer(self) -> tokenizers.Tokenizer | None:
-        """Of what is read."""
-        return self.tokenizer
-
-    @property
-    def target_tokenizer(self) -> tokenizers.Tokenizer | None:
-        """The same."""
-        return self.tokenizer
-
-    def assets(self) -> dict[str, bytes]:
-        """Files from which `from_assets` makes this task again, without the data folder."""
-        files = assets.pack_vocabulary("", self.vocab)
-        return files if self.tokenizer is None else (
-            files | assets.pack_tokenizer("", self.tokenizer))
-
-    @property
-    def vocab_sizes(self) -> dict[str, int]:
-        """What `models.build` needs."""
-        return {"source_vocab_size": len(self.vocab), "target_vocab_size": len(self.vocab),
-                **special_ids(self.vocab)}
-
-    @property
-    def dictionaries(self) -> tuple[Dictionary, ...]:
-        """Whose words the rows of embeddings are."""
-        return tuple(Dictionary(side=side, name="dict.txt", vocabulary=self.vocab)
-                     for side in ("source", "target"))
-
-    @property
-    def languages(self) -> None:
-        """No pair of them."""
 
     def check_folder(self, data: str) -> None:
         """Refuses a data folder whose dictionary is not the model's.
@@ -120,11 +75,7 @@ class SentenceTask(Text):
           ConfigError: naming the dictionary.
         """
         path = folder.dictionary_path(os.path.join(data, "input0"))
-        difference = first_difference(self.vocab.symbols, dictionary(data, "input0").symbols)
-        if difference is not None:
-            raise ConfigError(
-                f"{path}: is not the dictionary that the model was trained with: {difference}; "
-                "preprocess with --srcdict")
+        self._check_same(path, dictionary(data, "input0"))
 
     def max_positions(self, model: SentenceClassifier) -> tuple[int, None]:
         """Longest sequence: the smaller of the task's limit and the model's."""
@@ -136,10 +87,6 @@ class SentenceTask(Text):
         """Nothing in general: sentences have their own lengths."""
         del model
         return ""
-
-    def next_command(self, workdir: str, *, subset: str) -> list[str]:
-        """The loss and the metrics of a split."""
-        return ["python", "-m", "seqjax.evaluate", "--checkpoint", workdir, "--subset", subset]
 
     def _check_store(self, prefix: str) -> None:
         path = folder.dictionary_path(os.path.dirname(prefix))

@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from seqjax.config import ConfigError
+from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.frames import Frame
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary
 from seqjax.generation.target_form import TargetForm
+from seqjax.tasks import assets
 from seqjax.tasks.protocol import TextSection
 
 
@@ -125,6 +127,82 @@ class Text:
         """Ids -> plain text, detokenised."""
         return _decode(ids, self.target_tokenizer, self.target_vocab, self.config.post_process,
                        unspoken=self.unspoken_target)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneVocabulary(Text):
+    """The same of a task that reads and predicts words of one vocabulary."""
+
+    seed: int
+    """Of what is drawn."""
+    vocab: Vocabulary
+    tokenizer: Tokenizer | None
+
+    @property
+    def lang(self) -> str:
+        """Language of the files' names; "": they have none."""
+        return ""
+
+    def assets(self) -> dict[str, bytes]:
+        """Files from which `from_assets` makes this task again, without the data folder."""
+        files = assets.pack_vocabulary(self.lang, self.vocab)
+        return files if self.tokenizer is None else (
+            files | assets.pack_tokenizer(self.lang, self.tokenizer))
+
+    @property
+    def source_vocab(self) -> Vocabulary:
+        """What is read."""
+        return self.vocab
+
+    @property
+    def target_vocab(self) -> Vocabulary:
+        """What is predicted."""
+        return self.vocab
+
+    @property
+    def source_tokenizer(self) -> Tokenizer | None:
+        """Of what is read."""
+        return self.tokenizer
+
+    @property
+    def target_tokenizer(self) -> Tokenizer | None:
+        """Of what is predicted."""
+        return self.tokenizer
+
+    @property
+    def output_size(self) -> int:
+        """Entries that are predicted."""
+        return len(self.vocab)
+
+    @property
+    def vocab_sizes(self) -> dict[str, int]:
+        """What `models.build` needs."""
+        return {"source_vocab_size": len(self.vocab), "target_vocab_size": self.output_size,
+                **special_ids(self.vocab)}
+
+    @property
+    def dictionaries(self) -> tuple[Dictionary, ...]:
+        """Whose words the rows are: what is read, and the part of it that is predicted."""
+        name = assets.vocabulary_name(self.lang)
+        return (Dictionary(side="source", name=name, vocabulary=self.vocab),
+                Dictionary(side="target", name=name, vocabulary=self.vocab,
+                           size=self.output_size))
+
+    @property
+    def languages(self) -> None:
+        """No pair of them: there is one side only."""
+
+    def next_command(self, workdir: str, *, subset: str) -> list[str]:
+        """What its evaluation says of a split."""
+        return ["python", "-m", "seqjax.evaluate", "--checkpoint", workdir, "--subset", subset]
+
+    def _check_same(self, path: str, found: Vocabulary) -> None:
+        """Refuses another dictionary than the model's, `found` in a file."""
+        difference = first_difference(self.vocab.symbols, found.symbols)
+        if difference is not None:
+            raise ConfigError(
+                f"{path}: is not the dictionary that the model was trained with: {difference}; "
+                "preprocess with --srcdict")
 
 
 def special_ids(*vocabularies: Vocabulary) -> dict[str, int]:
