@@ -13,6 +13,7 @@ import pytest
 
 from seqjax import models
 from seqjax.interop.fairseq.export import namespace
+from seqjax.interop.fairseq.optimizer_state import registered
 from seqjax.models.overrides import resolved
 
 
@@ -38,6 +39,16 @@ def test_a_file_names_an_architecture_that_fairseq_has():
     cls = models.CONFIGS["mbart"]
     assert namespace(cls(), {})["arch"] == "mbart_large"
     assert namespace(cls(arch="mbart_base_wmt20"), {})["arch"] == "mbart_base_wmt20"
+
+
+def test_heads_are_those_of_fairseqs_model():
+    """fairseq registers `dense` of a head before `out_proj`; heads are as wide as the encoder."""
+    names = [f"classification_heads.a.{part}.{leaf}" for part in ("dense", "out_proj")
+             for leaf in ("weight", "bias")]
+    table = models.fairseq_table("mbart").names
+    assert registered(reversed(names), table, title="mbart") == names
+    with pytest.raises(ValueError, match="heads are as wide as the encoder"):
+        models.CONFIGS["mbart"](classification_heads={"a": 2}, decoder_output_dim=8)
 
 
 @pytest.mark.parametrize("case", family_goldens.names("mbart"))
