@@ -137,12 +137,16 @@ def memory(hf: Mapping[str, Any], stored: Stored) -> dict[str, bytes]:
 def remembered(named: Mapping[str, bytes]) -> tuple[dict[str, Any], State | None]:
     """What `memory` wrote: ({}, None) for a model that is not from such a folder.
 
+    Of a model that was trained since (`trained`), no tensors: they are not its own.
+
     Raises:
       CheckpointError: the files are damaged.
     """
     if MEMORY not in named:
         return {}, None
     about = json.loads(named[MEMORY])
+    if about.get("trained"):
+        return about, None
     content = named.get(ARRAYS, b"")
     kept: State = {}
     at = 0
