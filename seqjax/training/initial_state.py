@@ -227,10 +227,11 @@ def _beside(tree: Params, other: Params, path: tuple[str, ...] = ()) -> list[tup
 
 def _put(tree: Params, path: tuple[str, ...], value: Params | None) -> Params:
     """A tree with something else at a path; None: nothing."""
-    rest = {key: child for key, child in tree.items() if key != path[0]}
-    if len(path) > 1:
-        return {**rest, path[0]: _put(tree[path[0]], path[1:], value)}
-    return rest if value is None else {**rest, path[0]: value}
+    first, *inner = path
+    rest = {key: child for key, child in tree.items() if key != first}
+    if inner:
+        return {**rest, first: _put(tree[first], tuple(inner), value)}
+    return rest if value is None else {**rest, first: value}
 
 
 def weights(folder: pathlib.Path, config: Config) -> Params:

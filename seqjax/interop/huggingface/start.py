@@ -27,6 +27,7 @@ from seqjax.interop.huggingface.model import (
     read_model,
     remembered,
 )
+from seqjax.interop.torch.pickle_machine import CheckpointError as TorchError
 from seqjax.models.overrides import resolved
 from seqjax.models.parts.configs import LAYERS_TO_KEEP, changes_parameters, is_head
 from seqjax.models.parts.heads_config import UNSAID
@@ -98,8 +99,10 @@ def _with_folder(
     verify = coerce(raw.get("checkpoint", {}).get("verify", True), bool, "config.checkpoint.verify")
     try:
         found = read_model(folder, overrides=kept, verify=verify)
-    except (ConfigError, CheckpointError) as error:
-        raise type(error)(f"config.init_from: {error}") from None
+    except (ConfigError, CheckpointError, TorchError, TokenizerError) as error:
+        message = str(error)
+        place = "" if message.startswith(folder) else f"{folder}: "
+        raise type(error)(f"config.init_from: {place}{message}") from None
     section = resolve(found.config).model
     task = {**raw.get("task", {})}
     said = _check_family(asked, section, folder)
@@ -196,8 +199,9 @@ def _task(task: dict[str, Any], found: HuggingFaceModel) -> tuple[dict[str, Any]
         if key not in task:
             task[key] = value
         elif task[key] != value and str(task[key]) != str(value):
+            word = "none" if value is None else value
             notes.append(f"note: config.task.{key} is {task[key]}, but the folder's tokenizer puts "
-                         f"{value} there")
+                         f"{word} there (--config.task.{key}={word})")
     return task, notes
 
 
