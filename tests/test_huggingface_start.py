@@ -255,6 +255,11 @@ def test_a_translator_of_languages_goes_on_and_back(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(raw_config(folder, tmp_path / "data", "seq2seq")))
     train.main(["--config", str(tmp_path / "c.json"), "--workdir", str(tmp_path / "run"),
                 "--config.train.max_update=1", "--config.log.tensorboard=false"])
+    with pytest.raises(ConfigError, match="that config.task.name=translation_from_pretrained_bart "
+                                          "adds .*Set config.task.name=seq2seq"):
+        raw = json.loads((tmp_path / "c.json").read_text())
+        begun({**raw, "task": {**raw["task"], "name": "translation_from_pretrained_bart",
+                               "langs": ("en_XX", "ro_RO")}})
     model, before = (seqjax.load(place, quiet=True) for place in (tmp_path / "run", folder))
     assert model.task.langs == ("en_XX", "ro_RO") == before.task.langs
     assert list(model.encode("w5 w6")) == list(before.encode("w5 w6"))
@@ -272,7 +277,14 @@ def test_a_head_of_the_folder_is_taken_where_it_fits(tmp_path):
         data = preprocessed(tmp_path / f"data{classes}", folder, words[4:39], classes=classes)
         raw = raw_config(folder, data, "sentence_prediction", loss={})
         raw["task"]["num_classes"] = classes
+        raw["model"] = {"dropout": 0.3, "encoder_layers_to_keep": "1"}
         config, initial, found = begun(raw)
+        assert config.model.dropout == 0.3 and config.model.encoder_layers == 1
+        key = "encoder.sentence_encoder.layers.fc1.kernel"
+        kept, whole = (leaves(tree)[key] for tree in (
+            initial.state.params, read_model(folder).params))
+        assert len(kept) == 1 and len(whole) == 2
+        np.testing.assert_array_equal(kept[0], whole[1])
         assert (config.task.init_token, config.task.separator_token) == (0, 2)
         assert not config.model.masked_lm_head  # which nothing here would train
         ours, theirs = (leaves(tree["classification_heads"][HEAD])
@@ -325,6 +337,8 @@ def test_a_name_on_the_hub_and_a_folder_of_fairseqs(tmp_path, monkeypatch):
         start.completed({**raw, "init_from": "hf:org/other"})
     (tmp_path / "fairseq").mkdir()
     (tmp_path / "fairseq" / "model.pt").write_bytes(b"")
+    with pytest.raises(ConfigError, match="is a folder of Hugging Face's; python -m seqjax.train"):
+        initial_state._ours(str(folder), "init_from")
     found, none = start.completed({"init_from": str(tmp_path / "fairseq")})
     assert found["init_from"] == str(tmp_path / "fairseq" / "model.pt") and none is None
 

@@ -244,6 +244,10 @@ def _ours(path: str, key: str) -> str:
     if path.endswith(".pt"):
         raise ConfigError(f"config.{key}: {path} is a fairseq checkpoint; this way of starting "
                           "takes folders of seqjax (python -m seqjax.convert makes one)")
+    if path.startswith("hf:") or any(pathlib.Path(path).glob("*.safetensors*")):
+        raise ConfigError(f"config.{key}: {path} is a folder of Hugging Face's; python -m "
+                          "seqjax.train begins with such, or python -m seqjax.convert makes a "
+                          "folder of seqjax of it")
     return path
 
 

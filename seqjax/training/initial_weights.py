@@ -46,6 +46,8 @@ class Trained:
     """Whether the words are known. False: how many there are, and the ids of special ones."""
     preprocess: str = ""
     """What `seqjax.preprocess` is given to make data of these words ("": `places`)."""
+    task: str = ""
+    """The task that adds no word to them ("": not known)."""
 
 
 def of_folder(path: pathlib.Path) -> Trained | None:
@@ -105,6 +107,10 @@ def check_same(trained: Trained | None, config: Config, task: Task, *, way_out: 
         if not trained.named:
             raise ConfigError(f"{path} does not fit {trained.name}: {difference}. That has no "
                               "tokenizer to preprocess with: give data a dictionary of its words")
+        if trained.task and not _other_tokenizers(trained, task):
+            raise ConfigError(
+                f"{path} and the words that config.task.name={config.task.name} adds are not those "
+                f"of {trained.name}: {difference}. Set config.task.name={trained.task}")
         option = "--srcdict" if new.side == "source" else "--tgtdict"
         raise ConfigError(
             f"{path} is not the {new.side} dictionary that {trained.name} was trained with: "

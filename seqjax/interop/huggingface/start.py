@@ -72,6 +72,8 @@ def completed(raw: Mapping[str, Any]) -> tuple[dict[str, Any], Pretrained | None
       ConfigError: no model that is here, or keys of another one; names them.
     """
     raw = dict(raw)
+    if not all(isinstance(raw.get(name, {}), Mapping) for name in ("model", "task", "checkpoint")):
+        return raw, None  # which is said when it is resolved
     for key in ("init_from", "resume_from"):
         path = raw.get(key)
         if not isinstance(path, str) or is_pt(path):
@@ -235,6 +237,7 @@ def start_from(config: Config, pretrained: Pretrained) -> Start:
     trained = Trained(
         name=pretrained.folder, dictionaries=task.dictionaries, named=named,
         places=[pretrained.folder] * len(task.dictionaries), sides=tokenizers if named else None,
+        task=found.config["task"]["name"] if named else "",
         preprocess=f"--tokenizer hf:{pretrained.given.removeprefix(places.SCHEME)}")
     return Start(params=found.params, trained=trained, partial=True, lines=pretrained.said,
                  assets=_carried(found, config.model))
