@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import folders_of_transformers as folders
@@ -14,13 +15,14 @@ import tokenizers as library
 from safetensors.numpy import load_file
 
 import seqjax
-from seqjax import convert, preprocess, tasks, train
+from seqjax import convert, models, preprocess, tasks, train
 from seqjax.checkpoints import CheckpointError
 from seqjax.config import ConfigError
 from seqjax.data import folder as data_folder
 from seqjax.data.indexed import IndexedWriter
 from seqjax.data.tokenizers import TokenizerError
-from seqjax.interop.huggingface import start
+from seqjax.data.tokenizers import folders as tokenizer_folders
+from seqjax.interop.huggingface import start, symbols
 from seqjax.interop.huggingface.model import read_model
 from seqjax.settings import resolve
 from seqjax.training import initial_state
@@ -151,6 +153,35 @@ def test_every_family_is_a_start(case, tmp_path):
     assert all(key.startswith("classification_heads.") for key in left)
     assert bool(left) == case.endswith("labels")
     assert "has no tokenizer that says its words" in initial.origin
+
+
+MODEL_TYPES = {
+    "bert": "bert", "camembert_spm": "camembert", "fsmt": "fsmt", "m2m": "m2m_100",
+    "marian": "marian", "mbart_spm": "mbart", "roberta": "roberta", "vocab_merges": "gpt2",
+    "vocab_txt": "bert", "xlmr": "xlm-roberta", "xlmr_spm": "xlm-roberta"}
+"""Folders of tokenizers' files in goldens/tokenizers."""
+
+
+@pytest.mark.parametrize("name", MODEL_TYPES)
+def test_preprocessing_gives_the_vocabulary_of_the_model(name, goldens, tmp_path):
+    """The same words, ids for padding and eos, and tokenizers, whatever the files are."""
+    place = tmp_path / name
+    shutil.copytree(goldens / "tokenizers" / name, place)
+    model_type = MODEL_TYPES[name]
+    table = next(t for *_, t in models.huggingface_tables() if model_type in t.model_types)
+    made = tokenizer_folders.of_folder(place)
+    sizes = (len(made.symbols) + 3, len(made.target_symbols) + 3)  # rows of no word
+    hf = {"model_type": model_type, **dict(zip(table.vocabularies, sizes, strict=True))}
+    (place / "config.json").write_text(json.dumps(hf))
+    made = tokenizer_folders.of_folder(place)
+    sides = symbols.sides(place, model_type=model_type, layout=table.layout, sizes=sizes)
+    special = symbols.special_ids(
+        hf, {}, table, size=sizes[1], symbols=sides[1].symbols, said=symbols.special_names(place))
+    assert (made.source, made.target) == tuple(side.tokenizer for side in sides)
+    for data, side, size in zip(made.vocabularies(), sides, sizes, strict=True):
+        model = symbols.vocabulary(side, size=size, special=special)
+        assert data.symbols == model.symbols
+        assert (data.pad, data.eos, data.unk) == (model.pad, model.eos, model.unk)
 
 
 def write_sentences(place: pathlib.Path, words: list[str], classes: int) -> str:
