@@ -364,6 +364,9 @@ def test_a_name_on_the_hub_and_a_folder_of_fairseqs(tmp_path, monkeypatch):
     raw["task"]["num_classes"] = 2
     config, initial, _ = begun(raw)
     assert config.init_from == "hf:org/tiny" and "starting from hf:org/tiny" in initial.origin
+    whole, pretrained = start.completed({**raw, "init_from": f"hf:{folder}"})
+    assert pretrained is not None and pretrained.folder == str(folder)
+    assert whole["model"]["name"] == "roberta"
     with pytest.raises(CheckpointError, match="init_from: hf:org/other: is not in the cache"):
         start.completed({**raw, "init_from": "hf:org/other"})
     (tmp_path / "fairseq").mkdir()
