@@ -13,6 +13,7 @@ import shutil
 
 import jax
 import numpy as np
+import packed
 import pytest
 from tiny_run import metrics, resolve
 
@@ -21,7 +22,7 @@ from seqjax import checkpoints as ck
 from seqjax.checkpoints import checksums
 from seqjax.training import sharding, train_loop
 
-GOLDEN = pathlib.Path(__file__).parent / "goldens" / "old_checkpoint"
+GOLDEN = packed.unpacked(packed.GOLDENS) / "old_checkpoint"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
 
 
@@ -36,7 +37,7 @@ def folder(tmp_path, monkeypatch):
 
 def same_machine() -> bool:
     """Whether programs are compiled here as they were where the numbers come from."""
-    script = GOLDEN.parent.parent.parent / "scripts" / "record_old_checkpoint.py"
+    script = packed.GOLDENS.parent.parent / "scripts" / "record_old_checkpoint.py"
     spec = importlib.util.spec_from_file_location("record_old_checkpoint", script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
