@@ -88,14 +88,19 @@ def pytest_runtest_teardown(item, nextitem):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """`--dist loadfile`, which keeps a file's tests in one process, so that what they share is
-    compiled once; of what every model must do, a case's tests."""
+    compiled once; of what every model must do, a case's tests. In the order of names: by default
+    files of few tests come last, which here are whole training runs that one process would end
+    with alone."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFileOrCase(LoadFileScheduling):
         def _split_scope(self, nodeid):
             return _together(nodeid)
 
-    return ByFileOrCase(config, log) if config.getvalue("dist") == "loadfile" else None
+    if config.getvalue("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return ByFileOrCase(config, log)
 
 
 @pytest.fixture(autouse=True)
