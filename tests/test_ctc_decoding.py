@@ -47,7 +47,7 @@ def ranked(found: dict[tuple, float], n: int) -> list[tuple[tuple, float]]:
 
 def same(hypotheses: list, expected: list[tuple[tuple, float]], *, words: bool = False) -> None:
     assert len(hypotheses) == len(expected)
-    for hypothesis, (what, score) in zip(hypotheses, expected, strict=True):
+    for hypothesis, (_, score) in zip(hypotheses, expected, strict=True):
         assert hypothesis.score == pytest.approx(score, abs=2e-4)
     said = [h.words if words else tuple(h.tokens.tolist()) for h in hypotheses]
     assert said[0] == expected[0][0] or expected[0][1] - expected[1][1] < 1e-3

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -96,9 +97,7 @@ class CTCDecoder:
         parts = {field.name: jnp.asarray(getattr(padded, field.name))
                  for field in dataclasses.fields(padded) if field.name != "times"}
         out = prefix_search.search(self._rules, self._data, parts)
-        out = prefix_search.Found(*(
-            type(part)(*map(np.asarray, part)) if isinstance(part, tuple) else np.asarray(part)
-            for part in out))
+        out = jax.device_get(out)
         return [self._hypotheses(out, i) for i in range(len(rows))]
 
     def _hypotheses(self, out: prefix_search.Found, i: int) -> list[CTCHypothesis]:
@@ -146,7 +145,7 @@ class CTCDecoder:
         lexicon = self._make_lexicon(lm)
         ids: list[int] = []
         if lm is not None:
-            spoken = list(self.symbols) if options.unit_lm else list(lexicon.words if lexicon else ())
+            spoken = lexicon.words if lexicon is not None else self.symbols
             ids = [lm.words.get(word, lm.form.unk) for word in spoken]
             if options.unit_lm and all(i == lm.form.unk for i in ids):
                 raise ConfigError(f"{options.lm}: no token of the model is a word of this language "

@@ -26,16 +26,16 @@ def is_binary(path: str) -> bool:
 class _Words(dict[str, int]):
     """Words that were asked for, and their ids: a binary does not tell its words."""
 
-    def __init__(self, model: Any):
+    def __init__(self, binary: Any):
         super().__init__({UNK: 0})
-        self._model = model
+        self._binary = binary
         self.texts = [UNK]
 
     def get(self, key: str, default: Any = None) -> Any:
         """The id of a word that the model has; otherwise `default`."""
         if key in self:
             return self[key]
-        if key not in self._model:
+        if key not in self._binary:
             return default
         self[key] = len(self.texts)
         self.texts.append(key)
@@ -54,11 +54,11 @@ class KenLM:
         """What a search is compiled for."""
         return self
 
-    def __init__(self, module: Any, model: Any):
-        self._module, self._model = module, model
-        self.words = _Words(model)
+    def __init__(self, module: Any, binary: Any):
+        self._module, self._model = module, binary
+        self.words = _Words(binary)
         self._states = [module.State()]
-        model.BeginSentenceWrite(self._states[0])
+        binary.BeginSentenceWrite(self._states[0])
         self._numbers: dict[Any, int] = {}
         self._known: dict[tuple[int, int], tuple[float, int]] = {}
 
@@ -110,7 +110,7 @@ def load_kenlm(path: str) -> KenLM:
     if not Path(path).is_file():
         raise ConfigError(f"{path}: there is no such language model")
     try:
-        import kenlm
+        import kenlm  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ConfigError(f"{path}: KenLM binaries need the `kenlm` package (pip install kenlm); "
                           "an ARPA file needs nothing") from None

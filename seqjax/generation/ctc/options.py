@@ -38,7 +38,7 @@ class CTCOptions:
     """Tokens of a frame that are looked at (None: all)."""
     beam_threshold: float = 50.0
     """Hypotheses that are so much worse than the best are dropped."""
-    token_min_logp: float = -10.0
+    token_min_logp: float = -5.0
     """Tokens below this log-probability are not looked at, unless they are their frame's best;
     most frames are then blank alone and cost nothing. -inf looks at all."""
     log_add: bool = True

@@ -209,8 +209,10 @@ def _packed(ends: Ends, ways: int) -> Ends:
     """The allowed ways first, and no more of them than there can be."""
     if ends.allowed.shape[-1] == ways:
         return ends
-    order = jnp.argsort(~ends.allowed, axis=-1, stable=True)[..., :ways]
-    return Ends(*(jnp.take_along_axis(part, order, -1) for part in ends))
+    number = jnp.cumsum(ends.allowed, -1)
+    chosen = jnp.stack([jnp.argmax(ends.allowed & (number == i + 1), -1) for i in range(ways)], -1)
+    packed = Ends(*(jnp.take_along_axis(part, chosen, -1) for part in ends))
+    return packed._replace(allowed=jnp.arange(ways) < number[..., -1:])
 
 
 def _ways(rules: Rules, data: Data, beams: Beams, tokens: jax.Array) -> Ends:
@@ -239,12 +241,22 @@ def _ways(rules: Rules, data: Data, beams: Beams, tokens: jax.Array) -> Ends:
     return Ends(*(jnp.where(here, end, go) for end, go in zip(ending, inside, strict=True)))
 
 
-def _step(
-    rules: Rules, data: Data, beams: Beams, frame: dict[str, jax.Array],
-) -> tuple[Beams, Step]:
-    """One frame of all rows; see `frames.Frames` for its parts."""
+class Grown(NamedTuple):
+    """What a frame makes of a beam, before the best are chosen."""
+
+    stay_blank: jax.Array
+    """[B, W]: alignments that stay, with a blank."""
+    stay_token: jax.Array
+    """[B, W]: those that repeat the last token, and those that arrive from the parent."""
+    longer: jax.Array
+    """[B, W, N]: log-probabilities with one more token."""
+    gone: jax.Array
+    """[B, W]: the place in `longer` of the hypothesis itself, its parent's continuation; beyond
+    the end if its parent is not in the beam."""
+
+
+def _grow(rules: Rules, beams: Beams, frame: dict[str, jax.Array]) -> Grown:
     tokens, log_probs = frame["tokens"], frame["log_probs"]  # [B, N]
-    blank = frame["blank"][:, None]
     total = _add(rules, beams.ends_blank, beams.ends_token)
     gap = frame["only_blank_before"][:, None]
     ends_blank = jnp.where(gap, total + frame["blanks_before"][:, None], beams.ends_blank)
@@ -255,61 +267,66 @@ def _step(
     slot = jnp.argmax(is_last, -1)
     has_slot = jnp.any(is_last, -1)
     own = jnp.where(has_slot, jnp.take_along_axis(log_probs, slot, 1), NEVER)
-    stay_blank, stay_token = total + blank, ends_token + own
-    grown = jnp.where(is_last, ends_blank[..., None], total[..., None]) + log_probs[:, None]
+    longer = jnp.where(is_last, ends_blank[..., None], total[..., None]) + log_probs[:, None]
 
     # What its parent would give a hypothesis that is there already goes to that hypothesis.
     meets = jnp.all(beams.parent[:, :, None] == beams.hash[:, None], -1)  # [B, child, parent]
-    of = jnp.argmax(meets, -1)
     joins = jnp.any(meets, -1) & has_slot
-    flat = grown.reshape(len(tokens), -1)
-    place = of * tokens.shape[-1] + slot
+    place = jnp.argmax(meets, -1) * tokens.shape[-1] + slot
+    flat = longer.reshape(len(tokens), -1)
     given = jnp.where(joins, jnp.take_along_axis(flat, place, 1), NEVER)
-    stay_token = _add(rules, stay_token, given)
+    return Grown(
+        stay_blank=total + frame["blank"][:, None], longer=longer,
+        stay_token=_add(rules, ends_token + own, given),
+        gone=jnp.where(joins, place, flat.shape[1]))
 
+
+def _step(
+    rules: Rules, data: Data, beams: Beams, frame: dict[str, jax.Array],
+) -> tuple[Beams, Step]:
+    """One frame of all rows; see `frames.Frames` for its parts."""
+    tokens = frame["tokens"]
+    b, n = tokens.shape
+    grown = _grow(rules, beams, frame)
     ends = _ways(rules, data, beams, tokens)
     c = ends.allowed.shape[-1]
     silent = jnp.where(tokens == rules.silence, rules.sil_weight, 0.0)[:, None, :, None]
+    more = ends.bonus + silent
     rank = jnp.where(
-        ends.allowed, grown[..., None] + beams.bonus[..., None, None] + ends.bonus + silent, NEVER)
-    rank = rank.reshape(len(tokens), -1)
-    gone = jnp.where(joins, place * c + beams.way, rank.shape[1])
-    rank = rank.at[jnp.arange(len(tokens))[:, None], gone].set(NEVER, mode="drop")
-    stays = _add(rules, stay_blank, stay_token) + beams.bonus
+        ends.allowed, grown.longer[..., None] + beams.bonus[..., None, None] + more, NEVER)
+    rank = rank.reshape(b, -1).at[jnp.arange(b)[:, None], grown.gone * c + beams.way].set(
+        NEVER, mode="drop")
+    stays = _add(rules, grown.stay_blank, grown.stay_token) + beams.bonus
     best, chosen = row_top_k(jnp.concatenate([stays, rank], 1), rules.beam)
-    alive = (best >= best[:, :1] - rules.beam_threshold) & (best > NEVER)
+    alive = (best >= best.max(1, keepdims=True) - rules.beam_threshold) & (best > NEVER)
 
-    w = rules.beam
-    new = chosen >= w
-    candidate = jnp.maximum(chosen - w, 0)
-    origin = jnp.where(new, candidate // (tokens.shape[-1] * c), chosen)
-    slots = candidate // c % tokens.shape[-1]
+    new = chosen >= rules.beam
+    candidate = jnp.maximum(chosen - rules.beam, 0)
+    origin = jnp.where(new, candidate // (n * c), chosen)
 
     def of_origin(x: jax.Array) -> jax.Array:
         return jnp.take_along_axis(x, origin, 1)
 
     def of_candidate(x: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(x.reshape(len(tokens), -1), candidate, 1)
+        return jnp.take_along_axis(x.reshape(b, -1), candidate, 1)
 
-    token = jnp.where(new, jnp.take_along_axis(tokens, slots, 1), of_origin(beams.last))
+    token = jnp.where(
+        new, jnp.take_along_axis(tokens, candidate // c % n, 1), of_origin(beams.last))
     way = jnp.where(new, candidate % c, of_origin(beams.way))
+    longer = jnp.take_along_axis(grown.longer.reshape(b, -1), candidate // c, 1)
     old_hash = jnp.take_along_axis(beams.hash, origin[..., None], 1)
     old_parent = jnp.take_along_axis(beams.parent, origin[..., None], 1)
-    more = ends.bonus + silent
     after = Beams(
-        ends_blank=jnp.where(alive & ~new, of_origin(stay_blank), NEVER),
-        ends_token=jnp.where(
-            alive, jnp.where(new, jnp.take_along_axis(flat, candidate // c, 1),
-                             of_origin(stay_token)), NEVER),
+        ends_blank=jnp.where(alive & ~new, of_origin(grown.stay_blank), NEVER),
+        ends_token=jnp.where(alive, jnp.where(new, longer, of_origin(grown.stay_token)), NEVER),
         bonus=of_origin(beams.bonus) + jnp.where(new, of_candidate(more), 0.0),
         last=token, way=way,
         node=jnp.where(new, of_candidate(ends.node), of_origin(beams.node)),
         state=jnp.where(new, of_candidate(ends.state), of_origin(beams.state)),
         hash=jnp.where(new[..., None], _mixed(old_hash, token, way), old_hash),
         parent=jnp.where(new[..., None], old_hash, old_parent))
-    step = Step(origin, jnp.where(new, token, NO_TOKEN),
-                jnp.where(new, of_candidate(ends.word), NO_WORD))
-    return after, step
+    return after, Step(origin, jnp.where(new, token, NO_TOKEN),
+                       jnp.where(new, of_candidate(ends.word), NO_WORD))
 
 
 def _sentence_end(rules: Rules, data: Data, states: jax.Array) -> jax.Array:

@@ -48,7 +48,9 @@ class SortedTable:
         return longest.bit_length()
 
 
-def sorted_table(rows: np.ndarray, keys: np.ndarray, *, size: int) -> tuple[SortedTable, np.ndarray]:
+def sorted_table(
+    rows: np.ndarray, keys: np.ndarray, *, size: int,
+) -> tuple[SortedTable, np.ndarray]:
     """A table of `size` rows from unordered (row, key) pairs.
 
     Args:
