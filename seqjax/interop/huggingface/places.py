@@ -21,8 +21,9 @@ _PT = "model.pt"
 
 def resolve(path: str) -> str:
     """The path of a checkpoint: of `hf:org/name` its folder in huggingface_hub's cache, fetched if
-    there is a network (of `hf:FOLDER` the folder, where there is one); of a folder that holds fairseq's `model.pt`, and nothing that is ours or
-    Hugging Face's, that file; of anything else the path as it is.
+    there is a network (of `hf:FOLDER` the folder, where there is one); of a folder that holds
+    fairseq's `model.pt`, and nothing that is ours or Hugging Face's, that file; of anything else
+    the path as it is.
 
     Raises:
       CheckpointError: no such model, or a folder of neither.
