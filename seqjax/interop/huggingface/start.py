@@ -19,6 +19,7 @@ from seqjax.checkpoints import CheckpointError
 from seqjax.config import Config, ConfigError, ModelSection, coerce, to_plain
 from seqjax.data.tokenizers import HuggingFaceTokenizer, Tokenizer, TokenizerError
 from seqjax.interop.fairseq.files import is_pt
+from seqjax.interop.fairseq.names import USUAL
 from seqjax.interop.huggingface import generation, places, symbols
 from seqjax.interop.huggingface.model import (
     ARRAYS,
@@ -114,7 +115,7 @@ def _with_folder(
 
 
 def _entry(task: Mapping[str, Any]) -> tasks.TaskEntry:
-    return tasks.entry_of(task.get("name", "translation"))
+    return tasks.entry_of(task.get("name", USUAL["task"]))
 
 
 # ---- the model ----
