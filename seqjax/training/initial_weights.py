@@ -11,7 +11,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import jax
 
@@ -23,7 +23,7 @@ from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.models import vocabulary_rows
 from seqjax.models.protocol import Model, Params
-from seqjax.tasks.protocol import Task
+from seqjax.tasks.protocol import Task, TextTask
 
 if TYPE_CHECKING:
     from seqjax.training.initial_state import Start
@@ -165,7 +165,8 @@ def check_same_dictionaries(first: pathlib.Path, other: pathlib.Path) -> None:
 def _other_tokenizers(trained: Trained, task: Task) -> list[str]:
     """A line where text was cut into pieces otherwise."""
     if trained.sides is not None:
-        here = (getattr(task, "source_tokenizer", None), getattr(task, "target_tokenizer", None))
+        text = cast(TextTask, task)  # as every task that has dictionaries
+        here = (text.source_tokenizer, text.target_tokenizer)
         other = sorted(side for side, old, new in zip(
             ("source", "target"), trained.sides, here, strict=True) if old != new)
         return [f"note: {' and '.join(other)}: not cut by the tokenizer that {trained.name} was "
