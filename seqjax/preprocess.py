@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tokenizer", metavar="KIND[:PATH]",
         help="cut raw text into pieces; without it, white space separates them already. KIND: "
         + ", ".join(make_tokenizers.KINDS) + ". PATH: its file, or the folder with its files "
-        "(hf:FOLDER brings the dictionary too); SRC,TGT for two")
+        "(hf:FOLDER or hf:org/name brings the dictionary too); SRC,TGT for two")
     add("--moses", action="store_true", help="split into words with Moses before --tokenizer")
     add("--vocab-size", type=int, metavar="N",
         help=f"pieces of a tokenizer that is trained here ({make_tokenizers.DEFAULT_VOCAB_SIZE})")
@@ -151,6 +151,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.tokenizer and ":" in args.tokenizer:
         args.tokenizer, _, args.tokenizer_path = args.tokenizer.partition(":")
     try:
+        if args.tokenizer == "hf" and args.tokenizer_path:
+            args.tokenizer_path = ",".join(map(_of_hub, args.tokenizer_path.split(",")))
         _run(args, arguments)
     except KNOWN_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
@@ -202,6 +204,25 @@ def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
         _publish(job.out, args.destdir)
         log(f"Wrote preprocessed data to {args.destdir}")
         log.save(os.path.join(args.destdir, "preprocess.log"))
+
+
+def _of_hub(path: str) -> str:
+    """The folder of `org/name`, of the Hugging Face Hub or its cache; any other path as it is.
+
+    Raises:
+      PreprocessError: there is no such model.
+    """
+    names = path.split("/")
+    if os.path.exists(path) or len(names) != 2 or not all(names) or os.path.isdir(names[0]) or (
+            names[0].startswith((".", "~"))):
+        return path
+    from seqjax.checkpoints import CheckpointError
+    from seqjax.interop.huggingface import places
+
+    try:
+        return places.resolve(f"{places.SCHEME}{path}")
+    except CheckpointError as error:
+        raise prepare.PreprocessError(f"--tokenizer {error}") from None
 
 
 def _write_sentences(
