@@ -147,12 +147,24 @@ def look(
       AudioError: one that cannot be used, unless these are skipped: missing, empty, no sound, of
         another rate, or of another length than the manifest says. Names its line.
     """
+    def length(index: int) -> int:
+        head = read_head(manifest.file(index))
+        check_length(head, int(manifest.frames[index]))
+        reading.check_rate(head)
+        return reading.resampled(head)
+
+    return measure(manifest, ids, reading, length, tell=tell)
+
+
+def measure(
+    manifest: AudioManifest, ids: Sequence[int] | np.ndarray, reading: Reading,
+    length: Callable[[int], int], *, tell: Callable[[int], object] = lambda _: None,
+) -> Heads:
+    """As `look`; `length` says of the number of a recording how long it is, or raises an
+    AudioError, to which its line is added."""
     def one(index: int) -> int | AudioError:
         try:
-            head = read_head(manifest.file(index))
-            check_length(head, int(manifest.frames[index]))
-            reading.check_rate(head)
-            return reading.resampled(head)
+            return length(index)
         except AudioError as error:
             return error.at(manifest.place(index))
         finally:
