@@ -32,11 +32,6 @@ def recorded():
         return dict(found)
 
 
-def as_is(drawn):
-    """Of one row, as a batch of one."""
-    return {key: value[None] for key, value in drawn.items()}
-
-
 @pytest.fixture(scope="module")
 def fbank():
     """[T, 80] of the clip that was recorded, and its frames, padded by some noise-free samples."""
@@ -147,37 +142,33 @@ def test_global_cmvn(tmp_path):
 def test_spec_augment_is_fairseqs(recorded):
     """Number for number: where a run of fairseq masks, we do, from the same state."""
     plain = np.arange(90 * 40, dtype=np.float32).reshape(1, 90, 40)
-    k = 0
-    for policy in specaugment.POLICIES.values():
-        part = SpecAugmented(**{**vars(policy), "mask_value": -1.0})
+    for k, policy in enumerate(specaugment.POLICIES.values()):
+        chain = Chain((SpecAugmented(**{**vars(policy), "mask_value": -1.0}),))
+        drawn = chain.draw([90] * 3, 40, [np.random.RandomState(seed) for seed in range(3)])
+        found = chain(np.repeat(plain, 3, 0), np.full(3, 90), drawn)
         for seed in range(3):
-            drawn = part.draw(90, 40, np.random.RandomState(seed))
-            found = np.asarray(part.apply(plain, jnp.array([90]), as_is(drawn)))[0]
-            masked = np.unpackbits(recorded["masks"][k])[:3600].reshape(90, 40).astype(bool)
-            np.testing.assert_array_equal(found, np.where(masked, -1.0, plain[0]))
-            k += 1
-    part = specaugment.SpecAugment(freq_mask_N=2, freq_mask_F=27, time_mask_N=2, time_mask_T=70,
-                                   time_mask_p=0.5)
-    drawn = part.draw(90, 40, np.random.RandomState(3))
+            masked = np.unpackbits(recorded["masks"][3 * k + seed])[:3600].reshape(90, 40) > 0
+            np.testing.assert_array_equal(found[seed], np.where(masked, -1.0, plain[0]))
+    chain = Chain((SpecAugmented(freq_mask_N=2, freq_mask_F=27, time_mask_N=2, time_mask_T=70,
+                                 time_mask_p=0.5),))
     padded = np.pad(plain, ((0, 0), (0, 30), (0, 0)), constant_values=1e6)
-    found = np.asarray(part.apply(padded, jnp.array([90]), as_is(drawn)))[0]
+    drawn = chain.draw([90], 40, [np.random.RandomState(3)])
+    found = np.asarray(chain(padded, np.array([90]), drawn))[0]
     np.testing.assert_allclose(found[:90:3, 7], recorded["mean"], rtol=1e-5)
     assert not found[90:].any()
 
 
 def test_time_warp_is_fairseqs(recorded):
     wave = np.cumsum(np.random.RandomState(5).standard_normal((40, 3)), 0).astype(np.float32)
-    part = specaugment.SpecAugment(time_warp_W=8)
-    for seed in range(3):
-        drawn = part.draw(40, 3, np.random.RandomState(seed))
-        padded = np.pad(wave[None], ((0, 0), (0, 3), (0, 0)))
-        found = np.asarray(part.apply(padded, jnp.array([40]), as_is(drawn)))[0]
-        np.testing.assert_allclose(found[:40:2], recorded["warps"][seed], atol=1e-4)
-        assert not found[40:].any()
-    # Too short to be warped: as it is.
-    short = part.apply(wave[None, :16], jnp.array([16]), as_is(part.draw(
-        16, 3, np.random.RandomState(0))))
-    np.testing.assert_array_equal(short[0], wave[:16])
+    chain = Chain((SpecAugmented(time_warp_W=8),))
+    frames = [40, 40, 40, 16]  # the last is too short to be warped: as it is
+    drawn = chain.draw(frames, 3, [np.random.RandomState(seed) for seed in (0, 1, 2, 0)])
+    padded = np.pad(np.stack([wave] * 4), ((0, 0), (0, 3), (0, 0)))
+    padded[3, 16:] = 0
+    found = np.asarray(chain(padded, np.array(frames), drawn))
+    np.testing.assert_allclose(found[:3, :40:2], recorded["warps"], atol=1e-4)
+    assert not found[:3, 40:].any()
+    np.testing.assert_array_equal(found[3], padded[3])
 
 
 def test_what_spec_augment_never_masks():

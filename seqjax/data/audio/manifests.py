@@ -62,7 +62,7 @@ class AudioManifest:
                                   "the number of its samples")
             names.append(name)
             frames.append(int(count))
-        if not root or "\t" in root or not names:
+        if "\t" in root or not names:
             raise SourceError(f"{path}: expected a folder in line 1, and a path, a tab and a number "
                               "of samples in each line behind it")
         return cls(path=path, root=find_root(root, path, names[0]), names=tuple(names),
