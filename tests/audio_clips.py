@@ -1,4 +1,4 @@
-"""Sounds for tests, made of a seed: the same for us and for who records what others make of them."""
+"""Sounds for tests, made of a seed: the same for us and for who records others' numbers."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def test_rates(tmp_path):
     path = str(tmp_path / "a.wav")
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(4001) / 8000)
     soundfile.write(path, tone, 8000, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"a.wav: 8000 samples a second, not 16000: set sample_rat"):
+    with pytest.raises(AudioError, match=r"a.wav: 8000 samples a second, not 16000: set"):
         reading.read_samples(path, Reading())
     found = reading.read_samples(path, Reading(resample=True))
     assert found.shape == (8002,)

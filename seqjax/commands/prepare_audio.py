@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add("--dest", "--destdir", default=".", metavar="OUT", help="folder to write")
     add("--valid-percent", type=float, default=0.01, metavar="SHARE",
         help="share of the recordings (0 to 1) for validation; 0: no valid.tsv")
-    add("--ext", default="flac", metavar="EXT", help="how the files' names end: flac, wav, ogg, mp3")
+    add("--ext", default="flac", metavar="EXT", help="how the files' names end: flac, wav, ogg")
     add("--seed", type=int, default=42, metavar="N", help="of the draw between both")
     add("--path-must-contain", metavar="TEXT", help="leave files without it in their path out")
     add = result.add_argument_group("transcripts").add_argument

@@ -10,8 +10,8 @@
 | key | shape | what |
 | --- | --- | --- |
 | `source` | [B, N] float32 | samples, 0 behind each recording |
-| `source_lengths` | [B] int32 | how many are real; 0 in rows of padding and of recordings that are skipped |
-| `target` | [B, T] int32 | ids of labels, padded on the right; of frames, those of the part that is in `source` |
+| `source_lengths` | [B] int32 | how many are real; 0 in rows of padding and of what is skipped |
+| `target` | [B, T] int32 | ids of labels, padded on the right; of frames, those in `source` |
 | `target_lengths` | [B] int32 | how many |
 | `target_1`, ... | | those of further labels |
 

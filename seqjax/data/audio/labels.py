@@ -138,8 +138,8 @@ class Labels:
         if len(wrong):
             i = int(wrong[0])
             logger.warning(
-                "%d of %d recordings have labels for another time than they last; the first: %s has "
-                "%.2f s, line %d of %s labels for %.2f s at %g a second. Is label_rate right?",
+                "%d of %d recordings have labels for another time than they last; the first: %s "
+                "has %.2f s, line %d of %s labels for %.2f s at %g a second. Is label_rate right?",
                 len(wrong), len(ids), manifest.place(int(ids[i])), sound[i], int(ids[i]) + 1,
                 self.file.path, said[i], self.rate)
         return len(wrong)

@@ -58,13 +58,13 @@ class AudioManifest:
         for number, line in enumerate(lines, 2):
             name, tab, count = line.strip().partition("\t")
             if not tab or not count.isdigit():
-                raise SourceError(f"{path}: line {number} is {line!r}; expected a path, a tab and "
-                                  "the number of its samples")
+                raise SourceError(f"{path}: line {number} is {line!r}; expected a path, a tab "
+                                  "and the number of its samples")
             names.append(name)
             frames.append(int(count))
         if "\t" in root or not names:
-            raise SourceError(f"{path}: expected a folder in line 1, and a path, a tab and a number "
-                              "of samples in each line behind it")
+            raise SourceError(f"{path}: expected a folder in line 1, and a path, a tab and a "
+                              "number of samples in each line behind it")
         return cls(path=path, root=find_root(root, path, names[0]), names=tuple(names),
                    frames=np.array(frames, np.int64))
 

@@ -279,8 +279,8 @@ def finite(values: np.ndarray, name: str) -> np.ndarray:
         if len(wrong):
             at = int(wrong[0]) // int(np.prod(values.shape[1:]))
             kind = "sample" if values.ndim == 1 else "frame"
-            raise AudioError(f"{name}: {len(wrong)} values are infinite or no numbers, the first in "
-                             f"{kind} {at}")
+            raise AudioError(f"{name}: {len(wrong)} values are infinite or no numbers, the first "
+                             f"in {kind} {at}")
     return values
 
 

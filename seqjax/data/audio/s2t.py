@@ -8,7 +8,7 @@
 
 | key | shape | what |
 | --- | --- | --- |
-| `source` | [B, T, F] float32, or [B, N] | features, or (`use_audio_input`) samples; 0 behind each recording |
+| `source` | [B, T, F] float32, or [B, N] | features, or (`use_audio_input`) samples; 0 behind |
 | `source_lengths` | [B] int32 | how many frames (samples) are real |
 | `target` | [B, T] int32 | ids with final eos, padded on the right; where there are texts |
 | `target_lengths` | [B] int32 | how many |
@@ -209,9 +209,13 @@ class SpeechToTextDataset:
             samples = transform.longest(samples)
         if self._waves:
             return int(samples[0])
-        frames = int(self._frames.count(samples)[0])
+        return self._frames_of(path, int(samples[0]))
+
+    def _frames_of(self, path: str, samples: int) -> int:
+        """Frames that samples of a file make."""
+        frames = int(self._frames.count(np.array(samples)))
         if not frames:
-            raise AudioError(f"{path}: {head.length} samples are too short for a frame of "
+            raise AudioError(f"{path}: {samples} samples are too short for a frame of "
                              f"{self._frames.length}")
         return frames
 
@@ -301,6 +305,8 @@ class SpeechToTextDataset:
                 self._check_features(Head(length=len(found), channels=found.shape[1]))
                 return found
             samples = read_samples(path, self.reading)
+            if not self._waves:
+                self._frames_of(path, len(samples))
         except AudioError as error:
             raise error.at(part.table.manifest.place(row)) from None
         for transform in part.waveform if rng is not None else ():
@@ -419,7 +425,8 @@ class SpeechToTextDataset:
         most = shape.rows * (2 if any(part.concat for part in self._parts) else 1)
         room = (shape.source - 1) * self._frames.shift + self._frames.length
         samples = np.zeros((most, room), np.float32)
-        for i, (_, _, value) in enumerate(waves):
+        for i, (row, _, value) in enumerate(waves):
+            self._fits(items[row][0], int(self._frames.count(np.array(len(value)))), shape.source)
             samples[i, :len(value)] = value[:room]
         found = np.asarray(log_mel(samples, self._frames))
         return {(row, k): found[i, :int(self._frames.count(np.array(len(value))))]
