@@ -1,5 +1,5 @@
-"""C11: log mel filterbanks, MFCCs, and filterbanks with normalisation and SpecAugment, in seconds of
-sound a second, over kaldi-native-fbank and over NumPy."""
+"""C11: log mel filterbanks, MFCCs, and filterbanks with normalisation and SpecAugment, in seconds
+of sound a second, over kaldi-native-fbank and over NumPy."""
 
 from __future__ import annotations
 

@@ -47,10 +47,8 @@ def manifest(folder):
     return manifests.AudioManifest.read(folder / "train.tsv")
 
 
-def letters(folder, manifest, **options):
-    return labels.Labels(
-        file=labels.LabelFile.read(manifest, labels.label_path(manifest, "ltr")),
-        vocabulary=labels.load_dictionary(str(folder), "ltr"), **options)
+def letters(manifest, **options):
+    return labels.load_labels(manifest, "ltr", **options)
 
 
 # ---- manifests and labels ----
@@ -88,16 +86,16 @@ def test_a_relative_root_is_found_beside_the_manifest(folder, monkeypatch):
 
 
 def test_labels_line_by_line(folder, manifest):
-    found = letters(folder, manifest)
+    found = letters(manifest)
     assert found.ids(1).tolist() == [5, 5, 4] and found.counts.tolist() == [
         2, 3, 4, 2, 3, 4, 2, 3]
-    seq2seq = letters(folder, manifest, append_eos=True)
+    seq2seq = letters(manifest, append_eos=True)
     assert seq2seq.ids(0).tolist() == [5, 4, 2] and seq2seq.counts[0] == 3
     (folder / "short.ltr").write_text("A |\nA |\n")
     with pytest.raises(SourceError, match=r"train.tsv lists 8 recordings, but \S*short.ltr has 2"):
         labels.LabelFile.read(manifest, str(folder / "short.ltr"))
     with pytest.raises(ValueError, match="label_rate: 0"):
-        letters(folder, manifest, rate=0.0)
+        letters(manifest, rate=0.0)
     (folder / "bad.ltr").write_bytes(b"A |\n" * 7 + b"\xff\n")
     broken = labels.LabelFile.read(manifest, str(folder / "bad.ltr"))
     with pytest.raises(SourceError, match="bad.ltr: line 8 is not UTF-8"):
@@ -281,7 +279,7 @@ def batching(**options):
 
 
 def test_padded_batches(folder, manifest):
-    dataset = AudioDataset(manifest, reading=Reading(), labels=[letters(folder, manifest)],
+    dataset = AudioDataset(manifest, reading=Reading(), labels=[letters(manifest)],
                            clips=Clips(max_sample_size=2500, min_sample_size=800))
     assert dataset.ids.tolist() == [0, 1, 2, 3, 4, 5, 7]
     assert dataset.lengths.source.tolist() == [1600, 900, 2500, 2000, 2400, 1200, 2500]
@@ -311,9 +309,7 @@ def test_padded_batches(folder, manifest):
 
 def test_cropped_batches_have_no_padding(folder, manifest):
     """Parts begin anywhere, by (seed, epoch, recording), and their labels with them."""
-    file = labels.LabelFile.read(manifest, str(folder / "train.km"))
-    frames = labels.Labels(
-        file=file, vocabulary=labels.load_dictionary(str(folder), "km"), rate=100.0)
+    frames = labels.load_labels(manifest, "km", folder=str(folder), rate=100.0)
     options = dict(reading=Reading(), labels=[frames], clips=Clips(
         max_sample_size=2000, pad=False, num_buckets=3))
     dataset = AudioDataset(manifest, **options)
@@ -368,7 +364,7 @@ def test_speed_changes_lengths_within_the_plan(manifest):
 def test_with_and_without_tensorflow_the_same(folder, manifest, shard):
     """Also from the middle of an epoch, also the part of one process."""
     dataset = AudioDataset(
-        manifest, reading=Reading(workers=4), labels=[letters(folder, manifest)],
+        manifest, reading=Reading(workers=4), labels=[letters(manifest)],
         clips=Clips(max_sample_size=1500), normalize=1e-5)
     plan = make_plan(dataset.lengths, batching(), seed=3, row_multiple=2)
     batches = {}

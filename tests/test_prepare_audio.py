@@ -57,13 +57,12 @@ def test_letters_words_and_dictionaries(corpus):
     assert not (out / "valid.tsv").exists() and not (out / "valid.ltr").exists()
     assert lines(out / "train.wrd") == ["it's one two", "two", "three four", "five"]
     assert lines(out / "train.ltr")[:2] == ["i t ' s | o n e | t w o |", "t w o |"]
-    letters = labels.load_dictionary(str(out), "ltr")
+    manifest = manifests.AudioManifest.read(out / "train.tsv")
+    found = labels.load_labels(manifest, "ltr")
+    letters = found.vocabulary
     assert letters.symbols[4] == "|" and "'" in letters
     assert not any(word.startswith("madeupword") for word in letters.symbols)
-    manifest = manifests.AudioManifest.read(out / "train.tsv")
-    found = labels.LabelFile.read(manifest, labels.label_path(manifest, "ltr"))
-    assert letters.string(letters.encode_line(found.line(0)), post_process="letter") == (
-        "it's one two")
+    assert letters.string(found.ids(0), post_process="letter") == "it's one two"
 
 
 def test_transcripts_as_librispeech_and_asterisk_have_them(corpus):

@@ -3,7 +3,7 @@
     manifest = AudioManifest.read("data/train.tsv")
     dataset = AudioDataset(
         manifest, clips=Clips(max_sample_size=250_000, min_sample_size=32_000, pad=False),
-        reading=Reading(), labels=[Labels(file=..., vocabulary=..., rate=50.0)], seed=1)
+        reading=Reading(), labels=[load_labels(manifest, "km", rate=50.0)], seed=1)
     plan = make_plan(dataset.lengths, config.batching, seed=1)        # of samples, not of tokens
     with open_batches(plan, dataset, batching=config.batching) as batches: ...
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,8 +66,9 @@ class Frames:
         """Samples from one frame to the next."""
         return int(self.sample_rate * self.frame_shift_ms * 0.001)
 
-    def count(self, samples: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-        """[...] frames of so many samples: none of fewer than a frame has."""
+    def count(self, samples: Any) -> Any:
+        """How many frames some samples make, none of fewer than a frame has: of a number, or of an
+        array of them, likewise."""
         whole = (samples - self.length) // self.shift + 1
         return whole * (whole > 0)
 

@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _FILES = (".npy", ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au",
           ".sph", ".caf", ".w64")
 """Ends of names that are no slices of an archive."""
