@@ -83,6 +83,9 @@ def test_a_relative_root_is_found_beside_the_manifest(folder, monkeypatch):
     monkeypatch.chdir("/")
     found = manifests.AudioManifest.read(folder / "lists" / "m.tsv")
     assert reading.read_head(found.file(0)).length == 1600
+    (folder / "wav" / "all.zip").write_bytes((folder / "wav" / "0.wav").read_bytes())
+    assert manifests.find_root("wav", str(folder / "lists" / "m.tsv"), "all.zip:0:9") == str(
+        folder / "wav")
 
 
 def test_labels_line_by_line(folder, manifest):
@@ -202,7 +205,16 @@ def bad_files(folder) -> dict[str, tuple[str, int, str]]:
     soundfile.write(folder / "flac.flac", clip(1, 9000), 16000)
     content = (folder / "flac.flac").read_bytes()
     (folder / "flac.flac").write_bytes(content[:len(content) // 2])
+    soundfile.write(folder / "mp3.mp3", clip(1, 16000), 16000)
+    heard = reading.read_head(str(folder / "mp3.mp3")).length
+    content = (folder / "mp3.mp3").read_bytes()
+    (folder / "mp3.mp3").write_bytes(content[:len(content) // 2])
+    soundfile.write(folder / "ogg.ogg", clip(1, 9000), 16000)
+    content = (folder / "ogg.ogg").read_bytes()
+    (folder / "ogg.ogg").write_bytes(content[:len(content) - 200])
     return {
+        "mp3": ("mp3.mp3", heard, "cut off"),
+        "ogg": ("ogg.ogg", 9000, "cut off|has no samples"),
         "missing": ("missing.wav", 1000, "no such file"),
         "cut": ("cut.wav", 1000, "the file is cut off: it has 500 samples, 1000 are written"),
         "longer": ("good.wav", 900, "the file is another one: it has 1000 samples"),
@@ -215,7 +227,7 @@ def bad_files(folder) -> dict[str, tuple[str, int, str]]:
     }
 
 
-LATE = ("nan", "flac")
+LATE = ("nan", "flac", "mp3")
 """What only reading finds."""
 
 
@@ -227,7 +239,7 @@ def test_bad_files_are_errors_that_name_the_line(tmp_path):
             with pytest.raises((AudioError, RuntimeError), match=f"m.tsv: line 3: .*{message}"):
                 dataset = AudioDataset(manifest, reading=Reading(check=check))
                 assert name in LATE or not check
-                dataset.materialise(np.array([0, 1]), np.array([0, 1]), Shape(2, 9000, 0))
+                dataset.materialise(np.array([0, 1]), np.array([0, 1]), Shape(2, 17000, 0))
 
 
 def test_bad_files_are_skipped_and_counted(tmp_path, caplog):
@@ -239,13 +251,13 @@ def test_bad_files_are_skipped_and_counted(tmp_path, caplog):
         dataset = AudioDataset(manifest, reading=Reading(on_bad="skip"))
     assert len(dataset) == 1 + len(LATE)
     assert f"{len(bad) - len(LATE)} of {len(bad) + 1} recordings cannot be used" in caplog.text
-    arrays = dataset.at_epoch(2).materialise(np.arange(3), np.arange(3), Shape(4, 9000, 0))
-    assert arrays["source_lengths"].tolist() == [1000, 0, 0, 0]
-    assert not arrays["source"][1:].any() and len(dataset.skipped.places) == 2
-    assert "skipped, 2 so far" in caplog.text
+    arrays = dataset.at_epoch(2).materialise(np.arange(4), np.arange(4), Shape(5, 17000, 0))
+    assert arrays["source_lengths"].tolist() == [1000, 0, 0, 0, 0]
+    assert not arrays["source"][1:].any() and len(dataset.skipped.places) == 3
+    assert "skipped, 3 so far" in caplog.text
     unchecked = AudioDataset(manifest, reading=Reading(on_bad="skip", check=False))
-    arrays = unchecked.materialise(np.arange(10), np.arange(10), Shape(10, 9000, 0))
-    assert arrays["source_lengths"].tolist() == [1000] + [0] * 9
+    arrays = unchecked.materialise(np.arange(12), np.arange(12), Shape(12, 17000, 0))
+    assert arrays["source_lengths"].tolist() == [1000] + [0] * 11
     assert len(unchecked.skipped.places) == len(bad)
     (tmp_path / "m.tsv").write_text(f"{tmp_path}\nmissing.wav\t1000\n")
     with pytest.raises(AudioError, match="no recording can be used; the first: .*missing.wav"):

@@ -19,6 +19,7 @@ from seqjax.data.audio.reading import (
     AudioError,
     Reading,
     check_length,
+    file_of,
     in_parallel,
     read_head,
 )
@@ -109,7 +110,7 @@ def find_root(root: str, near: str, name: str) -> str:
     it; the first of them where there is the recording `name`."""
     if os.path.isabs(root):
         return root
-    name = name if os.path.splitext(name)[1] or ":" not in name else name.rsplit(":", 2)[0]
+    name = file_of(name)
     place = os.path.dirname(os.path.abspath(near))
     above = [place]
     while (parent := os.path.dirname(above[-1])) != above[-1]:

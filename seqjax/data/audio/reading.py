@@ -151,6 +151,11 @@ class _Place:
         return self.path if self.span is None else f"{self.path}:{self.span[0]}:{self.span[1]}"
 
 
+def file_of(path: str) -> str:
+    """The file that a path is of: itself, or the archive that it is a slice of."""
+    return _Place.of(path).path
+
+
 def read_head(path: str) -> Head:
     """Length and rate, without reading the samples. (Of mp3 the length is what the file claims.)
 
