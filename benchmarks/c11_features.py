@@ -31,6 +31,8 @@ def run(options: Options) -> list[Row]:
             name: harness.take_turns(alone, name, rounds=options.rounds, args=[
                 {"times": 1 if options.quick else 5}])["ours"]
             for name in ("augmented", "mfcc")}
+    by_cpu = max(s.result["work"] / s.cpu for s in filterbanks["ours"] if s.cpu > 0)
+    check += f"; {by_cpu:,.0f} s of sound a CPU second in the best round"
     name = f"{sound['rows']} x {sound['seconds']:g} s of sound: "
     rows = [harness.compare(
         Row(id="C11", workload=f"{name}80 log mel filterbanks", metric="s of sound/s", ours=0.0,

@@ -109,7 +109,7 @@ sampling_alpha: 0.5
 use_audio_input: true
 standardize_audio: true
 use_sample_rate: 22050
-global_cmvn: {stats_npz_path: spm.model}
+global_cmvn: {stats_npz_path: /moved/spm.model}
 specaugment: {freq_mask_N: 1, freq_mask_F: 27}
 transforms: {'*': [utterance_cmvn], _train: [utterance_cmvn]}
 feature_transforms: {_train: [specaugment], dev: [global_cmvn], _eval: []}
@@ -160,8 +160,6 @@ def test_keys_that_nobody_reads_are_named(folder, caplog):
     ("transforms: {'*': [specaugment]}\nspecaugment: {freq_mask_N: 1}", "freq_mask_F: 0"),
     ("transforms: {'*': [global_cmvn]}", "global_cmvn"),
     ("waveform_transforms: {'*': [musicaugment]}", "samples_path is needed"),
-    ("use_audio_input: true\ntransforms: {'*': [utterance_cmvn]}",
-     "do not go with use_audio_input"),
     ("dataset_transforms: {'*': [noisyoverlapaugment]}\nnoisyoverlapaugment: {noise_path: x}",
      "has no .wav files"),
     ("pre_tokenizer: {tokenizer: mooses}", "'mooses' is unknown"),
@@ -259,9 +257,20 @@ def test_transforms_are_a_function_of_seed_epoch_and_number(folder, fbanks):
     assert whole(load(folder, MASKED, train=False))["source"].shape == (6, 24, 240)
 
 
-def test_waveforms(folder):
-    """fairseq standardises them whatever the key says."""
-    dataset = load(folder, "use_audio_input: true", split="waves")
+def test_config_as_fairseqs_scripts_write_it(folder, caplog):
+    """Its `time_wrap_W` and `win_length` are read by nobody."""
+    load(folder, MASKED.replace("specaugment: {", "specaugment: {time_wrap_W: 0, "))
+    assert "not used" not in caplog.text
+    load(folder, MASKED.replace("specaugment: {", "specaugment: {time_wrap_W: 9, "))
+    assert "specaugment.time_wrap_W is not used, as in fairseq, where it is 0" in caplog.text
+    load(folder, MASKED + "delta_deltas: {win_length: 9}", train=False)
+    assert "delta_deltas.win_length is not used" in caplog.text
+
+
+def test_waveforms(folder, caplog):
+    """fairseq standardises them whatever the key says, and does nothing to features then."""
+    dataset = load(folder, "use_audio_input: true" + MASKED, split="waves")
+    assert "waves: feature transforms are not used while use_audio_input is True" in caplog.text
     assert dataset.lengths.source.tolist() == list(SAMPLES)
     batch = whole(dataset, width=3000)
     expected = layer_norm(read_samples(str(folder / "3.wav"), Reading()))
