@@ -279,8 +279,8 @@ def finite(values: np.ndarray, name: str) -> np.ndarray:
     Raises:
       AudioError: one is infinite or NaN; says which.
     """
-    # A sum is finite only if all are, or nearly always: then one pass without a mask is enough.
-    if not np.isfinite(values.sum(dtype=np.float64)):
+    # A sum is finite only if all are: then one pass without a mask is enough.
+    if not np.isfinite(values.sum()):
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
             at = int(wrong[0]) // int(np.prod(values.shape[1:]))
@@ -306,9 +306,10 @@ def layer_norm(samples: np.ndarray, *, eps: float = 1e-5) -> np.ndarray:
     Args:
       eps: added to the variance: 1e-5 in fairseq, 1e-7 in Hugging Face's feature extractors.
     """
-    centred = samples - samples.mean(dtype=np.float64).astype(np.float32)
-    variance = np.square(centred, dtype=np.float64).mean()
-    return (centred / np.sqrt(variance + eps)).astype(np.float32)
+    samples = np.asarray(samples, np.float32)
+    centred = samples - samples.mean()
+    variance = float(np.dot(centred, centred)) / len(centred)
+    return centred * np.float32((variance + eps) ** -0.5)
 
 
 @functools.lru_cache(maxsize=4)
