@@ -3,6 +3,8 @@ of sound a second, over kaldi-native-fbank and over NumPy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks import harness
 from benchmarks.harness import Options, Row
 
@@ -31,19 +33,24 @@ def run(options: Options) -> list[Row]:
             name: harness.take_turns(alone, name, rounds=options.rounds, args=[
                 {"times": 1 if options.quick else 5}])["ours"]
             for name in ("augmented", "mfcc")}
-    by_cpu = max(s.result["work"] / s.cpu for s in filterbanks["ours"] if s.cpu > 0)
-    check += f"; {by_cpu:,.0f} s of sound a CPU second in the best round"
     name = f"{sound['rows']} x {sound['seconds']:g} s of sound: "
     rows = [harness.compare(
         Row(id="C11", workload=f"{name}80 log mel filterbanks", metric="s of sound/s", ours=0.0,
-            opponent=OPPONENTS[side], floor=FLOOR, bound_of="ours", checks=[check]),
+            opponent=OPPONENTS[side], floor=FLOOR, checks=[check, _by_cpu(filterbanks["ours"])]),
         filterbanks["ours"], filterbanks[side]) for side in OPPONENTS]
     for what, samples in (("filterbanks, utterance CMVN and SpecAugment LD", others["augmented"]),
                           ("HuBERT's 39 MFCCs", others["mfcc"])):
         rates = [sample.rate for sample in samples]
         rows.append(Row(id="C11", workload=name + what, metric="s of sound/s",
-                        ours=sorted(rates)[len(rates) // 2], ours_spread=harness.spread(rates)))
+                        ours=sorted(rates)[len(rates) // 2], ours_spread=harness.spread(rates),
+                        checks=[_by_cpu(samples)]))
     return rows
+
+
+def _by_cpu(samples: Sequence[harness.Sample]) -> str:
+    """The best rate by CPU seconds, where others use the machine too."""
+    best = max(s.result["work"] / s.cpu for s in samples if s.cpu > 0)
+    return f"{best:,.0f} s of sound a CPU second in the best round"
 
 
 def _equal(sides: dict[str, harness.Worker]) -> str:

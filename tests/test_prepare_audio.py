@@ -12,6 +12,11 @@ from audio_clips import clip
 from seqjax import preprocess
 from seqjax.config import ConfigError
 from seqjax.data.audio import labels, manifests
+from seqjax.data.audio.reading import Reading
+from seqjax.data.audio.s2t import SpeechToTextDataset
+from seqjax.data.audio.s2t_config import S2TDataConfig
+from seqjax.data.audio.s2t_text import TargetText
+from seqjax.data.epoch_plan import Shape
 from seqjax.data.sources import SourceError
 
 TEXTS = {"a/x-1": "It's  one, two.", "a/x-2": "Two", "b/y-1": "Three FOUR", "b/y-2": "Five"}
@@ -45,7 +50,8 @@ def test_manifests_with_fairseqs_draw(corpus, capsys):
     for name, found in expected.items():
         assert lines(corpus / "out" / f"{name}.tsv") == [str(corpus / "corpus"), *found]
     out = capsys.readouterr()
-    assert "train.tsv: " in out.out and "4/4 files in" in out.err  # the bar's last state
+    assert "train.tsv\n" in out.out and "train: " in out.out
+    assert "4/4 files in" in out.err  # the bar's last state
     assert len(manifests.AudioManifest.read(corpus / "out" / "train.tsv")) == len(
         expected["train"])
 
@@ -98,7 +104,9 @@ def test_wrong_options(corpus):
         preprocess.main(["audio", str(corpus / "none")])
     for words, message in ((["--valid-percent", "2"], "--valid-percent 2.0"),
                            (["--valid-percent", "1"], "leaves none of 4 recordings"),
-                           (["--case", "lower"], "go with --transcripts")):
+                           (["--case", "lower"], "go with --transcripts"),
+                           (["--s2t"], "go with --transcripts"),
+                           (["--vocab-size", "5"], "--vocab-size goes with --s2t")):
         with pytest.raises(ConfigError, match=message):
             run(corpus, *words)
     for text, message in (("x-1\n", "line 1 is 'x-1'; expected"),
@@ -109,6 +117,31 @@ def test_wrong_options(corpus):
     (corpus / "texts").write_text("x-1 a|b\nx-2 a\ny-1 a\ny-2 a\n")
     with pytest.raises(SourceError, match=r"contains '\|'"):
         run(corpus, "--transcripts", str(corpus / "texts"))
+
+
+@pytest.mark.parametrize("kind", ["char", "unigram"])
+def test_tables_of_speech_to_text(corpus, kind):
+    """They are read again, features and all."""
+    words = ["--transcripts", str(corpus / "texts"), "--s2t", "--valid-percent", "0"]
+    size = [] if kind == "char" else ["--vocab-size", "22"]
+    assert run(corpus, *words, "--vocab-type", kind, *size, "--case", "lower") == 0
+    out = str(corpus / "out")
+    config = S2TDataConfig.read(corpus / "out" / "config.yaml")
+    assert config.transforms("feature", "train", train=True) == (
+        "utterance_cmvn", "specaugment")
+    dataset = SpeechToTextDataset.load(out, "train", config, texts=TargetText.load(out, config),
+                                       train=False, reading=Reading())
+    assert dataset.lengths.source.tolist() == [1, 1, 1, 1]
+    batch = dataset.materialise(np.arange(4), np.arange(4), Shape(4, 8, 24))
+    assert batch["source_lengths"].tolist() == [1, 1, 1, 1]
+    texts = dataset.texts
+    assert texts is not None and texts.tokenizer is not None
+    found = [texts.tokenizer.decode(texts.vocabulary.string(row[row != 1]))
+             for row in batch["target"]]
+    assert found == ["it's one, two.", "two", "three four", "five"]
+    soundfile.write(corpus / "corpus" / "a" / "x-1.wav", clip(1, 400), 8000)
+    with pytest.raises(SourceError, match="8000, 16000 samples a second; features need one"):
+        run(corpus, *words, "--vocab-type", "char")
 
 
 def test_only_some_paths(corpus):

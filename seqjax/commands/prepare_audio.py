@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from seqjax import cli
 from seqjax.config import ConfigError
-from seqjax.data.audio import preparing, reading
+from seqjax.data.audio import preparing, preparing_s2t, reading
 from seqjax.data.sources import SourceError
 
 
@@ -39,6 +39,15 @@ def parser() -> argparse.ArgumentParser:
     add("--case", choices=["keep", "lower", "upper"], default="keep", help="of their letters")
     add("--no-punctuation", action="store_true",
         help="keep letters, digits and apostrophes only")
+    add = result.add_argument_group(
+        "speech to text", "write tables and config.yaml instead, as fairseq's "
+        "examples/speech_to_text do").add_argument
+    add("--s2t", action="store_true", help="do so; needs --transcripts")
+    add("--vocab-type", choices=["unigram", "bpe", "char"], default="unigram",
+        help="pieces of the text")
+    add("--vocab-size", type=int, default=1000, metavar="N", help="how many (but for char)")
+    add("--specaugment", choices=["lb", "ld", "sm", "ss", "none"], default="lb",
+        help="what training masks")
     add = result.add_argument_group("files").add_argument
     add("--on-bad", choices=["error", "skip"], default="error",
         help="files that cannot be read, are empty, or (with --transcripts) have no text")
@@ -51,10 +60,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; gives the exit status."""
     args = parser().parse_args(argv)
-    if not 0.0 <= args.valid_percent <= 1.0:
-        raise ConfigError(f"--valid-percent {args.valid_percent}: a share between 0 and 1")
-    if args.transcripts is None and (args.no_punctuation or args.case != "keep"):
-        raise ConfigError("--case and --no-punctuation go with --transcripts")
+    _check_options(args)
     transcripts = None if args.transcripts is None else preparing.read_transcripts(args.transcripts)
     found = _scan(args)
     texts = _texts(found.recordings, transcripts, preparing.TextForm(
@@ -65,15 +71,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not parts["train"]:
         raise ConfigError(f"--valid-percent {args.valid_percent} leaves none of {len(recordings)} "
                           "recordings for training")
+    for path in _write(args, found.root, parts, texts):
+        print(path)
     for name, part in parts.items():
-        path = preparing.write_manifest(args.dest, name, found.root, part)
-        print(f"{path}: {len(part)} recordings, {_hours(part)}")
-    if texts is not None:
-        for path in preparing.write_labels(
-                args.dest, {name: [texts[r.name] for r in part] for name, part in parts.items()}):
-            print(path)
-    _say_rates(recordings)
+        print(f"{name}: {len(part)} recordings, {_hours(part)}")
+    if not args.s2t:
+        _say_rates(recordings)
     return 0
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if not 0.0 <= args.valid_percent <= 1.0:
+        raise ConfigError(f"--valid-percent {args.valid_percent}: a share between 0 and 1")
+    if args.transcripts is None and (args.no_punctuation or args.case != "keep" or args.s2t):
+        raise ConfigError("--case, --no-punctuation and --s2t go with --transcripts")
+    default = parser().get_default
+    for name in ("vocab_type", "vocab_size", "specaugment"):
+        if getattr(args, name) != default(name) and not args.s2t:
+            raise ConfigError(f"--{name.replace('_', '-')} goes with --s2t")
+
+
+def _write(
+    args: argparse.Namespace, root: str, parts: dict[str, list[preparing.Recording]],
+    texts: dict[str, str] | None,
+) -> list[str]:
+    """Paths of what was written."""
+    if args.s2t and texts is not None:
+        return preparing_s2t.write_tables(
+            args.dest, root, parts, texts, specaugment=args.specaugment,
+            pieces=preparing_s2t.Pieces(kind=args.vocab_type, size=args.vocab_size))
+    written = [preparing.write_manifest(args.dest, name, root, part)
+               for name, part in parts.items()]
+    if texts is not None:
+        written += preparing.write_labels(
+            args.dest, {name: [texts[r.name] for r in part] for name, part in parts.items()})
+    return written
 
 
 def _scan(args: argparse.Namespace) -> preparing.Found:
