@@ -242,6 +242,18 @@ def test_bad_files_are_errors_that_name_the_line(tmp_path):
                 dataset.materialise(np.array([0, 1]), np.array([0, 1]), Shape(2, 17000, 0))
 
 
+def test_a_bad_file_in_the_middle_of_training(tmp_path):
+    """The input's fault: a verb says it in one line (`cli.EXPECTED`)."""
+    bad_files(tmp_path)
+    (tmp_path / "m.tsv").write_text(f"{tmp_path}\ngood.wav\t1000\nnan.wav\t1000\n")
+    dataset = AudioDataset(manifests.AudioManifest.read(tmp_path / "m.tsv"), reading=Reading())
+    plan = make_plan(dataset.lengths, batching(max_tokens=1000), seed=1)
+    for backend in ("numpy", "tfdata"):
+        with open_batches(plan, dataset, batching=batching(backend=backend)) as batches:
+            with pytest.raises(ValueError, match=r"epoch 1.* line 3: .*nan.wav: 1 values"):
+                list(itertools.islice(batches, 2))
+
+
 def test_bad_files_are_skipped_and_counted(tmp_path, caplog):
     bad = bad_files(tmp_path)
     lines = [f"{file}\t{size}\n" for file, size, _ in bad.values()]
@@ -280,6 +292,22 @@ def test_settings_that_make_no_sense(manifest):
             Clips(**wrong)
     with pytest.raises(ValueError, match="resample needs check"):
         AudioDataset(manifest, reading=Reading(resample=True, check=False))
+
+
+def test_where_parts_begin_and_how_long_they_are():
+    """Any start there is, as fairseq's `randint(0, excess + 1)`; lengths that lose least."""
+    clips = Clips(max_sample_size=1000)
+    starts = {clips.start(1, np.random.RandomState(seed)) for seed in range(20)}
+    assert starts == {0, 1}
+    assert clips.start(500, np.random.RandomState(7)) == np.random.RandomState(7).randint(0, 501)
+    assert clips.start(0, np.random.RandomState(7)) == 0
+    assert clips.start(-5, np.random.RandomState(7)) == 0
+    whole = np.array([100, 104, 400, 403, 990, 1000, 5000, 6])
+    assert clips.lengths(whole).tolist() == [100, 104, 400, 403, 990, 1000, 1000, 6]
+    cut = Clips(max_sample_size=1000, pad=False, num_buckets=4, length_multiple=4)
+    assert cut.lengths(whole).tolist() == [100, 100, 400, 400, 988, 988, 988, 4]
+    one = Clips(pad=False, num_buckets=1, length_multiple=8)
+    assert one.lengths(whole[:-1]).tolist() == [96] * 7
 
 
 # ---- batches ----
