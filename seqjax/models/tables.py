@@ -52,6 +52,8 @@ class ConfigKeys:
     merge: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda given: given
     """From the file's keys all of them on one level, where its files hold another model's
     configuration inside of theirs. Raises ConfigError where that is missing."""
+    from_task: tuple[str, ...] = ()
+    """Keys of ours that fairseq has in its task's section."""
     derive: Callable[[dict[str, Any], set[str]], None] = lambda values, explicit: None
     """Fills in what fairseq's architecture functions derive from other keys; told which
     keys the file itself gave."""

@@ -10,6 +10,7 @@ FAMILIES = (
         name="hubert", config=config.HubertConfig, archs=archs.ARCHS,
         model="seqjax.models.hubert.model:HubertModel",
         fairseq="seqjax.models.hubert.fairseq:TABLE",
+        waveforms=True,
         partition=((r"label_embs_concat$", ("tensor", "fsdp")),),
     ),
 )

@@ -10,6 +10,7 @@ FAMILIES = (
         name="wav2vec2", config=config.Wav2Vec2Config, archs=archs.ARCHS,
         model="seqjax.models.wav2vec2.model:Wav2Vec2Model",
         fairseq="seqjax.models.wav2vec2.fairseq:TABLE",
+        waveforms=True,
         partition=(
             (r"quantizer/weight_proj(_\d+_last)?/kernel$", ("fsdp", "tensor")),
             (r"quantizer/vars$", ("tensor", "fsdp")),

@@ -1,4 +1,4 @@
-"""fairseq's models that are fine-tuned from an encoder of waveforms: `wav2vec_ctc`, `hubert_ctc`."""
+"""fairseq's `wav2vec_ctc` and `hubert_ctc`: fine-tuned from an encoder of waveforms."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ FAMILIES = (
     Family(
         name="wav2vec_ctc", config=config.Wav2VecCtcConfig, archs={"wav2vec_ctc": {}},
         model="seqjax.models.wav2vec_asr.model:CtcModel",
-        fairseq="seqjax.models.wav2vec_asr.fairseq:WAV2VEC_CTC", partition=PARTITION,
+        fairseq="seqjax.models.wav2vec_asr.fairseq:WAV2VEC_CTC", waveforms=True,
+        partition=PARTITION,
     ),
     Family(
         name="hubert_ctc", config=config.HubertCtcConfig, archs={"hubert_ctc": {}},
         model="seqjax.models.wav2vec_asr.model:CtcModel",
-        fairseq="seqjax.models.wav2vec_asr.fairseq:HUBERT_CTC", partition=PARTITION,
+        fairseq="seqjax.models.wav2vec_asr.fairseq:HUBERT_CTC", waveforms=True,
+        partition=PARTITION,
     ),
 )

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax.config import ConfigError
-from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
 from seqjax.models.parts import audio_names as names
-from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
+from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
+from seqjax.models.tables import ConfigKeys, FairseqTable, WeightNames
 
 PREFIX = "w2v_encoder"
 LABELS = r"(?:w2v_encoder|encoder)\.w2v_model\.label_embs_concat"
@@ -114,14 +114,15 @@ WAV2VEC_CTC = FairseqTable(
     keys=ConfigKeys(
         refused={"layer_type": ("transformer", "trf_adp"), "adp_trf_idx": ("all",),
                  "conv_pos_batch_norm": (False,), "quantize_input": (False,)},
-        merge=lambda given: merged(given, (*WAVEFORM_FORM, "quantize_input"))),
+        merge=lambda given: merged(given, (*WAVEFORM_FORM, "quantize_input")),
+        from_task=("normalize",)),
     names=NAMES, nest=nesting(WAVEFORM_FORM, arch="wav2vec2", task="audio_pretraining"),
     check_export=check, unsaid=(*_UNSAID, *(k for k in WAVEFORM_FORM if k not in ADAPTER_KEYS)),
 )
 HUBERT_CTC = FairseqTable(
     keys=ConfigKeys(
         refused={"layer_type": ("transformer",), "conv_pos_batch_norm": (False,)},
-        merge=lambda given: merged(given, HUBERT_FORM)),
+        merge=lambda given: merged(given, HUBERT_FORM), from_task=("normalize",)),
     names=NAMES, nest=nesting(HUBERT_FORM, arch="hubert", task=HUBERT_TASK),
     check_export=check, unsaid=(*_UNSAID, *HUBERT_FORM),
 )
