@@ -1,4 +1,5 @@
-"""Records what fairseq computes for tiny HuBERT models and for models fine-tuned for CTC.
+"""Records what fairseq computes for tiny HuBERT and data2vec models and for models fine-tuned for
+CTC, and twenty updates of each way of pretraining.
 
 Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither. Writes
 
@@ -11,7 +12,8 @@ has one. `samples` [B, N] float16 and `lengths` [B] are the batch, `mask` and `c
 drawn; HuBERT's `labels_I` [B, L], CTC's `target`. `features` are the unmasked states, `real`
 their frames; `row_K` the states of layer K of the second row alone, `last` its last ones,
 `proj` what `final_proj` makes of layer 1; CTC's `logits`. `trace` [U, 2]: loss and gradient norm
-of each update of a training without dropout, with `masks` [U, B, T].
+of each update of a training without dropout, with `masks` [U, B, T] (and wav2vec 2.0's `negatives`
+[U, B, M * K]). data2vec's `ema` is the norm of each parameter of its teacher after it.
 """
 
 from __future__ import annotations
@@ -29,13 +31,20 @@ import torch
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+import fairseq  # noqa: E402
 from fairseq.criterions.ctc import CtcCriterion, CtcCriterionConfig  # noqa: E402
 from fairseq.criterions.hubert_criterion import HubertCriterion  # noqa: E402
+from fairseq.criterions.model_criterion import ModelCriterion  # noqa: E402
+from fairseq.criterions.wav2vec_criterion import Wav2vecCriterion  # noqa: E402
 from fairseq.data import Dictionary, data_utils  # noqa: E402
 from fairseq.models.hubert import hubert, hubert_asr  # noqa: E402
 from fairseq.models.wav2vec import wav2vec2, wav2vec2_asr  # noqa: E402
 from fairseq.optim.adam import Adam  # noqa: E402
 from seeded_weights import seeded_state  # noqa: E402
+
+EXAMPLES = pathlib.Path(fairseq.__file__).resolve().parent.parent / "examples" / "data2vec"
+sys.path.insert(0, str(EXAMPLES))
+from models import data2vec_audio  # noqa: E402
 
 SEED = 7
 UPDATES = 20
@@ -57,11 +66,25 @@ CASES: dict[str, dict[str, Any]] = {
                    target_glu=True, skip_nomask=True, mask_channel_prob=0.3,
                    mask_channel_length=2),
         classes=[7, 7], weights=(1.0, 0.0)),
-    "wav2vec_asr/wav2vec_ctc": dict(
+    "data2vec_audio/base": dict(
+        data2vec=dict(
+            _LARGE, **_MASKS, layer_norm_first=False, pos_conv_depth=2, average_top_k_layers=2,
+            instance_norm_target_layer=True, layer_norm_targets=True, ema_decay=0.9,
+            ema_end_decay=0.99, ema_anneal_end_step=12, max_update=12), trace=True),
+    "data2vec_audio/smooth": dict(
+        data2vec=dict(
+            _TINY, **_MASKS, average_top_k_layers=1, batch_norm_target_layer=True,
+            instance_norm_targets=True, loss_beta=0.3, loss_scale=0.7, ema_decay=0.9,
+            ema_end_decay=0.9, ema_anneal_end_step=12, max_update=12)),
+    "wav2vec2_trace": dict(
+        contrastive=dict(
+            _LARGE, **_MASKS, quantize_targets=True, latent_vars=4, latent_groups=2, final_dim=8,
+            num_negatives=4), trace=True),
+    "wav2vec_ctc/adapters": dict(
         inner=dict(_LARGE, layer_type="trf_adp", adp_num=1, adp_dim=5, quantize_targets=True,
                    latent_vars=4), layer_type="trf_adp",
         adp_num=1, adp_dim=5, blank_weight=0.7),
-    "wav2vec_asr/hubert_ctc": dict(inner=dict(_TINY, label_rate=50), hubert=True),
+    "hubert_ctc/base": dict(inner=dict(_TINY, label_rate=50), hubert=True),
 }
 
 
@@ -92,6 +115,7 @@ class Masks:
         self.width, self.draw = width, data_utils.compute_mask_indices
         hubert.compute_mask_indices = self
         wav2vec2.compute_mask_indices = self
+        data2vec_audio.compute_mask_indices = self
 
     def __call__(self, shape: tuple[int, int], *args: Any, **kwargs: Any) -> np.ndarray:
         name = "channels" if shape[1] == self.width else "mask"
@@ -171,6 +195,64 @@ def record_hubert(case: dict[str, Any]) -> dict[str, Any]:
             "lengths": lengths, "features": states.numpy(), "real": ~padding.numpy(), **arrays}
 
 
+def record_data2vec(case: dict[str, Any]) -> dict[str, Any]:
+    cfg = data2vec_audio.Data2VecAudioConfig(**case["data2vec"])
+    model = data2vec_audio.Data2VecAudioModel(cfg)
+    shapes = load_seeded(model)
+    samples, lengths, inputs = batch()
+    sample = {"id": torch.arange(len(lengths)), "net_input": inputs}
+    options = {"loss_weights": {}, "log_keys": ["ema_decay", "target_var", "pred_var"]}
+    criterion = ModelCriterion(types.SimpleNamespace(), **options)
+    masks = Masks(cfg.encoder_embed_dim)
+    model.train()
+    model.set_num_updates(0)
+    about = {"eval": one_pass(model, sample, criterion)}
+    arrays = dict(masks.found)
+    model.eval()
+    with torch.no_grad():
+        found = model.extract_features(**inputs)
+        arrays |= {"features": found["x"].numpy(), "real": ~found["padding_mask"].numpy()}
+    if case.get("trace"):
+        arrays |= trained(model, sample, criterion, masks)
+        model.set_num_updates(UPDATES)
+        about["ema"] = {k: v.norm().item() for k, v in model.ema.fp32_params.items()}
+    about |= {"model": {**dataclasses.asdict(cfg), "_name": "data2vec_audio"},
+              "options": options, "task": {"_name": "audio_pretraining"}}
+    return {"about": {**about, "weights": shapes, "seed": SEED}, "samples": samples,
+            "lengths": lengths, **arrays}
+
+
+def record_contrastive(case: dict[str, Any]) -> dict[str, Any]:
+    """wav2vec 2.0's updates; what else it computes, record_wav2vec2.py records. The likeliest
+    entries are chosen, as in evaluation, so that no noise is in it."""
+    cfg = wav2vec2.Wav2Vec2Config(**case["contrastive"])
+    model = wav2vec2.Wav2Vec2Model(cfg)
+    shapes = load_seeded(model)
+    samples, lengths, inputs = batch()
+    sample = {"id": torch.arange(len(lengths)), "net_input": inputs}
+    options = {"infonce": True, "loss_weights": [0.1, 10.0], "log_keys": []}
+    criterion = Wav2vecCriterion(types.SimpleNamespace(), **options)
+    masks = Masks(cfg.encoder_embed_dim)
+    masks.found["mask"] = np.zeros(0)
+    draw, negatives = model.sample_negatives, []
+
+    def keep(*args: Any, **kwargs: Any) -> Any:
+        found = draw(*args, **kwargs)
+        negatives.append(found[1].numpy())
+        return found
+
+    model.sample_negatives = keep
+    model.quantizer.train = lambda mode=True: model.quantizer
+    model.quantizer.training = False
+    found = trained(model, sample, criterion, masks)
+    width = max(x.shape[1] for x in negatives)
+    padded = np.stack([np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in negatives])
+    about = {"model": {**dataclasses.asdict(cfg), "_name": "wav2vec2"}, "options": options,
+             "widths": [x.shape[1] for x in negatives]}
+    return {"about": {**about, "weights": shapes, "seed": SEED}, "samples": samples,
+            "lengths": lengths, "negatives": padded, **found}
+
+
 def record_ctc(case: dict[str, Any]) -> dict[str, Any]:
     dictionary = Dictionary()
     for letter in "abcdef":
@@ -236,9 +318,11 @@ def main() -> None:
         torch.manual_seed(1)
         np.random.seed(1)
         case = CASES[name]
-        found = record_hubert(case) if "classes" in case else record_ctc(case)
+        kinds = {"classes": record_hubert, "data2vec": record_data2vec,
+                 "contrastive": record_contrastive}
+        found = next((f for key, f in kinds.items() if key in case), record_ctc)(case)
         found["about"] = np.array(json.dumps(found["about"], default=str))
-        path = args.folder / f"{name}.npz"
+        path = args.folder / f"{name}.npz"  # of a trace alone, beside the families' folders
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, allow_pickle=False, **found)
         print(path, path.stat().st_size)

@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from seeded_weights import seeded_state
 
 from seqjax import models

@@ -71,6 +71,9 @@ class WeightNames:
     `version` rules). Raises ConfigError for what cannot be carried over."""
     ignored: tuple[str, ...] = ()
     """Regular expressions of whole names that hold no parameter; they are kept for export."""
+    nested: tuple[str, ...] = ()
+    """Names under which fairseq keeps not a tensor but a dict of several, as of a teacher's; they
+    are `NAME.KEY` here."""
     unused: tuple[str, ...] = ()
     """Those of them that fairseq registers as parameters all the same, and never uses: they have
     a number in the optimizer's state, but no moments."""
@@ -230,10 +233,10 @@ class HuggingFaceTable:
     pads with an id behind its vocabulary."""
     vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
     """Keys of `config.json` that say how many entries the vocabularies have that are read and that
-    are predicted."""
-    kind: Literal["encoder", "decoder", "encoder-decoder"] = "encoder-decoder"
-    """What such a model does: says which words are masked, goes on with a text, or writes one to
-    another. `tasks.of_huggingface` knows the task of each."""
+    are predicted ("": none does)."""
+    kind: Literal["encoder", "decoder", "encoder-decoder", "waveforms"] = "encoder-decoder"
+    """What such a model does: says which words are masked, goes on with a text, writes one to
+    another, or reads sound. `tasks.of_huggingface` knows the task of each."""
     languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}
     """Keys of `config.task` (`source_lang`, `target_lang`) of a `config.json` that says which
     languages its model is for; needed where its two sides have vocabularies of their own."""

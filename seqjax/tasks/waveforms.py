@@ -124,4 +124,4 @@ class WaveformsTask:
 
 ENTRY = TaskEntry(
     name="waveforms", config=WaveformsConfig, task="seqjax.tasks.waveforms:WaveformsTask",
-    facade=WaveformsTask.facade, decodes=False, waveforms=True)
+    facade=WaveformsTask.facade, decodes=False, waveforms=True, huggingface="waveforms")

@@ -1,5 +1,5 @@
-"""HuBERT and CTC models against what fairseq computes, and by themselves; what every model's weights
-must be is in test_conformance.py."""
+"""HuBERT and CTC models against what fairseq computes, and by themselves; what every model's
+weights must be is in test_conformance.py."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from seqjax.models.hubert.config import HubertConfig
 from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.block_frames import block_frames, block_mask
 from seqjax.models.protocol import Source
-from seqjax.models.wav2vec_asr.config import Wav2VecCtcConfig
+from seqjax.models.wav2vec2.ctc_config import Wav2VecCtcConfig
 from seqjax.training.optimizers import make_optimizer
 from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
 from seqjax.training.train_step import make_train_step
 
-PRETRAINED, FINETUNED = ["hubert/base", "hubert/large"], ["wav2vec_asr/wav2vec_ctc",
-                                                          "wav2vec_asr/hubert_ctc"]
+PRETRAINED, FINETUNED = ["hubert/base", "hubert/large"], ["wav2vec_ctc/adapters",
+                                                          "hubert_ctc/base"]
 
 
 def source_of(golden):

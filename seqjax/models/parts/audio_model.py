@@ -7,7 +7,7 @@ what it is trained for.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ class WaveformModel:
     """Symbols that are predicted, of a model that predicts any."""
     pad: int = 0
     """What padding is filled with; `Source.mask` says where it is."""
+    any_special_ids: ClassVar[bool] = True
 
     @property
     def _module(self) -> nn.Module:
