@@ -40,6 +40,7 @@ from fairseq.data import Dictionary, data_utils  # noqa: E402
 from fairseq.models.hubert import hubert, hubert_asr  # noqa: E402
 from fairseq.models.wav2vec import wav2vec2, wav2vec2_asr  # noqa: E402
 from fairseq.optim.adam import Adam  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
 from seeded_weights import seeded_state  # noqa: E402
 
 EXAMPLES = pathlib.Path(fairseq.__file__).resolve().parent.parent / "examples" / "data2vec"
@@ -80,6 +81,9 @@ CASES: dict[str, dict[str, Any]] = {
         contrastive=dict(
             _LARGE, **_MASKS, quantize_targets=True, latent_vars=4, latent_groups=2, final_dim=8,
             num_negatives=4), trace=True),
+    "wav2vec_seq2seq/base": dict(inner=dict(_TINY), seq2seq=dict(
+        decoder_embed_dim=8, decoder_ffn_embed_dim=10, decoder_layers=2,
+        decoder_attention_heads=2, decoder_normalize_before=True)),
     "wav2vec_ctc/adapters": dict(
         inner=dict(_LARGE, layer_type="trf_adp", adp_num=1, adp_dim=5, quantize_targets=True,
                    latent_vars=4), layer_type="trf_adp",
@@ -309,6 +313,48 @@ def record_ctc(case: dict[str, Any]) -> dict[str, Any]:
             "lprobs": lprobs.transpose(0, 1).numpy()}
 
 
+def record_seq2seq(case: dict[str, Any]) -> dict[str, Any]:
+    dictionary = Dictionary()
+    for letter in "abcdef":
+        dictionary.add_symbol(letter)
+    inner = wav2vec2.Wav2Vec2Config(**case["inner"])
+    encoder = wav2vec2.Wav2Vec2Model(inner)
+    encoder.remove_pretraining_modules()
+    cfg = OmegaConf.create({
+        **dataclasses.asdict(wav2vec2_asr.Wav2Vec2Seq2SeqConfig(**case["seq2seq"])),
+        "encoder_embed_dim": case["seq2seq"]["decoder_embed_dim"]})  # what keys are made of
+    wrapper = wav2vec2_asr.Wav2VecEncoder
+    around = wrapper.__new__(wrapper)
+    torch.nn.Module.__init__(around)
+    around.w2v_model, around.apply_mask, around.is_d2v_multi = encoder, False, False
+    around.final_dropout = torch.nn.Dropout(0.0)
+    around.freeze_finetune_updates, around.num_updates = 0, 0
+    around.proj = torch.nn.Linear(inner.encoder_embed_dim, cfg.decoder_embed_dim)
+    words = wav2vec2_asr.Embedding(len(dictionary), cfg.decoder_embed_dim, dictionary.pad())
+    decoder = wav2vec2_asr.TransformerDecoder(cfg, dictionary, words)
+    model = wav2vec2_asr.Wav2Vec2Seq2SeqModel(around, decoder)
+    shapes = load_seeded(model)
+    samples, lengths, inputs = batch()
+    target = np.array([[4, 4, 7, 8, 2], [9, 5, 2, 1, 1], [6, 6, 6, 2, 1]], np.int32)
+    prev = np.roll(target, 1, axis=1)
+    prev[:, 0] = 2
+    prev[1, 3:], prev[2, 4:] = 1, 1
+    model.eval()
+    out = model(**inputs, prev_output_tokens=torch.from_numpy(prev).long())[0]
+    lprobs = out.log_softmax(-1)
+    picked = lprobs.gather(-1, torch.from_numpy(target).long()[..., None])[..., 0]
+    loss = -(picked * torch.from_numpy(target != 1)).sum()
+    loss.backward()
+    about = {"eval": {"loss": loss.item(), "log": {}, "grads": {
+        n: p.grad.norm().item() for n, p in model.named_parameters() if p.grad is not None}}}
+    given = {**{k: v for k, v in cfg.items() if k != "encoder_embed_dim"},
+             "_name": "wav2vec_seq2seq", "w2v_args": {
+                 "model": {**dataclasses.asdict(inner), "_name": "wav2vec2"}}}
+    about |= {"model": given, "task": {"_name": "audio_finetuning", "normalize": False}}
+    return {"about": {**about, "weights": shapes, "seed": SEED}, "samples": samples,
+            "lengths": lengths, "target": target, "prev": prev, "lprobs": lprobs.detach().numpy()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record what fairseq computes for tiny models.")
     parser.add_argument("folder", type=pathlib.Path)
@@ -319,7 +365,7 @@ def main() -> None:
         np.random.seed(1)
         case = CASES[name]
         kinds = {"classes": record_hubert, "data2vec": record_data2vec,
-                 "contrastive": record_contrastive}
+                 "contrastive": record_contrastive, "seq2seq": record_seq2seq}
         found = next((f for key, f in kinds.items() if key in case), record_ctc)(case)
         found["about"] = np.array(json.dumps(found["about"], default=str))
         path = args.folder / f"{name}.npz"  # of a trace alone, beside the families' folders

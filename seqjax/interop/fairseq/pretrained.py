@@ -1,5 +1,5 @@
-"""Configurations of models that begin with a pretrained encoder: sparse values in, the same with the
-encoder's sizes and the checkpoint to begin with out.
+"""Configurations of models that begin with a pretrained encoder: sparse values in, the same with
+the encoder's sizes and the checkpoint to begin with out.
 
 fairseq's `w2v_path`; the checkpoint is fairseq's file or a folder of ours.
 """

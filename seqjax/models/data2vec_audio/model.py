@@ -60,7 +60,7 @@ class Data2VecAudioModel(WaveformModel):
             raise ValueError("pretraining needs masked frames and the projection behind the "
                              "encoder: config.model.mask_prob, pretraining_heads")
         teacher, decay = self._teacher(params, extra, update)
-        found = self._apply(
+        found = self._run(
             params, source, drawn, teacher["encoder"], rng=rng, update=update,
             method="pretrain")
         return {**found, "ema_decay": decay * 1000}, teacher

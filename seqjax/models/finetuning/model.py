@@ -73,7 +73,10 @@ class FinetunedModel(WaveformModel):
     def adopt(self, pretrained: Params, fresh: Params) -> Params:
         """Fresh parameters with an encoder's in their place; what it was pretrained with beside
         these is left out. Parameters of this model stay as they are."""
-        if self._encoder_path[0] in pretrained:
+        found: Any = pretrained
+        for part in self._encoder_path:
+            found = found.get(part) if isinstance(found, dict) else None
+        if found is not None:
             return pretrained
 
         def put(tree: Params, path: tuple[str, ...]) -> Params:

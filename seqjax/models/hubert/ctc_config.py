@@ -15,6 +15,7 @@ class HubertCtcConfig(FinetuningConfig):
     """fairseq's `hubert_ctc`."""
 
     blocks: ClassVar[bool] = True
+    """Frames are real by HuBERT's rule."""
 
     name: Literal["hubert_ctc"] = "hubert_ctc"
     """Chooses the family of models."""

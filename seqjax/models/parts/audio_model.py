@@ -119,7 +119,7 @@ class WaveformModel:
           has none.
         """
         self._check(source, drawn)
-        x, real = self._apply(params, source, drawn or Drawn(), rng=rng, update=update,
+        x, real = self._run(params, source, drawn or Drawn(), rng=rng, update=update,
                               method="encode", alone=alone)
         return Encoded(out=x, mask=real)
 
@@ -158,7 +158,7 @@ class WaveformModel:
             return Encoded(out=states[0], mask=real)
         model = dataclasses.replace(
             self, config=dataclasses.replace(self.config, encoder_layers=layer))
-        x, real = model._apply(
+        x, real = model._run(
             self._first_layers(params, layer), source, Drawn(), rng=None, update=None,
             method="encode", alone=True, final_norm=False)
         return Encoded(out=x, mask=real)
@@ -180,7 +180,7 @@ class WaveformModel:
         return {name: jax.random.fold_in(rng, i) for i, name in enumerate((
             "dropout", "gumbel"))}
 
-    def _apply(
+    def _run(
         self, params: Params, source: Source, *inputs: Any, rng: jax.Array | None,
         update: jax.Array | int | None, method: str, **options: Any,
     ) -> Any:

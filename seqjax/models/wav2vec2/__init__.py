@@ -1,9 +1,9 @@
-"""fairseq's `wav2vec2` and `wav2vec_ctc`."""
+"""fairseq's `wav2vec2`, `wav2vec_ctc` and `wav2vec_seq2seq`."""
 
 from __future__ import annotations
 
 from seqjax.models.family import Family
-from seqjax.models.wav2vec2 import archs, config, ctc_config
+from seqjax.models.wav2vec2 import archs, config, ctc_config, seq2seq_config
 
 FAMILIES = (
     Family(
@@ -24,5 +24,11 @@ FAMILIES = (
         huggingface=("seqjax.models.wav2vec2.ctc:HUGGINGFACE",
                      "seqjax.models.finetuning.huggingface:SEVERAL"),
         waveforms=True, partition=((r"w2v_encoder/proj/kernel$", ("fsdp", "tensor")),),
+    ),
+    Family(
+        name="wav2vec_seq2seq", config=seq2seq_config.Wav2VecSeq2SeqConfig,
+        archs={"wav2vec_seq2seq": {}}, model="seqjax.models.finetuning.seq2seq:Seq2SeqModel",
+        fairseq="seqjax.models.wav2vec2.seq2seq:TABLE", waveforms=True,
+        partition=((r"encoder/proj/kernel$", (None, "fsdp")),),
     ),
 )

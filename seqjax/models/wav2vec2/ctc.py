@@ -7,10 +7,10 @@ from seqjax.models.finetuning import fairseq, huggingface
 from seqjax.models.parts.audio_encoder_config import WaveformEncoderConfig
 
 FORM = fairseq.own_form(WaveformEncoderConfig)
-FAIRSEQ = fairseq.table(
-    FORM, arch="wav2vec2", task="audio_pretraining",
-    refused={"layer_type": ("transformer", "trf_adp"), "adp_trf_idx": ("all",),
-             "quantize_input": (False,)})
+REFUSED = {"layer_type": ("transformer", "trf_adp"), "adp_trf_idx": ("all",),
+           "quantize_input": (False,)}
+"""Keys of fairseq's -> their values with which an encoder is one of ours."""
+FAIRSEQ = fairseq.table(FORM, arch="wav2vec2", task="audio_pretraining", refused=REFUSED)
 HUGGINGFACE = huggingface.table(
     "wav2vec2", "Wav2Vec2ForCTC", "wav2vec2.",
     read=hf.reader(huggingface.KEYS, adapters=True))
