@@ -67,6 +67,9 @@ CASES: dict[str, dict[str, Any]] = {
                    target_glu=True, skip_nomask=True, mask_channel_prob=0.3,
                    mask_channel_length=2),
         classes=[7, 7], weights=(1.0, 0.0)),
+    "hubert/batch_norm": dict(
+        model=dict(_TINY, **_MASKS, final_dim=8, label_rate=50, conv_pos_batch_norm=True),
+        classes=[9], weights=(1.0, 0.0)),
     "data2vec_audio/base": dict(
         data2vec=dict(
             _LARGE, **_MASKS, layer_norm_first=False, pos_conv_depth=2, average_top_k_layers=2,
@@ -81,14 +84,16 @@ CASES: dict[str, dict[str, Any]] = {
         contrastive=dict(
             _LARGE, **_MASKS, quantize_targets=True, latent_vars=4, latent_groups=2, final_dim=8,
             num_negatives=4), trace=True),
-    "wav2vec_seq2seq/base": dict(inner=dict(_TINY), seq2seq=dict(
+    "wav2vec_seq2seq/base": dict(inner=dict(_TINY, feature_grad_mult=0.0), seq2seq=dict(
         decoder_embed_dim=8, decoder_ffn_embed_dim=10, decoder_layers=2,
         decoder_attention_heads=2, decoder_normalize_before=True)),
     "wav2vec_ctc/adapters": dict(
         inner=dict(_LARGE, layer_type="trf_adp", adp_num=1, adp_dim=5, quantize_targets=True,
-                   latent_vars=4), layer_type="trf_adp",
+                   latent_vars=4, feature_grad_mult=0.5), layer_type="trf_adp",
+        feature_grad_mult=0.5,
         adp_num=1, adp_dim=5, blank_weight=0.7),
-    "hubert_ctc/base": dict(inner=dict(_TINY, label_rate=50), hubert=True),
+    "hubert_ctc/base": dict(inner=dict(_TINY, label_rate=50, feature_grad_mult=0.0),
+                            hubert=True),
 }
 
 

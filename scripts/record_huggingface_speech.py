@@ -39,7 +39,7 @@ CASES: dict[str, dict] = {
     "Wav2Vec2Model": dict(_LAYER, hidden_size=8, num_conv_pos_embedding_groups=2,
                           mask_time_prob=0.0),
     "Wav2Vec2ForCTC": dict(_LAYER, adapter_attn_dim=5),
-    "HubertModel": dict(_LAYER), "HubertForCTC": dict(_GROUP),
+    "HubertModel": dict(_LAYER), "HubertForCTC": dict(_GROUP, conv_pos_batch_norm=True),
     "Data2VecAudioModel": dict(_SEVERAL), "Data2VecAudioForCTC": dict(_SEVERAL),
 }
 
