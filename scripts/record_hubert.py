@@ -100,9 +100,10 @@ CASES: dict[str, dict[str, Any]] = {
 def load_seeded(model: torch.nn.Module) -> dict[str, list[int]]:
     """Gives a model its weights; their shapes by name."""
     state = model.state_dict()
-    shapes = {name: list(value.shape) for name, value in state.items()}
+    shapes = {name: list(value.shape) for name, value in state.items() if value.ndim}
     drawn = seeded_state({n: tuple(s) for n, s in shapes.items()}, SEED)
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in drawn.items()})
+    model.load_state_dict(  # a batch norm counts its batches besides
+        {**state, **{name: torch.from_numpy(value) for name, value in drawn.items()}})
     return shapes
 
 

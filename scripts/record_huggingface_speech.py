@@ -56,9 +56,10 @@ def record(name: str, given: dict) -> dict[str, np.ndarray]:
     cls = getattr(transformers, name)
     config = cls.config_class(**given, architectures=[name])
     model = cls(config).eval()
-    shapes = {n: list(v.shape) for n, v in model.state_dict().items()}
+    state = model.state_dict()
+    shapes = {n: list(v.shape) for n, v in state.items() if v.ndim}
     drawn = seeded_state({n: tuple(s) for n, s in shapes.items()}, SEED)
-    model.load_state_dict({n: torch.from_numpy(v) for n, v in drawn.items()})
+    model.load_state_dict({**state, **{n: torch.from_numpy(v) for n, v in drawn.items()}})
     samples, lengths = batch()
     masked = getattr(config, "feat_extract_norm", "layer") == "layer"
     real = torch.from_numpy(np.arange(samples.shape[1]) < lengths[:, None])
