@@ -42,6 +42,10 @@ class Source:
     """[B, S] bool: true on real positions."""
     segments: jax.Array | None = None
     """[B, S] int32, when several sources share a row (packing)."""
+    isolated: bool = struct.field(pytree_node=False, default=False)
+    """Whether every row comes out as it does alone, whatever it is batched with. Otherwise
+    encoders whose convolutions run over frames of features take padding for frames of zeros, as
+    fairseq's do, up to the end of the longest row."""
 
     @property
     def visible_segments(self) -> jax.Array | None:
