@@ -292,12 +292,41 @@ def reads(model: object) -> bool:
     return isinstance(model, Encoder)
 
 
-def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -> Encoded | None:
-    """What a model makes of the sources `tokens` [B, S]: nothing if it is a language model,
-    which reads none."""
+@runtime_checkable
+class FrameReader(Encoder, Protocol):
+    """A model that reads audio: frames of features, or samples."""
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Of one frame: (F,) of features, () of samples."""
+        ...
+
+    @property
+    def least_frames(self) -> int:
+        """What the shortest source has that can be encoded."""
+        ...
+
+
+Read = jax.Array | Source
+"""Sources as searches hand them on: token ids [B, S], or of audio a `Source`."""
+
+
+def encode_tokens(model: Encoder | Stepper, params: Params, tokens: Read) -> Encoded | None:
+    """What a model makes of sources: nothing if it is a language model, which reads none."""
     if not isinstance(model, Encoder):
         return None
-    return model.encode(params, token_source(tokens, pad=model.pad))
+    if not isinstance(tokens, Source):
+        tokens = token_source(tokens, pad=model.pad)
+    return model.encode(params, tokens)
+
+
+def least_sources(model: Model, rows: int) -> Read:
+    """The shortest sources that a model can read, without meaning, from which shapes follow."""
+    if not isinstance(model, FrameReader):
+        return jnp.full((rows, 1), getattr(model, "eos", model.pad), jnp.int32)
+    frames = model.least_frames
+    return Source(values=jnp.zeros((rows, frames, *model.frame_shape), jnp.float32),
+                  mask=jnp.ones((rows, frames), bool), isolated=True)
 
 
 class SentenceClassifier(Encoder, Protocol):
@@ -340,6 +369,16 @@ class Stateful(Protocol):
     def init_extra(self, params: Params) -> Extra:
         """A pytree of arrays for fresh parameters; its form never changes. Leaves whose names
         end as parameters' do are split over devices as those are. Works under jit."""
+        ...
+
+
+@runtime_checkable
+class Settling(Stateful, Protocol):
+    """A model some of whose parameters are set by its state: running statistics, which its
+    forward pass makes in training and reads in evaluation."""
+
+    def settled(self, params: Params, extra: Extra) -> Params:
+        """The parameters with those of them that `extra` sets; called after every update."""
         ...
 
 

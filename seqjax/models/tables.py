@@ -227,8 +227,8 @@ class HuggingFaceTable:
     `decoder_start_token_id` to be that the file does not say. A model without `pad_token_id`
     pads with an id behind its vocabulary."""
     vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
-    """Keys of `config.json` that say how many entries the vocabularies have that are read and that
-    are predicted."""
+    """Keys of `config.json` that say how many entries the vocabularies have that are read (empty:
+    audio is read) and that are predicted."""
     kind: Literal["encoder", "decoder", "encoder-decoder"] = "encoder-decoder"
     """What such a model does: says which words are masked, goes on with a text, or writes one to
     another. `tasks.of_huggingface` knows the task of each."""

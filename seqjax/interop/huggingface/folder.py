@@ -95,7 +95,7 @@ def _write_configs(
     if hf.get("model_type") not in table.model_types:
         hf["model_type"] = table.model_types[0]
     sizes = (task.vocab_sizes["source_vocab_size"], task.vocab_sizes["target_vocab_size"])
-    hf |= dict(zip(table.vocabularies, sizes, strict=True))
+    hf |= {key: size for key, size in zip(table.vocabularies, sizes, strict=True) if key}
     hf["architectures"] = [architecture]
     if "torch_dtype" not in hf:
         hf.setdefault("dtype", "float32")

@@ -10,6 +10,7 @@ FAMILIES = (
         name="s2t_transformer", config=config.S2TTransformerConfig, archs=config.S2T_ARCHS,
         model="seqjax.models.speech_to_text.model:SpeechToTextModel",
         fairseq="seqjax.models.speech_to_text.fairseq:TRANSFORMER",
+        huggingface=("seqjax.models.speech_to_text.huggingface:HUGGINGFACE",),
     ),
     Family(
         name="s2t_conformer", config=config.S2TConformerConfig, archs=config.CONFORMER_ARCHS,

@@ -7,6 +7,7 @@ of rotary positions stand between the parameters of a conformer.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ from seqjax.models.speech_to_text.config import (
     SpeechConfig,
 )
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
-from seqjax.models.transformer.fairseq import OWN, check_own, drop_empty
+from seqjax.models.transformer.fairseq import OWN, check_own, drop_empty, version
 
 
 def derive(values: dict[str, Any], explicit: set[str]) -> None:
@@ -58,6 +59,15 @@ def copies(config: SpeechConfig) -> Mapping[str, str]:
     """A tied output projection."""
     owner = "decoder.embed_tokens.weight"
     return {"decoder.output_projection.weight": owner} if config.ties_output else {}
+
+
+def upgrade(state: State, config: SpeechConfig) -> tuple[State, SpeechConfig]:
+    """A pre-norm decoder from before final norms existed goes without one."""
+    if config.decoder_normalize_before and version(state, "decoder") < 3:
+        state = {name: value for name, value in state.items()
+                 if not name.startswith("decoder.layer_norm.")}
+        config = dataclasses.replace(config, no_decoder_final_norm=True)
+    return state, config
 
 
 def words(state: State) -> tuple[int, int]:
@@ -104,7 +114,7 @@ def _keys(config: type[SpeechConfig], derive: Any = derive) -> ConfigKeys:
 def _names(layers: str, **more: Any) -> WeightNames:
     """Of one family, whose encoder's layers are called `layers`."""
     given: dict[str, Any] = {
-        "vocabulary": words, "ignored": _IGNORED, "copies": copies, "constants": constants,
+        "vocabulary": words, "upgrade": upgrade, "ignored": _IGNORED, "copies": copies, "constants": constants,
         "empty": adaptive.usual_empty, "order": (*_FRONT, layers, *_DECODER), **more}
     renames = given.pop("renames", ())
     return WeightNames(**given, renames=(
