@@ -222,40 +222,74 @@ def compare_text(
             attention, recorded, target, turned=models.family(name).turns_padding))
 
 
+def read_waveforms(recorded: Mapping[str, np.ndarray]) -> Source:
+    """The batch of samples, and which of them are real."""
+    samples = recorded["sample/net_input/source"]
+    padding = recorded.get("sample/net_input/padding_mask", np.zeros(samples.shape, bool))
+    return Source(values=jnp.asarray(samples), mask=jnp.asarray(~padding))
+
+
 def compare_waveforms(
     checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray]
 ) -> Difference:
-    """States, scores of candidates, loss and gradients of a model that is pretrained on
-    waveforms."""
+    """States, scores of candidates, loss and gradients of a model that reads waveforms: one that
+    is pretrained with negatives or with labels of frames, or says which symbols are heard."""
     model = models.build(
-        checkpoint.config, source_vocab_size=0, target_vocab_size=0, compute_dtype=jnp.float32)
-    samples = recorded["sample/net_input/source"]
-    padding = recorded.get("sample/net_input/padding_mask", np.zeros(samples.shape, bool))
-    source = Source(values=jnp.asarray(samples), mask=jnp.asarray(~padding))
-    first, second = ([jnp.asarray(recorded[f"drawn/{kind}_{i}"]) for kind in (
-        "mask", "negatives")] for i in range(2))
-    config = loss_config(checkpoint)
+        checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
+        target_vocab_size=checkpoint.target_vocab_size, compute_dtype=jnp.float32)
+    source, config = read_waveforms(recorded), loss_config(checkpoint)
     compute = losses.LOSSES[config.name].function
+
+    def drawn(index: int) -> Drawn:
+        return Drawn(**{kind: jnp.asarray(recorded[f"drawn/{kind}_{index}"]) for kind in (
+            "mask", "negatives") if f"drawn/{kind}_{index}" in recorded})
+
+    labels = [jnp.asarray(recorded[k]) for k in sorted(recorded) if "target_list/" in k]
+
+    def forward(params: Params, index: int) -> Forward:
+        if not hasattr(model, "pretrain"):
+            encoded = model.encode(params, source)
+            return Forward(features=model.features(params, encoded), encoded=encoded,
+                           target=jnp.asarray(recorded["sample/target"]), pad=PAD)
+        more = (labels,) if labels else ()
+        return Forward(aux=model.pretrain(params, source, drawn(index), *more))
 
     @jax.jit
     def run(params: Params) -> tuple[Any, Any]:
-        def loss(params: Params) -> jax.Array:
-            forward = Forward(aux=model.pretrain(params, source, Drawn(*first)))
-            return compute(forward, {}, config, update=jnp.int32(0)).sum
-        return jax.value_and_grad(loss)(params)
+        def loss(params: Params) -> tuple[jax.Array, Any]:
+            found = compute(forward(params, 0), {}, config, update=jnp.int32(0))
+            return found.sum, found
+        return jax.value_and_grad(loss, has_aux=True)(params)
 
-    value, grads = jax.device_get(run(checkpoint.params))
-    states = jax.jit(model.encode)(checkpoint.params, source).out
-    scores = jax.jit(model.pretrain)(checkpoint.params, source, Drawn(*second))["logits"]
-    scores, wanted = np.asarray(scores).transpose(2, 0, 1), recorded["net_output/x"]
-    finite = np.isfinite(wanted)
-    apart = float("inf") if (finite != np.isfinite(scores)).any() else max(
-        float(np.abs(scores[finite] - wanted[finite]).max()),
-        float(np.abs(states - recorded["features"]).max()))
+    (value, said), grads = jax.device_get(run(checkpoint.params))
+    states = jax.jit(model.encode)(checkpoint.params, source)
+    apart = [_apart(np.asarray(states.out), recorded["features"])]
+    if "net_output/x" in recorded:
+        scores = jax.jit(forward, static_argnums=1)(checkpoint.params, 1).aux["logits"]
+        apart.append(_apart(np.asarray(scores).transpose(2, 0, 1), recorded["net_output/x"]))
+    if "net_output/encoder_out" in recorded:
+        features = model.features(checkpoint.params, states)
+        scores = np.asarray(features.logits())
+        # fairseq writes blanks into the scores of padded frames.
+        real = np.asarray(states.mask)
+        apart.append(_apart(scores[real], recorded["net_output/encoder_out"].swapaxes(0, 1)[real]))
+    if "net_output/padding_mask" in recorded:
+        apart.append(float((~recorded["net_output/padding_mask"] != states.mask).any()))
+    apart += [abs(float(total) / max(abs(float(recorded[f"log/{name}"])), 1e-9) - 1)
+              for name, (total, _) in said.metrics.items()
+              if f"log/{name}" in recorded and float(recorded[f"log/{name}"])]
     worst, parameter = compare_gradients(grads, checkpoint, recorded)
     return Difference(
-        lprobs=apart, loss=abs(float(value) / recorded["loss"].item() - 1), grad_norm=worst,
+        lprobs=max(apart), loss=abs(float(value) / recorded["loss"].item() - 1), grad_norm=worst,
         parameter=parameter, attention=0.0)
+
+
+def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference of a finite number; infinite where others are finite."""
+    finite = np.isfinite(theirs)
+    if ours.shape != theirs.shape or (finite != np.isfinite(ours)).any():
+        return float("inf")
+    return float(np.abs(ours[finite] - theirs[finite]).max())
 
 
 def compare(folder: pathlib.Path) -> Difference:
@@ -268,7 +302,7 @@ def compare(folder: pathlib.Path) -> Difference:
     with np.load(folder / "forward.npz") as recorded:
         if "sample/net_input/src_tokens" in recorded:
             return compare_text(checkpoint, recorded)
-        if "drawn/negatives_0" in recorded:
+        if "sample/net_input/source" in recorded:
             return compare_waveforms(checkpoint, dict(recorded))
         raise ConfigError(f"{folder}: {checkpoint.config.name} reads neither text nor waveforms")
 

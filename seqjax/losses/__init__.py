@@ -12,7 +12,9 @@ from seqjax.losses.configs import (
     LABEL_SMOOTHED_CROSS_ENTROPY,
     MASKED_LM,
 )
+from seqjax.losses.ctc_config import CTC
 from seqjax.losses.declarations import COUNTS, Loss, Metric
+from seqjax.losses.hubert_config import HUBERT
 from seqjax.losses.sentences_config import SENTENCE_PREDICTION, SENTENCE_RANKING
 from seqjax.losses.wav2vec_config import WAV2VEC
 
@@ -22,6 +24,8 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     ADAPTIVE_LOSS,
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
+    CTC,
+    HUBERT,
     LABEL_SMOOTHED_CROSS_ENTROPY,
     MASKED_LM,
     SENTENCE_PREDICTION,

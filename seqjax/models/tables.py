@@ -49,6 +49,9 @@ class ConfigKeys:
     """Raises ConfigError, or warns, for what is not told by the value of one key alone."""
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Older name -> today's, which is used where the latter is absent or zero."""
+    merge: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda given: given
+    """From the file's keys all of them on one level, where its files hold another model's
+    configuration inside of theirs. Raises ConfigError where that is missing."""
     derive: Callable[[dict[str, Any], set[str]], None] = lambda values, explicit: None
     """Fills in what fairseq's architecture functions derive from other keys; told which
     keys the file itself gave."""
@@ -115,6 +118,9 @@ class FairseqTable:
     arch: Callable[[Any], str] = lambda config: config.arch or config.name
     """The architecture that a file names: one that fairseq has, and whose function leaves a model
     as it is whose keys are all said."""
+    nest: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] = lambda config, args: {}
+    """From the configuration and all that a file says: what else its files say, as `ConfigKeys.
+    merge` reads it."""
     unsaid: tuple[str, ...] = ()
     """Keys of ours that no file of fairseq's has: what they say, its weights say, or
     `check_export` leaves them no choice."""

@@ -102,15 +102,23 @@ def test_a_row_alone_is_a_row_of_a_padded_batch():
         np.testing.assert_allclose(together.out[row, :frames], alone.out[0], atol=1e-5)
 
 
-def test_group_norm_sees_padding_as_fairseqs_does():
+def test_group_norm_sees_padding_up_to_the_longest_row():
+    """As fairseq's, which pads no further; alone, none of it."""
     golden = goldens.load("group_norm")
-    source = golden.source
-    wide = Source(values=jnp.pad(source.values, ((0, 0), (0, 100))),
-                  mask=jnp.pad(source.mask, ((0, 0), (0, 100))))
-    frames = golden.model.frames(source.values.shape[1])
-    padded = golden.model.encode(golden.params, wide)
-    assert padded.mask.sum(1).tolist() == [frames] * len(source.values)
-    assert np.abs(padded.out[:, :frames] - golden.arrays["features"]).max() > 1e-2
+    source, frames = golden.source, golden.model.frames(413)
+    mask = source.mask.at[0, 300:].set(False)
+    shorter = Source(values=jnp.where(mask, source.values, 0), mask=mask)
+    wide = Source(*(jnp.pad(a, ((0, 0), (0, 100))) for a in (shorter.values, mask)))
+    run = jax.jit(golden.model.encode, static_argnames="alone")
+    there = run(golden.params, shorter)
+    padded, apart = (run(golden.params, wide, alone=alone) for alone in (False, True))
+    assert padded.mask.sum(1).tolist() == there.mask.sum(1).tolist() == [19, frames, frames]
+    np.testing.assert_allclose(padded.out[:, :frames], there.out, atol=1e-5)
+    one = run(golden.params, Source(
+        values=source.values[:1, :300], mask=jnp.ones((1, 300), bool)))
+    assert np.abs(there.out[0, :19] - one.out[0]).max() > 1e-2
+    np.testing.assert_allclose(apart.out[0, :19], one.out[0], atol=1e-5)
+    np.testing.assert_allclose(apart.out[1:, :frames], golden.arrays["features"][1:], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "two_quantizers"])

@@ -83,5 +83,6 @@ def namespace(config: ModelSection, extra_args: Mapping[str, Any]) -> dict[str, 
             del args[key]
     if ours.get("adaptive_softmax_cutoff") is not None:
         args["criterion"] = "adaptive_loss"  # by which some models know that they have it
+    args |= table.nest(config, args)
     chosen = {group: args.get(group) for group in GROUPS if group != "model"}
     return spelled(args, chosen_types({**chosen, "model": model_of(args["arch"])}))

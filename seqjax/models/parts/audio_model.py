@@ -1,0 +1,186 @@
+"""What models of waveforms share on the way from a module to `protocol.Encoder`.
+
+Parameters and waveforms come in; states of frames go out. A family says which module, and adds
+what it is trained for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from seqjax.models.parts import masking
+from seqjax.models.parts.audio import Drawn
+from seqjax.models.parts.audio_config import frame_count, receptive_field
+from seqjax.models.parts.bert_init import bert_init
+from seqjax.models.protocol import Encoded, Params, Source
+
+NO_LIMIT = 1 << 24
+"""Frames of the longest row, where a family sets no limit."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WaveformModel:
+    """`protocol.Encoder` and `protocol.Layered` over waveforms."""
+
+    config: Any
+    compute_dtype: DTypeLike = jnp.float32
+    """Type of matrix products and activations; norms, softmaxes and cosines are float32."""
+    source_vocab_size: int = 0
+    """There are no words to read."""
+    target_vocab_size: int = 0
+    """Symbols that are predicted, of a model that predicts any."""
+    pad: int = 0
+    """What padding is filled with; `Source.mask` says where it is."""
+
+    @property
+    def _module(self) -> nn.Module:
+        raise NotImplementedError
+
+    @property
+    def _encoder_config(self) -> Any:
+        """The section of the encoder."""
+        return self.config
+
+    @property
+    def _frame_multiple(self) -> int:
+        """Frames behind the last multiple of it are left out."""
+        return 1
+
+    @property
+    def max_source_positions(self) -> int:
+        """Longest row, in frames."""
+        return getattr(self._encoder_config, "max_positions", NO_LIMIT)
+
+    def frames(self, samples: int) -> int:
+        """T, of a batch of rows of `samples`."""
+        found = frame_count(samples, self._encoder_config.conv_layers)
+        return found - found % self._frame_multiple
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame is made of."""
+        return receptive_field(self._encoder_config.conv_layers)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return int(np.prod([layer.stride for layer in self._encoder_config.conv_layers]))
+
+    def real_frames(self, lengths: np.ndarray, *, samples: int) -> np.ndarray:
+        """[B] frames that `encode` marks as real in rows of `lengths` [B] samples, padded to
+        `samples`; 0 in a row that is too short for one."""
+        found = frame_count(np.asarray(lengths), self._encoder_config.conv_layers)
+        return np.minimum(found, self.frames(samples))
+
+    @property
+    def _shortest(self) -> int:
+        """Samples with which every parameter is touched."""
+        return self.receptive_field * 2 * self._frame_multiple
+
+    def init(self, rng: jax.Array) -> Params:
+        """Fresh float32 parameters, with fairseq's initialisation."""
+        own, layers = jax.random.split(rng)
+        samples = jnp.zeros((1, self._shortest), jnp.float32)
+        params = self._module.init({"params": own}, samples)["params"]
+        encoder = self._encoder_params(params)["encoder"]
+        encoder["layers"] = bert_init(encoder["layers"], layers, pad=self.pad)
+        return params
+
+    def _encoder_params(self, params: Params) -> Params:
+        """The parameters of the encoder's module among all."""
+        return params
+
+    def encode(
+        self, params: Params, source: Source, *, drawn: Drawn | None = None,
+        rng: jax.Array | None = None, update: jax.Array | int | None = None,
+        alone: bool = False,
+    ) -> Encoded:
+        """The last layer's states.
+
+        Args:
+          source: waveforms [B, N] and their mask, padding behind the samples.
+          drawn: frames and channels to mask (None: none).
+          rng: for dropout and, of quantized inputs, Gumbel noise (None: neither).
+          update: updates done so far, for what depends on them.
+          alone: as if each row were a batch by itself, without padding; else as in fairseq, where
+            group norms see the padding of shorter rows and a family may have a rule of its own
+            for which frames are real.
+
+        Returns:
+          States [B, T, D] and which of them are of real frames; a row too short for a frame
+          has none.
+        """
+        self._check(source, drawn)
+        x, real = self._apply(params, source, drawn or Drawn(), rng=rng, update=update,
+                              method="encode", alone=alone)
+        return Encoded(out=x, mask=real)
+
+    def encoder_states(
+        self, params: Params, source: Source, *, alone: bool = False
+    ) -> jax.Array:
+        """See `protocol.Layered`: [L + 1, B, T, D], of which number k is fairseq's
+        `output_layer` k."""
+        self._check(source, None)
+        states, _ = self._module.apply(
+            {"params": params}, source.values, source.mask, method="hidden", alone=alone)
+        return states
+
+    def _rngs(self, rng: jax.Array | None) -> dict[str, jax.Array] | None:
+        if rng is None:
+            return None
+        return {name: jax.random.fold_in(rng, i) for i, name in enumerate((
+            "dropout", "gumbel"))}
+
+    def _apply(
+        self, params: Params, source: Source, *inputs: Any, rng: jax.Array | None,
+        update: jax.Array | int | None, method: str, **options: Any,
+    ) -> Any:
+        return self._module.apply(
+            {"params": params}, source.values, source.mask, *inputs, update=update,
+            rngs=self._rngs(rng), method=method, **options)
+
+    def _channels(
+        self, rows: int, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """Masked channels of each row (None: the configuration has none)."""
+        cfg = self.config
+        if cfg.mask_channel_prob <= 0:
+            return None
+        width = self._encoder_config.encoder_embed_dim
+        return masking.draw_mask(masking.channel_spans(cfg), [width] * rows, width, rng)
+
+    def _check(self, source: Source, drawn: Drawn | None, frames: int | None = None) -> None:
+        """Raises ValueError for shapes that do not fit one another.
+
+        Args:
+          frames: of a mask (None: all).
+        """
+        rows, samples = source.values.shape
+        found = self.frames(samples)
+        if found < 1:
+            multiple = self._frame_multiple
+            more = f" (crop_seq_to_multiple {multiple})" if multiple > 1 else ""
+            raise ValueError(
+                f"a batch of {samples} samples has no frame; this model's first needs "
+                f"{self.receptive_field}{more}")
+        if found > self.max_source_positions:
+            raise ValueError(
+                f"{samples} samples are {found} frames, over config.model.max_positions "
+                f"{self.max_source_positions}")
+        if drawn is None:
+            return
+        for name, width in (("mask", frames or found),
+                            ("channels", self._encoder_config.encoder_embed_dim)):
+            array = getattr(drawn, name)
+            if array is not None and array.shape != (rows, width):
+                raise ValueError(
+                    f"{name} {list(array.shape)} is not [{rows}, {width}], for {samples} samples")
+
+

@@ -1,0 +1,156 @@
+"""Configuration of models that are fine-tuned from an encoder of waveforms.
+
+Field names and defaults are fairseq's. What fairseq keeps as the pretrained model's own
+configuration (`w2v_args`), its sizes and norms, are keys of the section here; those of
+training, which fine-tuning overrides, are said once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from seqjax.config import ConfigError, gives, to_plain
+from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
+from seqjax.models.parts.configs import ORIGIN, TRAINING_ONLY, check_rates, kind
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FinetuningConfig(AudioEncoderConfig):
+    """What these models have beside the encoder's keys, with the defaults of fine-tuning."""
+
+    arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
+    """fairseq's architecture name."""
+    w2v_path: str = dataclasses.field(default="", metadata=ORIGIN)
+    """Checkpoint of the pretrained model: its sizes are this model's, and training begins with
+    its weights (unless `config.init_from` names others)."""
+    no_pretrained_weights: bool = dataclasses.field(default=False, metadata=ORIGIN)
+    """Its sizes alone."""
+    final_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
+    """On the encoder's last states."""
+    dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
+    """On the transformer's input and on the output of every sublayer."""
+    attention_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
+    """On attention weights."""
+    layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
+    """Chance of leaving out a layer."""
+    apply_mask: bool = dataclasses.field(default=False, metadata=TRAINING_ONLY)
+    """Frames and channels are masked in training."""
+    mask_prob: float = dataclasses.field(default=0.5, metadata=TRAINING_ONLY)
+    """Share of frames that would be masked if no spans overlapped (0: none are)."""
+    feature_grad_mult: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
+    """What gradients into the convolutions over samples are multiplied by (0: these are not
+    trained)."""
+    freeze_finetune_updates: int = dataclasses.field(default=0, metadata=TRAINING_ONLY)
+    """Updates in which only what stands behind the encoder is trained."""
+    normalize: bool = False
+    """Waveforms are normalised, as they were in pretraining (task.normalize)."""
+
+    def check_finetuning(self) -> None:
+        """Raises ValueError for rates and numbers out of range."""
+        check_rates(self, ("final_dropout", "layerdrop"))
+        if self.freeze_finetune_updates < 0:
+            raise ValueError(f"config.model.freeze_finetune_updates: "
+                             f"{self.freeze_finetune_updates} is negative")
+
+    @property
+    def encoder_layerdrop(self) -> float:
+        """The encoder's name of `layerdrop`."""
+        return self.layerdrop
+
+    def check_pretrained(self, other: Any) -> None:
+        """Refuses weights of an encoder of another form.
+
+        Args:
+          other: the pretrained model's section.
+
+        Raises:
+          ConfigError: names the keys that differ.
+        """
+        wrong = [f"{key} is {mine!r} here, {value!r} there"
+                 for key, value in encoder_form(other).items()
+                 if (mine := getattr(self, key, value)) != value]
+        if wrong:
+            raise ConfigError(
+                "config.model: the weights to begin with are of another encoder: "
+                + "; ".join(wrong) + " (config.model.w2v_path takes these from the file)")
+
+
+def encoder_form(section: Any) -> dict[str, Any]:
+    """Keys of an encoder's section that its parameters, or what it computes, depend on."""
+    names = {f.name for cls in (AudioEncoderConfig, WaveformEncoderConfig)
+             for f in dataclasses.fields(cls)}
+    plain = to_plain(section)
+    return {key: plain[key] for key in sorted(names & plain.keys())
+            if kind(type(section), key) is None}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wav2VecCtcConfig(FinetuningConfig, WaveformEncoderConfig):
+    """fairseq's `wav2vec_ctc`."""
+
+    name: Literal["wav2vec_ctc"] = "wav2vec_ctc"
+    """Chooses the family of models."""
+    blank_weight: float = dataclasses.field(default=0.0, metadata=gives("frame_symbols"))
+    """What is added to the blank's score, or what it is set to."""
+    blank_mode: Literal["add", "set"] = "add"
+    """Which of both; with a weight of 0 neither."""
+
+    def __post_init__(self) -> None:
+        self.check_waveforms()
+        self.check_finetuning()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HubertCtcConfig(FinetuningConfig):
+    """fairseq's `hubert_ctc`."""
+
+    name: Literal["hubert_ctc"] = "hubert_ctc"
+    """Chooses the family of models."""
+    mask_min_space: int = dataclasses.field(
+        default=1, metadata={**TRAINING_ONLY, **gives("frame_symbols")})
+    """With no_mask_overlap: frames between two spans, at least."""
+
+    def __post_init__(self) -> None:
+        self.check_encoder()
+        self.check_finetuning()
+
+    @property
+    def pos_conv_depth(self) -> int:
+        """One convolution for positions."""
+        return 1
+
+    @property
+    def mask_channel_before(self) -> bool:
+        """Channels are masked behind the frames."""
+        return False
+
+    @property
+    def layer_type(self) -> str:
+        """Layers have no adapters."""
+        return "transformer"
+
+    @property
+    def adp_num(self) -> int:
+        """See `layer_type`."""
+        return -1
+
+    @property
+    def adp_dim(self) -> int:
+        """See `layer_type`."""
+        return 0
+
+    @property
+    def adp_act_fn(self) -> str:
+        """See `layer_type`."""
+        return "relu"
+
+    @property
+    def blank_weight(self) -> float:
+        """The blank's score is as it is."""
+        return 0.0
+
+    @property
+    def blank_mode(self) -> Literal["add", "set"]:
+        """See `blank_weight`."""
+        return "add"

@@ -1,0 +1,127 @@
+"""fairseq's names for models that are fine-tuned from an encoder of waveforms.
+
+Their files have the pretrained model's whole configuration inside of theirs (`w2v_args`), whose
+sizes are keys of the section here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from seqjax.config import ConfigError
+from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
+from seqjax.models.parts import audio_names as names
+from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
+
+PREFIX = "w2v_encoder"
+LABELS = r"(?:w2v_encoder|encoder)\.w2v_model\.label_embs_concat"
+"""HuBERT's embeddings of classes, which fine-tuned models carry along."""
+ADAPTER_KEYS = ("layer_type", "adp_num", "adp_dim", "adp_act_fn")
+MASKS = ("mask_prob", "mask_length", "mask_selection", "mask_other", "no_mask_overlap",
+         "mask_min_space", "mask_channel_prob", "mask_channel_length", "mask_channel_selection",
+         "mask_channel_other", "no_mask_channel_overlap", "mask_channel_min_space")
+
+
+def inner_args(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The pretrained model's keys, of `w2v_args` in either form.
+
+    Raises:
+      ConfigError: there are none.
+    """
+    args = given.get("w2v_args")
+    inner = args.get("model", args) if isinstance(args, Mapping) else None
+    if inner is None or isinstance(inner, str):
+        inner = args if isinstance(args, Mapping) else None
+    if not isinstance(inner, Mapping):
+        raise ConfigError("the checkpoint's model has no w2v_args, which say what its encoder is")
+    return inner
+
+
+def merged(given: Mapping[str, Any], form: tuple[str, ...]) -> dict[str, Any]:
+    """The checkpoint's model keys with the encoder's `form` keys of the pretrained model."""
+    inner = inner_args(given)
+    kept = {k: v for k, v in given.items() if k != "w2v_args"}
+    for key in form:
+        if inner.get(key) is not None and (key not in ADAPTER_KEYS or kept.get(key) is None):
+            kept[key] = inner[key]
+    return kept
+
+
+NAMES = WeightNames(
+    vocabulary=lambda state: (0, state[f"{PREFIX}.proj.weight"].shape[0]),
+    upgrade=lambda state, config: (names.weight_norms(state), config),
+    ignored=(LABELS,), unused=(LABELS,),
+    renames=names.RENAMES,
+    transforms=names.TRANSFORMS,
+    order=("w2v_encoder", "w2v_model", *names.ENCODER_ORDER, *names.LAYER_ORDER, "proj",
+           *names.ARRAY_ORDER),
+)
+
+
+def own_form(config: type, training: tuple[str, ...]) -> tuple[str, ...]:
+    """Keys of an encoder's section that fine-tuning does not override: its form.
+
+    Args:
+      config: the encoder's dataclass.
+      training: those that it does.
+    """
+    overridden = {*training, *MASKS, "scan_unroll", "remat", "projects_features"}
+    return tuple(f.name for f in dataclasses.fields(config) if f.name not in overridden)
+
+
+TRAINING = ("dropout", "attention_dropout", "activation_dropout", "dropout_input",
+            "feature_grad_mult", "require_same_masks", "mask_dropout", "mask_channel_before")
+WAVEFORM_FORM = own_form(WaveformEncoderConfig, TRAINING)
+HUBERT_FORM = own_form(AudioEncoderConfig, TRAINING)
+
+
+def nesting(
+    form: tuple[str, ...], *, arch: str, task: str
+) -> Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]:
+    """`FairseqTable.nest`: `w2v_args`, the configuration of the pretrained model as a flat
+    Namespace, of which fairseq makes the encoder.
+
+    Args:
+      arch, task: of the pretrained model.
+    """
+
+    def nest(config: Any, args: Mapping[str, Any]) -> Mapping[str, Any]:
+        inner = {key: getattr(config, key) for key in form}
+        about = {"arch": arch, "task": task, "normalize": config.normalize,
+                 "data": args.get("data", ""), "sample_rate": args.get("sample_rate", 16000)}
+        if task == HUBERT_TASK:
+            about |= {"label_rate": 50.0, "labels": ["km"], "final_dim": 0}
+        return {"w2v_args": argparse.Namespace(**about, **inner)}
+
+    return nest
+
+
+HUBERT_TASK = "hubert_pretraining"
+_UNSAID = ("projects_features",)
+
+
+def check(config: Any) -> None:
+    """Raises ConfigError for an encoder that fairseq's has no switch for."""
+    if config.projects_features and config.feature_dim == config.encoder_embed_dim:
+        raise ConfigError("config.model.projects_features: fairseq's encoders have no projection "
+                          "where features are as wide as states")
+
+
+WAV2VEC_CTC = FairseqTable(
+    keys=ConfigKeys(
+        refused={"layer_type": ("transformer", "trf_adp"), "adp_trf_idx": ("all",),
+                 "conv_pos_batch_norm": (False,), "quantize_input": (False,)},
+        merge=lambda given: merged(given, (*WAVEFORM_FORM, "quantize_input"))),
+    names=NAMES, nest=nesting(WAVEFORM_FORM, arch="wav2vec2", task="audio_pretraining"),
+    check_export=check, unsaid=(*_UNSAID, *(k for k in WAVEFORM_FORM if k not in ADAPTER_KEYS)),
+)
+HUBERT_CTC = FairseqTable(
+    keys=ConfigKeys(
+        refused={"layer_type": ("transformer",), "conv_pos_batch_norm": (False,)},
+        merge=lambda given: merged(given, HUBERT_FORM)),
+    names=NAMES, nest=nesting(HUBERT_FORM, arch="hubert", task=HUBERT_TASK),
+    check_export=check, unsaid=(*_UNSAID, *HUBERT_FORM),
+)
