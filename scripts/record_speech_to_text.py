@@ -16,6 +16,7 @@ the model's keys, the weights' names and shapes, the norms of gradients and the 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -35,6 +36,7 @@ from seeded_weights import seeded_state
 
 SEED, WORDS, FEATURES = 7, 23, 8
 LENGTHS, TARGETS = (37, 30, 22), (6, 7, 4)
+SAMPLES = (413, 333, 190)
 _TINY = dict(
     encoder_embed_dim=12, encoder_ffn_embed_dim=16, encoder_layers=2, encoder_attention_heads=2,
     decoder_layers=1, decoder_attention_heads=3, conv_channels=10, dropout=0.0,
@@ -43,7 +45,7 @@ _TINY = dict(
 _ONE = dict(_TINY, encoder_layers=1)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "transformer": ("s2t_transformer_xs", dict(
-        _TINY, conv_kernel_sizes="3,5,3", ctc_weight=0.3, input_channels=2, activation_fn="gelu")),
+        _TINY, conv_kernel_sizes="3,5", ctc_weight=0.3, input_channels=2, activation_fn="gelu")),
     "planes": ("s2t_transformer", dict(
         _ONE, conv_version="convtransformer", conv_out_channels=5, encoder_normalize_before=False,
         decoder_normalize_before=False, share_decoder_input_output_embed=True,
@@ -62,6 +64,39 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         _ONE, depthwise_conv_kernel_size=1, attn_type="", pos_enc_type="rope")),
 }
 
+_WAVES = dict(
+    conv_feature_layers="[(8, 10, 5)] + [(8, 3, 2)] * 2", encoder_layers=2, encoder_embed_dim=12,
+    encoder_ffn_embed_dim=16, encoder_attention_heads=2, conv_pos=6, conv_pos_groups=3,
+    feature_grad_mult=0.1)  # which fairseq overrides in files that it reads
+_BOTH = dict(
+    encoder_embed_dim=12, decoder_embed_dim=8, decoder_ffn_embed_dim=10, decoder_layers=1,
+    decoder_attention_heads=2, decoder_dropout=0.0, activation_fn="relu", freeze_regex=None,
+    w2v_path=None,
+    data=".", max_target_positions=50, max_source_positions=1000)
+CASES |= {
+    "xm_plain": ("xm_transformer", dict(_BOTH, w2v=_WAVES, adaptor_n_layers=2)),
+    "xm_projections": ("xm_transformer", dict(
+        _BOTH, adaptor_proj=True, adaptor_layernorm=True, adaptor_kernel_size=5, adaptor_stride=3,
+        adaptor_n_layers=1, finetune_w2v_params="layer_norm,layers.1.",
+        finetune_decoder_params="encoder_attn,layer_norm", decoder_learned_pos=True,
+        decoder_normalize_before=True, layernorm_embedding=True, no_scale_embedding=True,
+        share_decoder_input_output_embed=True, w2v=dict(
+            _WAVES, extractor_mode="layer_norm", layer_norm_first=True, conv_bias=True))),
+    "xm_bare": ("xm_transformer", dict(
+        _BOTH, encoder_proj=True, adaptor_n_layers=0, w2v=dict(
+            _WAVES, extractor_mode="layer_norm", encoder_layers=1))),
+}
+
+
+def waves(given: dict[str, Any]) -> Any:
+    """`w2v_args` of an encoder of these keys."""
+    from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
+    from omegaconf import OmegaConf
+
+    return OmegaConf.create({
+        "model": {**dataclasses.asdict(Wav2Vec2Config(**given)), "_name": "wav2vec2"},
+        "task": {"_name": "audio_pretraining", "data": ".", "normalize": False}})
+
 
 def build(arch: str, given: dict[str, Any]) -> Any:
     """fairseq's model of these keys."""
@@ -69,24 +104,31 @@ def build(arch: str, given: dict[str, Any]) -> Any:
     words = Dictionary()
     for i in range(WORDS - len(words)):
         words.add_symbol(f"w{i}")
+    given = dict(given)
+    inner = given.pop("w2v", None)
     args = argparse.Namespace(arch=arch, fp16=False, **given)
+    if inner is not None:
+        args.w2v_args = waves(inner)
     ARCH_CONFIG_REGISTRY[arch](args)
     task = types.SimpleNamespace(target_dictionary=words, multitask_tasks={})
     return ARCH_MODEL_REGISTRY[arch].build_model(args, task), args
 
 
-def batch(width: int) -> dict[str, np.ndarray]:
-    """Features, lengths, what the decoder reads and the target."""
-    stream = np.random.RandomState(SEED)
-    values = stream.standard_normal((len(LENGTHS), max(LENGTHS), width)).astype(np.float32)
-    real = np.arange(max(LENGTHS)) < np.array(LENGTHS)[:, None]
+def batch(width: int | None) -> dict[str, np.ndarray]:
+    """Features, or samples where there is no `width`, lengths, what the decoder reads and the
+    target."""
+    stream, lengths = np.random.RandomState(SEED), np.array(SAMPLES if width is None else LENGTHS)
+    shape = (len(lengths), lengths.max(), width or 1)
+    values = stream.standard_normal(shape).astype(np.float32)
+    real = np.arange(shape[1]) < lengths[:, None]
     target = stream.randint(4, WORDS, (len(TARGETS), max(TARGETS)))
     for row, length in zip(target, TARGETS, strict=True):
         row[length - 1:] = [2, *[1] * (len(row) - length)]
     prev = np.concatenate([np.full((len(target), 1), 2), target[:, :-1]], axis=1)
     prev[prev == 2] = 1
     prev[:, 0] = 2
-    return {"values": np.where(real[..., None], values, 0), "lengths": np.array(LENGTHS),
+    values = np.where(real[..., None], values, 0)
+    return {"values": values[..., 0] if width is None else values, "lengths": lengths,
             "prev": prev, "target": target}
 
 
@@ -130,15 +172,18 @@ def record(arch: str, given: dict[str, Any]) -> dict[str, Any]:
     shapes = {name: tuple(v.shape) for name, v in state.items()
               if v.is_floating_point() and not name.endswith("version")}
     weights = seeded_state(shapes, SEED)
+    if given.get("share_decoder_input_output_embed"):
+        weights["decoder.output_projection.weight"] = weights["decoder.embed_tokens.weight"]
     model.load_state_dict(
         {name: torch.from_numpy(weights[name]) if name in weights else v
          for name, v in state.items()})
-    given_batch = batch(FEATURES * given.get("input_channels", 1))
+    given_batch = batch(None if "w2v" in given else FEATURES * given.get("input_channels", 1))
     weight = float(given.get("ctc_weight", 0.0))
     model.eval()
     found = one_pass(model, given_batch, weight)
     about: dict[str, Any] = {
-        "args": {k: v for k, v in vars(args).items() if not isinstance(v, types.ModuleType)},
+        "args": {k: {"model": dict(v.model)} if k == "w2v_args" else v
+                 for k, v in vars(args).items()},
         "shapes": {name: list(v.shape) for name, v in state.items()},
         "order": [name for name, _ in model.named_parameters()],
         "eval": {"loss": found["loss"], "grads": found["grads"]}, "fresh": fresh(arch, given)}
@@ -150,7 +195,7 @@ def record(arch: str, given: dict[str, Any]) -> dict[str, Any]:
         about["after"] = {name: v.tolist() for name, v in model.state_dict().items()
                           if "running" in name}
         arrays["train_states"] = trained["states"]
-    return {"about": np.array(json.dumps(about)), **arrays}
+    return {"about": np.array(json.dumps(about, default=str)), **arrays}
 
 
 def main() -> None:

@@ -107,8 +107,8 @@ def test_what_is_declared_of_the_losses_here():
                 if all(getattr(m, key) == value for key, value in marks.items())}
 
     assert names(base2=True) == {
-        "loss", "nll_loss", "alignment_loss", "loss_0", "loss_1", "loss_2"}
-    assert names(like_loss=True) == {"loss", "alignment_loss"}
+        "loss", "nll_loss", "alignment_loss", "ctc_loss", "loss_0", "loss_1", "loss_2"}
+    assert names(like_loss=True) == {"loss", "alignment_loss", "ctc_loss"}
     assert names(percent=True) == names(maximize=True) == {"accuracy"}
     assert names(count=True) == set(COUNTS) == {"ntokens", "nsentences"}
     assert names(perplexity_of="nll_loss") == names(perplexity_of="loss") == {"ppl"}
@@ -117,6 +117,7 @@ def test_what_is_declared_of_the_losses_here():
     assert {name: set(loss.needs) for name, loss in LOSSES.items() if loss.needs} == {
         "adaptive_loss": {"clusters"},
         "label_smoothed_cross_entropy_with_alignment": {"alignments"},
+        "label_smoothed_cross_entropy_with_ctc": {"ctc"},
         "masked_lm": {"masks"}, "sentence_prediction": {"classes"},
         "sentence_ranking": {"candidates"}, "wav2vec": {"negatives"}}
 
@@ -132,7 +133,7 @@ def test_what_losses_need_some_key_gives():
     found = {name: what for name, what in given.items() if what != {None}}
     found["mask_prob"].discard(None)  # a key of models of waveforms too, which mask by themselves
     assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"},
-                     "num_classes": {"classes", "candidates"}, "num_negatives": {"negatives"},
+                     "ctc_weight": {"ctc"}, "num_classes": {"classes", "candidates"}, "num_negatives": {"negatives"},
                      "mask_prob": {"masks"}}
     needed = {what for loss in LOSSES.values() for what in loss.needs}
     assert needed == {what for names in found.values() for what in names}

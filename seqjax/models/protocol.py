@@ -282,16 +282,6 @@ class EncoderDecoder(Encoder, Stepper, Protocol):
     """A sequence-to-sequence model."""
 
 
-class LanguageModel(Stepper, Protocol):
-    """A decoder without a source. It is generated from as an `EncoderDecoder` is, with
-    prefix tokens after the first token, which is eos (or bos where it was trained so)."""
-
-
-def reads(model: object) -> bool:
-    """Whether a model has an encoder; a language model has none."""
-    return isinstance(model, Encoder)
-
-
 @runtime_checkable
 class FrameReader(Encoder, Protocol):
     """A model that reads audio: frames of features, or samples."""
@@ -305,6 +295,20 @@ class FrameReader(Encoder, Protocol):
     def least_frames(self) -> int:
         """What the shortest source has that can be encoded."""
         ...
+
+
+class SpeechToText(FrameReader, Stepper, Protocol):
+    """A sequence-to-sequence model that reads audio."""
+
+
+class LanguageModel(Stepper, Protocol):
+    """A decoder without a source. It is generated from as an `EncoderDecoder` is, with
+    prefix tokens after the first token, which is eos (or bos where it was trained so)."""
+
+
+def reads(model: object) -> bool:
+    """Whether a model has an encoder; a language model has none."""
+    return isinstance(model, Encoder)
 
 
 Read = jax.Array | Source
@@ -373,12 +377,22 @@ class Stateful(Protocol):
 
 
 @runtime_checkable
-class Settling(Stateful, Protocol):
-    """A model some of whose parameters are set by its state: running statistics, which its
-    forward pass makes in training and reads in evaluation."""
+class Settling(Protocol):
+    """A model some of whose parameters are not the optimizer's to change, always or for a while:
+    running statistics, which its forward pass makes in training and reads in evaluation; what is
+    frozen, which weight decay must not move either."""
 
-    def settled(self, params: Params, extra: Extra) -> Params:
-        """The parameters with those of them that `extra` sets; called after every update."""
+    def settled(
+        self, params: Params, extra: Extra, *, before: Params, update: jax.Array
+    ) -> Params:
+        """The parameters as they are to be after an update. Works under jit.
+
+        Args:
+          params: what the optimizer made of them.
+          extra: after the update (`Stateful`; {} of most).
+          before: the parameters before it.
+          update: int32 scalar, updates applied before this one.
+        """
         ...
 
 

@@ -11,28 +11,14 @@ import numpy as np
 import pytest
 import speech_to_text_goldens as goldens
 
-from seqjax import models
-from seqjax.config import ConfigError, GenerationConfig, OptimizerConfig, ScheduleConfig
-from seqjax.generation.decoder import Decoder
-from seqjax.generation.errors import InputError
+from seqjax.config import OptimizerConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.interop.fairseq import optimizer_state
-from seqjax.losses.base import LossOutput
-from seqjax.models.protocol import EncoderDecoder, FrameReader, Settling, Source
-from seqjax.models.speech_to_text.config import (
-    ConvTransformerConfig,
-    S2TConformerConfig,
-    S2TTransformerConfig,
-)
-from seqjax.models.speech_to_text.conformer import by_distance, relative_sinusoids
-from seqjax.settings import resolve
-from seqjax.training.optimizers import make_optimizer
-from seqjax.training.schedules import make_schedule
-from seqjax.training.state import new_state
-from seqjax.training.train_step import make_train_step
+from seqjax.models.protocol import Source
 
 CASES = ("transformer", "planes", "convtransformer", "conformer_abs", "conformer_espnet_abs",
-         "conformer_rel_pos", "conformer_rope", "conformer_no_positions")
+         "conformer_rel_pos", "conformer_rope", "conformer_no_positions", "xm_plain",
+         "xm_projections", "xm_bare")
 
 
 @pytest.fixture(params=CASES)

@@ -78,6 +78,19 @@ class SpeechToTextModel(ModuleEncoderDecoder):
             update < frozen, jax.lax.stop_gradient(encoded.out), encoded.out)
         return encoded.replace(out=out)
 
+    def settled(
+        self, params: Params, extra: Extra, *, before: Params, update: jax.Array
+    ) -> Params:
+        """See `protocol.Settling`: an encoder that is not trained yet stays as it is."""
+        frozen = self.config.encoder_freezing_updates
+        if frozen:
+            kept = jax.tree.map(lambda new, old: jnp.where(update < frozen, old, new),
+                                params["encoder"], before["encoder"])
+            if "ctc_proj" in kept:  # behind the encoder, which alone is frozen
+                kept["ctc_proj"] = params["encoder"]["ctc_proj"]
+            params = {**params, "encoder": kept}
+        return over(params, extra)
+
     def ctc_logits(self, params: Params, encoded: Encoded) -> jax.Array:
         """Float32 [B, T, V] of every frame of what `encode` gave; the blank is word 0.
 
@@ -119,16 +132,12 @@ class ConformerModel(SpeechToTextModel):
             return extra
         running = extra["encoder"]["layers"]["conv_module"]["batch_norm"]
         new = {"conv_module": {"batch_norm": encoded.state.into(running)}}
-        return _over(extra, {"encoder": {"layers": new}})
-
-    def settled(self, params: Params, extra: Extra) -> Params:
-        """See `protocol.Stateful`."""
-        return _over(params, extra)
+        return over(extra, {"encoder": {"layers": new}})
 
 
-def _over(tree: Any, other: Any) -> Any:
+def over(tree: Any, other: Any) -> Any:
     """A tree with the leaves that another one has in their place."""
     if not isinstance(other, dict):
         return other
-    return {key: _over(value, other[key]) if key in other else value
+    return {key: over(value, other[key]) if key in other else value
             for key, value in tree.items()}

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax.config import ConfigError
-from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
 from seqjax.models.parts import audio_names as names
-from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
+from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
+from seqjax.models.tables import ConfigKeys, FairseqTable, WeightNames
 
 PREFIX = "w2v_encoder"
 LABELS = r"(?:w2v_encoder|encoder)\.w2v_model\.label_embs_concat"
