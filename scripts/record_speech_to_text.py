@@ -3,7 +3,7 @@
 Needs fairseq (main branch of 2025) and torch; seqjax and its tests need neither. Writes
 `FOLDER/CASE.npz`:
 
-    python scripts/record_speech_to_text.py tests/goldens/speech_to_text [CASE ...]
+    python scripts/record_speech_to_text.py tests/goldens/seeded_speech [CASE ...]
 
 Weights are `seeded_state` of tests/seeded_weights.py (`SEED`); so is the batch. `about` (JSON) has
 the model's keys, the weights' names and shapes, the norms of gradients and the loss

@@ -76,7 +76,7 @@ def everything(name: str) -> tuple[Forward, dict[str, jax.Array], object]:
         features=States(hidden, Clusters(jnp.ones((D, 7))) if clusters else jnp.ones((D, V))),
         encoded=Encoded(out=hidden, mask=jnp.ones((B, T), bool)),
         target=jnp.asarray(rng.integers(4, V, (B, T))), pad=1, attention=attention,
-        aux={"logits": hidden, "masked": jnp.ones((B, T), bool),
+        aux={"logits": hidden, "ctc_logits": jnp.zeros((B, T, V)), "masked": jnp.ones((B, T), bool),
              **dict.fromkeys(says, jnp.float32(2))})
     pairs = jnp.zeros((B, 2), jnp.int32)
     batch = {"aligned_source": pairs, "aligned_target": pairs}
@@ -133,7 +133,8 @@ def test_what_losses_need_some_key_gives():
     found = {name: what for name, what in given.items() if what != {None}}
     found["mask_prob"].discard(None)  # a key of models of waveforms too, which mask by themselves
     assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"},
-                     "ctc_weight": {"ctc"}, "num_classes": {"classes", "candidates"}, "num_negatives": {"negatives"},
+                     "ctc_weight": {"ctc"}, "num_classes": {"classes", "candidates"},
+                     "num_negatives": {"negatives"},
                      "mask_prob": {"masks"}}
     needed = {what for loss in LOSSES.values() for what in loss.needs}
     assert needed == {what for names in found.values() for what in names}

@@ -21,7 +21,7 @@ from seqjax.losses.cross_entropy import compute
 from seqjax.losses.ctc import row_losses
 from seqjax.models.protocol import Source
 
-FOLDER = pathlib.Path(__file__).parents[1] / "goldens" / "speech_to_text"
+FOLDER = pathlib.Path(__file__).parents[1] / "goldens" / "seeded_speech"
 SEED, WORDS, FEATURES = 7, 23, 8
 LENGTHS, TARGETS = (37, 30, 22), (6, 7, 4)
 SAMPLES = (413, 333, 190)

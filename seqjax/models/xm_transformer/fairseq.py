@@ -14,7 +14,7 @@ import numpy as np
 
 from seqjax.models.parts import audio_names
 from seqjax.models.parts import module_order as order
-from seqjax.models.speech_to_text.fairseq import copies, words
+from seqjax.models.s2t_transformer.fairseq import copies, words
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.transformer.fairseq import OWN, check_own, drop_empty
 from seqjax.models.wav2vec_asr.fairseq import WAVEFORM_FORM, inner_args, merged

@@ -31,7 +31,7 @@ from seqjax.models.parts.layers import (
     linear,
 )
 from seqjax.models.parts.stack import Layer
-from seqjax.models.speech_to_text.config import S2TConformerConfig
+from seqjax.models.s2t_transformer.config import S2TConformerConfig
 
 MOMENTUM = 0.1
 """Weight of a batch in running statistics, torch's default."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqjax.models.speech_to_text.config import SpeechConfig
+from seqjax.models.s2t_transformer.config import SpeechConfig
 from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, State, WeightNames
 from seqjax.models.transformer import huggingface
 

@@ -16,9 +16,9 @@ from seqjax.models.parts.module_model import PAD
 from seqjax.models.parts.positions import Positions, form_of
 from seqjax.models.parts.stack import hidden_states, stack
 from seqjax.models.protocol import Encoded, Source
-from seqjax.models.speech_to_text.config import S2TConformerConfig, SpeechConfig
-from seqjax.models.speech_to_text.conformer import ConformerLayer, relative_sinusoids
-from seqjax.models.speech_to_text.subsampling import (
+from seqjax.models.s2t_transformer.config import S2TConformerConfig, SpeechConfig
+from seqjax.models.s2t_transformer.conformer import ConformerLayer, relative_sinusoids
+from seqjax.models.s2t_transformer.subsampling import (
     Frames,
     PlaneSubsampler,
     Subsampler,

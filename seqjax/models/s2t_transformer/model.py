@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from seqjax.models.parts.module_model import ModuleEncoderDecoder
 from seqjax.models.protocol import Encoded, Extra, Params, Source
-from seqjax.models.speech_to_text.config import SpeechConfig
-from seqjax.models.speech_to_text.conformer import RUNNING
-from seqjax.models.speech_to_text.modules import SpeechToText
+from seqjax.models.s2t_transformer.config import SpeechConfig
+from seqjax.models.s2t_transformer.conformer import RUNNING
+from seqjax.models.s2t_transformer.modules import SpeechToText
 from seqjax.models.transformer import decoding
 
 

@@ -21,7 +21,7 @@ from seqjax.models.parts.audio import Convolution
 from seqjax.models.parts.initializers import uniform
 from seqjax.models.parts.layers import Linear, gated
 from seqjax.models.protocol import Source
-from seqjax.models.speech_to_text.config import SubsamplerConfig
+from seqjax.models.s2t_transformer.config import SubsamplerConfig
 
 
 @struct.dataclass

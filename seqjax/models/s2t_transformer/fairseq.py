@@ -15,7 +15,7 @@ import numpy as np
 
 from seqjax.models.parts import adaptive_names as adaptive
 from seqjax.models.parts import module_order as order
-from seqjax.models.speech_to_text.config import (
+from seqjax.models.s2t_transformer.config import (
     ConvTransformerConfig,
     S2TConformerConfig,
     S2TTransformerConfig,
@@ -114,7 +114,8 @@ def _keys(config: type[SpeechConfig], derive: Any = derive) -> ConfigKeys:
 def _names(layers: str, **more: Any) -> WeightNames:
     """Of one family, whose encoder's layers are called `layers`."""
     given: dict[str, Any] = {
-        "vocabulary": words, "upgrade": upgrade, "ignored": _IGNORED, "copies": copies, "constants": constants,
+        "vocabulary": words, "upgrade": upgrade, "ignored": _IGNORED, "copies": copies,
+        "constants": constants,
         "empty": adaptive.usual_empty, "order": (*_FRONT, layers, *_DECODER), **more}
     renames = given.pop("renames", ())
     return WeightNames(**given, renames=(
