@@ -4,9 +4,9 @@ Needs torch; seqjax and its tests do not. Writes
 
     python scripts/record_ctc.py tests/goldens/ctc.npz
 
-`logits` [B, T, V] (float16), `frames` and `symbols` [B] lengths, `target` [B, L]; `loss` [B] float64,
-infinite where no alignment is possible, and `gradient` [B, T, V] of their sum without those
-(`zero_infinity`). Among the rows are empty targets, rows of one frame, repeated letters that
+`logits` [B, T, V] (float16), `frames` and `symbols` [B] lengths, `target` [B, L]; `loss` [B]
+float64, infinite where no alignment is possible, and `gradient` [B, T, V] of their sum without
+those (`zero_infinity`). Among the rows are empty targets, rows of one frame, repeated letters that
 just fit and that do not, and one whose only alignment costs more than 1e5.
 """
 

@@ -34,7 +34,8 @@ from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
 MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm", "lstm",
-          "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
+          "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2",
+          "hubert", "hubert_ctc", "wav2vec_ctc", "wav2vec_seq2seq")
 COMPONENTS = {
     "task": (TASK_REGISTRY, (
         "translation", "language_modeling", "masked_lm", "multilingual_masked_lm", "denoising",
@@ -43,7 +44,7 @@ COMPONENTS = {
     "criterion": (CRITERION_REGISTRY, (
         "cross_entropy", "label_smoothed_cross_entropy", "adaptive_loss",
         "label_smoothed_cross_entropy_with_alignment", "masked_lm", "sentence_prediction",
-        "sentence_ranking", "wav2vec")),
+        "sentence_ranking", "wav2vec", "hubert", "ctc", "model")),
     "optimizer": (OPTIMIZER_REGISTRY, ("adam", "nag", "adafactor", "sgd")),
     "lr_scheduler": (LR_SCHEDULER_REGISTRY, (
         "inverse_sqrt", "polynomial_decay", "fixed", "cosine", "tri_stage")),

@@ -47,11 +47,12 @@ HERE = {
              "denoising", "multilingual_denoising", "sentence_prediction", "sentence_ranking",
              "span_masked_lm", "translation_from_pretrained_bart",
              "translation_multi_simple_epoch"),
-    "model": ("bart", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "lstm", "lstm_lm",
-              "roberta", "transformer", "transformer_align", "transformer_lm", "wav2vec2"),
-    "criterion": ("adaptive_loss", "cross_entropy", "label_smoothed_cross_entropy",
-                  "label_smoothed_cross_entropy_with_alignment", "masked_lm",
-                  "sentence_prediction", "sentence_ranking", "wav2vec"),
+    "model": ("bart", "fconv", "fconv_lm", "hubert", "hubert_ctc", "lightconv", "lightconv_lm",
+              "lstm", "lstm_lm", "roberta", "transformer", "transformer_align", "transformer_lm",
+              "wav2vec2", "wav2vec_ctc", "wav2vec_seq2seq"),
+    "criterion": ("adaptive_loss", "cross_entropy", "ctc", "hubert",
+                  "label_smoothed_cross_entropy", "label_smoothed_cross_entropy_with_alignment",
+                  "masked_lm", "model", "sentence_prediction", "sentence_ranking", "wav2vec"),
     "simul_type": (),
 }
 """Whose flags are recorded; of the registries that are not named, everybody's."""

@@ -82,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
                                  overrides)
     if args.print_config:
         from seqjax import settings
+        from seqjax.interop.fairseq import pretrained
 
+        raw = pretrained.complete(raw)
         print(_printed(settings.resolve(raw), args.print_config), end="")
         return None
     command = shlex.join(["python", "-m", "seqjax.train", *words])
@@ -94,8 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
 def _train(raw: Mapping[str, Any], workdir: str, command: str) -> int | None:
     """The signal that ended it, if one did."""
     from seqjax import settings  # the families' dataclasses; nothing is computed yet
+    from seqjax.interop.fairseq import pretrained
 
-    resolved = settings.resolve(raw)
+    resolved = settings.resolve(pretrained.complete(raw))
 
     from seqjax.interop.fairseq import start as fairseq_start
     from seqjax.training import checks, train_loop

@@ -16,6 +16,7 @@ from seqjax.losses.configs import (
 from seqjax.losses.ctc_config import CTC
 from seqjax.losses.declarations import COUNTS, Loss, Metric
 from seqjax.losses.hubert_config import HUBERT
+from seqjax.losses.model_config import MODEL
 from seqjax.losses.sentences_config import SENTENCE_PREDICTION, SENTENCE_RANKING
 from seqjax.losses.wav2vec_config import WAV2VEC
 
@@ -30,6 +31,7 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     HUBERT,
     LABEL_SMOOTHED_CROSS_ENTROPY,
     MASKED_LM,
+    MODEL,
     SENTENCE_PREDICTION,
     SENTENCE_RANKING,
     WAV2VEC,

@@ -1,4 +1,4 @@
-"""The loss over alignments (CTC, Graves et al. 2006): how likely are the symbols of a row, whichever
+"""The loss over alignments (CTC, Graves et al. 2006): how likely are the symbols of a row, whatever
 frames say them?
 
 Scores of symbols at every frame and target symbols come in, sums go out.

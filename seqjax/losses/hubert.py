@@ -45,15 +45,14 @@ def compute(
     loss, count = jnp.float32(0), jnp.float32(0)
     parts: dict[str, jax.Array] = {}
     metrics: dict[str, tuple[jax.Array, jax.Array]] = {}
-    kinds = (("m", "masked", config.pred_masked_weight),
-             ("u", "unmasked", config.pred_nomask_weight))
-    for letter, name, weight in kinds:
+    for letter, name, weight in (("m", "masked", config.pred_masked_weight),
+                                 ("u", "unmasked", config.pred_nomask_weight)):
         frames = aux.get(name)
+        if frames is None and weight > 0:
+            raise ValueError(
+                f"config.loss: {name} frames count {weight}, but the model skips them "
+                "(config.model.skip_masked, skip_nomask)")
         if frames is None:
-            if weight > 0:
-                raise ValueError(
-                    f"config.loss: {name} frames count {weight}, but the model skips them "
-                    "(config.model.skip_masked, skip_nomask)")
             continue
         number = frames.sum(dtype=jnp.float32)
         for i, scores in enumerate(logits):
@@ -63,14 +62,10 @@ def compute(
         if weight > 0:
             loss += weight * sum(parts[f"loss_{letter}_{i}"] for i in range(len(logits)))
             count += number
-    if config.loss_weights is not None:
-        if len(config.loss_weights) != 1:
-            raise ValueError(f"config.loss.loss_weights: {len(config.loss_weights)} numbers, but "
-                             "this model has one further loss, features_pen")
-        if config.loss_weights[0] != 0:
-            penalty = config.loss_weights[0] * aux["features_pen"] * count
-            loss += penalty
-            parts["loss_features_pen"] = penalty
+    penalty = _penalty(aux, config) * count
+    if config.loss_weights is not None and config.loss_weights[0] != 0:
+        loss += penalty
+        parts["loss_features_pen"] = penalty
     sentences = forward.sentences
     if sentences is None:
         sentences = aux["real"].any(axis=1).sum(dtype=jnp.float32)
@@ -80,6 +75,15 @@ def compute(
         metrics["features_pen"] = (jax.lax.stop_gradient(aux["features_pen"]), one)
     metrics |= {"loss": (loss, count), "ntokens": (count, one), "nsentences": (sentences, one)}
     return LossOutput(sum=loss, weight=count, metrics=metrics)
+
+
+def _penalty(aux: Mapping[str, jax.Array], config: HubertLossConfig) -> jax.Array:
+    """The further loss, per frame."""
+    weights = config.loss_weights or (0.0,)
+    if len(weights) != 1:
+        raise ValueError(f"config.loss.loss_weights: {len(weights)} numbers, but this model has "
+                         "one further loss, features_pen")
+    return weights[0] * aux["features_pen"]
 
 
 def _nll(scores: jax.Array, frames: jax.Array) -> jax.Array:

@@ -52,6 +52,8 @@ class ConfigKeys:
     merge: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda given: given
     """From the file's keys all of them on one level, where its files hold another model's
     configuration inside of theirs. Raises ConfigError where that is missing."""
+    from_task: tuple[str, ...] = ()
+    """Keys of ours that fairseq has in its task's section."""
     derive: Callable[[dict[str, Any], set[str]], None] = lambda values, explicit: None
     """Fills in what fairseq's architecture functions derive from other keys; told which
     keys the file itself gave."""
@@ -69,6 +71,9 @@ class WeightNames:
     `version` rules). Raises ConfigError for what cannot be carried over."""
     ignored: tuple[str, ...] = ()
     """Regular expressions of whole names that hold no parameter; they are kept for export."""
+    nested: tuple[str, ...] = ()
+    """Names under which fairseq keeps not a tensor but a dict of several, as of a teacher's; they
+    are `NAME.KEY` here."""
     unused: tuple[str, ...] = ()
     """Those of them that fairseq registers as parameters all the same, and never uses: they have
     a number in the optimizer's state, but no moments."""
@@ -233,11 +238,11 @@ class HuggingFaceTable:
     `decoder_start_token_id` to be that the file does not say. A model without `pad_token_id`
     pads with an id behind its vocabulary."""
     vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
-    """Keys of `config.json` that say how many entries the vocabularies have that are read (empty:
-    audio is read) and that are predicted."""
-    kind: Literal["encoder", "decoder", "encoder-decoder"] = "encoder-decoder"
-    """What such a model does: says which words are masked, goes on with a text, or writes one to
-    another. `tasks.of_huggingface` knows the task of each."""
+    """Keys of `config.json` that say how many entries the vocabularies have that are read and that
+    are predicted ("": none does)."""
+    kind: Literal["encoder", "decoder", "encoder-decoder", "waveforms"] = "encoder-decoder"
+    """What such a model does: says which words are masked, goes on with a text, writes one to
+    another, or reads sound. `tasks.of_huggingface` knows the task of each."""
     languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}
     """Keys of `config.task` (`source_lang`, `target_lang`) of a `config.json` that says which
     languages its model is for; needed where its two sides have vocabularies of their own."""

@@ -73,6 +73,8 @@ class TaskEntry:
     huggingface: str = ""
     """The kind of Hugging Face's models (`models.tables.HuggingFaceTable.kind`) that are loaded as
     this task's; "": none."""
+    waveforms: bool = False
+    """Whether models of waveforms are used with it whose own task is not here."""
     loss: str = "cross_entropy"
     """`config.loss.name` of a model that comes without one."""
     own_order: bool = False

@@ -107,7 +107,7 @@ class SpeechToTextTask(Text):
     """Recordings and their texts; made by `setup` from a data folder or by `from_assets`."""
 
     Config: ClassVar[type] = SpeechToTextConfig
-    facade: ClassVar[str] = "seqjax.hub.speech:SpeechTranslator"
+    facade: ClassVar[str] = "seqjax.hub.speech_to_text:SpeechTranslator"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:SpeechToText"
     config: SpeechToTextConfig
     seed: int

@@ -210,7 +210,8 @@ def model_config(config: FairseqConfig) -> ModelSection:
     fairseq_names.check({"arch": config.arch}, where="the checkpoint")
     family, defaults = models.ARCHS[config.arch]
     rules = models.fairseq_table(family).keys
-    given = {k: v for k, v in rules.merge(config.model).items()
+    shared = {key: config.get("task", key) for key in rules.from_task}
+    given = {k: v for k, v in {**shared, **rules.merge(config.model)}.items()
              if v is not None and v != _MISSING}
     for old, new in rules.aliases.items():
         if given.get(old) and not given.get(new):

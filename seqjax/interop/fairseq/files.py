@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqjax import losses, tasks
+from seqjax import losses, models, tasks
 from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, build, to_plain
 from seqjax.data import folder
@@ -80,9 +80,12 @@ def read_model(
     try:
         chosen = text.components(checkpoint, bpe=bpe, tokenizer=tokenizer,
                                  options=tokenizer_options or {})
-        task, files = _task(path, checkpoint, data=data, chosen=chosen,
-                            asked=bool(bpe or tokenizer or tokenizer_options),
-                            overrides=task_overrides or {})
+        if _of_waveforms(checkpoint):
+            task, files = _waveforms(checkpoint, task_overrides or {}), {}
+        else:
+            task, files = _task(path, checkpoint, data=data, chosen=chosen,
+                                asked=bool(bpe or tokenizer or tokenizer_options),
+                                overrides=task_overrides or {})
         loss = loss_section(checkpoint)
         shared = {k: task[k] for k in loss.keys() & task.keys() if k != "name"}
         sections = {"task": task, "model": to_plain(checkpoint.config), "loss": loss | shared}
@@ -125,6 +128,26 @@ def task_entry(checkpoint: FairseqCheckpoint) -> TaskEntry:
                           + ". Training of these can begin with its weights (config.init_from), "
                           "and python -m seqjax.convert keys lists them")
     return found
+
+
+def _of_waveforms(checkpoint: FairseqCheckpoint) -> bool:
+    """Whether its model reads waveforms, and its own task is not here."""
+    name = checkpoint.task.task or fairseq_names.USUAL["task"]
+    return models.family(checkpoint.config.name).waveforms and tasks.of_fairseq(name) is None
+
+
+def _waveforms(
+    checkpoint: FairseqCheckpoint, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The section of a task that prepares waveforms as the checkpoint's own does."""
+    entry = tasks.for_waveforms()
+    fields = {f.name for f in dataclasses.fields(entry.config)} - {"name", "data"}
+    unknown = [key for key in overrides if key not in fields]
+    if unknown:
+        raise ConfigError(f"its task is {entry.name}, which has no {', '.join(unknown)}")
+    said = {k: checkpoint.fairseq.get("task", k) for k in fields}
+    found = {k: v for k, v in said.items() if v is not None}
+    return {"name": entry.name, **found, "classes": checkpoint.target_vocab_size, **overrides}
 
 
 def _task(

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from seqjax import tasks
 from seqjax.config import Config, ConfigError, ModelSection
-from seqjax.interop.huggingface import files, generation, symbols, tokenizer_files
+from seqjax.interop.huggingface import files, generation, symbols, tokenizer_files, waveforms
 from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
 from seqjax.interop.huggingface.weights import Kind, choose, to_state
 from seqjax.interop.reading import Whole
@@ -57,7 +57,8 @@ def write_folder(
         _write_configs(temporary, whole, task, kind=kind, architecture=architecture)
         made = symbols.unpacked(whole.assets)
         if not made and not about:  # a folder that came without a tokenizer goes back so
-            made = tokenizer_files.make(cast(TextTask, task))
+            made = waveforms.files_of(task, model) if kind.table.kind == "waveforms" else (
+                tokenizer_files.make(cast(TextTask, task)))
         for name, content in made.items():
             (temporary / name).write_bytes(content)
         if target.is_dir():
@@ -99,12 +100,13 @@ def _write_configs(
     hf["architectures"] = [architecture]
     if "torch_dtype" not in hf:
         hf.setdefault("dtype", "float32")
-    special = _special(task, whole, encoder_decoder=table.kind == "encoder-decoder")
+    special = dict(table.special) if table.kind == "waveforms" else (
+        _special(task, whole, encoder_decoder=table.kind == "encoder-decoder"))
     if not about:
         hf |= special
     hf.setdefault("is_encoder_decoder", table.kind == "encoder-decoder")
     files.write_json(folder / files.CONFIG, hf)
-    if table.kind != "encoder":
+    if table.kind not in ("encoder", "waveforms"):
         stored = whole.assets.get(GENERATION_MEMORY)
         if stored is None and about:
             return  # there was none

@@ -19,7 +19,7 @@ from seqjax import tasks
 from seqjax.checkpoints import CheckpointError
 from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, to_plain
-from seqjax.interop.huggingface import files, forms, generation, symbols
+from seqjax.interop.huggingface import files, forms, generation, symbols, waveforms
 from seqjax.interop.huggingface.weights import Stored, describe
 from seqjax.interop.torch.pickle_machine import CheckpointError as TorchError
 from seqjax.interop.weights import Params
@@ -83,6 +83,9 @@ def _around(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What is around the model: sections of its configuration, and its vocabulary's files."""
     table = stored.kind.table
+    if table.kind == "waveforms":
+        return waveforms.sections(folder, stored), symbols.packed(
+            symbols.token_files(os.fspath(folder)))
     said = files.read_json(folder, files.GENERATION)
     given = {k: v for k, v in hf.items() if k in generation.KEYS} if said is None else said
     place = os.fspath(folder)

@@ -48,7 +48,7 @@ NAMES = WeightNames(
 TABLE = FairseqTable(
     keys=ConfigKeys(
         refused={"layer_type": ("transformer",), "conv_pos_batch_norm": (False,)},
-        derive=derive),
+        derive=derive, from_task=("sample_rate", "label_rate")),
     names=NAMES,
     unsaid=("label_classes", "pretraining_heads", "projects_features", "sample_rate"),
 )

@@ -67,7 +67,7 @@ class HubertModel(WaveformModel):
         self._check_labels(labels)
         if drawn.mask is None:
             raise ValueError("pretraining needs masked frames: set config.model.mask_prob")
-        return self._apply(
+        return self._run(
             params, source, drawn, tuple(labels), rng=rng, update=update, method="pretrain")
 
     def final_proj(self, params: Params, states: jax.Array) -> jax.Array:

@@ -43,13 +43,6 @@ class Hubert(WaveformEncoder):
             return super()._frames(real, frames, alone)
         return block_mask(real, frames, self.config.conv_layers)
 
-    def encode(
-        self, samples: jax.Array, real: jax.Array, drawn: Drawn, *,
-        update: jax.Array | None = None, alone: bool = False,
-    ) -> tuple[jax.Array, jax.Array]:
-        del update
-        return super().encode(samples, real, drawn, alone=alone)
-
     def projected(self, states: jax.Array) -> jax.Array:
         """`final_proj` of states [..., D], of all lists of labels side by side."""
         return self.final_proj(states)

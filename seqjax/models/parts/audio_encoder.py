@@ -131,17 +131,20 @@ class TransformerEncoder(nn.Module):
             cfg, self.dtype)
         self.layer_norm = LayerNorm(dim)
 
-    def __call__(self, x: jax.Array, real: jax.Array, *, alone: bool = False) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, real: jax.Array, *, alone: bool = False, final_norm: bool = True
+    ) -> jax.Array:
         """States [B, T, D] for `x` [B, T, D], of which `real` [B, T] are no padding.
 
         Args:
+          final_norm: with the norm behind the layers, of encoders that have one there.
           alone: nothing of a row depends on its padding (of several convolutions for positions,
             fairseq's read in padding what the one before made of the row's end).
         """
         x, mask, frames = self._entered(x, real, alone)
         x, _ = self.layers(x, mask)
         x = x[:, :frames]
-        return self.layer_norm(x) if self.config.layer_norm_first else x
+        return self.layer_norm(x) if self.config.layer_norm_first and final_norm else x
 
     def hidden(self, x: jax.Array, real: jax.Array, *, alone: bool = False) -> jax.Array:
         """[L + 1, B, T, D]: what the first layer reads, and every layer's output, without the
@@ -233,25 +236,28 @@ class WaveformEncoder(nn.Module):
             channels_first=self.config.mask_channel_before)
 
     def _read(
-        self, samples: jax.Array, real: jax.Array, drawn: Drawn, alone: bool
+        self, samples: jax.Array, real: jax.Array, drawn: Drawn, *,
+        update: jax.Array | None = None, alone: bool = False,
     ) -> tuple[jax.Array, jax.Array]:
         """What the transformer reads, and which frames are real."""
+        del update
         found = self.heard(samples, real, alone=alone)
         x = self._drop(found.x, self.config.dropout_input)
         return self.masked(x, drawn), found.real
 
     def encode(
-        self, samples: jax.Array, real: jax.Array, drawn: Drawn, *, alone: bool = False
+        self, samples: jax.Array, real: jax.Array, drawn: Drawn, *,
+        update: jax.Array | None = None, alone: bool = False, final_norm: bool = True,
     ) -> tuple[jax.Array, jax.Array]:
         """The last states [B, T, D], and which frames [B, T] are real."""
-        x, frames = self._read(samples, real, drawn, alone)
-        return self.encoder(x, frames, alone=alone), frames
+        x, frames = self._read(samples, real, drawn, update=update, alone=alone)
+        return self.encoder(x, frames, alone=alone, final_norm=final_norm), frames
 
     def hidden(
         self, samples: jax.Array, real: jax.Array, *, alone: bool = False
     ) -> tuple[jax.Array, jax.Array]:
         """The states of every layer [L + 1, B, T, D], and which frames are real."""
-        x, frames = self._read(samples, real, Drawn(), alone)
+        x, frames = self._read(samples, real, Drawn(), alone=alone)
         return self.encoder.hidden(x, frames, alone=alone), frames
 
 

@@ -7,7 +7,7 @@ what it is trained for.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ class WaveformModel:
     """Symbols that are predicted, of a model that predicts any."""
     pad: int = 0
     """What padding is filled with; `Source.mask` says where it is."""
+    any_special_ids: ClassVar[bool] = True
 
     @property
     def _module(self) -> nn.Module:
@@ -118,7 +119,7 @@ class WaveformModel:
           has none.
         """
         self._check(source, drawn)
-        x, real = self._apply(params, source, drawn or Drawn(), rng=rng, update=update,
+        x, real = self._run(params, source, drawn or Drawn(), rng=rng, update=update,
                               method="encode", alone=alone)
         return Encoded(out=x, mask=real)
 
@@ -132,13 +133,54 @@ class WaveformModel:
             {"params": params}, source.values, source.mask, method="hidden", alone=alone)
         return states
 
+    def layer_states(
+        self, params: Params, source: Source, *, layer: int | None
+    ) -> Encoded:
+        """States of one layer of rows that are each as if alone; layers behind it are not
+        computed.
+
+        Args:
+          layer: fairseq's `output_layer`, from 1 (None: the last, with the norm behind it of
+            encoders that have one there); 0: what the first layer reads.
+
+        Raises:
+          ValueError: there is no such layer.
+        """
+        if layer is None:
+            return self.encode(params, source, alone=True)
+        if not 0 <= layer <= self.config.encoder_layers:
+            raise ValueError(f"layer {layer}: there are 1 to {self.config.encoder_layers}, and 0, "
+                             "what the first one reads")
+        if layer == 0:
+            self._check(source, None)
+            states, real = self._module.apply(
+                {"params": params}, source.values, source.mask, method="hidden", alone=True)
+            return Encoded(out=states[0], mask=real)
+        model = dataclasses.replace(
+            self, config=dataclasses.replace(self.config, encoder_layers=layer))
+        x, real = model._run(
+            self._first_layers(params, layer), source, Drawn(), rng=None, update=None,
+            method="encode", alone=True, final_norm=False)
+        return Encoded(out=x, mask=real)
+
+    def _first_layers(self, params: Params, count: int) -> Params:
+        """The parameters with the first layers of the encoder alone."""
+        wanted = self._encoder_params(params)["encoder"]["layers"]
+
+        def cut(tree: Params) -> Params:
+            if tree is wanted:
+                return jax.tree.map(lambda x: x[:count], tree)
+            return {k: cut(v) for k, v in tree.items()} if isinstance(tree, dict) else tree
+
+        return cut(params)
+
     def _rngs(self, rng: jax.Array | None) -> dict[str, jax.Array] | None:
         if rng is None:
             return None
         return {name: jax.random.fold_in(rng, i) for i, name in enumerate((
             "dropout", "gumbel"))}
 
-    def _apply(
+    def _run(
         self, params: Params, source: Source, *inputs: Any, rng: jax.Array | None,
         update: jax.Array | int | None, method: str, **options: Any,
     ) -> Any:

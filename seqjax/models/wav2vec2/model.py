@@ -50,7 +50,7 @@ class Wav2Vec2Model(WaveformModel):
         """
         self._check(source, drawn)
         self._check_negatives(drawn)
-        return self._apply(
+        return self._run(
             params, source, drawn, rng=rng, update=update, method="pretrain")
 
     def draw(

@@ -67,18 +67,12 @@ class Wav2Vec2(WaveformEncoder):
         return {"x": self.masked(x, drawn), "real": found.real, "features": features,
                 "features_pen": found.penalty, "quantized": quantized}
 
-    def encode(
+    def _read(
         self, samples: jax.Array, real: jax.Array, drawn: Drawn, *,
         update: jax.Array | None = None, alone: bool = False,
     ) -> tuple[jax.Array, jax.Array]:
         found = self.states(samples, real, drawn, update, alone)
-        return self.encoder(found["x"], found["real"], alone=alone), found["real"]
-
-    def hidden(
-        self, samples: jax.Array, real: jax.Array, *, alone: bool = False
-    ) -> tuple[jax.Array, jax.Array]:
-        found = self.states(samples, real, Drawn(), None, alone)
-        return self.encoder.hidden(found["x"], found["real"], alone=alone), found["real"]
+        return found["x"], found["real"]
 
     def pretrain(
         self, samples: jax.Array, real: jax.Array, drawn: Drawn, *,

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from seqjax.models.finetuning.config import FinetuningConfig
 from seqjax.models.parts.audio_encoder_config import Activation, WaveformEncoderConfig
 from seqjax.models.parts.configs import (
     TRAINING_ONLY,
@@ -20,7 +21,14 @@ from seqjax.models.parts.configs import (
     check_rates,
 )
 from seqjax.models.transformer.config import DecoderConfig, TransformerConfig
-from seqjax.models.wav2vec_asr.config import FinetuningConfig, Wav2VecCtcConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderSectionConfig(FinetuningConfig, WaveformEncoderConfig):
+    """The section of the encoder alone, as its modules read it."""
+
+    name: str = ""
+    """It is no family's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,12 +131,11 @@ class XMTransformerConfig(AdaptorConfig, FinetuningConfig, WaveformEncoderConfig
         self.decoder_section.check_form()
 
     @property
-    def encoder_section(self) -> Wav2VecCtcConfig:
+    def encoder_section(self) -> EncoderSectionConfig:
         """The section of the encoder alone."""
-        names = {f.name for f in dataclasses.fields(Wav2VecCtcConfig)} - {
-            "name", "blank_weight", "blank_mode"}
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name in names}
-        return Wav2VecCtcConfig(**{**own, "activation_fn": self.w2v_activation_fn})
+        names = {f.name for f in dataclasses.fields(EncoderSectionConfig)} - {"name"}
+        own = {name: getattr(self, name) for name in names}
+        return EncoderSectionConfig(**{**own, "activation_fn": self.w2v_activation_fn})
 
     @property
     def decoder_section(self) -> TransformerConfig:

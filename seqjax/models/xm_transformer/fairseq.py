@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.models.finetuning.fairseq import inner_args, merged, own_form
 from seqjax.models.parts import audio_names
 from seqjax.models.parts import module_order as order
-from seqjax.models.s2t_transformer.fairseq import copies, words
+from seqjax.models.parts.audio_encoder_config import WaveformEncoderConfig
 from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.transformer.fairseq import OWN, check_own, drop_empty
-from seqjax.models.wav2vec_asr.fairseq import WAVEFORM_FORM, inner_args, merged
 from seqjax.models.xm_transformer.config import XMTransformerConfig
 
 _DECODERS = "activation_fn"
-_FORM = tuple(key for key in WAVEFORM_FORM if key != _DECODERS)
+_FORM = tuple(key for key in own_form(WaveformEncoderConfig) if key != _DECODERS)
 
 
 def merge(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +44,17 @@ def derive(values: dict[str, Any], explicit: set[str]) -> None:
     drop_empty(values)
     for key in ("decoder_input_dim", "feature_grad_mult"):
         values.pop(key, None)
+
+
+def copies(config: XMTransformerConfig) -> Mapping[str, str]:
+    """A tied output projection."""
+    owner = "decoder.embed_tokens.weight"
+    return {"decoder.output_projection.weight": owner} if config.ties_output else {}
+
+
+def words(state: State) -> tuple[int, int]:
+    """There are none in the source."""
+    return 0, state["decoder.embed_tokens.weight"].shape[0]
 
 
 def constants(config: XMTransformerConfig) -> State:

@@ -9,13 +9,13 @@ from flax import linen as nn
 from flax import struct
 from jax.typing import DTypeLike
 
+from seqjax.models.finetuning.modules import FinetunedEncoder
 from seqjax.models.parts.audio import Convolution, Drawn
 from seqjax.models.parts.audio_config import frame_count
 from seqjax.models.parts.layers import LayerNorm, Linear, dropout_key, gated
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.protocol import Encoded
 from seqjax.models.transformer.modules import Decoder
-from seqjax.models.wav2vec_asr.modules import FinetunedEncoder
 from seqjax.models.xm_transformer.config import XMTransformerConfig
 
 

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from seqjax.models.finetuning.config import FinetuningConfig
+from seqjax.models.finetuning.modules import Ctc
 from seqjax.models.parts import masking
 from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_model import WaveformModel
 from seqjax.models.parts.block_frames import block_frames
 from seqjax.models.parts.layers import project
 from seqjax.models.protocol import Encoded, Features, Params
-from seqjax.models.wav2vec_asr.config import FinetuningConfig, HubertCtcConfig
-from seqjax.models.wav2vec_asr.modules import Ctc
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,9 @@ class FinetunedModel(WaveformModel):
 
     config: FinetuningConfig
 
-    @property
-    def _blocks(self) -> bool:
-        return isinstance(self.config, HubertCtcConfig)
-
     def real_frames(self, lengths: np.ndarray, *, samples: int) -> np.ndarray:
         """See `WaveformModel.real_frames`; by HuBERT's rule of models that were made of one."""
-        if not self._blocks:
+        if not self.config.blocks:
             return super().real_frames(lengths, samples=samples)
         return block_frames(np.asarray(lengths), self.frames(samples), self.config.conv_layers)
 
@@ -77,7 +73,10 @@ class FinetunedModel(WaveformModel):
     def adopt(self, pretrained: Params, fresh: Params) -> Params:
         """Fresh parameters with an encoder's in their place; what it was pretrained with beside
         these is left out. Parameters of this model stay as they are."""
-        if self._encoder_path[0] in pretrained:
+        found: Any = pretrained
+        for part in self._encoder_path:
+            found = found.get(part) if isinstance(found, dict) else None
+        if found is not None:
             return pretrained
 
         def put(tree: Params, path: tuple[str, ...]) -> Params:
@@ -112,7 +111,7 @@ class CtcModel(FinetunedModel):
 
     @property
     def _module(self) -> nn.Module:
-        return Ctc(self.config, self._blocks, self.target_vocab_size, self.compute_dtype)
+        return Ctc(self.config, self.config.blocks, self.target_vocab_size, self.compute_dtype)
 
     def features(self, params: Params, encoded: Encoded) -> Features:
         """States [B, T, D] of every frame and how they become scores of symbols; which frames

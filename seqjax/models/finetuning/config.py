@@ -8,9 +8,9 @@ training, which fine-tuning overrides, are said once.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from seqjax.config import ConfigError, gives, to_plain
+from seqjax.config import ConfigError, to_plain
 from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
 from seqjax.models.parts.configs import ORIGIN, TRAINING_ONLY, check_rates, kind
 
@@ -18,6 +18,9 @@ from seqjax.models.parts.configs import ORIGIN, TRAINING_ONLY, check_rates, kind
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetuningConfig(AudioEncoderConfig):
     """What these models have beside the encoder's keys, with the defaults of fine-tuning."""
+
+    blocks: ClassVar[bool] = False
+    """Whether frames are real by HuBERT's rule (`parts.block_frames`)."""
 
     arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name."""
@@ -58,6 +61,16 @@ class FinetuningConfig(AudioEncoderConfig):
         """The encoder's name of `layerdrop`."""
         return self.layerdrop
 
+    @classmethod
+    def of_pretrained(cls, other: Any) -> dict[str, Any]:
+        """The keys that are as they were in pretraining.
+
+        Args:
+          other: the pretrained model's section.
+        """
+        names = {f.name for f in dataclasses.fields(cls)}
+        return {key: value for key, value in encoder_form(other).items() if key in names}
+
     def check_pretrained(self, other: Any) -> None:
         """Refuses weights of an encoder of another form.
 
@@ -83,74 +96,3 @@ def encoder_form(section: Any) -> dict[str, Any]:
     plain = to_plain(section)
     return {key: plain[key] for key in sorted(names & plain.keys())
             if kind(type(section), key) is None}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wav2VecCtcConfig(FinetuningConfig, WaveformEncoderConfig):
-    """fairseq's `wav2vec_ctc`."""
-
-    name: Literal["wav2vec_ctc"] = "wav2vec_ctc"
-    """Chooses the family of models."""
-    blank_weight: float = dataclasses.field(default=0.0, metadata=gives("frame_symbols"))
-    """What is added to the blank's score, or what it is set to."""
-    blank_mode: Literal["add", "set"] = "add"
-    """Which of both; with a weight of 0 neither."""
-
-    def __post_init__(self) -> None:
-        self.check_waveforms()
-        self.check_finetuning()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class HubertCtcConfig(FinetuningConfig):
-    """fairseq's `hubert_ctc`."""
-
-    name: Literal["hubert_ctc"] = "hubert_ctc"
-    """Chooses the family of models."""
-    mask_min_space: int = dataclasses.field(
-        default=1, metadata={**TRAINING_ONLY, **gives("frame_symbols")})
-    """With no_mask_overlap: frames between two spans, at least."""
-
-    def __post_init__(self) -> None:
-        self.check_encoder()
-        self.check_finetuning()
-
-    @property
-    def pos_conv_depth(self) -> int:
-        """One convolution for positions."""
-        return 1
-
-    @property
-    def mask_channel_before(self) -> bool:
-        """Channels are masked behind the frames."""
-        return False
-
-    @property
-    def layer_type(self) -> str:
-        """Layers have no adapters."""
-        return "transformer"
-
-    @property
-    def adp_num(self) -> int:
-        """See `layer_type`."""
-        return -1
-
-    @property
-    def adp_dim(self) -> int:
-        """See `layer_type`."""
-        return 0
-
-    @property
-    def adp_act_fn(self) -> str:
-        """See `layer_type`."""
-        return "relu"
-
-    @property
-    def blank_weight(self) -> float:
-        """The blank's score is as it is."""
-        return 0.0
-
-    @property
-    def blank_mode(self) -> Literal["add", "set"]:
-        """See `blank_weight`."""
-        return "add"

@@ -47,10 +47,11 @@ class FinetunedEncoder(nn.Module):
 
     def encode(
         self, samples: jax.Array, real: jax.Array, drawn: Drawn, *,
-        update: jax.Array | None = None, alone: bool = False,
+        update: jax.Array | None = None, alone: bool = False, final_norm: bool = True,
     ) -> tuple[jax.Array, jax.Array]:
         """States in front of the projection, and which frames are real."""
-        x, frames = self.w2v_model.encode(samples, real, drawn, alone=alone)
+        x, frames = self.w2v_model.encode(
+            samples, real, drawn, alone=alone, final_norm=final_norm)
         frozen = self.config.freeze_finetune_updates
         if frozen and update is not None:
             x = audio.scale_gradient_by(x, (update >= frozen).astype(jnp.float32))

@@ -13,7 +13,6 @@ from typing import Any
 
 from seqjax.config import ConfigError
 from seqjax.models.parts import audio_names as names
-from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
 from seqjax.models.tables import ConfigKeys, FairseqTable, WeightNames
 
 PREFIX = "w2v_encoder"
@@ -61,46 +60,38 @@ NAMES = WeightNames(
 )
 
 
-def own_form(config: type, training: tuple[str, ...]) -> tuple[str, ...]:
+def own_form(config: type) -> tuple[str, ...]:
     """Keys of an encoder's section that fine-tuning does not override: its form.
 
     Args:
       config: the encoder's dataclass.
-      training: those that it does.
     """
-    overridden = {*training, *MASKS, "scan_unroll", "remat", "projects_features"}
+    overridden = {*TRAINING, *MASKS, "scan_unroll", "remat", "projects_features"}
     return tuple(f.name for f in dataclasses.fields(config) if f.name not in overridden)
 
 
 TRAINING = ("dropout", "attention_dropout", "activation_dropout", "dropout_input",
             "feature_grad_mult", "require_same_masks", "mask_dropout", "mask_channel_before")
-WAVEFORM_FORM = own_form(WaveformEncoderConfig, TRAINING)
-HUBERT_FORM = own_form(AudioEncoderConfig, TRAINING)
 
 
 def nesting(
-    form: tuple[str, ...], *, arch: str, task: str
+    form: tuple[str, ...], *, arch: str, task: str, more: Mapping[str, Any]
 ) -> Callable[[Any, Mapping[str, Any]], Mapping[str, Any]]:
     """`FairseqTable.nest`: `w2v_args`, the configuration of the pretrained model as a flat
     Namespace, of which fairseq makes the encoder.
 
     Args:
       arch, task: of the pretrained model.
+      more: what else it says.
     """
 
     def nest(config: Any, args: Mapping[str, Any]) -> Mapping[str, Any]:
         inner = {key: getattr(config, key) for key in form}
         about = {"arch": arch, "task": task, "normalize": config.normalize,
                  "data": args.get("data", ""), "sample_rate": args.get("sample_rate", 16000)}
-        if task == HUBERT_TASK:
-            about |= {"label_rate": 50.0, "labels": ["km"], "final_dim": 0}
-        return {"w2v_args": argparse.Namespace(**about, **inner)}
+        return {"w2v_args": argparse.Namespace(**about, **more, **inner)}
 
     return nest
-
-
-HUBERT_TASK = "hubert_pretraining"
-_UNSAID = ("projects_features",)
 
 
 def check(config: Any) -> None:
@@ -110,18 +101,22 @@ def check(config: Any) -> None:
                           "where features are as wide as states")
 
 
-WAV2VEC_CTC = FairseqTable(
-    keys=ConfigKeys(
-        refused={"layer_type": ("transformer", "trf_adp"), "adp_trf_idx": ("all",),
-                 "conv_pos_batch_norm": (False,), "quantize_input": (False,)},
-        merge=lambda given: merged(given, (*WAVEFORM_FORM, "quantize_input"))),
-    names=NAMES, nest=nesting(WAVEFORM_FORM, arch="wav2vec2", task="audio_pretraining"),
-    check_export=check, unsaid=(*_UNSAID, *(k for k in WAVEFORM_FORM if k not in ADAPTER_KEYS)),
-)
-HUBERT_CTC = FairseqTable(
-    keys=ConfigKeys(
-        refused={"layer_type": ("transformer",), "conv_pos_batch_norm": (False,)},
-        merge=lambda given: merged(given, HUBERT_FORM)),
-    names=NAMES, nest=nesting(HUBERT_FORM, arch="hubert", task=HUBERT_TASK),
-    check_export=check, unsaid=(*_UNSAID, *HUBERT_FORM),
-)
+def table(
+    form: tuple[str, ...], *, arch: str, task: str, names: WeightNames = NAMES,
+    more: Mapping[str, Any] | None = None, refused: Mapping[str, tuple[Any, ...]] | None = None,
+) -> FairseqTable:
+    """Of a family whose encoder has these keys of its own (`own_form`).
+
+    Args:
+      arch, task: of the pretrained model.
+      more: what else its flat configuration says.
+      refused: switches of it that are not here.
+    """
+    refused = {"conv_pos_batch_norm": (False,), **(refused or {})}
+    return FairseqTable(
+        keys=ConfigKeys(
+            refused=refused, from_task=("normalize",),
+            merge=lambda given: merged(given, (*form, *refused))),
+        names=names, nest=nesting(form, arch=arch, task=task, more=more or {}),
+        check_export=check,
+        unsaid=("projects_features", *(k for k in form if k not in ADAPTER_KEYS)))
