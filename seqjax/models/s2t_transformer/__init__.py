@@ -16,6 +16,11 @@ FAMILIES = (
         name="s2t_conformer", config=config.S2TConformerConfig, archs=config.CONFORMER_ARCHS,
         model="seqjax.models.s2t_transformer.model:ConformerModel",
         fairseq="seqjax.models.s2t_transformer.fairseq:CONFORMER",
+        partition=(
+            (r"(linear_[qkv]|w_1|pointwise_conv1)/kernel$", ("fsdp", "tensor")),
+            (r"(linear_out|w_2|pointwise_conv2)/kernel$", ("tensor", "fsdp")),
+            (r"(linear_[qkv]|w_1)/bias$", ("tensor",)),
+        ),
     ),
     Family(
         name="convtransformer", config=config.ConvTransformerConfig, archs=config.CONV_ARCHS,
