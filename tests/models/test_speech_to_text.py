@@ -179,7 +179,7 @@ def test_searches_read_features_and_do_not_depend_on_batches():
         golden.params, prev[None], jax.tree.map(lambda a: a[:1], encoded)).logits())
     np.testing.assert_allclose(
         lprobs[0, np.arange(len(best)), best], together[0][0].positional_scores, atol=1e-5)
-    for wrong, message in (([sources[0][:, :5]], r"source 0 has the shape \[37, 5\].*\[frames, 16\]"),
+    for wrong, message in (([sources[0][:, :5]], r"source 0 has the shape \[37, 5\]"),
                            ([sources[0][:0]], "source 0 has no frames")):
         with pytest.raises(InputError, match=message):
             decoder.decode(golden.params, wrong)
