@@ -96,6 +96,12 @@ class WeightNames:
     order: tuple[str, ...] = ()
     """Parts of names between dots, in the order in which modules register them: torch numbers
     an optimizer's moments by it. Numbers are in order by themselves."""
+    orders: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Regular expression of whole names, and the order of their parts instead, for modules that
+    register the same parts otherwise; parts that lead to them stand in both alike."""
+    buffers: tuple[str, ...] = ()
+    """Regular expressions of names that are parameters here and buffers there, as running
+    statistics are: the optimizer has no number for them."""
     chosen: tuple[str, ...] = ()
     """Parts behind which stands a name that users chose, as heads have; these are in the order of
     the alphabet."""

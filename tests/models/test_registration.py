@@ -45,7 +45,7 @@ OPTIONS = {
     ("commands/languages.py", "mbart"), ("tasks/translation_multi_simple_epoch.py", "mbart"),
 }
 """A value of fairseq's `--lang-tok-style`."""
-MADE_OF = {"roberta": ("models/bert.py",)}
+MADE_OF = {"roberta": ("models/bert.py",), "wav2vec2": ("models/xm_transformer/fairseq.py",)}
 """Families that others are made of."""
 
 

@@ -25,15 +25,14 @@ from seqjax.models.parts.stack_ends import Ends
 from seqjax.models.protocol import Encoded, Source
 from seqjax.models.transformer.config import (
     DecoderConfig,
-    EncoderConfig,
     EncoderOnlyConfig,
+    EncoderStackConfig,
     LayerConfig,
     TransformerConfig,
 )
-from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 
 
-def encoder_form(cfg: EncoderConfig) -> LayerForm:
+def encoder_form(cfg: EncoderStackConfig) -> LayerForm:
     """The switches of an encoder's layers."""
     return LayerForm(
         pre_norm=cfg.encoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
@@ -69,7 +68,7 @@ def as_read(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.A
 class EncoderLayer(Layer):
     """Self-attention and feed-forward, pre- or post-norm."""
 
-    config: EncoderConfig
+    config: EncoderStackConfig
     dtype: DTypeLike
 
     @nn.compact
@@ -177,7 +176,7 @@ class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
         return self.embed_tokens(tokens)
 
 
-class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
+class Decoder(DecoderEnds[DecoderConfig]):
     """fairseq's `TransformerDecoder`, up to the output projection."""
 
     memory_dim: int | None = None
