@@ -138,11 +138,12 @@ def test_what_losses_need_some_key_gives():
                 given.setdefault(field.name, set()).add(
                     getattr(field.metadata.get("gives"), "what", None))
     found = {name: what for name, what in given.items() if what != {None}}
-    found["mask_prob"].discard(None)  # a key of models of waveforms too, which mask by themselves
+    for shared in ("mask_prob", "name"):  # keys of other models too
+        found[shared].discard(None)
     assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"},
                      "num_classes": {"classes", "candidates"}, "num_negatives": {"negatives"},
                      "mask_prob": {"masks"}, "label_classes": {"frame_labels"},
-                     "ctc_weight": {"ctc"}, "final_dropout": {"frame_symbols"},
+                     "ctc_weight": {"ctc"}, "name": {"frame_symbols"},
                      "ema_decay": {"losses"}}
     needed = {what for loss in LOSSES.values() for what in loss.needs}
     assert needed == {what for names in found.values() for what in names}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from seqjax.config import ConfigError
+from seqjax.data.audio.reading import Reading, file_of, read_samples
 
 SHORTEST = 1 << 13
 """Samples of the narrowest batch; others are this times a power of 2, or 1.5 times that."""
@@ -51,6 +52,8 @@ def _read_file(path: str | os.PathLike[str], *, name: str, sample_rate: int) -> 
     import soundfile  # it loads a library of its own
 
     if not os.path.isfile(path):
+        if os.path.isfile(file_of(os.fspath(path))):  # a slice of an archive
+            return read_samples(os.fspath(path), Reading(sample_rate=sample_rate, resample=True))
         raise FileNotFoundError(f"{name}: no such file")
     try:
         samples, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)

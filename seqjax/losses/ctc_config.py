@@ -23,6 +23,17 @@ class CtcConfig:
     post_process: str = "letter"
     """How predicted symbols become words, whose errors validations count: `letter`, `silence`,
     `none`, or the name of a subword model."""
+    wer_kenlm_model: str | None = None
+    """Language model (ARPA, or a KenLM binary) of a search whose words `wer` of validations
+    counts; without it `wer` is of the best path."""
+    wer_lexicon: str | None = None
+    """Spellings of its words (None: by the model's letters)."""
+    wer_lm_weight: float = 2.0
+    """What its logarithms, of base 10, are multiplied by."""
+    wer_word_score: float = -1.0
+    """Added for each word."""
+    wer_sil_weight: float = 0.0
+    """Added for each symbol between words."""
 
 
 CTC = Loss(

@@ -9,11 +9,12 @@ F feed-forward, H heads, K head size, L layers, W beam width, C cache capacity.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from seqjax.config import ModelSection
@@ -294,6 +295,39 @@ class FrameReader(Encoder, Protocol):
     @property
     def least_frames(self) -> int:
         """What the shortest source has that can be encoded."""
+        ...
+
+
+class MaskedFrameReader(FrameReader, Protocol):
+    """One of waveforms, of which frames or channels may be masked. The masks are drawn on the host,
+    and go with the batch."""
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame is made of."""
+        ...
+
+    def draw_rows(
+        self, lengths: np.ndarray, seeds: np.ndarray, *, samples: int,
+        labels: Sequence[int] = (),
+    ) -> dict[str, np.ndarray]:
+        """Arrays [B, ...] of what is drawn for rows of `lengths` [B] samples in a batch of
+        `samples`, each by its own whole numbers `seeds` [B, n]; `labels`: width of each list of
+        labels of frames."""
+        ...
+
+    def drawn_of(self, batch: Mapping[str, jax.Array]) -> Any:
+        """What the model is given of a batch with these arrays (`drawn`)."""
+        ...
+
+
+class WaveformPretrainer(MaskedFrameReader, Protocol):
+    """A model of waveforms that learns from these alone, or from labels of frames."""
+
+    def pretrain(self, params: Params, *inputs: Any, **options: Any) -> Any:
+        """What the loss of its kind reads (`Forward.aux`): of a source and what was drawn, and of
+        a `Stateful` model, its state in front of these, with the new state; of one of labels, a
+        list of them behind."""
         ...
 
 

@@ -13,7 +13,8 @@ from seqjax.config import Config, ConfigError
 from seqjax.tasks.entry import TaskEntry, of_object
 from seqjax.tasks.protocol import Task
 
-PLACES = ("denoising", "language_modeling", "masked_lm", "multilingual_denoising",
+PLACES = ("audio_finetuning", "audio_pretraining", "denoising", "hubert_pretraining",
+          "language_modeling", "masked_lm", "multilingual_denoising",
           "multilingual_masked_lm", "sentence_prediction", "sentence_ranking", "seq2seq",
           "span_masked_lm", "speech_to_text", "translation", "translation_from_pretrained_bart",
           "translation_multi_simple_epoch", "waveforms")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from seqjax.losses import Metric
 from seqjax.models.protocol import Params
 from seqjax.tasks.evaluator import Evaluation, TranslationEvaluator
+from seqjax.tasks.metrics import errors
 
 
 class WordErrorEvaluator(TranslationEvaluator):
@@ -16,9 +17,8 @@ class WordErrorEvaluator(TranslationEvaluator):
     metrics: Mapping[str, Metric] = {"wer": Metric(format="{:.2f}")}
 
     def __call__(self, params: Params) -> Evaluation:
-        import jiwer
-
         samples = super().__call__(params).samples
-        scored = [(out, reference) for _, out, reference in samples if reference.split()]
-        rate = jiwer.wer([r for _, r in scored], [out for out, _ in scored]) if scored else 0.0
-        return Evaluation(values={"wer": 100 * rate}, samples=samples)
+        scored = [(out.split(), reference.split()) for _, out, reference in samples
+                  if reference.split()]
+        rate = errors([out for out, _ in scored], [r for _, r in scored]).percent
+        return Evaluation(values={"wer": rate if scored else 0.0}, samples=samples)

@@ -15,7 +15,7 @@ from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
 from seqjax.models.protocol import ModelT, Params, Stateful
-from seqjax.tasks.protocol import Task
+from seqjax.tasks.protocol import Task, with_model
 from seqjax.training import objective
 from seqjax.training.compilation import Job, compile_all
 from seqjax.training.metrics import add_sums, averages, shown
@@ -55,6 +55,7 @@ def held_out(
         raise ConfigError(
             f"config.model.name: {model.config.name} has a state beside its parameters "
             "(init_extra), which is not read outside of training: see the validations of the run")
+    task = with_model(task, model)
     dataset, limits = task.dataset(subset), task.max_positions(model)
     loss_fn = objective.loss_function(task, model, loss, sentence_avg=sentence_avg)
     try:

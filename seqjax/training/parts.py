@@ -18,7 +18,7 @@ from seqjax.data.epoch_plan import TrainPlan
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss
 from seqjax.models.protocol import Model, ModelT, Params, Settling
-from seqjax.tasks.protocol import Task, check_model
+from seqjax.tasks.protocol import Task, check_model, with_model
 from seqjax.training import initial_weights, objective, sharding
 from seqjax.training.metrics import Declared
 from seqjax.training.optimizers import Optimizer, make_optimizer
@@ -109,6 +109,7 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
     dtype = models.compute_dtype(config.train.compute_dtype)
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=dtype)
     check_model(task, model)
+    task = with_model(task, model)
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, lr=config.train.lr,
                              max_update=config.train.max_update)

@@ -67,6 +67,29 @@ def features_of(
     return _transformed(values, config)
 
 
+def samples_of(
+    audio: Any, *, reading: Reading, eps: float | None, sampling_rate: int | None = None,
+) -> np.ndarray:
+    """Samples [N] of a path or of samples [N] in [-1, 1].
+
+    Args:
+      reading: the rate that is wanted.
+      eps: added to the variance by which they are divided (None: they stay as they are).
+      sampling_rate: of samples (None: as wanted).
+
+    Raises:
+      AudioError: a file that cannot be used, samples that are no numbers, or none.
+    """
+    if isinstance(audio, (str, os.PathLike)):
+        values = read_samples(os.fspath(audio), reading)
+    else:
+        values = finite(np.asarray(audio, np.float32), "audio")
+        if values.ndim != 1 or not len(values):
+            raise AudioError(f"audio: has the shape {list(values.shape)}; give samples [N]")
+        values = resampled(values, sampling_rate or reading.sample_rate, reading.sample_rate)
+    return values if eps is None else layer_norm(values, eps=eps)
+
+
 def _filterbanks(samples: np.ndarray, config: S2TDataConfig, name: str) -> np.ndarray:
     from seqjax.data.audio.filterbank import FBANK, log_mel
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from seqjax.config import ConfigError, gives, to_plain
+from seqjax.config import ConfigError, to_plain
 from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
 from seqjax.models.parts.configs import ORIGIN, TRAINING_ONLY, check_rates, kind
 
@@ -29,8 +29,7 @@ class FinetuningConfig(AudioEncoderConfig):
     its weights (unless `config.init_from` names others)."""
     no_pretrained_weights: bool = dataclasses.field(default=False, metadata=TRAINING_ONLY)
     """Its sizes alone."""
-    final_dropout: float = dataclasses.field(
-        default=0.0, metadata={**TRAINING_ONLY, **gives("frame_symbols")})
+    final_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """On the encoder's last states."""
     dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """On the transformer's input and on the output of every sublayer."""

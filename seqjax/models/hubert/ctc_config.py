@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
+from seqjax.config import gives
 from seqjax.models.finetuning.config import FinetuningConfig
 
 
@@ -15,7 +16,8 @@ class HubertCtcConfig(FinetuningConfig):
     blocks: ClassVar[bool] = True
     """Frames are real by HuBERT's rule."""
 
-    name: Literal["hubert_ctc"] = "hubert_ctc"
+    name: Literal["hubert_ctc"] = dataclasses.field(
+        default="hubert_ctc", metadata=gives("frame_symbols"))
     """Chooses the family of models."""
     conv_pos_batch_norm: bool = False
     """A batch norm in front of the convolution for positions in place of weight norm, whose

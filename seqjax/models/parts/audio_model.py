@@ -7,6 +7,7 @@ what it is trained for.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from seqjax.models.parts import masking
+from seqjax.models.parts import masking, row_draws
 from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import frame_count, receptive_field
 from seqjax.models.parts.bert_init import bert_init
@@ -107,6 +108,18 @@ class WaveformModel:
     def _encoder_params(self, params: Params) -> Params:
         """The parameters of the encoder's module among all."""
         return params
+
+    def draw_rows(
+        self, lengths: np.ndarray, seeds: np.ndarray, *, samples: int,
+        labels: Sequence[int] = (),
+    ) -> dict[str, np.ndarray]:
+        """Arrays that go with a batch, of what is drawn for each row by itself
+        (`row_draws.draw_rows`)."""
+        return row_draws.draw_rows(self, lengths, seeds, samples=samples, labels=labels)
+
+    def drawn_of(self, batch: Mapping[str, jax.Array]) -> Drawn:
+        """What `encode` and `pretrain` are given of a batch with these arrays."""
+        return row_draws.drawn_of(self, batch)
 
     def encode(
         self, params: Params, source: Source, *, drawn: Drawn | None = None,

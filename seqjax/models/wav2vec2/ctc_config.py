@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from seqjax.config import gives
 from seqjax.models.finetuning.config import FinetuningConfig
 from seqjax.models.parts.audio_encoder_config import WaveformEncoderConfig
 
@@ -14,7 +15,8 @@ from seqjax.models.parts.audio_encoder_config import WaveformEncoderConfig
 class Wav2VecCtcConfig(FinetuningConfig, WaveformEncoderConfig):
     """fairseq's `wav2vec_ctc`."""
 
-    name: Literal["wav2vec_ctc"] = "wav2vec_ctc"
+    name: Literal["wav2vec_ctc"] = dataclasses.field(
+        default="wav2vec_ctc", metadata=gives("frame_symbols"))
     """Chooses the family of models."""
     blank_weight: float = 0.0
     """What is added to the blank's score, or what it is set to."""
