@@ -43,6 +43,7 @@ MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm
           "s2t_transformer", "s2t_conformer", "convtransformer", "xm_transformer")
 COMPONENTS = {
     "task": (TASK_REGISTRY, (
+        "audio_finetuning", "audio_pretraining", "hubert_pretraining",
         "translation", "language_modeling", "masked_lm", "multilingual_masked_lm", "denoising",
         "multilingual_denoising", "sentence_prediction", "sentence_ranking", "span_masked_lm",
         "speech_to_text", "translation_from_pretrained_bart", "translation_multi_simple_epoch")),

@@ -47,7 +47,8 @@ sys.path.insert(0, str(pathlib.Path(fairseq.__file__).resolve().parents[1] / "ex
 import models.data2vec_audio  # noqa: E402, F401 - what --user-dir examples/data2vec registers
 
 HERE = {
-    "task": ("translation", "language_modeling", "masked_lm", "multilingual_masked_lm",
+    "task": ("audio_finetuning", "audio_pretraining", "hubert_pretraining",
+             "translation", "language_modeling", "masked_lm", "multilingual_masked_lm",
              "denoising", "multilingual_denoising", "sentence_prediction", "sentence_ranking",
              "span_masked_lm", "speech_to_text", "translation_from_pretrained_bart",
              "translation_multi_simple_epoch"),
@@ -58,7 +59,8 @@ HERE = {
               "wav2vec2", "wav2vec_ctc", "wav2vec_seq2seq"),
     "criterion": ("adaptive_loss", "cross_entropy", "ctc", "hubert",
                   "label_smoothed_cross_entropy", "label_smoothed_cross_entropy_with_alignment",
-                  "label_smoothed_cross_entropy_with_ctc", "masked_lm", "model", "sentence_prediction", "sentence_ranking", "wav2vec"),
+                  "label_smoothed_cross_entropy_with_ctc", "masked_lm", "model",
+                  "sentence_prediction", "sentence_ranking", "wav2vec"),
     "simul_type": (),
 }
 """Whose flags are recorded; of the registries that are not named, everybody's."""

@@ -2,6 +2,8 @@
 
     python -m seqjax.interactive --checkpoint runs/demo
     python -m seqjax.interactive --checkpoint runs/demo --input test.en --buffer-size 64
+
+Of a model of speech the lines are paths of recordings.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _translate_all(args: argparse.Namespace, file: Any, size: int) -> None:
     aligning = flags.alignment_options(args)
     model = flags.load_generative(args)
-    options = cli.given_fields(args, GenerationConfig)
+    options = flags.search_options(args, model)
     model.decoder(**options)  # contradictions show before the first line
     fairseq.say_loaded(args, model, options)
     constraints = flags.output_constraints(args, model, None)

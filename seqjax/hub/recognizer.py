@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig, build
-from seqjax.data.audio.reading import AudioError, read_head
+from seqjax.data.audio.reading import AudioError, file_of, read_head
 from seqjax.generation.ctc.alignment import align
 from seqjax.generation.ctc.decoder import CTCDecoder
 from seqjax.generation.ctc.hypothesis import CTCHypothesis, word_times
@@ -77,6 +77,8 @@ class Recording(Encoded):
     audio: Any
     samples: int
     """About how many, at the model's rate."""
+    problem: str = ""
+    """Why it cannot be used."""
 
 
 class Search(CTCDecoder):
@@ -137,30 +139,26 @@ class Recognizer(Speech, Generative[Any]):
         found = self.ctc_options(**options)
         how = "greedy" if found.greedy else f"beam {found.beam}" + (
             f" with {found.lm}" if found.lm else "")
-        return [*Speech.description(self, {}), f"CTC, {how}"]
+        return [*Loaded.description(self, {}), self.prepared_how(), f"CTC, {how}"]
 
     # ---- recordings ----
 
     def encoded(self, x: Any) -> Encoded:
-        """A recording as it is searched, of which the head of a file is read.
-
-        Raises:
-          ConfigError: a file that cannot be used.
-        """
+        """A recording as it is searched, of which the head of a file is read; what is wrong with
+        that one, `select` says."""
         if isinstance(x, Encoded):
             return x
-        none = np.zeros(0, np.int32)
         if not isinstance(x, (str, os.PathLike)):
             samples = self._samples(x, "audio")
-            return Recording(ids=none, audio=samples, samples=len(samples))
-        path = os.fspath(x)
+            return Recording(ids=_silence(len(samples)), audio=samples, samples=len(samples))
+        path, rate = os.fspath(x), self.task.config.sample_rate
         try:
             head = read_head(path)
         except AudioError as error:
-            raise ConfigError(str(error)) from None
-        rate = self.task.config.sample_rate
-        return Recording(ids=none, text=path, audio=path,
-                         samples=-(-head.length * rate // (head.rate or rate)))
+            return Recording(ids=_silence(0), text=path, audio=path, samples=0,
+                             problem=f"cannot be used: {error}")
+        count = -(-head.length * rate // (head.rate or rate))
+        return Recording(ids=_silence(count), text=path, audio=path, samples=count)
 
     def _read(self, recording: Any, place: int) -> np.ndarray:
         """Samples as the model is given them."""
@@ -193,7 +191,9 @@ class Recognizer(Speech, Generative[Any]):
                 raise ConfigError(f"{what}: outputs of a recogniser by CTC have none")
         least = self.models[0].receptive_field
         for place, one in enumerate(inputs):
-            size = getattr(one, "samples", 0)
+            size, problem = getattr(one, "samples", 0), getattr(one, "problem", "")
+            if problem:
+                raise InputError(place, problem)
             if size < least:
                 raise InputError(place, f"has {size} samples, but this model's first frame needs "
                                  f"{least} at {self.task.config.sample_rate} Hz")
@@ -223,6 +223,10 @@ class Recognizer(Speech, Generative[Any]):
                               "alone: generate() gives them all")
         single = isinstance(audio, (str, os.PathLike, np.ndarray)) or _are_samples(audio)
         listed: Any = [audio] if single else audio
+        for i, one in enumerate(listed):
+            if isinstance(one, (str, os.PathLike)) and not os.path.isfile(
+                    file_of(os.fspath(one))):
+                raise FileNotFoundError(f"audio[{i}]: {os.fspath(one)}: no such file")
         found = [h[0] for h in self._all(listed, {**options, "timestamps": timestamps})]
         texts = [Transcript(text=h.text, words=h.times or ()) if timestamps else h.text  # type: ignore[attr-defined]
                  for h in found]
@@ -269,10 +273,10 @@ class Recognizer(Speech, Generative[Any]):
         self, found: CTCHypothesis, scores: np.ndarray, *, timestamps: bool
     ) -> Heard:
         task = self.task
-        text = task.decode_target(found.tokens) if found.words is None else " ".join(found.words)
+        said = task.decode_target(found.tokens).split() if found.words is None else found.words
         return Heard(
             tokens=found.tokens, score=found.score, positional_scores=np.zeros(0, np.float32),
-            text=text, words=None if found.words is None else list(found.words),
+            text=" ".join(said), words=None if found.words is None else list(found.words),
             times=self._times(found, scores) if timestamps else None)
 
     def _times(self, found: CTCHypothesis, scores: np.ndarray) -> tuple[Word, ...]:
@@ -287,7 +291,7 @@ class Recognizer(Speech, Generative[Any]):
             said = [(t.word, t.start, t.end) for t in word_times(
                 found.tokens.tolist(), spans, silence=task.boundary,
                 symbols=task.vocab.symbols)]
-        return tuple(Word(word=word, start=start * seconds, end=end * seconds)
+        return tuple(Word(word=word, start=round(start * seconds, 6), end=round(end * seconds, 6))
                      for word, start, end in said)
 
     def evaluate(
@@ -323,6 +327,11 @@ def of_task(**fields: Any) -> Loaded:
 
         return SpeechTranslator(**fields)
     return Recognizer(**fields)
+
+
+def _silence(samples: int) -> np.ndarray:
+    """Stands for samples that are not in memory: as many zeros, which take no room."""
+    return np.broadcast_to(np.int32(0), (samples,))
 
 
 def _are_samples(audio: Any) -> bool:

@@ -35,10 +35,13 @@ class Speech(Loaded[Any]):
     """
 
     def description(self, options: dict[str, Any]) -> list[str]:
+        return [*super().description(options), self.prepared_how()]
+
+    def prepared_how(self) -> str:
+        """How samples are prepared, in a word."""
         config = self.task.config
         normalised = "normalised" if config.normalize else "as they are"
-        return [*super().description(options),
-                f"samples at {config.sample_rate} Hz, {normalised}"]
+        return f"samples at {config.sample_rate} Hz, {normalised}"
 
     def extract_features(
         self, audio: Any, *, layer: int | None = None, final_proj: bool = False

@@ -1,5 +1,5 @@
-"""Pretraining from waveforms and labels of their frames: HuBERT; and with `fine_tuning`, recognition
-of speech by what came of it.
+"""Pretraining from waveforms and labels of their frames: HuBERT; and with `fine_tuning`,
+recognition of speech by what came of it.
 
 Recordings of a manifest with labels of one or several clusterings (`train.tsv`, `train.km`,
 `dict.km.txt`), and the masks that the model draws, go in; what the loss `hubert` reads goes out.

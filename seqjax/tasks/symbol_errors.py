@@ -3,7 +3,7 @@ words in percent out, as fairseq's criterion `ctc` counts them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
