@@ -77,7 +77,8 @@ CASES: dict[str, dict[str, Any]] = {
             ema_end_decay=0.99, ema_anneal_end_step=12, max_update=12), trace=True),
     "data2vec_audio/smooth": dict(
         data2vec=dict(
-            _TINY, **_MASKS, average_top_k_layers=1, batch_norm_target_layer=True,
+            _TINY, **_MASKS, pos_conv_depth=2, average_top_k_layers=1,
+            batch_norm_target_layer=True,
             instance_norm_targets=True, loss_beta=0.3, loss_scale=0.7, ema_decay=0.9,
             ema_end_decay=0.9, ema_anneal_end_step=12, max_update=12)),
     "wav2vec2_trace": dict(

@@ -257,7 +257,8 @@ def test_an_encoder_that_was_pretrained_is_taken_over():
         jax.tree.map(np.testing.assert_array_equal, value, pretrained.params[name])
     assert "label_embs_concat" not in found["w2v_model"]
     np.testing.assert_array_equal(found["proj"]["kernel"], fresh["w2v_encoder"]["proj"]["kernel"])
-    assert golden.model.adopt(golden.params, fresh) is golden.params
+    own = golden.params
+    assert golden.model.adopt(own, fresh) is own
     golden.config.check_pretrained(pretrained.config)
     with pytest.raises(ConfigError, match="conv_pos is 5 here, 6 there"):
         dataclasses.replace(golden.config, conv_pos=5, conv_pos_groups=3).check_pretrained(
