@@ -108,7 +108,7 @@ def test_epsilons_of_normalisation():
             (0.0003, 0.094, 0.687)):
         samples = (noise / noise.std() * amplitude).astype(np.float32)
         for eps, wanted in ((1e-5, fairseq), (1e-7, transformers)):
-            assert abs(waveforms.normalised(samples, eps=eps).std() - wanted) < 1e-3
+            assert abs(waveforms.normalised(samples, eps=eps).std() - wanted) < 2e-3
 
 
 def test_few_shapes():
