@@ -176,7 +176,9 @@ def task_args(config: FairseqConfig) -> TaskArgs:
         truncate_source=boolean(text("task", "truncate_source", False)),
         tokenizer=_component(config, "tokenizer", ("moses_", "source_lang", "target_lang")),
         bpe=_component(config, "bpe", ("bpe_", "sentencepiece_", "gpt2_", "vocab_bpe")),
-        criterion=_component(config, "criterion", ("sentence_avg", *_loss_keys(config.name("criterion")))) or {},
+        criterion=_component(
+            config, "criterion",
+            ("sentence_avg", *_loss_keys(config.name("criterion")))) or {},
     )
 
 
