@@ -100,7 +100,7 @@ def test_loss_metrics_gradients_and_states_are_fairseqs(name):
             np.testing.assert_array_equal(scores[~real], golden.arrays["lprobs"][~real])
 
 
-@pytest.mark.parametrize("name", PRETRAINED[:2])
+@pytest.mark.parametrize("name", PRETRAINED)
 def test_layers_have_fairseqs_numbers_and_rows_are_what_they_are_alone(name):
     """In a wider batch, with other rows: as fairseq's of the row by itself."""
     golden = family_goldens.load(name)
@@ -112,7 +112,7 @@ def test_layers_have_fairseqs_numbers_and_rows_are_what_they_are_alone(name):
         found, theirs = run(golden.params), golden.arrays[wanted]
         assert found.mask.sum(1).tolist()[1] == len(theirs) == golden.model.frames(377)
         np.testing.assert_allclose(found.out[1, : len(theirs)], theirs, atol=2e-5)
-    if name == "hubert/base":
+    if name != "hubert/large":
         np.testing.assert_allclose(golden.model.final_proj(
             golden.params, golden.arrays["row_1"]), golden.arrays["proj"], atol=1e-5)
         np.testing.assert_array_equal(golden.arrays["row_2"], golden.arrays["last"])

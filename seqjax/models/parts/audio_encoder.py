@@ -123,13 +123,16 @@ class NormedPositions(nn.Module):
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, real: jax.Array | None = None) -> jax.Array:
+        """As many frames as `x` [B, T, D] has; `real` [B, T] bool: frames behind which the
+        convolution reads zeros, as if the row ended there (None: what the norm makes of them)."""
         ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
         scale = self.param("scale", ones, (self.dim,))
         bias = self.param("shift", zeros, (self.dim,))
         mean = jax.lax.stop_gradient(self.param("running_mean", zeros, (self.dim,)))
         variance = jax.lax.stop_gradient(self.param("running_var", ones, (self.dim,)))
         normed = (x.astype(jnp.float32) - mean) * jax.lax.rsqrt(variance + EPS) * scale + bias
+        normed = normed if real is None else jnp.where(real[..., None], normed, 0)
         begun = nn.initializers.normal((4.0 / (self.width * self.dim)) ** 0.5)
         y = audio.Convolution(
             self.dim, self.dim, self.width, groups=self.groups, padding=self.width // 2,
@@ -191,7 +194,7 @@ class TransformerEncoder(nn.Module):
         """What the first layer reads, its mask, and the frames without those added."""
         cfg, frames = self.config, x.shape[1]
         x = jnp.where(real[..., None], x, 0)
-        if alone and cfg.pos_conv_depth > 1:
+        if alone and (cfg.pos_conv_depth > 1 or cfg.conv_pos_batch_norm):
             x = x + self.pos_conv(x, real)
         else:
             x = x + self.pos_conv(x)
