@@ -71,7 +71,7 @@ class Speech(Loaded[Any]):
             raise ValueError(f"layer: {layer!r}, but there are 1 to {last}, 0 (what the first one "
                              "reads), and None (the last states)")
         if final_proj:
-            self._check_projection(model)
+            self._check_projection()
         return self._over(audio, self._program(layer, final_proj), "extract_features")
 
     def log_probs(self, audio: Any) -> Any:
@@ -135,7 +135,8 @@ class Speech(Loaded[Any]):
                               "checkpoint")
         return model
 
-    def _check_projection(self, model: Any) -> None:
+    def _check_projection(self) -> None:
+        model = self.models[0]
         try:
             if not hasattr(model, "final_proj"):
                 raise ValueError(f"models of {model.config.name!r} have none to use")

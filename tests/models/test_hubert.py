@@ -17,7 +17,7 @@ from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.losses.base import Forward
 from seqjax.losses.ctc import frame_log_probs
 from seqjax.losses.ctc_config import CtcConfig
-from seqjax.losses.hubert_config import HubertLossConfig
+from seqjax.losses.masked_units_config import MaskedUnitsConfig
 from seqjax.models.hubert import archs
 from seqjax.models.hubert.config import HubertConfig
 from seqjax.models.parts.audio import Drawn
@@ -54,7 +54,7 @@ def loss_of(golden, options):
                           channels=arrays.get("channels"))
             weights = {**options, "loss_weights": tuple(options["loss_weights"])}
             found = compute(Forward(aux=golden.model.pretrain(params, source, drawn, labels)), {},
-                            HubertLossConfig(**weights), update=jnp.int32(0))
+                            MaskedUnitsConfig(**weights), update=jnp.int32(0))
         else:
             encoded = golden.model.encode(params, source, rng=jax.random.key(0))
             forward = Forward(features=golden.model.features(params, encoded), encoded=encoded,

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax.config import ConfigError
+from seqjax.models.finetuning.config import FinetuningConfig
 from seqjax.models.parts import audio_names as names
+from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig
 from seqjax.models.tables import ConfigKeys, FairseqTable, WeightNames
 
 PREFIX = "w2v_encoder"
@@ -86,7 +88,7 @@ def nesting(
       more: what else it says.
     """
 
-    def nest(config: Any, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    def nest(config: FinetuningConfig, args: Mapping[str, Any]) -> Mapping[str, Any]:
         inner = {key: getattr(config, key) for key in form}
         about = {"arch": arch, "task": task, "normalize": config.normalize,
                  "data": args.get("data", ""), "sample_rate": args.get("sample_rate", 16000)}
@@ -95,7 +97,7 @@ def nesting(
     return nest
 
 
-def check(config: Any) -> None:
+def check(config: AudioEncoderConfig) -> None:
     """Raises ConfigError for an encoder that fairseq's has no switch for."""
     if config.projects_features and config.feature_dim == config.encoder_embed_dim:
         raise ConfigError("config.model.projects_features: fairseq's encoders have no projection "

@@ -8,8 +8,6 @@ own. Letters beside the usual ones: N samples, T frames, C channels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -90,18 +88,15 @@ class EncoderLayer(Layer):
             dim, cfg.encoder_attention_heads, dropout=cfg.attention_dropout, dtype=self.dtype,
             name="self_attn")
         w = decoder_layer.parameters(form, width=dim, inner=cfg.encoder_ffn_embed_dim)
-        adapt = None
+        adapter = None
         if cfg.layer_type == ADAPTED:
             adapter = Adapter(cfg.adp_num, dim, cfg.adp_dim, cfg.adp_act_fn, self.dtype,
                               name="adapter_layer")
-
-            def adapt(x: jax.Array) -> jax.Array:
-                return x + adapter(x)
-
         said: list[jax.Array] = []
         x, _ = decoder_layer.layer(
             w, x, form=form, mix=lambda y: attention(y, None, mask)[0],
-            key=lambda: dropout_key(self), tell=said.append, last=adapt)
+            key=lambda: dropout_key(self), tell=said.append,
+            last=None if adapter is None else lambda x: x + adapter(x))
         return x, said[0]
 
     def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
@@ -195,7 +190,7 @@ class TransformerEncoder(nn.Module):
         cfg, frames = self.config, x.shape[1]
         x = jnp.where(real[..., None], x, 0)
         if alone and (cfg.pos_conv_depth > 1 or cfg.conv_pos_batch_norm):
-            x = x + self.pos_conv(x, real)
+            x = x + self.pos_conv(x, real)  # type: ignore[call-arg]
         else:
             x = x + self.pos_conv(x)
         if not cfg.layer_norm_first:
@@ -211,7 +206,7 @@ class WaveformEncoder(nn.Module):
     """The parameters of all models of waveforms, and the way from samples to states. Families
     add what they are trained with."""
 
-    config: Any
+    config: EncoderKeys
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:

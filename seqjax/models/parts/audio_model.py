@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from seqjax.models.parts import masking
 from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import frame_count, receptive_field
+from seqjax.models.parts.audio_encoder_config import AudioModelKeys
 from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.protocol import Encoded, Params, Source
 
@@ -29,7 +30,7 @@ NO_LIMIT = 1 << 24
 class WaveformModel:
     """`protocol.Encoder` and `protocol.Layered` over waveforms."""
 
-    config: Any
+    config: AudioModelKeys
     compute_dtype: DTypeLike = jnp.float32
     """Type of matrix products and activations; norms, softmaxes and cosines are float32."""
     source_vocab_size: int = 0
@@ -68,21 +69,6 @@ class WaveformModel:
     def receptive_field(self) -> int:
         """Samples that one frame is made of."""
         return receptive_field(self._encoder_config.conv_layers)
-
-    @property
-    def frame_shape(self) -> tuple[int, ...]:
-        """Of what a source's positions hold: one sample each."""
-        return ()
-
-    @property
-    def least_frames(self) -> int:
-        """Samples of the shortest source that can be encoded."""
-        return self.receptive_field * self._frame_multiple
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame to the next."""
-        return int(np.prod([layer.stride for layer in self._encoder_config.conv_layers]))
 
     def real_frames(self, lengths: np.ndarray, *, samples: int) -> np.ndarray:
         """[B] frames that `encode` marks as real in rows of `lengths` [B] samples, padded to
@@ -140,9 +126,9 @@ class WaveformModel:
         """See `protocol.Layered`: [L + 1, B, T, D], of which number k is fairseq's
         `output_layer` k."""
         self._check(source, None)
-        states, _ = self._module.apply(
+        found: Any = self._module.apply(
             {"params": params}, source.values, source.mask, method="hidden", alone=alone)
-        return states
+        return found[0]
 
     def layer_states(
         self, params: Params, source: Source, *, layer: int | None
@@ -164,9 +150,9 @@ class WaveformModel:
                              "what the first one reads")
         if layer == 0:
             self._check(source, None)
-            states, real = self._module.apply(
+            found: Any = self._module.apply(
                 {"params": params}, source.values, source.mask, method="hidden", alone=True)
-            return Encoded(out=states[0], mask=real)
+            return Encoded(out=found[0][0], mask=found[1])
         model = dataclasses.replace(
             self, config=dataclasses.replace(self.config, encoder_layers=layer))
         x, real = model._run(

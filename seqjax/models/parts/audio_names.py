@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.config import ModelSection
 from seqjax.models.parts import module_order as order
 from seqjax.models.tables import TRANSPOSED, State, Transform
 
@@ -34,8 +35,8 @@ def constants(prefix: str = "") -> Callable[[Any], State]:
     """`WeightNames.constants`: what a batch norm in front of the positions has beside its
     statistics, under `prefix`."""
 
-    def made(config: Any) -> State:
-        if not config.conv_pos_batch_norm:
+    def made(config: ModelSection) -> State:
+        if not getattr(config, "conv_pos_batch_norm", False):
             return {}
         return {f"{prefix}encoder.pos_conv.0.num_batches_tracked": np.zeros((), np.int64)}
 
