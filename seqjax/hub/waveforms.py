@@ -3,6 +3,7 @@ out, in batches of few shapes."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -48,8 +49,7 @@ def read(audio: Any, *, name: str, sample_rate: int) -> np.ndarray:
 
 
 def _read_file(path: str | os.PathLike[str], *, name: str, sample_rate: int) -> np.ndarray:
-    import soundfile  # it loads a library of its own
-
+    soundfile = _extra("soundfile")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{name}: no such file")
     try:
@@ -59,9 +59,20 @@ def _read_file(path: str | os.PathLike[str], *, name: str, sample_rate: int) -> 
     samples = samples.mean(axis=1)
     if rate == sample_rate or not len(samples):
         return samples
-    import soxr
+    return _extra("soxr").resample(samples, rate, sample_rate)
 
-    return soxr.resample(samples, rate, sample_rate)
+
+def _extra(name: str) -> Any:
+    """A library that not everybody has installed.
+
+    Raises:
+      ConfigError: it is not there.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise ConfigError(f"reading recordings needs {name}: pip install 'seqjax[speech]'; arrays "
+                          "of samples need nothing") from None
 
 
 def _of_array(audio: Any, *, name: str) -> np.ndarray:
