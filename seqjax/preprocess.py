@@ -3,6 +3,7 @@
 With fairseq's flags and text that is already split into words or pieces, the stores and
 dictionaries are fairseq's byte for byte. Beyond that it takes raw text (`--tokenizer`),
 tab-separated files and TensorFlow datasets (`--source`). docs/data.md has examples.
+`python -m seqjax.preprocess audio DIR` lists recordings (`commands.prepare_audio`).
 
 The command line is checked here and the result put in its place; the steps are in
 `data.prepare`. Everything is written to a hidden folder inside the destination first, so
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import os
 import shutil
 import sys
@@ -58,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = cli.Parser(
         prog="python -m seqjax.preprocess",
-        description="Turn text into a data folder. Flags are fairseq-preprocess's, and more.",
+        description="Turn text into a data folder. Flags are fairseq-preprocess's, and more."
+        " `preprocess audio DIR` lists recordings instead: see `preprocess audio --help`.",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -143,8 +146,16 @@ def _add_fairseq_flags(result: argparse.ArgumentParser) -> None:
     add("--dataset-impl", choices=["mmap"], default="mmap", help="format of the stores")
 
 
+_OTHERS = {"audio": "seqjax.commands.prepare_audio:main"}
+"""What the first word on the command line may be, for data of another kind."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; gives the exit status."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words and words[0] in _OTHERS:
+        module, _, name = _OTHERS[words[0]].partition(":")
+        return getattr(importlib.import_module(module), name)(words[1:])
     arguments = parser()
     args = arguments.parse_args(argv)
     args.tokenizer_path = None
