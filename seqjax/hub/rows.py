@@ -18,9 +18,15 @@ _STEPS = ((64, 8), (128, 16), (256, 32))
 """Widths up to the first number are multiples of the second."""
 _STEP = 64
 """Of longer ones."""
-_SHARED = 128
-"""Width that short rows fill together: little of it stays empty, and attention, which works on
-all of it, is still a small part of the work."""
+_SHARED = (32, 64, 96, 128)
+"""Widths that short rows may fill together."""
+_SAMPLE = 256
+"""Rows that say which of these is best."""
+_POSITION = 768
+"""What a position costs beside attention, in positions that it attends to: attention works on
+whole rows, all else on each position alone. About the width of a model."""
+_Row = list[tuple[int, int]]
+"""Places of the rows of ids that share one, each with its first column."""
 
 
 def batches(
@@ -78,32 +84,56 @@ def layouts(rows: Sequence[np.ndarray], *, limit: int, shared: bool) -> Iterator
 
     Args:
       limit: of the model, which no row is longer than.
-      shared: short ones share a row, the best fitting ones.
+      shared: those share a row that fill it best.
     """
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-    begun: dict[int, list[list[tuple[int, int]]]] = collections.defaultdict(list)
-    free: dict[int, list[tuple[list[tuple[int, int]], int]]] = collections.defaultdict(list)
-    left, widest = sum(map(len, rows)), 0
-    for place in order:
-        length = len(rows[place])
-        space = next((n for n in range(length, widest + 1) if free[n]), None) if shared else None
-        if space is None:
-            space = _width(max(length, min(_SHARED, left) if shared else 0))
-            space = max(min(space, limit), length, 1)
-            one: list[tuple[int, int]] = []
-            end = space
-            begun[space].append(one)
-        else:
-            one, end = free[space].pop()
-        one.append((place, end - space))
-        free[space - length].append((one, end))
-        widest, left = max(widest, space - length), left - length
+    width = _shared_width(rows, limit=limit) if shared else 0
+    begun = _filled_rows(rows, limit=limit, shared=width)
     for width, contents in sorted(begun.items()):
         while contents:
             count = _part(len(contents))
             taken, contents = contents[:count], contents[count:]
             yield Layout(shape=(_power(len(taken)), width), places=tuple(
                 (place, row, start) for row, one in enumerate(taken) for place, start in one))
+
+
+def _shared_width(rows: Sequence[np.ndarray], *, limit: int) -> int:
+    """The width to be shared with which some of these rows, of all if they are few, cost least."""
+    some = rows[:: -(-len(rows) // _SAMPLE) or 1]
+    longest = max((len(x) for x in some if len(x) <= _SHARED[-1]), default=0)
+
+    def cost(shared: int) -> int:
+        begun = _filled_rows(some, limit=limit, shared=shared)
+        return sum(len(found) * width * (_POSITION + width) for width, found in begun.items())
+
+    return min(sorted({_width(longest), *(w for w in _SHARED if w >= longest)}), key=cost)
+
+
+def _filled_rows(
+    rows: Sequence[np.ndarray], *, limit: int, shared: int
+) -> dict[int, list[_Row]]:
+    """Rows of each width, filled from the longest on, each where least remains.
+
+    Args:
+      shared: width that is begun for short ones; 0: each has a row of its own.
+    """
+    begun: dict[int, list[_Row]] = collections.defaultdict(list)
+    free: dict[int, list[tuple[_Row, int]]] = collections.defaultdict(list)
+    left, widest = sum(map(len, rows)), 0
+    for place in sorted(range(len(rows)), key=lambda i: -len(rows[i])):
+        length = len(rows[place])
+        space = next((n for n in range(length, widest + 1) if free[n]), None)
+        if space is None:
+            space = max(min(_width(max(length, min(shared, left))), limit), length, 1)
+            row, end = [], space
+            begun[space].append(row)
+        else:
+            row, end = free[space].pop()
+        row.append((place, end - space))
+        left -= length
+        if shared:
+            free[space - length].append((row, end))
+            widest = max(widest, space - length)
+    return begun
 
 
 def check_lengths(rows: Sequence[np.ndarray], *, limit: int, name: str) -> None:
@@ -129,4 +159,4 @@ def _part(count: int) -> int:
     if count >= ROWS:
         return ROWS
     whole = _power(count)
-    return count if 4 * count > 3 * whole else whole // 2
+    return count if 4 * count >= 3 * whole else whole // 2
