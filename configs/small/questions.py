@@ -1,0 +1,24 @@
+"""RoBERTa in miniature learns to tell questions."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The model of configs/small/masked_lm.py with a head."""
+    return ConfigDict({
+        "task": {"name": "sentence_prediction", "data": "runs/questions/label", "num_classes": 2,
+                 "init_token": 0, "separator_token": 2, "max_positions": 64,
+                 "shorten_method": "truncate"},
+        "model": {"arch": "roberta_prenorm", "max_positions": 64, "encoder_layers": 3,
+                  "encoder_embed_dim": 128, "encoder_ffn_embed_dim": 512,
+                  "encoder_attention_heads": 4, "dropout": 0.1, "attention_dropout": 0.1},
+        "loss": {"name": "sentence_prediction"},
+        "train": {"lr": 5e-4, "max_update": 1000, "clip_norm": 1.0},
+        "optimizer": {"name": "adam", "adam_betas": (0.9, 0.98), "adam_eps": 1e-6,
+                      "weight_decay": 0.01},
+        "schedule": {"name": "polynomial_decay", "warmup_updates": 100},
+        "batching": {"mode": "bucketed", "max_sentences": 32, "max_tokens": None,
+                     "num_shapes": 3},
+        "valid": {"every_epochs": 0, "every_updates": 100, "metric": "accuracy"},
+        "log": {"interval_updates": 50},
+    })
