@@ -14,20 +14,20 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-    """Two layers of 128, blocks of whole sentences."""
+    """Two layers of 128, a sentence a block."""
     return ConfigDict({
         "task": {"name": "masked_lm", "data": "runs/questions/words",
-                 "sample_break_mode": "complete", "tokens_per_sample": 64,
-                 "shorten_method": "truncate", "mask_prob": 0.3},
+                 "sample_break_mode": "eos", "tokens_per_sample": 64,
+                 "shorten_method": "truncate", "mask_prob": 0.25},
         "model": {"arch": "roberta_prenorm", "max_positions": 64, "encoder_layers": 2,
                   "encoder_embed_dim": 128, "encoder_ffn_embed_dim": 512,
                   "encoder_attention_heads": 4, "dropout": 0.1, "attention_dropout": 0.1},
         "loss": {"name": "masked_lm"},
-        "train": {"lr": 2e-3, "max_update": 2000, "clip_norm": 1.0},
+        "train": {"lr": 1e-3, "max_update": 4000, "clip_norm": 1.0},
         "optimizer": {"name": "adam", "adam_betas": (0.9, 0.98), "adam_eps": 1e-6,
                       "weight_decay": 0.01},
-        "schedule": {"name": "polynomial_decay", "warmup_updates": 200},
+        "schedule": {"name": "polynomial_decay", "warmup_updates": 400},
         "batching": {"mode": "packed", "max_tokens": 1024, "pack_length": 64},
-        "valid": {"every_epochs": 0, "every_updates": 250},
+        "valid": {"every_epochs": 0, "every_updates": 500},
         "log": {"interval_updates": 50},
     })

@@ -32,11 +32,11 @@ classify() {  # folder of the labels, updates, name of the run, flags
   run seqjax.evaluate --checkpoint "$RUN/$3" --subset test --json | tee "$RUN/$3/test.json"
 }
 for seed in "$@"; do
-  classify label 600 "pretrained.$seed" --config.seed="$seed" --config.init_from="$RUN/roberta"
-  classify label 600 "nothing.$seed" --config.seed="$seed"
-  classify label300 200 "pretrained-300.$seed" --config.seed="$seed" \
+  classify label 800 "pretrained.$seed" --config.seed="$seed" --config.init_from="$RUN/roberta"
+  classify label 800 "nothing.$seed" --config.seed="$seed"
+  classify label300 240 "pretrained-300.$seed" --config.seed="$seed" \
     --config.init_from="$RUN/roberta"
-  classify label300 200 "nothing-300.$seed" --config.seed="$seed"
+  classify label300 240 "nothing-300.$seed" --config.seed="$seed"
 done
 for name in label label300; do
   [ -e "$RUN/$name.baseline.json" ] || "$PYTHON" scripts/real_runs/baselines.py words \
