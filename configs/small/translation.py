@@ -2,7 +2,7 @@
 
 Data:     1,500 pairs of the embedded corpus, in the pieces of the pretraining
 Model:    that of configs/small/denoising.py
-Expected: EXPECTED
+Expected: docs/small-runs.md has the curves and results
 Command:  scripts/real_runs/denoising.sh, which has each step; this one is
 
     python -m seqjax.train --config configs/small/translation.py \\

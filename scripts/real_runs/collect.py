@@ -51,6 +51,23 @@ def run_of(folder: pathlib.Path) -> dict[str, Any]:
     return found
 
 
+def table(runs: dict[str, Any]) -> list[str]:
+    """Markdown: of each run its last validation and its test."""
+    lines = ["| run | from | rate | updates | s | last validation | test |", "| --- " * 7 + "|"]
+    for name, run in runs.items():
+        valid = {k: v[-1] for k, v in run["valid"].items() if v and k != "update"}
+        cells = [name, run["init_from"] or "nothing", *run["lr"], run["max_update"],
+                 run["seconds"], said(valid), said(run.get("test", {}))]
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return lines
+
+
+def said(values: dict[str, Any]) -> str:
+    """Numbers by name, in one line."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items()
+                     if isinstance(value, (int, float)))
+
+
 def main() -> None:
     folder, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     found: dict[str, Any] = {
@@ -61,11 +78,9 @@ def main() -> None:
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for name, run in found["runs"].items():
-        last = {k: v[-1] for k, v in run["valid"].items()}
-        print(name, last, run.get("test", ""))
+    print("\n".join([*table(found["runs"]), ""]))
     for name, values in found["baselines"].items():
-        print(name, values)
+        print(f"{name}: {json.dumps(values)}")
 
 
 if __name__ == "__main__":

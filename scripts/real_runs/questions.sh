@@ -38,8 +38,11 @@ for seed in "$@"; do
     --config.init_from="$RUN/roberta"
   classify label300 240 "nothing-300.$seed" --config.seed="$seed"
 done
+baseline() {  # FILE, and what scripts/real_runs/baselines.py is asked for
+  [ -e "$1" ] || { "$PYTHON" scripts/real_runs/baselines.py "${@:2}" > "$1.part" &&
+    mv "$1.part" "$1"; }
+}
 for name in label label300; do
-  [ -e "$RUN/$name.baseline.json" ] || "$PYTHON" scripts/real_runs/baselines.py words \
-    "$RUN/text" "$name.train" > "$RUN/$name.baseline.json"
+  baseline "$RUN/$name.baseline.json" words "$RUN/text" "$name.train"
 done
 "$PYTHON" scripts/real_runs/collect.py "$RUN" "$OUT/questions.json"

