@@ -64,7 +64,8 @@ def table(runs: dict[str, Any]) -> list[str]:
 
 def said(values: dict[str, Any]) -> str:
     """Numbers by name, in one line."""
-    return ", ".join(f"{name} {value:.4g}" for name, value in values.items()
+    numbers = {k: v["score"] if isinstance(v, dict) else v for k, v in values.items()}
+    return ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()
                      if isinstance(value, (int, float)))
 
 
