@@ -73,7 +73,7 @@ def main() -> None:
     folder, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     found: dict[str, Any] = {
         "runs": {file.parent.name: run_of(file.parent)
-                 for file in sorted(folder.glob("*/metrics.jsonl"))},
+                 for file in sorted(folder.glob("*/config.json"))},
         "baselines": {file.name.removesuffix(".baseline.json"): json.loads(
             file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.baseline.json"))},
     }
