@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -142,13 +143,13 @@ class Decoder:
         # Contradictions must show now; the vocabulary's size is known with the first parameters.
         options_of(config, pad=self.pad, eos=self.eos, unk=unk, vocabulary=1 << 30)
 
-    @property
+    @cached_property  # asked for every sentence
     def max_source_positions(self) -> int:
         """Of a language model, which reads no source: as long as an output."""
         return min((m.max_source_positions for m in self.models if isinstance(m, Encoder)),
                    default=self.max_target_positions)
 
-    @property
+    @cached_property
     def max_target_positions(self) -> int:
         return min(m.max_target_positions for m in self.models)
 

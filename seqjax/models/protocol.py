@@ -196,7 +196,8 @@ class LayeredStepper(Protocol):
     """A model that writes and tells of the states between its decoder's layers."""
 
     def decoder_states(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
+        segments: jax.Array | None = None,
     ) -> jax.Array:
         """[L + 1, B, T, D], as `Layered.encoder_states`: fairseq's `inner_states`."""
         ...

@@ -220,11 +220,13 @@ class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
         return self.leave(x), attention
 
     def hidden_states(
-        self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None
+        self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
+        segments: jax.Array | None,
     ) -> jax.Array:
         """[L + 1, B, T, D]: embeddings as the first layer reads them, then every layer's output,
         no final norm behind it (fairseq's `inner_states`); arguments as of a call."""
-        return hidden_states(self.layers, *self._read(tokens, embedded, encoded, None, False))
+        return hidden_states(
+            self.layers, *self._read(tokens, embedded, encoded, segments, False))
 
     def _read(
         self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
@@ -284,9 +286,11 @@ class Transformer(nn.Module):
     def encoder_states(self, source: Source) -> jax.Array:
         return self.encoder.hidden_states(source)
 
-    def decoder_states(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
+    def decoder_states(
+        self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None
+    ) -> jax.Array:
         side = self.encoder if self.config.shares_input else self.decoder
-        return self.decoder.hidden_states(tokens, side.embed_tokens(tokens), encoded)
+        return self.decoder.hidden_states(tokens, side.embed_tokens(tokens), encoded, segments)
 
     def __call__(self, source: Source, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
