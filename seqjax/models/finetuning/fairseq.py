@@ -27,18 +27,13 @@ MASKS = ("mask_prob", "mask_length", "mask_selection", "mask_other", "no_mask_ov
 
 
 def inner_args(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The pretrained model's keys, of `w2v_args` in either form.
-
-    Raises:
-      ConfigError: there are none.
-    """
+    """The pretrained model's keys, of `w2v_args` in either form. None of a command, which names
+    the checkpoint that has them (`w2v_path`)."""
     args = given.get("w2v_args")
-    inner = args.get("model", args) if isinstance(args, Mapping) else None
-    if inner is None or isinstance(inner, str):
-        inner = args if isinstance(args, Mapping) else None
-    if not isinstance(inner, Mapping):
-        raise ConfigError("the checkpoint's model has no w2v_args, which say what its encoder is")
-    return inner
+    if not isinstance(args, Mapping):
+        return {}
+    inner = args.get("model")
+    return inner if isinstance(inner, Mapping) else args
 
 
 def merged(given: Mapping[str, Any], form: tuple[str, ...]) -> dict[str, Any]:
