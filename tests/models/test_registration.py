@@ -45,6 +45,7 @@ TOKENIZERS = {"data/make_tokenizers.py", "data/word_starts.py", "commands/flags.
 OPTIONS = {
     ("commands/languages.py", "mbart"), ("tasks/translation_multi_simple_epoch.py", "mbart"),
     ("losses/masked_units_config.py", "hubert"),  # as fairseq calls the loss
+    ("data/audio/filterbank.py", "hubert"),  # whose clusters are made of these features
 }
 """A value of fairseq's `--lang-tok-style`."""
 MADE_OF = {"roberta": ("models/bert.py",)}
