@@ -18,7 +18,7 @@ from seqjax.models.protocol import Params
 class Data2VecAudio(WaveformEncoder):
     """fairseq's `Data2VecAudioModel`."""
 
-    config: Data2VecAudioConfig
+    config: Data2VecAudioConfig  # type: ignore[assignment]
 
     def setup(self) -> None:
         super().setup()

@@ -28,7 +28,7 @@ from seqjax.models.protocol import Encoded, Features, Params
 class FinetunedModel(WaveformModel):
     """What models have that begin with a pretrained encoder."""
 
-    config: FinetuningConfig
+    config: FinetuningConfig  # type: ignore[assignment]
 
     def real_frames(self, lengths: np.ndarray, *, samples: int) -> np.ndarray:
         """See `WaveformModel.real_frames`; by HuBERT's rule of models that were made of one."""
@@ -111,7 +111,7 @@ class CtcModel(FinetunedModel):
 
     @property
     def _module(self) -> nn.Module:
-        return Ctc(self.config, self.config.blocks, self.target_vocab_size, self.compute_dtype)
+        return Ctc(self.config, self.config.blocks, self.target_vocab_size, self.compute_dtype)  # type: ignore[arg-type]
 
     def features(self, params: Params, encoded: Encoded) -> Features:
         """States [B, T, D] of every frame and how they become scores of symbols; which frames

@@ -153,7 +153,7 @@ class TransformerEncoder(nn.Module):
             self.pos_conv = audio.PositionalConvolution(
                 dim, cfg.conv_pos, cfg.conv_pos_groups, self.dtype)
         self.layers = stack(
-            EncoderLayer, cfg, length=cfg.encoder_layers, inputs=1, methods=("told",))(
+            EncoderLayer, cfg, length=cfg.encoder_layers, inputs=1, methods=("told",))(  # type: ignore[arg-type]
             cfg, self.dtype)
         self.layer_norm = LayerNorm(dim)
 

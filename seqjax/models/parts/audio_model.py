@@ -193,7 +193,7 @@ class WaveformModel:
         if cfg.mask_channel_prob <= 0:
             return None
         width = self._encoder_config.encoder_embed_dim
-        return masking.draw_mask(masking.channel_spans(cfg), [width] * rows, width, rng)
+        return masking.draw_mask(masking.channel_spans(cfg), [width] * rows, width, rng)  # type: ignore[arg-type]
 
     def _check(self, source: Source, drawn: Drawn | None, frames: int | None = None) -> None:
         """Raises ValueError for shapes that do not fit one another.
