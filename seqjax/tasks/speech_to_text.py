@@ -314,7 +314,7 @@ class SpeechToTextTask(Text):
 
     def forward(
         self, model: SpeechToText, params: Params, batch: Mapping[str, jax.Array],
-        rng: jax.Array | None = None, update: jax.Array | None = None, extra: Any = None,
+        rng: jax.Array | None = None, update: jax.Array | None = None, *, extra: Any = None,
     ) -> Forward:
         """The teacher-forced pass over a batch of [B, ...] arrays; pure.
 
