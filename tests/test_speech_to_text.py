@@ -135,7 +135,7 @@ def test_language_tags_begin_outputs(tmp_path):
     with pytest.raises(ConfigError, match="ignore_prefix_size"):
         parts.prepare(config_of(data))
     config = config_of(data, loss={"ignore_prefix_size": 1}, train={"max_update": 1},
-                       valid={"every_updates": 1}, model={"attn_type": None,
+                       valid={"enabled": False, "metric": "loss"}, model={"attn_type": None,
                                                           "pos_enc_type": "abs"})
     train_loop.train(config, workdir=str(tmp_path / "run"))
     model = seqjax.load(str(tmp_path / "run"))

@@ -380,7 +380,8 @@ class Stateful(Protocol):
 class Settling(Protocol):
     """A model some of whose parameters are not the optimizer's to change, always or for a while:
     running statistics, which its forward pass makes in training and reads in evaluation; what is
-    frozen, which weight decay must not move either."""
+    frozen, which weight decay must not move either. If it is `Stateful` too, all of its state is
+    among its parameters: `init_extra` of a checkpoint's gives it."""
 
     def settled(
         self, params: Params, extra: Extra, *, before: Params, update: jax.Array

@@ -55,10 +55,9 @@ def test_states_scores_losses_and_gradients_are_fairseqs(golden):
     goldens.check(golden, ((loss, (lprobs, encoded)), gradient), golden.about["eval"])
 
 
-@pytest.mark.parametrize("name", ["conformer_abs", "conformer_rel_pos"])
-def test_training_a_conformer_is_fairseqs(name):
+def test_training_a_conformer_is_fairseqs():
     """By the statistics of the batch, of all its frames, and what the running ones become."""
-    golden = goldens.load(name)
+    golden = goldens.load("conformer_abs")
     found = goldens.program(golden, key=jax.random.key(0))(golden.params)
     goldens.check(golden, found, golden.about["train"], states="train_states")
     extra = golden.model.init_extra(golden.params)
