@@ -55,7 +55,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 EXTRAS_demo :=
-EXTRAS_dev := [dev,tfdata,tensorboard]
+EXTRAS_dev := [dev,speech,tfdata,tensorboard]
 EXTRAS_bench := [dev,bench]
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python

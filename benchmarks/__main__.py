@@ -15,6 +15,7 @@ BENCHMARKS = {
     "c8": ("benchmarks.c8_translate", "translating 2,000 sentences end to end"),
     "c9": ("benchmarks.c9_latency", "latency of one sentence"),
     "c10": ("benchmarks.c10", "data pipeline"),
+    "c11": ("benchmarks.c11_features", "features of speech"),
     "c12": ("benchmarks.c12_startup", "start to first update, cold and warm cache"),
     "c13": ("benchmarks.c13_shapes", "compiled shapes per epoch"),
     "c14": ("benchmarks.c14_memory", "memory of decoding"),

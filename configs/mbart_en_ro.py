@@ -25,6 +25,12 @@ Train, decode, score (what is compared with the paper's number is tokenised by i
     grep '^D-' en-ro.out | sort -V | cut -f 3- | tokenize ro > en-ro.hyp
     grep '^T-' en-ro.out | sort -V | cut -f 2- | tokenize ro > en-ro.ref
     sacrebleu -tok none -s none en-ro.ref < en-ro.hyp
+
+From a folder of Hugging Face's (docs/hugging-face.md): preprocess text that is not cut into pieces,
+with `--tokenizer hf:facebook/mbart-large-cc25` in the place of --srcdict and --tgtdict, then
+
+    python -m seqjax.train --config configs/mbart_en_ro.py --workdir runs/mbart-en-ro \\
+        --config.task.name=seq2seq --config.init_from=hf:facebook/mbart-large-cc25
 """
 
 from ml_collections import ConfigDict

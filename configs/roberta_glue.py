@@ -13,8 +13,10 @@ Hardware:  one GPU of 32 GB in the paper, minutes (RTE) to a day (MNLI); not run
 Data:      GLUE's tables as they are downloaded, glue_data/RTE/train.tsv and so on, and the files
            of the pretrained model: model.pt, dict.txt and GPT-2's encoder.json and vocab.bpe
 
-    python -m seqjax.preprocess --task sentence_prediction --source glue:glue_data/RTE \\
-        --tokenizer gpt2:roberta.base --srcdict roberta.base/dict.txt --destdir data-bin/RTE
+    for TASK in MNLI QNLI QQP RTE SST-2 MRPC CoLA STS-B; do
+        python -m seqjax.preprocess --task sentence_prediction --source glue:glue_data/$TASK \\
+            --tokenizer gpt2:roberta.base --srcdict roberta.base/dict.txt --destdir data-bin/$TASK
+    done
 
 Train, by the name of the task behind a colon; then the metrics of the dev set:
 
@@ -38,6 +40,8 @@ Train, by the name of the task behind a colon; then the metrics of the dev set:
         --config.init_from=roberta.base/model.pt
 
 The large model: --config.model.arch=roberta_large --config.init_from=roberta.large/model.pt
+A folder of Hugging Face's: preprocess with --tokenizer hf:DIR and no --srcdict, and train with
+--config.init_from=DIR, of whose config.json the model then is (docs/hugging-face.md)
 MNLI's other dev set: python -m seqjax.evaluate --checkpoint runs/MNLI --subset valid1
 """
 

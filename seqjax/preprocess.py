@@ -3,6 +3,7 @@
 With fairseq's flags and text that is already split into words or pieces, the stores and
 dictionaries are fairseq's byte for byte. Beyond that it takes raw text (`--tokenizer`),
 tab-separated files and TensorFlow datasets (`--source`). docs/data.md has examples.
+`python -m seqjax.preprocess audio DIR` lists recordings (`commands.prepare_audio`).
 
 The command line is checked here and the result put in its place; the steps are in
 `data.prepare`. Everything is written to a hidden folder inside the destination first, so
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib
 import os
 import shutil
 import sys
@@ -58,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = cli.Parser(
         prog="python -m seqjax.preprocess",
-        description="Turn text into a data folder. Flags are fairseq-preprocess's, and more.",
+        description="Turn text into a data folder. Flags are fairseq-preprocess's, and more."
+        " `preprocess audio DIR` lists recordings instead: see `preprocess audio --help`.",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -71,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tokenizer", metavar="KIND[:PATH]",
         help="cut raw text into pieces; without it, white space separates them already. KIND: "
         + ", ".join(make_tokenizers.KINDS) + ". PATH: its file, or the folder with its files "
-        "(hf:FOLDER brings the dictionary too); SRC,TGT for two")
+        "(hf:FOLDER or hf:org/name brings the dictionary too); SRC,TGT for two")
     add("--moses", action="store_true", help="split into words with Moses before --tokenizer")
     add("--vocab-size", type=int, metavar="N",
         help=f"pieces of a tokenizer that is trained here ({make_tokenizers.DEFAULT_VOCAB_SIZE})")
@@ -143,14 +146,24 @@ def _add_fairseq_flags(result: argparse.ArgumentParser) -> None:
     add("--dataset-impl", choices=["mmap"], default="mmap", help="format of the stores")
 
 
+_OTHERS = {"audio": "seqjax.commands.prepare_audio:main"}
+"""What the first word on the command line may be, for data of another kind."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; gives the exit status."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words and words[0] in _OTHERS:
+        module, _, name = _OTHERS[words[0]].partition(":")
+        return getattr(importlib.import_module(module), name)(words[1:])
     arguments = parser()
     args = arguments.parse_args(argv)
     args.tokenizer_path = None
     if args.tokenizer and ":" in args.tokenizer:
         args.tokenizer, _, args.tokenizer_path = args.tokenizer.partition(":")
     try:
+        if args.tokenizer == "hf" and args.tokenizer_path:
+            args.tokenizer_path = ",".join(map(_of_hub, args.tokenizer_path.split(",")))
         _run(args, arguments)
     except KNOWN_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
@@ -202,6 +215,25 @@ def _run(args: argparse.Namespace, arguments: argparse.ArgumentParser) -> None:
         _publish(job.out, args.destdir)
         log(f"Wrote preprocessed data to {args.destdir}")
         log.save(os.path.join(args.destdir, "preprocess.log"))
+
+
+def _of_hub(path: str) -> str:
+    """The folder of `org/name`, of the Hugging Face Hub or its cache; any other path as it is.
+
+    Raises:
+      PreprocessError: there is no such model.
+    """
+    names = path.split("/")
+    if os.path.exists(path) or len(names) != 2 or not all(names) or os.path.isdir(names[0]) or (
+            names[0].startswith((".", "~"))):
+        return path
+    from seqjax.checkpoints import CheckpointError
+    from seqjax.interop.huggingface import places
+
+    try:
+        return places.resolve(f"{places.SCHEME}{path}")
+    except CheckpointError as error:
+        raise prepare.PreprocessError(f"--tokenizer {error}") from None
 
 
 def _write_sentences(

@@ -18,10 +18,13 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqjax import cli, config, signals
 from seqjax.config import ConfigError
+
+if TYPE_CHECKING:  # it imports JAX
+    from seqjax.interop.huggingface.start import Pretrained
 
 
 def parse(arguments: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict[str, str]]:
@@ -80,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         return None
     raw = config.apply_overrides(_for_other_families(config.load_file(args.config), overrides),
                                  overrides)
+    raw, pretrained = _with_pretrained(raw)
     if args.print_config:
         from seqjax import settings
         from seqjax.interop.fairseq import pretrained
@@ -89,11 +93,25 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
         return None
     command = shlex.join(["python", "-m", "seqjax.train", *words])
     with signals.advice(f"no update was under way: nothing is lost. To go on: {command}"):
-        number = _train(raw, args.workdir, command)
+        number = _train(raw, args.workdir, command, pretrained)
     return None if number is None else signals.status(number)
 
 
-def _train(raw: Mapping[str, Any], workdir: str, command: str) -> int | None:
+def _with_pretrained(raw: dict[str, Any]) -> tuple[dict[str, Any], Pretrained | None]:
+    """The configuration with the model of the folder of Hugging Face's that it begins with, if it
+    names one, and what is read of that."""
+    named = [path for path in (raw.get("init_from"), raw.get("resume_from")) if path]
+    if not any(isinstance(path, str) and (path.startswith("hf:") or os.path.isdir(path))
+               for path in named):
+        return raw, None
+    from seqjax.interop.huggingface import start as huggingface_start
+
+    return huggingface_start.completed(raw)
+
+
+def _train(
+    raw: Mapping[str, Any], workdir: str, command: str, pretrained: Pretrained | None
+) -> int | None:
     """The signal that ended it, if one did."""
     from seqjax import settings  # the families' dataclasses; nothing is computed yet
     from seqjax.interop.fairseq import pretrained
@@ -104,7 +122,12 @@ def _train(raw: Mapping[str, Any], workdir: str, command: str) -> int | None:
     from seqjax.training import checks, train_loop
 
     checks.check(resolved)  # before a checkpoint is read
-    start = fairseq_start.start_from(resolved)
+    if pretrained is None:
+        start = fairseq_start.start_from(resolved)
+    else:
+        from seqjax.interop.huggingface import start as huggingface_start
+
+        start = huggingface_start.start_from(resolved, pretrained)
     return train_loop.train(resolved, workdir=workdir, start=start, command=command)
 
 

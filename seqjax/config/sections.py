@@ -348,7 +348,9 @@ class Config:
     seed: int = 1
     """Of the first parameters, the order of the data and dropout."""
     init_from: str | None = None
-    """Start from these weights, with a fresh optimizer (fine-tuning)."""
+    """Start from these weights, with a fresh optimizer (fine-tuning): a work folder or checkpoint
+    of ours, fairseq's `.pt`, a folder of Hugging Face's or `hf:org/name`, of which the model is
+    the folder's."""
     init_vocabulary: Literal["same", "match"] = "same"
     """`init_from` whose dictionaries are not the data's: `same`: refused. `match`: embedding
     rows are moved by symbol; words that the weights do not know begin as in a fresh model."""

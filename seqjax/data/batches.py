@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from seqjax.data.audio.reading import AudioError
 from seqjax.data.epoch_plan import EpochPlan, Lengths, Shape, TrainPlan, Update
 
 
@@ -84,7 +85,8 @@ def assemble(
       stacked: keep the leading axis G; else G must be 1.
 
     Raises:
-      RuntimeError: making it failed; names epoch, update and first sentences.
+      RuntimeError: making it failed; names epoch, update and first sentences. Of a recording that
+        cannot be used, a ValueError.
     """
     index, count = shard
     groups, shape = update.groups, update.shape
@@ -104,7 +106,9 @@ def assemble(
             packed=update.packed,
         )
     except Exception as error:
-        raise RuntimeError(
+        # What is wrong with a recording is the input's fault, which is told without a traceback.
+        kind = ValueError if isinstance(error, AudioError) else RuntimeError
+        raise kind(
             f"epoch {update.epoch}, update {update.index}: cannot make the batch of sentences "
             f"{_few(ids)}: {error}"
         ) from error

@@ -8,8 +8,9 @@ not ours. With none of them the run is fresh.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -45,6 +46,13 @@ class Start:
     """Its dictionaries, where they are known."""
     seconds: float = 0.0
     """Training time before."""
+    partial: bool = False
+    """Heads that the model has and these weights have not are drawn, and others left out."""
+    lines: Sequence[str] = ()
+    """What is to be said of it."""
+    assets: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    """Files that checkpoints of the run hold beside the task's own, if its data have the same
+    words."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +64,8 @@ class Initial:
     """On the devices."""
     origin: str
     """Lines on where it comes from."""
+    assets: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    """Files that checkpoints hold beside the task's own."""
 
 
 def check(config: Config) -> None:
@@ -133,7 +143,10 @@ def _continued(
     if "dataloader" in reset:
         progress.data = DataState()
     left = f" without its {' and '.join(reset)}" if reset else ""
-    return Initial(progress=progress, state=found.state, origin="\n".join(
+    own = parts.task.assets()
+    more = {name: content for name, content in ck.read_assets(found.folder).items()
+            if name not in own}
+    return Initial(progress=progress, state=found.state, assets=more, origin="\n".join(
         [f"continuing {found.folder}{left} at update {progress.step}", *found.lines]))
 
 
@@ -142,6 +155,9 @@ def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
     said: list[str] = []
     if not config.resume_from:
         params, said = _with_heads(start.params, parts, abstract)
+        if start.partial:
+            params, drawn = _with_parts(params, parts, abstract)
+            said = [*said, *drawn]
         start = dataclasses.replace(start, params=params)
     params, lines = initial_weights.of_start(start, config, parts.task)
     state = _with_params(params, parts, abstract)
@@ -151,8 +167,9 @@ def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
         state = dataclasses.replace(state, opt_state=opt_state, step=step)
     return Initial(
         progress=Progress(step=start.step, data=start.data, seconds=start.seconds), state=state,
+        assets=start.assets if initial_weights.same(start.trained, parts.task) else {},
         origin="\n".join([f"starting from {config.resume_from or config.init_from} at update "
-                          f"{start.step}", *lines, *said]))
+                          f"{start.step}", *start.lines, *lines, *said]))
 
 
 def _from_weights(folder: pathlib.Path, parts: Parts, abstract: TrainState) -> Initial:
@@ -182,6 +199,48 @@ def _with_heads(
     return carried(params, fresh)
 
 
+def _with_parts(
+    params: Params, parts: Parts, abstract: TrainState
+) -> tuple[Params, list[str]]:
+    """Weights with the parts of this run's model, new where they have none, without those that it
+    has not; and a line on that."""
+    new, left = _beside(abstract.params, params), _beside(params, abstract.params)
+    if new:
+        key = jax.random.key(parts.config.seed, impl="threefry2x32")
+
+        def drawn() -> list[Params]:
+            fresh = parts.model.init(key)
+            return [functools.reduce(lambda tree, part: tree[part], path, fresh) for path in new]
+
+        for path, value in zip(new, jax.device_get(jax.jit(drawn)()), strict=True):
+            params = _put(params, path, value)
+    for path in left:
+        params = _put(params, path, None)
+    said = [f"{what}: {', '.join('.'.join(path) for path in paths)}"
+            for what, paths in (("drawn anew", new), ("left out", left)) if paths]
+    return params, ["parameters " + "; ".join(said)] if said else []
+
+
+def _beside(tree: Params, other: Params, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Paths of what a tree has that another one has not."""
+    found: list[tuple[str, ...]] = []
+    for key, value in tree.items():
+        if key not in other:
+            found.append((*path, key))
+        elif isinstance(value, Mapping) and isinstance(other[key], Mapping):
+            found += _beside(value, other[key], (*path, key))
+    return found
+
+
+def _put(tree: Params, path: tuple[str, ...], value: Params | None) -> Params:
+    """A tree with something else at a path; None: nothing."""
+    first, *inner = path
+    rest = {key: child for key, child in tree.items() if key != first}
+    if inner:
+        return {**rest, first: _put(tree[first], tuple(inner), value)}
+    return rest if value is None else {**rest, first: value}
+
+
 def weights(folder: pathlib.Path, config: Config) -> Params:
     """Parameters of a checkpoint, those of the layers that the configuration keeps."""
     params = ck.read_params(folder, verify=config.checkpoint.verify)
@@ -192,6 +251,10 @@ def _ours(path: str, key: str) -> str:
     if path.endswith(".pt"):
         raise ConfigError(f"config.{key}: {path} is a fairseq checkpoint; this way of starting "
                           "takes folders of seqjax (python -m seqjax.convert makes one)")
+    if path.startswith("hf:") or any(pathlib.Path(path).glob("*.safetensors*")):
+        raise ConfigError(f"config.{key}: {path} is a folder of Hugging Face's; python -m "
+                          "seqjax.train begins with such, or python -m seqjax.convert makes a "
+                          "folder of seqjax of it")
     return path
 
 

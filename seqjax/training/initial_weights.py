@@ -11,7 +11,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import jax
 
@@ -19,10 +19,11 @@ from seqjax import checkpoints, models, settings, tasks
 from seqjax.config import Config, ConfigError
 from seqjax.data import folder
 from seqjax.data.dictionaries import Dictionary, first_difference, match
+from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.models import vocabulary_rows
 from seqjax.models.protocol import Model, Params
-from seqjax.tasks.protocol import Task
+from seqjax.tasks.protocol import Task, TextTask
 
 if TYPE_CHECKING:
     from seqjax.training.initial_state import Start
@@ -39,6 +40,14 @@ class Trained:
     """The file of each dictionary."""
     tokenizers: dict[str, bytes] | None = None
     """Files of their tokenizers (None: not known)."""
+    sides: tuple[Tokenizer | None, Tokenizer | None] | None = None
+    """Or the tokenizers of source and target themselves (None: not known)."""
+    named: bool = True
+    """Whether the words are known. False: how many there are, and the ids of special ones."""
+    preprocess: str = ""
+    """What `seqjax.preprocess` is given to make data of these words ("": `places`)."""
+    task: str = ""
+    """The task that adds no word to them ("": not known)."""
 
 
 def of_folder(path: pathlib.Path) -> Trained | None:
@@ -91,14 +100,50 @@ def check_same(trained: Trained | None, config: Config, task: Task, *, way_out: 
         raise ConfigError(f"{trained.name}: its weights are of another task than "
                           f"config.task.name={config.task.name}")
     for old, new, place in zip(trained.dictionaries, here, trained.places, strict=True):
-        difference = first_difference(old.symbols, new.symbols)
-        if difference is not None:
-            option = "--srcdict" if new.side == "source" else "--tgtdict"
+        difference = _difference(old, new, named=trained.named)
+        if difference is None:
+            continue
+        path = os.path.join(config.task.data, new.name)
+        if not trained.named:
+            raise ConfigError(f"{path} does not fit {trained.name}: {difference}. That has no "
+                              "tokenizer to preprocess with: give data a dictionary of its words")
+        if trained.task and not _other_tokenizers(trained, task):
             raise ConfigError(
-                f"{os.path.join(config.task.data, new.name)} is not the {new.side} dictionary "
-                f"that {trained.name} was trained with: {difference}. Either preprocess with "
-                f"{option} {place}, or {way_out}")
+                f"{path} and the words that config.task.name={config.task.name} adds are not those "
+                f"of {trained.name}: {difference}. Set config.task.name={trained.task}")
+        option = "--srcdict" if new.side == "source" else "--tgtdict"
+        raise ConfigError(
+            f"{path} is not the {new.side} dictionary that {trained.name} was trained with: "
+            f"{difference}. Either preprocess with {trained.preprocess or f'{option} {place}'}, or "
+            f"{way_out}")
+    if not trained.named:
+        return [f"note: {trained.name} has no tokenizer that says its words; its rows are taken to "
+                f"be words in the order of {config.task.data}"]
     return _other_tokenizers(trained, task)
+
+
+def _difference(old: Dictionary, new: Dictionary, *, named: bool) -> str | None:
+    """What is other in a dictionary than in the one of weights, if anything is."""
+    if named:
+        found = first_difference(old.symbols, new.symbols)
+    else:
+        a, b = len(old.symbols), len(new.symbols)
+        found = None if a == b else f"{a:,} entries there, {b:,} here"
+    if found is not None:
+        return found
+    return next((f"{key} is id {a} there, {b} here" for key, a, b in (
+        ("padding", old.vocabulary.pad, new.vocabulary.pad),
+        ("eos", old.vocabulary.eos, new.vocabulary.eos)) if a != b), None)
+
+
+def same(trained: Trained | None, task: Task) -> bool:
+    """Whether the task's data have the words and the tokenizers of weights, or nothing says
+    otherwise."""
+    if trained is None or len(trained.dictionaries) != len(task.dictionaries):
+        return False
+    pairs = zip(trained.dictionaries, task.dictionaries, strict=True)
+    return not _other_tokenizers(trained, task) and not any(
+        _difference(old, new, named=trained.named) for old, new in pairs)
 
 
 def check_same_dictionaries(first: pathlib.Path, other: pathlib.Path) -> None:
@@ -119,6 +164,13 @@ def check_same_dictionaries(first: pathlib.Path, other: pathlib.Path) -> None:
 
 def _other_tokenizers(trained: Trained, task: Task) -> list[str]:
     """A line where text was cut into pieces otherwise."""
+    if trained.sides is not None:
+        text = cast(TextTask, task)  # as every task that has dictionaries
+        here = (text.source_tokenizer, text.target_tokenizer)
+        other = sorted(side for side, old, new in zip(
+            ("source", "target"), trained.sides, here, strict=True) if old != new)
+        return [f"note: {' and '.join(other)}: not cut by the tokenizer that {trained.name} was "
+                "trained with; words may be other pieces"] if other else []
     if trained.tokenizers is None:
         return []
     here = _tokenizers(task.assets())
@@ -174,11 +226,12 @@ def fitted(
       ConfigError: other dictionaries under `init_vocabulary=same`, or rows that cannot be
         moved.
     """
+    if config.init_vocabulary == "match" and (trained is None or not trained.named):
+        raise ConfigError(
+            f"config.init_vocabulary=match: the dictionaries of config.{key}="
+            f"{getattr(config, key)} are not known; put its dict.*.txt "
+            f"{'beside it' if trained is None else 'or its tokenizer there'}")
     if trained is None:
-        if config.init_vocabulary == "match":
-            raise ConfigError(
-                f"config.init_vocabulary=match: the dictionaries of config.{key}="
-                f"{getattr(config, key)} are not known; put its dict.*.txt beside it")
         if not task.dictionaries:
             return params, []
         return params, [

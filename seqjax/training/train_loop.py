@@ -195,6 +195,7 @@ class Run:
         """
         self._parts, self._config, self._validator = parts, parts.config, parts.validator
         self.progress, self._state = initial.progress, initial.state
+        self._assets = {**initial.assets, **parts.task.assets()}
         self._began, self._programs, self._batches = began, programs, batches
         self._saved, self._out, self._stop, self._lock = saved, out, stop, lock
         self._metrics = MetricsLog(parts.config, out, declared=parts.metrics,
@@ -309,7 +310,7 @@ class Run:
         record = self.progress.record(metric_name=self._config.valid.metric,
                                       maximize=self._maximize, seconds=self.elapsed())
         self._saved.save(self._state, record, config=to_plain(self._config),
-                         assets=self._parts.task.assets())
+                         assets=self._assets)
 
     # ---- what is due ----
 

@@ -72,7 +72,7 @@ class NoisyOverlapAugment:
 
     def __post_init__(self) -> None:
         if not self.noise_path:
-            raise ConfigError("noisyoverlapaugment: noise_path is needed: the folder with the noise")
+            raise ConfigError("noisyoverlapaugment: noise_path, the folder with noise, is needed")
         NoiseAugment(samples_path=self.noise_path)
 
     def __call__(

@@ -3,15 +3,15 @@
     manifest = AudioManifest.read("data/train.tsv")
     dataset = AudioDataset(
         manifest, clips=Clips(max_sample_size=250_000, min_sample_size=32_000, pad=False),
-        reading=Reading(), labels=[Labels(file=..., vocabulary=..., rate=50.0)], seed=1)
+        reading=Reading(), labels=[load_labels(manifest, "km", rate=50.0)], seed=1)
     plan = make_plan(dataset.lengths, config.batching, seed=1)        # of samples, not of tokens
     with open_batches(plan, dataset, batching=config.batching) as batches: ...
 
 | key | shape | what |
 | --- | --- | --- |
 | `source` | [B, N] float32 | samples, 0 behind each recording |
-| `source_lengths` | [B] int32 | how many are real; 0 in rows of padding and of recordings that are skipped |
-| `target` | [B, T] int32 | ids of labels, padded on the right; of frames, those of the part that is in `source` |
+| `source_lengths` | [B] int32 | how many are real; 0 in rows of padding and of what is skipped |
+| `target` | [B, T] int32 | ids of labels, padded on the right; of frames, those in `source` |
 | `target_lengths` | [B] int32 | how many |
 | `target_1`, ... | | those of further labels |
 

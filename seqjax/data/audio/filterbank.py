@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +47,8 @@ class Frames:
     def __post_init__(self) -> None:
         top = self._top
         if not 0.0 <= self.low_freq < top <= self.sample_rate / 2:
-            raise ValueError(f"bands from {self.low_freq} to {top} Hz at {self.sample_rate} samples "
-                             "a second: they must lie below half of the rate")
+            raise ValueError(f"bands from {self.low_freq} to {top} Hz at {self.sample_rate} "
+                             "samples a second: they must lie below half of the rate")
         if self.num_mel_bins < 4 or self.shift < 1 or self.length < 2:
             raise ValueError(f"{self}: too few bands or samples")
 
@@ -65,8 +66,9 @@ class Frames:
         """Samples from one frame to the next."""
         return int(self.sample_rate * self.frame_shift_ms * 0.001)
 
-    def count(self, samples: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
-        """[...] frames of so many samples: none of fewer than a frame has."""
+    def count(self, samples: Any) -> Any:
+        """How many frames some samples make, none of fewer than a frame has: of a number, or of an
+        array of them, likewise."""
         whole = (samples - self.length) // self.shift + 1
         return whole * (whole > 0)
 
@@ -109,8 +111,8 @@ def _tables(options: Frames) -> _Tables:
 
 
 def mel_banks(options: Frames, size: int) -> np.ndarray:
-    """[size / 2, F] float64: the weight of each bin of a transform of `size` in each band, triangles
-    on Kaldi's mel scale. (The bin at half of the rate is in none.)"""
+    """[size / 2, F] float64: the weight of each bin of a transform of `size` in each band,
+    triangles on Kaldi's mel scale. (The bin at half of the rate is in none.)"""
     def mel(hertz: float | np.ndarray) -> np.ndarray:
         return 1127.0 * np.log(1.0 + np.asarray(hertz) / 700.0)
 
@@ -251,9 +253,8 @@ def deltas(features: jax.Array, frames: jax.Array, *, win_length: int = 5) -> ja
     total = jnp.zeros_like(features)
     for k in range(1, n + 1):
         ahead = jnp.minimum(times + k, last)[..., None]
-        behind = jnp.broadcast_to(jnp.maximum(times - k, 0), last.shape[:1] + times.shape)[..., None]
-        total += k * (jnp.take_along_axis(features, ahead, axis=1)
-                      - jnp.take_along_axis(features, behind, axis=1))
+        behind = features[:, jnp.maximum(times - k, 0)]
+        total += k * (jnp.take_along_axis(features, ahead, axis=1) - behind)
     return keep_frames(total / (n * (n + 1) * (2 * n + 1) / 3), frames)
 
 

@@ -20,11 +20,6 @@ _TOLERANCE = 0.1
 """Seconds that a recording and its labels may differ by before that is said."""
 
 
-def label_path(manifest: AudioManifest, kind: str) -> str:
-    """`train.tsv` and `ltr` -> `train.ltr`, in the same folder."""
-    return f"{os.path.splitext(manifest.path)[0]}.{kind}"
-
-
 def load_dictionary(folder: str, kind: str) -> Vocabulary:
     """`FOLDER/dict.KIND.txt`.
 
@@ -35,6 +30,29 @@ def load_dictionary(folder: str, kind: str) -> Vocabulary:
     path = os.path.join(folder, f"dict.{kind}.txt")
     require_file(path)
     return Vocabulary.load(path)
+
+
+def load_labels(
+    manifest: AudioManifest, kind: str, *, folder: str | None = None,
+    vocabulary: Vocabulary | None = None, append_eos: bool = False, rate: float = -1.0,
+) -> Labels:
+    """A manifest's labels of one kind: `train.tsv`, `ltr` -> `train.ltr` and `dict.ltr.txt`.
+
+    Args:
+      folder: where both are (fairseq's `label_dir`); None: beside the manifest.
+      vocabulary: another one than `dict.KIND.txt`.
+      append_eos, rate: see `Labels`.
+
+    Raises:
+      FileNotFoundError: a file is not there.
+      SourceError: lines that do not match the manifest's.
+    """
+    folder = os.path.dirname(manifest.path) if folder is None else folder
+    name = os.path.basename(os.path.splitext(manifest.path)[0])
+    return Labels(
+        file=LabelFile.read(manifest, os.path.join(folder, f"{name}.{kind}")),
+        vocabulary=load_dictionary(folder, kind) if vocabulary is None else vocabulary,
+        append_eos=append_eos, rate=rate)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,8 +156,8 @@ class Labels:
         if len(wrong):
             i = int(wrong[0])
             logger.warning(
-                "%d of %d recordings have labels for another time than they last; the first: %s has "
-                "%.2f s, line %d of %s labels for %.2f s at %g a second. Is label_rate right?",
+                "%d of %d recordings have labels for another time than they last; the first: %s "
+                "has %.2f s, line %d of %s labels for %.2f s at %g a second. Is label_rate right?",
                 len(wrong), len(ids), manifest.place(int(ids[i])), sound[i], int(ids[i]) + 1,
                 self.file.path, said[i], self.rate)
         return len(wrong)

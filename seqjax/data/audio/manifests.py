@@ -19,6 +19,7 @@ from seqjax.data.audio.reading import (
     AudioError,
     Reading,
     check_length,
+    file_of,
     in_parallel,
     read_head,
 )
@@ -58,13 +59,13 @@ class AudioManifest:
         for number, line in enumerate(lines, 2):
             name, tab, count = line.strip().partition("\t")
             if not tab or not count.isdigit():
-                raise SourceError(f"{path}: line {number} is {line!r}; expected a path, a tab and "
-                                  "the number of its samples")
+                raise SourceError(f"{path}: line {number} is {line!r}; expected a path, a tab "
+                                  "and the number of its samples")
             names.append(name)
             frames.append(int(count))
-        if not root or "\t" in root or not names:
-            raise SourceError(f"{path}: expected a folder in line 1, and a path, a tab and a number "
-                              "of samples in each line behind it")
+        if "\t" in root or not names:
+            raise SourceError(f"{path}: expected a folder in line 1, and a path, a tab and a "
+                              "number of samples in each line behind it")
         return cls(path=path, root=find_root(root, path, names[0]), names=tuple(names),
                    frames=np.array(frames, np.int64))
 
@@ -109,7 +110,7 @@ def find_root(root: str, near: str, name: str) -> str:
     it; the first of them where there is the recording `name`."""
     if os.path.isabs(root):
         return root
-    name = name if os.path.splitext(name)[1] or ":" not in name else name.rsplit(":", 2)[0]
+    name = file_of(name)
     place = os.path.dirname(os.path.abspath(near))
     above = [place]
     while (parent := os.path.dirname(above[-1])) != above[-1]:

@@ -29,7 +29,9 @@ def utterance_cmvn(
       frames: [B] of each row; what is behind stays 0.
     """
     count = jnp.maximum(frames, 1)[:, None, None].astype(features.dtype)
-    mean = keep_frames(features, frames).sum(1, keepdims=True) / count
+    # Around the first frame, so that the sum of what hardly changes stays exact.
+    first = features[:, :1]
+    mean = first + keep_frames(features - first, frames).sum(1, keepdims=True) / count
     centred = keep_frames(features - mean, frames)
     found = centred if norm_means else features
     if norm_vars:
@@ -55,10 +57,11 @@ def read_statistics(path: str) -> tuple[np.ndarray, np.ndarray]:
         raise ConfigError(f"global_cmvn.stats_npz_path: {path}: no such file")
     try:
         with np.load(path, allow_pickle=False) as found:
-            mean, std = (np.asarray(found[key], np.float32) for key in ("mean", "std"))
+            mean, std = (np.array(found[key], np.float32) for key in ("mean", "std"))
     except (KeyError, ValueError, OSError) as error:
-        raise ConfigError(f"{path}: expected an .npz with the arrays mean and std ({error})") from None
+        raise ConfigError(
+            f"{path}: expected an .npz with the arrays mean and std ({error})") from None
     if mean.ndim != 1 or mean.shape != std.shape or not (std > 0).all():
-        raise ConfigError(f"{path}: mean of the shape {mean.shape} and std of {std.shape}; expected "
-                          "two arrays [features], the second positive")
+        raise ConfigError(f"{path}: mean of the shape {mean.shape} and std of {std.shape}; "
+                          "expected two arrays [features], the second positive")
     return mean, std

@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _FILES = (".npy", ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au",
           ".sph", ".caf", ".w64")
 """Ends of names that are no slices of an archive."""
@@ -150,6 +151,11 @@ class _Place:
         return self.path if self.span is None else f"{self.path}:{self.span[0]}:{self.span[1]}"
 
 
+def file_of(path: str) -> str:
+    """The file that a path is of: itself, or the archive that it is a slice of."""
+    return _Place.of(path).path
+
+
 def read_head(path: str) -> Head:
     """Length and rate, without reading the samples. (Of mp3 the length is what the file claims.)
 
@@ -273,14 +279,14 @@ def finite(values: np.ndarray, name: str) -> np.ndarray:
     Raises:
       AudioError: one is infinite or NaN; says which.
     """
-    # A sum is finite only if all are, or nearly always: then one pass without a mask is enough.
-    if not np.isfinite(values.sum(dtype=np.float64)):
+    # A sum is finite only if all are: then one pass without a mask is enough.
+    if not np.isfinite(values.sum()):
         wrong = np.flatnonzero(~np.isfinite(values))
         if len(wrong):
             at = int(wrong[0]) // int(np.prod(values.shape[1:]))
             kind = "sample" if values.ndim == 1 else "frame"
-            raise AudioError(f"{name}: {len(wrong)} values are infinite or no numbers, the first in "
-                             f"{kind} {at}")
+            raise AudioError(f"{name}: {len(wrong)} values are infinite or no numbers, the first "
+                             f"in {kind} {at}")
     return values
 
 
@@ -300,9 +306,10 @@ def layer_norm(samples: np.ndarray, *, eps: float = 1e-5) -> np.ndarray:
     Args:
       eps: added to the variance: 1e-5 in fairseq, 1e-7 in Hugging Face's feature extractors.
     """
-    centred = samples - samples.mean(dtype=np.float64).astype(np.float32)
-    variance = np.square(centred, dtype=np.float64).mean()
-    return (centred / np.sqrt(variance + eps)).astype(np.float32)
+    samples = np.asarray(samples, np.float32)
+    centred = samples - samples.mean()
+    variance = float(np.dot(centred, centred)) / len(centred)
+    return centred * np.float32((variance + eps) ** -0.5)
 
 
 @functools.lru_cache(maxsize=4)

@@ -8,7 +8,7 @@
 
 | key | shape | what |
 | --- | --- | --- |
-| `source` | [B, T, F] float32, or [B, N] | features, or (`use_audio_input`) samples; 0 behind each recording |
+| `source` | [B, T, F] float32, or [B, N] | features, or (`use_audio_input`) samples; 0 behind |
 | `source_lengths` | [B] int32 | how many frames (samples) are real |
 | `target` | [B, T] int32 | ids with final eos, padded on the right; where there are texts |
 | `target_lengths` | [B] int32 | how many |
@@ -25,6 +25,7 @@ import contextlib
 import copy
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any, Self
@@ -55,6 +56,9 @@ from seqjax.data.item_seed import item_seed
 from seqjax.data.pairs import PAD
 from seqjax.data.resampling import Resampling
 
+logger = logging.getLogger(__name__)
+_UNREAD = {"delta_deltas": {"win_length": 5}, "specaugment": {"time_wrap_W": 0}}
+"""Options that fairseq's scripts write and it does not read, and what holds instead."""
 _JOINT = 4
 """Pieces that two texts may have more as one than apart."""
 
@@ -161,13 +165,13 @@ class SpeechToTextDataset:
         joined = self._made(DATASET, "dataset", table.split)
         concat = next((x for x in joined if isinstance(x, ConcatAugment)), None)
         overlap = next((x for x in joined if isinstance(x, NoisyOverlapAugment)), None)
-        if overlap is not None and not self._waves:
-            raise ConfigError(f"{self.config.path}: noisyoverlapaugment is of waveforms: set "
-                              "use_audio_input to true, or leave it out")
         chain = Chain(tuple(self._made(_feature_kinds(), "feature", table.split)))
-        if chain.parts and self._waves:
-            raise ConfigError(f"{self.config.path}: {table.split}: transforms of features do not "
-                              "go with use_audio_input: leave them out, or set it to false")
+        idle = chain.parts if self._waves else overlap
+        if idle:
+            logger.warning(
+                "%s: %s: %s are not used while use_audio_input is %s, as in fairseq",
+                self.config.path, table.split, "feature transforms" if self._waves
+                else "overlaps of waveforms", self._waves)
         chain.channels(self.config.features)
         manifest = table.manifest
         ids = np.arange(len(table), dtype=np.int64)
@@ -185,8 +189,10 @@ class SpeechToTextDataset:
         for name in self.config.transforms(kind, split, train=self.train):
             options = dict(self.config.options.get(name, {}))
             known = {f.name for f in dataclasses.fields(kinds[name])}
-            if name == "delta_deltas":
-                options.pop("win_length", None)  # which fairseq does not read
+            for key, value in _UNREAD.get(name, {}).items():
+                if options.pop(key, value) != value:
+                    logger.warning("%s: %s.%s is not used, as in fairseq, where it is %s",
+                                   self.config.path, name, key, value)
             unknown = sorted(set(options) - known)
             if unknown:
                 raise ConfigError(f"{self.config.path}: {name}.{unknown[0]}: unknown key. Known: "
@@ -209,9 +215,13 @@ class SpeechToTextDataset:
             samples = transform.longest(samples)
         if self._waves:
             return int(samples[0])
-        frames = int(self._frames.count(samples)[0])
+        return self._frames_of(path, int(samples[0]))
+
+    def _frames_of(self, path: str, samples: int) -> int:
+        """Frames that samples of a file make."""
+        frames = int(self._frames.count(np.array(samples)))
         if not frames:
-            raise AudioError(f"{path}: {head.length} samples are too short for a frame of "
+            raise AudioError(f"{path}: {samples} samples are too short for a frame of "
                              f"{self._frames.length}")
         return frames
 
@@ -301,6 +311,8 @@ class SpeechToTextDataset:
                 self._check_features(Head(length=len(found), channels=found.shape[1]))
                 return found
             samples = read_samples(path, self.reading)
+            if not self._waves:
+                self._frames_of(path, len(samples))
         except AudioError as error:
             raise error.at(part.table.manifest.place(row)) from None
         for transform in part.waveform if rng is not None else ():
@@ -424,7 +436,8 @@ class SpeechToTextDataset:
         most = shape.rows * (2 if any(part.concat for part in self._parts) else 1)
         room = (shape.source - 1) * self._frames.shift + self._frames.length
         samples = np.zeros((most, room), np.float32)
-        for i, (_, _, value) in enumerate(waves):
+        for i, (row, _, value) in enumerate(waves):
+            self._fits(items[row][0], int(self._frames.count(np.array(len(value)))), shape.source)
             samples[i, :len(value)] = value[:room]
         found = np.asarray(log_mel(samples, self._frames))
         return {(row, k): found[i, :int(self._frames.count(np.array(len(value))))]

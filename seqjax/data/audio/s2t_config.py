@@ -161,12 +161,15 @@ def _mapping(path: str, key: str, value: Any) -> dict[str, Any]:
 
 
 def _resolved(value: Any, path: str) -> Any:
-    """Paths that are there beside the file, but not from here."""
+    """Paths that are not there from here, but beside the file: as they are written, or by their
+    last part (the folder has been moved)."""
     if isinstance(value, dict):
         return {key: _resolved(x, path) for key, x in value.items()}
     if isinstance(value, str) and value and not os.path.exists(value):
-        beside = os.path.join(os.path.dirname(path), value)
-        return beside if os.path.exists(beside) else value
+        for name in (value, os.path.basename(value)):
+            beside = os.path.join(os.path.dirname(path), name)
+            if name and os.path.exists(beside):
+                return beside
     return value
 
 

@@ -70,8 +70,7 @@ class SpeechTable:
         manifest = AudioManifest(
             path=path, root=find_root(audio_root, path, names[0]), names=names,
             frames=np.array([int(row[header.index("n_frames")]) for row in rows], np.int64))
-        empty = ("",) * len(rows)
-        columns = {name: tuple(row[header.index(name)] for row in rows) if name in header else empty
+        columns = {name: tuple(row[header.index(name)] if name in header else "" for row in rows)
                    for name in ("id", "tgt_text", *OPTIONAL)}
         return cls(split=os.path.basename(path).removesuffix(".tsv"), manifest=manifest,
                    columns=columns)

@@ -129,12 +129,14 @@ def _pieces(config: S2TDataConfig) -> tokenizers.Tokenizer | None:
     if name not in files.KINDS:
         raise ConfigError(f"{config.path}: bpe_tokenizer.bpe: {name!r} is unknown."
                           f"{nearest(str(name), (*_PLAIN, *files.KINDS))}")
+    parts = files.KINDS[name].parts
+    gone = [f"{said[p.flag]} is no file" for p in parts
+            if said.get(p.flag) and not os.path.isfile(str(said[p.flag]))]
     found, missing = files.find(name, said, places=(os.path.dirname(config.path),))
-    if missing:
-        flags = ", ".join(part.flag for part in missing)
-        given = [f"{said[p.flag]} is no file" for p in missing if said.get(p.flag)]
-        raise ConfigError(f"{config.path}: bpe_tokenizer: {name} needs {flags}"
-                          + "".join(f" ({text})" for text in given))
+    if gone or missing:
+        raise ConfigError(f"{config.path}: bpe_tokenizer: {name} needs "
+                          f"{', '.join(part.flag for part in parts)}"
+                          + "".join(f" ({text})" for text in gone))
     try:
         return files.read(name, found, said)
     except (tokenizers.TokenizerError, compression.CompressionError) as error:

@@ -92,15 +92,16 @@ class SpecAugment:
 
 POLICIES = {
     "lb": SpecAugment(freq_mask_N=1, freq_mask_F=27, time_mask_N=1, time_mask_T=100,
-                      time_mask_p=1.0, mask_value=0.0),
+                      time_mask_p=1.0),
     "ld": SpecAugment(freq_mask_N=2, freq_mask_F=27, time_mask_N=2, time_mask_T=100,
-                      time_mask_p=1.0, mask_value=0.0),
+                      time_mask_p=1.0),
     "sm": SpecAugment(freq_mask_N=2, freq_mask_F=15, time_mask_N=2, time_mask_T=70,
-                      time_mask_p=0.2, mask_value=0.0),
+                      time_mask_p=0.2),
     "ss": SpecAugment(freq_mask_N=2, freq_mask_F=27, time_mask_N=2, time_mask_T=70,
-                      time_mask_p=0.2, mask_value=0.0),
+                      time_mask_p=0.2),
 }
-"""The paper's policies, as fairseq's scripts write them into config.yaml."""
+"""The paper's policies, as fairseq's scripts write them into config.yaml (where what is masked
+becomes the mean)."""
 
 
 def _inside(size: int, spans: jax.Array) -> jax.Array:

@@ -97,8 +97,8 @@ def of_files(
     Args:
       files: name -> content, of those of `FILES` that are there.
       model_type: `config.json`'s.
-      layout: where the pieces of a SentencePiece model without any other file stand (`LAYOUTS`;
-        None: as usual for the `model_type`).
+      layout: where the pieces of a SentencePiece model without any other file stand (`LAYOUTS`),
+        if neither the `model_type` nor the class of the tokenizer says it.
 
     Raises:
       TokenizerError: naming the file and what is wrong with it.
@@ -219,9 +219,9 @@ def _pieces(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | Non
     name = _model_name(files)
     if name is None:
         return None
-    usual = OWN_IDS if name == "spiece.model" else "xlmr"
+    usual = said["layout"] or (OWN_IDS if name == "spiece.model" else "xlmr")
     usual = _CLASSES.get(str(said.get("tokenizer_class", "")).removesuffix("Fast"), usual)
-    layout = said["layout"] or _LAYOUTS.get(said["model_type"], usual)
+    layout = _LAYOUTS.get(said["model_type"], usual)
     plain = _named(name, SentencePieceTokenizer, model=files[name])
     more = [t for t in _more(said) if plain.processor.PieceToId(t) == plain.processor.unk_id()]
     languages = more if layout in ("mbart", OWN_IDS) else []

@@ -56,7 +56,7 @@ def write_folder(
         files.write_tensors(temporary, state, max_shard_size=max_shard_size)
         _write_configs(temporary, whole, task, kind=kind, architecture=architecture)
         made = symbols.unpacked(whole.assets)
-        if not made and not about:  # a folder that came without a tokenizer goes back so
+        if not made and made_here(about):  # a folder that came without a tokenizer goes back so
             made = waveforms.files_of(task, model) if kind.table.kind == "waveforms" else (
                 tokenizer_files.make(cast(TextTask, task)))
         for name, content in made.items():
@@ -66,6 +66,12 @@ def write_folder(
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def made_here(about: Mapping[str, Any]) -> bool:
+    """Whether a model was made here, of one of Hugging Face's or of nothing, and is not such a
+    folder's as it was."""
+    return not about or bool(about.get("trained"))
 
 
 def _architecture(kind: Kind, model: ModelSection, about: Mapping[str, Any]) -> str:
@@ -102,13 +108,13 @@ def _write_configs(
         hf.setdefault("dtype", "float32")
     special = dict(table.special) if table.kind == "waveforms" else (
         _special(task, whole, encoder_decoder=table.kind == "encoder-decoder"))
-    if not about:
+    if made_here(about):
         hf |= special
     hf.setdefault("is_encoder_decoder", table.kind == "encoder-decoder")
     files.write_json(folder / files.CONFIG, hf)
     if table.kind not in ("encoder", "waveforms"):
         stored = whole.assets.get(GENERATION_MEMORY)
-        if stored is None and about:
+        if stored is None and not made_here(about):
             return  # there was none
         files.write_json(folder / files.GENERATION, generation.to_huggingface(
             whole.config.generation, special=special,

@@ -90,7 +90,8 @@ def _around(
     given = {k: v for k, v in hf.items() if k in generation.KEYS} if said is None else said
     place = os.fspath(folder)
     sizes = (stored.source_vocab_size, stored.target_vocab_size)
-    source, target = symbols.sides(place, layout=table.layout, sizes=sizes)
+    source, target = symbols.sides(
+        place, model_type=str(hf["model_type"]), layout=table.layout, sizes=sizes)
     special = symbols.special_ids(
         hf, given, table, size=sizes[1], symbols=target.symbols,
         said=symbols.special_names(place))
@@ -140,12 +141,16 @@ def memory(hf: Mapping[str, Any], stored: Stored) -> dict[str, bytes]:
 def remembered(named: Mapping[str, bytes]) -> tuple[dict[str, Any], State | None]:
     """What `memory` wrote: ({}, None) for a model that is not from such a folder.
 
+    Of a model that was trained since (`trained`), no tensors: they are not its own.
+
     Raises:
       CheckpointError: the files are damaged.
     """
     if MEMORY not in named:
         return {}, None
     about = json.loads(named[MEMORY])
+    if about.get("trained"):
+        return about, None
     content = named.get(ARRAYS, b"")
     kept: State = {}
     at = 0

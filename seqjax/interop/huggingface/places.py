@@ -21,14 +21,17 @@ _PT = "model.pt"
 
 def resolve(path: str) -> str:
     """The path of a checkpoint: of `hf:org/name` its folder in huggingface_hub's cache, fetched if
-    there is a network; of a folder that holds fairseq's `model.pt`, and nothing that is ours or
-    Hugging Face's, that file; of anything else the path as it is.
+    there is a network (of `hf:FOLDER` the folder, where there is one); of a folder that holds
+    fairseq's `model.pt`, and nothing that is ours or Hugging Face's, that file; of anything else
+    the path as it is.
 
     Raises:
       CheckpointError: no such model, or a folder of neither.
     """
     if path.startswith(SCHEME):
-        return _fetched(path)
+        if not os.path.isdir(path.removeprefix(SCHEME)):
+            return _fetched(path)
+        path = path.removeprefix(SCHEME)
     root = pathlib.Path(path)
     if not root.is_dir() or is_folder(path) or _is_ours(root):
         return path

@@ -15,7 +15,7 @@ from typing import Any
 from seqjax.config import ConfigError
 from seqjax.data import tokenizers
 from seqjax.data.tokenizers import Tokenizer
-from seqjax.data.tokenizers.huggingface import fillers
+from seqjax.data.tokenizers.huggingface import ROLES, fillers
 from seqjax.data.vocabulary import FAIRSEQ_IDS, Vocabulary, placeholder
 from seqjax.interop.huggingface.files import read_json
 from seqjax.models.tables import HuggingFaceTable
@@ -67,19 +67,22 @@ def special_names(folder: str | pathlib.Path) -> dict[str, Any]:
             **(read_json(folder, "tokenizer_config.json") or {})}
 
 
-def sides(folder: str | pathlib.Path, *, layout: str, sizes: tuple[int, int]) -> tuple[Side, Side]:
+def sides(
+    folder: str | pathlib.Path, *, model_type: str, layout: str, sizes: tuple[int, int]
+) -> tuple[Side, Side]:
     """Symbols and tokenizers of source and target, as the folder's files say them.
 
     Args:
-      layout: where the ids of a SentencePiece model's pieces are, if there is nothing else:
-        one of `tokenizers.layouts`.
+      model_type: of its `config.json`.
+      layout: where the ids of a SentencePiece model's pieces are, if nothing else says it: one of
+        `tokenizers.layouts`.
       sizes: rows of the embeddings.
 
     Raises:
       TokenizerError: files that are no tokenizer's, or of another model.
     """
     there = token_files(folder)
-    found = tokenizers.of_files(there, layout=layout)
+    found = tokenizers.of_files(there, model_type=model_type, layout=layout)
     if found is None:
         none = Side(symbols=None, tokenizer=None)
         return none, none
@@ -134,7 +137,9 @@ def special_ids(
     """The special ids of a model of `size` words.
 
     What `config.json` says comes before `generation_config.json`, then the tokenizer's names,
-    then what transformers takes them to be.
+    then what transformers takes them to be; at last symbols by their usual names, as
+    `seqjax.preprocess` knows them. Of an encoder, of which transformers takes nothing to be an
+    id but the tokenizer's, these come before.
 
     Args:
       said: see `special_names`.
@@ -145,10 +150,14 @@ def special_ids(
     by_symbol = {word: i for i, word in enumerate(symbols or ())}
     named = {key: by_symbol.get(_content((said or {}).get(f"{key}_token")) or "")
              for key in _NAMES}
+    usual = {key: next((by_symbol[name] for name in names if name in by_symbol), None)
+             for key, names in ROLES.items() if key != "bos" or table.kind == "encoder"}
 
     def found(key: str, *named: int | None) -> int | None:
         name = f"{key}_token_id"
-        for value in (hf.get(name), generation.get(name), *named, table.special.get(name)):
+        taken = (table.special.get(name), usual.get(key))
+        for value in (hf.get(name), generation.get(name), *named,
+                      *(taken[::-1] if table.kind == "encoder" else taken)):
             value = value[0] if isinstance(value, list) and value else value
             if value is None:
                 continue

@@ -23,6 +23,16 @@ ORIGIN: Mapping[str, str] = {_KIND: "origin"}
 named the other keys' defaults, the layers of another model to begin with."""
 
 
+HEAD: Mapping[str, str] = {"part": "head"}
+"""Of a key that says whether the model has a head, without which the rest is what it was: where a
+run begins with the weights of another, such a part may be new, or be left out."""
+
+
+def is_head(cls: type, key: str) -> bool:
+    """Whether a key of a model section says that there is a head (`HEAD`)."""
+    return HEAD.items() <= _metadata(cls, key).items()
+
+
 def limit(*, table: str) -> Mapping[str, str]:
     """`LIMIT`, unless the key `table` is on, with which it is the length of a table of weights."""
     return {**LIMIT, _TABLE: table}

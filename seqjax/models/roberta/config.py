@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Literal
 
 from seqjax.models.parts.configs import (
+    HEAD,
     ORIGIN,
     TRAINING_ONLY,
     check_layers,
@@ -55,7 +56,7 @@ class RobertaConfig(ClassificationHeadsConfig, EncoderOnlyConfig):
     that do not tell their version."""
     untie_weights_roberta: bool = False
     """The head has an output layer of its own instead of the embedding."""
-    masked_lm_head: bool = True
+    masked_lm_head: bool = dataclasses.field(default=True, metadata=HEAD)
     """The head that predicts masked tokens. False: states are all that the model gives, as of
     models that were published without it."""
     token_types: int = 0
