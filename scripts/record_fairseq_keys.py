@@ -26,6 +26,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+import fairseq
 from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_REGISTRY
@@ -33,10 +34,13 @@ from fairseq.optim import OPTIMIZER_REGISTRY
 from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
+sys.path.insert(0, str(pathlib.Path(fairseq.__file__).resolve().parents[1] / "examples/data2vec"))
+import models.data2vec_audio  # noqa: E402, F401 - what --user-dir examples/data2vec registers
+
 MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm", "lstm",
           "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2",
-          "hubert", "hubert_ctc", "wav2vec_ctc", "wav2vec_seq2seq", "s2t_transformer", "s2t_conformer",
-          "convtransformer", "xm_transformer")
+          "hubert", "hubert_ctc", "data2vec_audio", "wav2vec_ctc", "wav2vec_seq2seq",
+          "s2t_transformer", "s2t_conformer", "convtransformer", "xm_transformer")
 COMPONENTS = {
     "task": (TASK_REGISTRY, (
         "translation", "language_modeling", "masked_lm", "multilingual_masked_lm", "denoising",

@@ -67,6 +67,9 @@ CASES: dict[str, dict[str, Any]] = {
                    target_glu=True, skip_nomask=True, mask_channel_prob=0.3,
                    mask_channel_length=2),
         classes=[7, 7], weights=(1.0, 0.0)),
+    "hubert/batch_norm": dict(
+        model=dict(_TINY, **_MASKS, final_dim=8, label_rate=50, conv_pos_batch_norm=True),
+        classes=[9], weights=(1.0, 0.0)),
     "data2vec_audio/base": dict(
         data2vec=dict(
             _LARGE, **_MASKS, layer_norm_first=False, pos_conv_depth=2, average_top_k_layers=2,
@@ -74,30 +77,34 @@ CASES: dict[str, dict[str, Any]] = {
             ema_end_decay=0.99, ema_anneal_end_step=12, max_update=12), trace=True),
     "data2vec_audio/smooth": dict(
         data2vec=dict(
-            _TINY, **_MASKS, average_top_k_layers=1, batch_norm_target_layer=True,
+            _TINY, **_MASKS, pos_conv_depth=2, average_top_k_layers=1,
+            batch_norm_target_layer=True,
             instance_norm_targets=True, loss_beta=0.3, loss_scale=0.7, ema_decay=0.9,
             ema_end_decay=0.9, ema_anneal_end_step=12, max_update=12)),
     "wav2vec2_trace": dict(
         contrastive=dict(
             _LARGE, **_MASKS, quantize_targets=True, latent_vars=4, latent_groups=2, final_dim=8,
             num_negatives=4), trace=True),
-    "wav2vec_seq2seq/base": dict(inner=dict(_TINY), seq2seq=dict(
+    "wav2vec_seq2seq/base": dict(inner=dict(_TINY, feature_grad_mult=0.0), seq2seq=dict(
         decoder_embed_dim=8, decoder_ffn_embed_dim=10, decoder_layers=2,
         decoder_attention_heads=2, decoder_normalize_before=True)),
     "wav2vec_ctc/adapters": dict(
         inner=dict(_LARGE, layer_type="trf_adp", adp_num=1, adp_dim=5, quantize_targets=True,
-                   latent_vars=4), layer_type="trf_adp",
+                   latent_vars=4, feature_grad_mult=0.5), layer_type="trf_adp",
+        feature_grad_mult=0.5,
         adp_num=1, adp_dim=5, blank_weight=0.7),
-    "hubert_ctc/base": dict(inner=dict(_TINY, label_rate=50), hubert=True),
+    "hubert_ctc/base": dict(inner=dict(_TINY, label_rate=50, feature_grad_mult=0.0),
+                            hubert=True),
 }
 
 
 def load_seeded(model: torch.nn.Module) -> dict[str, list[int]]:
     """Gives a model its weights; their shapes by name."""
     state = model.state_dict()
-    shapes = {name: list(value.shape) for name, value in state.items()}
+    shapes = {name: list(value.shape) for name, value in state.items() if value.ndim}
     drawn = seeded_state({n: tuple(s) for n, s in shapes.items()}, SEED)
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in drawn.items()})
+    model.load_state_dict(  # a batch norm counts its batches besides
+        {**state, **{name: torch.from_numpy(value) for name, value in drawn.items()}})
     return shapes
 
 

@@ -39,7 +39,7 @@ CASES: dict[str, dict] = {
     "Wav2Vec2Model": dict(_LAYER, hidden_size=8, num_conv_pos_embedding_groups=2,
                           mask_time_prob=0.0),
     "Wav2Vec2ForCTC": dict(_LAYER, adapter_attn_dim=5),
-    "HubertModel": dict(_LAYER), "HubertForCTC": dict(_GROUP),
+    "HubertModel": dict(_LAYER), "HubertForCTC": dict(_GROUP, conv_pos_batch_norm=True),
     "Data2VecAudioModel": dict(_SEVERAL), "Data2VecAudioForCTC": dict(_SEVERAL),
 }
 
@@ -56,9 +56,10 @@ def record(name: str, given: dict) -> dict[str, np.ndarray]:
     cls = getattr(transformers, name)
     config = cls.config_class(**given, architectures=[name])
     model = cls(config).eval()
-    shapes = {n: list(v.shape) for n, v in model.state_dict().items()}
+    state = model.state_dict()
+    shapes = {n: list(v.shape) for n, v in state.items() if v.ndim}
     drawn = seeded_state({n: tuple(s) for n, s in shapes.items()}, SEED)
-    model.load_state_dict({n: torch.from_numpy(v) for n, v in drawn.items()})
+    model.load_state_dict({**state, **{n: torch.from_numpy(v) for n, v in drawn.items()}})
     samples, lengths = batch()
     masked = getattr(config, "feat_extract_norm", "layer") == "layer"
     real = torch.from_numpy(np.arange(samples.shape[1]) < lengths[:, None])

@@ -137,17 +137,18 @@ def test_booleans_as_older_versions_had_them():
 
 
 @pytest.mark.parametrize("words, named", [
-    ("--task speech_to_text --arch hubert --criterion ctc",
+    ("--task speech_to_text --arch multires_hubert --criterion nat_loss",
      ["task 'speech_to_text' of fairseq is not in seqjax yet; here: denoising",
-      "architecture 'hubert' of fairseq is not in seqjax yet; here: architectures of the "
-      "families bart,", "criterion 'ctc' of fairseq is not in seqjax yet"]),
+      "architecture 'multires_hubert' of fairseq is not in seqjax yet; here: architectures of the "
+      "families bart,", "criterion 'nat_loss' of fairseq is not in seqjax yet"]),
     ("--config-yaml c.yaml --task speech_to_text --arch s2t_transformer_s",
      ["task 'speech_to_text' of fairseq is not", "architecture 's2t_transformer_s' of fairseq"]),
-    ("--arch=hubert --untie-final-proj", ["architecture 'hubert' of fairseq is not"]),
+    ("--arch=multires_hubert --untie-final-proj",
+     ["architecture 'multires_hubert' of fairseq is not"]),
     ("-a levenshtein_transformer --noise random_delete",
      ["architecture 'levenshtein_transformer' of fairseq is not"]),
-    ("--arch transformer --criterion ctc --zero-infinity",
-     ["criterion 'ctc' of fairseq is not in seqjax yet; here: adaptive_loss"]),
+    ("--arch transformer --criterion nat_loss --label-smoothing 0.1",
+     ["criterion 'nat_loss' of fairseq is not in seqjax yet; here: adaptive_loss"]),
     ("--arch transformer --optimizer adagrad",
      ["optimizer 'adagrad' of fairseq is not in seqjax yet; here: adafactor, adam, nag, sgd"]),
     ("--arch transformer --lr-scheduler reduce_lr_on_plateau --lr-patience 2",
@@ -211,7 +212,11 @@ VALUES = {
     "--decoder-conv-dim": "64", "--encoder-conv-dim": "64", "--decoder-conv-type": "lightweight",
     "--encoder-conv-type": "lightweight", "--best-checkpoint-metric": "ppl",
     "--eval-bleu-args": '{"beam": 3}', "--decoder-kernel-size-list": "[3,3,3,3,3,3]",
-    "--encoder-kernel-size-list": "[3,3,3,3,3,3]",
+    "--encoder-kernel-size-list": "[3,3,3,3,3,3]", "--adp-act-fn": "gelu",
+    "--layer-type": "trf_adp --adp-num 1", "--blank-mode": "set", "--decoder-dropout": "0.2",
+    "--decoder-attention-dropout": "0.2", "--decoder-activation-dropout": "0.2",
+    "--final-dropout": "0.2", "--layerdrop": "0.2", "--ema-decay": "0.5",
+    "--ema-end-decay": "0.5", "--post-process": "silence", "--w2v-path": "pretrained.pt",
 }
 """Values that the flag may have; else a number that is not the default."""
 CHOSEN = {"task": "translation", "arch": "transformer", "optimizer": "adam",

@@ -104,10 +104,16 @@ def test_what_is_declared_of_the_losses_here():
     """As fairseq reports them; a change of a line in a loss shows here."""
     def names(**marks):
         return {n for loss in LOSSES.values() for n, m in loss.metrics.items()
-                if all(getattr(m, key) == value for key, value in marks.items())}
+                if loss.name != "model" and not re.fullmatch(r"\w+_[mu]_\d", n)
+                and all(getattr(m, key) == value for key, value in marks.items())}
 
+    # Of HuBERT's lists of labels, and of models that say their losses themselves, as they are.
+    lists, own = LOSSES["hubert"].metrics, LOSSES["model"].metrics
+    assert lists["loss_m_7"].base2 and lists["correct_u_0"].maximize and not own["loss"].base2
+    assert own["pred_var"].maximize and not any(m.base2 for m in own.values())
     assert names(base2=True) == {
-        "loss", "nll_loss", "alignment_loss", "ctc_loss", "loss_0", "loss_1", "loss_2"}
+        "loss", "nll_loss", "alignment_loss", "ctc_loss", "loss_0", "loss_1", "loss_2",
+        "loss_features_pen"}
     assert names(like_loss=True) == {"loss", "alignment_loss", "ctc_loss"}
     assert names(percent=True) == names(maximize=True) == {"accuracy"}
     assert names(count=True) == set(COUNTS) == {"ntokens", "nsentences"}
@@ -119,7 +125,8 @@ def test_what_is_declared_of_the_losses_here():
         "label_smoothed_cross_entropy_with_alignment": {"alignments"},
         "label_smoothed_cross_entropy_with_ctc": {"ctc"},
         "masked_lm": {"masks"}, "sentence_prediction": {"classes"},
-        "sentence_ranking": {"candidates"}, "wav2vec": {"negatives"}}
+        "sentence_ranking": {"candidates"}, "wav2vec": {"negatives"},
+        "hubert": {"frame_labels"}, "ctc": {"frame_symbols"}, "model": {"losses"}}
 
 
 def test_what_losses_need_some_key_gives():
@@ -135,7 +142,8 @@ def test_what_losses_need_some_key_gives():
     assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"},
                      "ctc_weight": {"ctc"}, "num_classes": {"classes", "candidates"},
                      "num_negatives": {"negatives"},
-                     "mask_prob": {"masks"}}
+                     "mask_prob": {"masks"}, "label_classes": {"frame_labels"},
+                     "final_dropout": {"frame_symbols"}, "ema_decay": {"losses"}}
     needed = {what for loss in LOSSES.values() for what in loss.needs}
     assert needed == {what for names in found.values() for what in names}
 

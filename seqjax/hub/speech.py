@@ -88,7 +88,7 @@ class Speech(Loaded[Any]):
           ConfigError: a model that recognises no symbols.
         """
         model = self._one_model("log_probs")
-        if not hasattr(model, "features"):
+        if not hasattr(model, "features") or hasattr(model, "step"):
             raise ConfigError(f"log_probs: models of {model.config.name!r} say no symbols of "
                               "frames; extract_features gives their states")
         return self._over(audio, self._scores(), "log_probs")

@@ -71,7 +71,8 @@ def keys(
                  "feat_extract_norm": {"group": "default", "layer": "layer_norm"}},
         fixed={"layer_norm_eps": (1e-5,), "feat_extract_activation": ("gelu",),
                "add_adapter": (False,), "use_weighted_layer_sum": (False,),
-               "feat_proj_layer_norm": (True,), "conv_pos_batch_norm": (False,)},
+               "feat_proj_layer_norm": (True,),
+               **({} if "conv_pos_batch_norm" in more else {"conv_pos_batch_norm": (False,)})},
         always=always or {})
 
 
@@ -138,6 +139,10 @@ def renames(prefix: str) -> tuple[tuple[str, str], ...]:
         (r"^layer_norm\.", f"{p}feature_projection.layer_norm."),
         (r"^mask_emb$", f"{p}masked_spec_embed"),
         (r"^encoder\.pos_conv\.convs_(\d+)\.", p + r"encoder.pos_conv_embed.layers.\1.conv."),
+        (r"^encoder\.pos_conv\.conv\.", f"{p}encoder.pos_conv_embed.conv."),
+        (r"^encoder\.pos_conv\.weight$", f"{p}encoder.pos_conv_embed.batch_norm.weight"),
+        (r"^encoder\.pos_conv\.shift$", f"{p}encoder.pos_conv_embed.batch_norm.bias"),
+        (r"^encoder\.pos_conv\.(running_\w+)$", p + r"encoder.pos_conv_embed.batch_norm.\1"),
         (r"^encoder\.pos_conv\.weight_g$",
          f"{p}encoder.pos_conv_embed.conv.parametrizations.weight.original0"),
         (r"^encoder\.pos_conv\.weight_v$",
@@ -156,6 +161,22 @@ def renames(prefix: str) -> tuple[tuple[str, str], ...]:
         (r"^(encoder\.layers\.\d+\.adapter_layer)\.ln_W$", p + r"\1.norm.weight"),
         (r"^(encoder\.layers\.\d+\.adapter_layer)\.ln_b$", p + r"\1.norm.bias"),
     )
+
+
+COUNTED = r".*\.batch_norm\.num_batches_tracked"
+"""A buffer of a batch norm, which nothing reads."""
+
+
+def constants(prefix: str) -> Callable[[Any], State]:
+    """`WeightNames.constants`: that buffer."""
+
+    def made(config: Any) -> State:
+        if not config.conv_pos_batch_norm:
+            return {}
+        name = f"{prefix}encoder.pos_conv_embed.batch_norm.num_batches_tracked"
+        return {name: np.zeros((), np.int64)}
+
+    return made
 
 
 TRANSFORMS: tuple[tuple[str, Transform], ...] = (

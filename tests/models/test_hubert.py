@@ -29,8 +29,8 @@ from seqjax.training.schedules import make_schedule
 from seqjax.training.state import new_state
 from seqjax.training.train_step import make_train_step
 
-PRETRAINED, FINETUNED = ["hubert/base", "hubert/large"], ["wav2vec_ctc/adapters",
-                                                          "hubert_ctc/base"]
+PRETRAINED = ["hubert/base", "hubert/large", "hubert/batch_norm"]
+FINETUNED = ["wav2vec_ctc/adapters", "hubert_ctc/base"]
 
 
 def source_of(golden):
@@ -96,10 +96,11 @@ def test_loss_metrics_gradients_and_states_are_fairseqs(name):
     else:
         real = golden.arrays["real"]
         np.testing.assert_allclose(scores[real], golden.arrays["lprobs"][real], atol=2e-5)
-        np.testing.assert_array_equal(scores[~real], golden.arrays["lprobs"][~real])
+        if name == FINETUNED[0]:  # fairseq's HuBERT leaves padded frames as they are
+            np.testing.assert_array_equal(scores[~real], golden.arrays["lprobs"][~real])
 
 
-@pytest.mark.parametrize("name", PRETRAINED)
+@pytest.mark.parametrize("name", PRETRAINED[:2])
 def test_layers_have_fairseqs_numbers_and_rows_are_what_they_are_alone(name):
     """In a wider batch, with other rows: as fairseq's of the row by itself."""
     golden = family_goldens.load(name)
@@ -257,7 +258,8 @@ def test_an_encoder_that_was_pretrained_is_taken_over():
         jax.tree.map(np.testing.assert_array_equal, value, pretrained.params[name])
     assert "label_embs_concat" not in found["w2v_model"]
     np.testing.assert_array_equal(found["proj"]["kernel"], fresh["w2v_encoder"]["proj"]["kernel"])
-    assert golden.model.adopt(golden.params, fresh) is golden.params
+    own = golden.params
+    assert golden.model.adopt(own, fresh) is own
     golden.config.check_pretrained(pretrained.config)
     with pytest.raises(ConfigError, match="conv_pos is 5 here, 6 there"):
         dataclasses.replace(golden.config, conv_pos=5, conv_pos_groups=3).check_pretrained(

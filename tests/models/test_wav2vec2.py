@@ -21,6 +21,7 @@ from seqjax.models.parts import audio, masking
 from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import conv_layers, frame_count, receptive_field
 from seqjax.models.protocol import Encoder, MaskedLanguageModel, Source
+from seqjax.models.wav2vec2 import archs
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
 from seqjax.training import sharding
 from seqjax.training.optimizers import make_optimizer
@@ -291,7 +292,8 @@ def test_newer_names_of_weight_norm_are_read():
 
 @pytest.mark.parametrize("changes, message", [
     (dict(layer_type="conformer"), "layer_type='conformer'"),
-    (dict(layer_type="trf_adp"), "layer_type='trf_adp'"),
+    (dict(layer_type="trf_adp"), "adp_num"),
+    (dict(layer_type="trf_adp", adp_num=1, adp_trf_idx="0:1"), "adp_trf_idx='0:1'"),
     (dict(conv_pos_batch_norm=True), "conv_pos_batch_norm=True"),
     (dict(latent_temp="(2, x)"), "latent_temp"),
     (dict(conv_feature_layers="[(8, 10)]"), "conv_feature_layers"),
@@ -301,6 +303,13 @@ def test_checkpoints_of_what_is_not_here_are_refused_by_key(changes, message):
     tree = {"cfg": {"model": golden.about["model"] | changes}, "model": golden.state}
     with pytest.raises(ValueError, match=message):
         fairseq_weights.from_tree(tree)
+
+
+@pytest.mark.parametrize("values, layers, final", [(archs.BASE, 12, 256), (archs.LARGE, 24, 768)])
+def test_published_sizes(values, layers, final):
+    config = Wav2Vec2Config(**values)
+    assert (config.encoder_layers, config.final_dim) == (layers, final)
+    assert config.layer_norm_first == (config.extractor_mode == "layer_norm") == (layers == 24)
 
 
 def test_temperatures_given_as_text_are_read():

@@ -80,12 +80,9 @@ def read_model(
     try:
         chosen = text.components(checkpoint, bpe=bpe, tokenizer=tokenizer,
                                  options=tokenizer_options or {})
-        if _of_waveforms(checkpoint):
-            task, files = _waveforms(checkpoint, task_overrides or {}), {}
-        else:
-            task, files = _task(path, checkpoint, data=data, chosen=chosen,
-                                asked=bool(bpe or tokenizer or tokenizer_options),
-                                overrides=task_overrides or {})
+        task, files = _around(path, checkpoint, data=data, chosen=chosen,
+                              asked=bool(bpe or tokenizer or tokenizer_options),
+                              overrides=task_overrides or {})
         loss = loss_section(checkpoint)
         shared = {k: task[k] for k in loss.keys() & task.keys() if k != "name"}
         sections = {"task": task, "model": to_plain(checkpoint.config), "loss": loss | shared}
@@ -130,10 +127,26 @@ def task_entry(checkpoint: FairseqCheckpoint) -> TaskEntry:
     return found
 
 
-def _of_waveforms(checkpoint: FairseqCheckpoint) -> bool:
-    """Whether its model reads waveforms, and its own task is not here."""
+class NoDictionariesError(ConfigError):
+    """There are none where a checkpoint's would be."""
+
+
+def _around(
+    path: str | os.PathLike[str], checkpoint: FairseqCheckpoint, *,
+    data: str | os.PathLike[str] | None, overrides: Mapping[str, Any], **options: Any
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """`_task`; of a model of waveforms whose task is not here, or whose dictionaries are not found
+    where nobody said that they are, what prepares waveforms alone: its states need no words."""
     name = checkpoint.task.task or fairseq_names.USUAL["task"]
-    return models.family(checkpoint.config.name).waveforms and tasks.of_fairseq(name) is None
+    waveforms = models.family(checkpoint.config.name).waveforms
+    if waveforms and tasks.of_fairseq(name) is None:
+        return _waveforms(checkpoint, overrides), {}
+    try:
+        return _task(path, checkpoint, data=data, overrides=overrides, **options)
+    except NoDictionariesError:
+        if not waveforms or data is not None:
+            raise
+        return _waveforms(checkpoint, overrides), {}
 
 
 def _waveforms(
@@ -402,7 +415,7 @@ def _dictionaries(
         if all(map(os.path.isfile, wanted)):
             return place, tuple(lang or "" for lang in langs)
         missing = " and ".join(os.path.basename(p) for p in wanted if not os.path.isfile(p))
-    raise ConfigError(
+    raise NoDictionariesError(
         f"fairseq checkpoints hold no dictionaries; looked for {missing} in "
         + " and ".join(candidates) + ". Name the folder that it was trained on: "
         "data='data-bin' in Python, --data data-bin on the command line")

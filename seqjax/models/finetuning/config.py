@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from seqjax.config import ConfigError, to_plain
+from seqjax.config import ConfigError, gives, to_plain
 from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
 from seqjax.models.parts.configs import ORIGIN, TRAINING_ONLY, check_rates, kind
 
@@ -24,12 +24,13 @@ class FinetuningConfig(AudioEncoderConfig):
 
     arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name."""
-    w2v_path: str = dataclasses.field(default="", metadata=ORIGIN)
+    w2v_path: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """Checkpoint of the pretrained model: its sizes are this model's, and training begins with
     its weights (unless `config.init_from` names others)."""
-    no_pretrained_weights: bool = dataclasses.field(default=False, metadata=ORIGIN)
+    no_pretrained_weights: bool = dataclasses.field(default=False, metadata=TRAINING_ONLY)
     """Its sizes alone."""
-    final_dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
+    final_dropout: float = dataclasses.field(
+        default=0.0, metadata={**TRAINING_ONLY, **gives("frame_symbols")})
     """On the encoder's last states."""
     dropout: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """On the transformer's input and on the output of every sublayer."""
@@ -91,8 +92,9 @@ class FinetuningConfig(AudioEncoderConfig):
 
 def encoder_form(section: Any) -> dict[str, Any]:
     """Keys of an encoder's section that its parameters, or what it computes, depend on."""
-    names = {f.name for cls in (AudioEncoderConfig, WaveformEncoderConfig)
-             for f in dataclasses.fields(cls)}
+    names = {"conv_pos_batch_norm", *(
+        f.name for cls in (AudioEncoderConfig, WaveformEncoderConfig)
+        for f in dataclasses.fields(cls))}
     plain = to_plain(section)
     return {key: plain[key] for key in sorted(names & plain.keys())
             if kind(type(section), key) is None}

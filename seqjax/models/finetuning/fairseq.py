@@ -52,7 +52,8 @@ def merged(given: Mapping[str, Any], form: tuple[str, ...]) -> dict[str, Any]:
 NAMES = WeightNames(
     vocabulary=lambda state: (0, state[f"{PREFIX}.proj.weight"].shape[0]),
     upgrade=lambda state, config: (names.weight_norms(state), config),
-    ignored=(LABELS,), unused=(LABELS,),
+    ignored=(LABELS, names.COUNTED), unused=(LABELS,),
+    constants=names.constants("w2v_encoder.w2v_model."),
     renames=names.RENAMES,
     transforms=names.TRANSFORMS,
     order=("w2v_encoder", "w2v_model", *names.ENCODER_ORDER, *names.LAYER_ORDER, "proj",
@@ -104,6 +105,7 @@ def check(config: Any) -> None:
 def table(
     form: tuple[str, ...], *, arch: str, task: str, names: WeightNames = NAMES,
     more: Mapping[str, Any] | None = None, refused: Mapping[str, tuple[Any, ...]] | None = None,
+    said: tuple[str, ...] = (),
 ) -> FairseqTable:
     """Of a family whose encoder has these keys of its own (`own_form`).
 
@@ -111,12 +113,13 @@ def table(
       arch, task: of the pretrained model.
       more: what else its flat configuration says.
       refused: switches of it that are not here.
+      said: keys of the form that its files say in both places.
     """
-    refused = {"conv_pos_batch_norm": (False,), **(refused or {})}
+    refused = refused or {}
     return FairseqTable(
         keys=ConfigKeys(
             refused=refused, from_task=("normalize",),
             merge=lambda given: merged(given, (*form, *refused))),
         names=names, nest=nesting(form, arch=arch, task=task, more=more or {}),
         check_export=check,
-        unsaid=("projects_features", *(k for k in form if k not in ADAPTER_KEYS)))
+        unsaid=("projects_features", *(k for k in form if k not in (*ADAPTER_KEYS, *said))))

@@ -11,9 +11,9 @@ from seqjax.models import audio_huggingface as hf
 from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, WeightNames
 from seqjax.models.transformer.huggingface import writer
 
-_FINE = {"layerdrop": ("layerdrop",), "final_dropout": ("final_dropout",)}
-KEYS = hf.keys(_FINE)
-SEVERAL_KEYS = hf.keys(_FINE, norms=False, always={
+FINE = {"layerdrop": ("layerdrop",), "final_dropout": ("final_dropout",)}
+KEYS = hf.keys(FINE)
+SEVERAL_KEYS = hf.keys(FINE, norms=False, always={
     "extractor_mode": "layer_norm", "layer_norm_first": False})
 """Of a model whose positions are several convolutions."""
 
@@ -47,6 +47,7 @@ def table(
         names=WeightNames(
             vocabulary=lambda state: (0, state["lm_head.weight"].shape[0]),
             upgrade=lambda state, config: (hf.today(state, config, prefix), config),
+            ignored=(hf.COUNTED,), constants=hf.constants(prefix),
             renames=hf.renames(prefix), transforms=hf.TRANSFORMS),
         join=lambda state, config: hf.join(state, config, prefix),
         prefix=prefix, kind="waveforms", special=hf.SPECIAL, vocabularies=("", "vocab_size"))

@@ -29,6 +29,9 @@ class HubertConfig(AudioEncoderConfig):
     """Chance of leaving out a layer."""
     dropout_features: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """Of fairseq's, which computes with it and uses the result nowhere."""
+    conv_pos_batch_norm: bool = False
+    """A batch norm in front of the convolution for positions in place of weight norm, whose
+    statistics are those of the checkpoint and stay."""
     final_dim: int = 0
     """Width in which frames and classes are compared (0: encoder_embed_dim)."""
     untie_final_proj: bool = False

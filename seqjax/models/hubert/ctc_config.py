@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar, Literal
 
-from seqjax.config import gives
 from seqjax.models.finetuning.config import FinetuningConfig
-from seqjax.models.parts.configs import TRAINING_ONLY
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,9 +17,9 @@ class HubertCtcConfig(FinetuningConfig):
 
     name: Literal["hubert_ctc"] = "hubert_ctc"
     """Chooses the family of models."""
-    mask_min_space: int = dataclasses.field(
-        default=1, metadata={**TRAINING_ONLY, **gives("frame_symbols")})
-    """With no_mask_overlap: frames between two spans, at least."""
+    conv_pos_batch_norm: bool = False
+    """A batch norm in front of the convolution for positions in place of weight norm, whose
+    statistics are those of the checkpoint and stay."""
 
     def __post_init__(self) -> None:
         self.check_encoder()

@@ -38,7 +38,7 @@ def derive(values: dict[str, Any], explicit: set[str]) -> None:
 
 NAMES = WeightNames(
     vocabulary=lambda state: (0, state[LABELS].shape[0] if LABELS in state else 0),
-    upgrade=upgrade,
+    upgrade=upgrade, ignored=(names.COUNTED,), constants=names.constants(),
     renames=names.RENAMES,
     transforms=names.TRANSFORMS,
     order=(*names.ENCODER_ORDER, *names.LAYER_ORDER, "target_glu", "final_proj",
@@ -47,7 +47,7 @@ NAMES = WeightNames(
 
 TABLE = FairseqTable(
     keys=ConfigKeys(
-        refused={"layer_type": ("transformer",), "conv_pos_batch_norm": (False,)},
+        refused={"layer_type": ("transformer",)},
         derive=derive, from_task=("sample_rate", "label_rate")),
     names=NAMES,
     unsaid=("label_classes", "pretraining_heads", "projects_features", "sample_rate"),

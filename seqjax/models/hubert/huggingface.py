@@ -11,7 +11,8 @@ from seqjax.models.tables import HuggingFaceTable, State, WeightNames
 from seqjax.models.transformer.huggingface import writer
 
 PREFIX = "hubert."
-KEYS = hf.keys({"layerdrop": ("encoder_layerdrop",)})
+KEYS = hf.keys({"layerdrop": ("encoder_layerdrop",),
+                "conv_pos_batch_norm": ("conv_pos_batch_norm",)})
 read = hf.reader(KEYS)
 
 
@@ -27,6 +28,7 @@ TABLE = HuggingFaceTable(
         "logit_temp", "target_glu")),
     names=WeightNames(
         vocabulary=lambda state: (0, 0), upgrade=upgrade, renames=hf.renames(PREFIX),
+        ignored=(hf.COUNTED,), constants=hf.constants(PREFIX),
         transforms=hf.TRANSFORMS),
     join=lambda state, config: hf.join(state, config, PREFIX),
     prefix=PREFIX, kind="waveforms", special=hf.SPECIAL, vocabularies=("", ""),

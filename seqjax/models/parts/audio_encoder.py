@@ -112,6 +112,31 @@ class EncoderLayer(Layer):
         return self._both(x, mask)
 
 
+class NormedPositions(nn.Module):
+    """A grouped convolution over frames in place of position embeddings, with a batch norm in front
+    of it in place of weight norm. Its statistics are those that pretraining left, and stay: they
+    are kept among the parameters, and have no gradient."""
+
+    dim: int
+    width: int
+    groups: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
+        scale = self.param("scale", ones, (self.dim,))
+        bias = self.param("shift", zeros, (self.dim,))
+        mean = jax.lax.stop_gradient(self.param("running_mean", zeros, (self.dim,)))
+        variance = jax.lax.stop_gradient(self.param("running_var", ones, (self.dim,)))
+        normed = (x.astype(jnp.float32) - mean) * jax.lax.rsqrt(variance + EPS) * scale + bias
+        begun = nn.initializers.normal((4.0 / (self.width * self.dim)) ** 0.5)
+        y = audio.Convolution(
+            self.dim, self.dim, self.width, groups=self.groups, padding=self.width // 2,
+            kernel_init=begun, dtype=self.dtype, name="conv")(normed)
+        return audio.gelu(y[:, : x.shape[1]])
+
+
 class TransformerEncoder(nn.Module):
     """fairseq's: positions by convolution, then the layers."""
 
@@ -123,6 +148,9 @@ class TransformerEncoder(nn.Module):
         if cfg.pos_conv_depth > 1:
             self.pos_conv = audio.PositionalConvolutions(
                 dim, cfg.conv_pos, cfg.conv_pos_groups, cfg.pos_conv_depth, self.dtype)
+        elif cfg.conv_pos_batch_norm:
+            self.pos_conv = NormedPositions(
+                dim, cfg.conv_pos, cfg.conv_pos_groups, self.dtype)
         else:
             self.pos_conv = audio.PositionalConvolution(
                 dim, cfg.conv_pos, cfg.conv_pos_groups, self.dtype)

@@ -143,6 +143,11 @@ class WaveformEncoderConfig(AdapterConfig, AudioEncoderConfig):
     max_positions: int = dataclasses.field(default=100000, metadata=LIMIT)
     """Longest row, in frames."""
 
+    @property
+    def conv_pos_batch_norm(self) -> bool:
+        """No batch norm in front of the convolution for positions."""
+        return False
+
     def check_waveforms(self) -> None:
         """`check_encoder`, and the keys that are added here."""
         self.check_encoder()
@@ -192,6 +197,8 @@ class EncoderKeys(Protocol):
     def conv_pos_groups(self) -> int: ...
     @property
     def pos_conv_depth(self) -> int: ...
+    @property
+    def conv_pos_batch_norm(self) -> bool: ...
     @property
     def required_seq_len_multiple(self) -> int: ...
     @property

@@ -70,6 +70,16 @@ class WaveformModel:
         return receptive_field(self._encoder_config.conv_layers)
 
     @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Of what a source's positions hold: one sample each."""
+        return ()
+
+    @property
+    def least_frames(self) -> int:
+        """Samples of the shortest source that can be encoded."""
+        return self.receptive_field * self._frame_multiple
+
+    @property
     def hop(self) -> int:
         """Samples from one frame to the next."""
         return int(np.prod([layer.stride for layer in self._encoder_config.conv_layers]))
@@ -119,6 +129,7 @@ class WaveformModel:
           has none.
         """
         self._check(source, drawn)
+        alone = alone or getattr(source, "isolated", False)
         x, real = self._run(params, source, drawn or Drawn(), rng=rng, update=update,
                               method="encode", alone=alone)
         return Encoded(out=x, mask=real)

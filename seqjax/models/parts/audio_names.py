@@ -7,9 +7,16 @@ are numbered lists of convolution, dropout, norm and activation, ours are named 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from seqjax.models.parts import module_order as order
 from seqjax.models.tables import TRANSPOSED, State, Transform
+
+COUNTED = r"(?:.*\.)?pos_conv\.0\.num_batches_tracked"
+"""A buffer of a batch norm, which nothing reads."""
 
 WEIGHT_NORM = {"0": "weight_g", "1": "weight_v"}
 
@@ -23,12 +30,26 @@ def weight_norms(state: State) -> State:
     }
 
 
+def constants(prefix: str = "") -> Callable[[Any], State]:
+    """`WeightNames.constants`: what a batch norm in front of the positions has beside its
+    statistics, under `prefix`."""
+
+    def made(config: Any) -> State:
+        if not config.conv_pos_batch_norm:
+            return {}
+        return {f"{prefix}encoder.pos_conv.0.num_batches_tracked": np.zeros((), np.int64)}
+
+    return made
+
+
 RENAMES: tuple[tuple[str, str], ...] = (
     (r"\bconv_layers_(\d+)_0\.", r"conv_layers.\1.0."),
     (r"\bconv_layers_(\d+)_2\.", r"conv_layers.\1.2."),
     (r"\bconv_layers_(\d+)_2_1\.", r"conv_layers.\1.2.1."),
     (r"\bpos_conv\.convs_(\d+)\.", r"pos_conv.\1.0."),
-    (r"\bpos_conv\.(weight_[gv]|bias)$", r"pos_conv.0.\1"),
+    (r"\bpos_conv\.conv\.", "pos_conv.1."),
+    (r"\bpos_conv\.weight$", "pos_conv.0.weight"), (r"\bpos_conv\.shift$", "pos_conv.0.bias"),
+    (r"\bpos_conv\.(weight_[gv]|bias|running_mean|running_var)$", r"pos_conv.0.\1"),
     (r"\btarget_glu\.", "target_glu.0."),
 )
 TRANSFORMS: tuple[tuple[str, Transform], ...] = ((r".*\.weight_[gv]", TRANSPOSED),)
@@ -40,5 +61,6 @@ LAYER_ORDER = (
     "fc2", "final_layer_norm", "adapter_layer", "layer_norm")
 """And behind it."""
 ARRAY_ORDER = (
-    "weight", "bias", "weight_g", "weight_v", "W_a", "W_b", "b_a", "b_b", "ln_W", "ln_b")
+    "weight", "bias", "weight_g", "weight_v", "running_mean", "running_var", "W_a", "W_b", "b_a",
+    "b_b", "ln_W", "ln_b")
 """A weight norm takes the weight away and adds its two parts behind the bias."""

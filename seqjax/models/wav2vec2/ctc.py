@@ -8,7 +8,7 @@ from seqjax.models.parts.audio_encoder_config import WaveformEncoderConfig
 
 FORM = fairseq.own_form(WaveformEncoderConfig)
 REFUSED = {"layer_type": ("transformer", "trf_adp"), "adp_trf_idx": ("all",),
-           "quantize_input": (False,)}
+           "quantize_input": (False,), "conv_pos_batch_norm": (False,)}
 """Keys of fairseq's -> their values with which an encoder is one of ours."""
 FAIRSEQ = fairseq.table(FORM, arch="wav2vec2", task="audio_pretraining", refused=REFUSED)
 HUGGINGFACE = huggingface.table(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from seqjax.config import gives
 from seqjax.models.finetuning.config import FinetuningConfig
 from seqjax.models.parts.audio_encoder_config import WaveformEncoderConfig
 
@@ -17,7 +16,7 @@ class Wav2VecCtcConfig(FinetuningConfig, WaveformEncoderConfig):
 
     name: Literal["wav2vec_ctc"] = "wav2vec_ctc"
     """Chooses the family of models."""
-    blank_weight: float = dataclasses.field(default=0.0, metadata=gives("frame_symbols"))
+    blank_weight: float = 0.0
     """What is added to the blank's score, or what it is set to."""
     blank_mode: Literal["add", "set"] = "add"
     """Which of both; with a weight of 0 neither."""
