@@ -9,7 +9,7 @@ from tiny_run import metrics, resolve
 
 import seqjax
 from seqjax import checkpoints as ck
-from seqjax import generate
+from seqjax import generate, interactive
 from seqjax.config import ConfigError
 from seqjax.training import initial_state, parts, train_loop
 from seqjax.training.checkpoints import read_state
@@ -126,6 +126,11 @@ def test_a_loaded_model_transcribes(trained, tmp_path, capsys):
                    "--format", "fairseq", "--quiet", "--scoring", "bleu"])
     said = capsys.readouterr().out
     assert "Generate valid with beam=2" in said
+    lines = tmp_path / "paths"
+    lines.write_text(f"{paths[0]}\n{tmp_path / 'nowhere.wav'}\n{paths[1]}\n")
+    interactive.main(["--checkpoint", str(folder), "--input", str(lines), "--quiet"])
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [texts[0], "", texts[1]] and "line 2" in said.err
     evaluated = model.evaluate("valid")
     assert evaluated.values["loss"] > 0
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from seqjax.config import ModelSection
@@ -311,7 +312,7 @@ def reads(model: object) -> bool:
     return isinstance(model, Encoder)
 
 
-Read = jax.Array | Source
+Read = jax.Array | np.ndarray | Source
 """Sources as searches hand them on: token ids [B, S], or of audio a `Source`."""
 
 
@@ -320,7 +321,7 @@ def encode_tokens(model: Encoder | Stepper, params: Params, tokens: Read) -> Enc
     if not isinstance(model, Encoder):
         return None
     if not isinstance(tokens, Source):
-        tokens = token_source(tokens, pad=model.pad)
+        tokens = token_source(jnp.asarray(tokens), pad=model.pad)
     return model.encode(params, tokens)
 
 

@@ -363,7 +363,8 @@ class SpeechToTextTask(Text):
 
         count = min(limit or len(dataset), len(dataset))
         most = self.max_positions(model)[0]
-        kept = [i for i in range(count) if dataset.lengths.source[i] <= most]
+        frames = self._frames(dataset)
+        kept = [i for i in range(count) if frames[i] <= most]
         kind = WordErrorEvaluator if self.config.scoring == "wer" else TranslationEvaluator
         return kind(
             model, generation, sources=self.sources(dataset, kept),  # type: ignore[arg-type]
@@ -372,15 +373,20 @@ class SpeechToTextTask(Text):
             source_text=lambda source: f"{len(source)} frames", target_text=self.decode_target,
             unk=self.target_vocab.unk, sharding=sharding, row_multiple=row_multiple)
 
+    def _frames(self, dataset: SpeechToTextDataset) -> np.ndarray:
+        """Of each recording, at most."""
+        assert dataset.lengths.source is not None
+        return dataset.lengths.source
+
     def sources(
         self, dataset: SpeechToTextDataset, indices: Sequence[int]
     ) -> list[np.ndarray]:
         """Features [T, F] (or samples [N]) of some recordings, as the model reads them."""
         from seqjax.data.epoch_plan import Shape
 
-        found = []
+        found, frames = [], self._frames(dataset)
         for i in indices:
-            length = int(dataset.lengths.source[i])
+            length = int(frames[i])
             width = max(64, 1 << (length - 1).bit_length())  # few shapes to compile
             target = 0 if dataset.lengths.target is None else int(dataset.lengths.target[i])
             batch = dataset.materialise(

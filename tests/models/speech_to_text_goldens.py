@@ -43,7 +43,7 @@ class Golden:
         return self.checkpoint.params
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         return {"source_vocab_size": 0, "target_vocab_size": WORDS}
 
     def source(self, *, isolated: bool = False, wider: int = 0, rows: int = 0) -> Source:
