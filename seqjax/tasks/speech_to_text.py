@@ -442,5 +442,6 @@ def _fairseq_assets(section: Mapping[str, Any], data: str) -> dict[str, bytes]:
 ENTRY = TaskEntry(
     name="speech_to_text", config=SpeechToTextConfig,
     task="seqjax.tasks.speech_to_text:SpeechToTextTask", facade=SpeechToTextTask.facade,
-    metrics={**metrics.BLEU, **WER}, output="output", loss="label_smoothed_cross_entropy",
+    metrics={**metrics.BLEU, **WER}, output="output", huggingface="speech",
+    loss="label_smoothed_cross_entropy",
     fairseq=FairseqTask(name="speech_to_text", assets=_fairseq_assets))
