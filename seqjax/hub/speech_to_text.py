@@ -225,8 +225,8 @@ class SpeechTranslator(Generative[Any]):
         """
         single = isinstance(audio, (str, os.PathLike, np.ndarray))
         listed: Any = [audio] if single else audio
-        if len(self.models) > 1 or (layer is not None and not hasattr(
-                self.models[0], "encoder_states")):
+        tells = hasattr(self.models[0], "encoder_states")
+        if len(self.models) > 1 or (layer is not None and not tells):
             raise ConfigError("extract_features: one model that tells of its layers is needed")
         sources = sources_for(self.models, [self.features(x) for x in listed])
         out: list[Any] = [None] * len(sources)
