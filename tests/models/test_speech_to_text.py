@@ -377,5 +377,5 @@ def test_a_folder_of_transformers_is_loaded_and_written_again(tmp_path):
     for name, value in drawn.items():
         np.testing.assert_array_equal(again[name], value)
     written = json.loads((back / "config.json").read_text())
-    assert {k: about["config"][k] for k in about["config"]} == {
-        k: written[k] for k in about["config"]}
+    assert written.pop("architectures") == ["Speech2TextForConditionalGeneration"]
+    assert written == {k: v for k, v in about["config"].items() if k != "architectures"}
