@@ -146,6 +146,9 @@ class SpeechToTextTask(Text):
                 "config.loss.ignore_prefix_size: 0, but targets begin with language tags "
                 f"(prepend_tgt_lang_tag in {self.audio.path}), which outputs are given: set 1")
         shape: Any = config.model
+        if getattr(shape, "apply_mask", False):
+            raise ConfigError("config.model.apply_mask: this task draws no masks for its models "
+                              "yet; leave it out")
         for key in ("input_feat_per_channel", "input_channels"):
             here, there = getattr(shape, key, None), getattr(self.audio, key)
             if here is not None and here != there and not self._changes_width():
