@@ -24,6 +24,9 @@ WITHOUT = {
     "--decoder-normalize-before": {"lightconv_lm"},
     "--relu-dropout": {"lightconv", "lightconv_lm"},
     # Refused, where a checkpoint or a command asks for it.
+    "--attn-type": {"data2vec_audio", "hubert", "wav2vec2"},
+    "--depthwise-conv-kernel-size": {"data2vec_audio", "hubert", "wav2vec2"},
+    "--pos-enc-type": {"data2vec_audio", "hubert", "wav2vec2"},
     "--adaptive-input": {"bart", "transformer", "transformer_align"},
     "--tie-adaptive-proj": {"bart", "transformer", "transformer_align"},
     "--tie-adaptive-weights": {"bart", "transformer", "transformer_align"},

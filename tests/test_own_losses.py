@@ -76,7 +76,7 @@ def everything(name: str) -> tuple[Forward, dict[str, jax.Array], object]:
         features=States(hidden, Clusters(jnp.ones((D, 7))) if clusters else jnp.ones((D, V))),
         encoded=Encoded(out=hidden, mask=jnp.ones((B, T), bool)),
         target=jnp.asarray(rng.integers(4, V, (B, T))), pad=1, attention=attention,
-        aux={"logits": hidden, "masked": jnp.ones((B, T), bool),
+        aux={"logits": hidden, "ctc_logits": jnp.zeros((B, T, V)), "masked": jnp.ones((B, T), bool),
              **dict.fromkeys(says, jnp.float32(2))})
     if name == "hubert":
         section = dataclasses.replace(
@@ -123,8 +123,9 @@ def test_what_is_declared_of_the_losses_here():
     assert lists["loss_m_7"].base2 and lists["correct_u_0"].maximize and not own["loss"].base2
     assert own["pred_var"].maximize and not any(m.base2 for m in own.values())
     assert names(base2=True) == {
-        "loss", "nll_loss", "alignment_loss", "loss_0", "loss_1", "loss_2", "loss_features_pen"}
-    assert names(like_loss=True) == {"loss", "alignment_loss"}
+        "loss", "nll_loss", "alignment_loss", "ctc_loss", "loss_0", "loss_1", "loss_2",
+        "loss_features_pen"}
+    assert names(like_loss=True) == {"loss", "alignment_loss", "ctc_loss"}
     assert names(percent=True) == names(maximize=True) == {"accuracy"}
     assert names(count=True) == set(COUNTS) == {"ntokens", "nsentences"}
     assert names(perplexity_of="nll_loss") == names(perplexity_of="loss") == {"ppl"}
@@ -133,6 +134,7 @@ def test_what_is_declared_of_the_losses_here():
     assert {name: set(loss.needs) for name, loss in LOSSES.items() if loss.needs} == {
         "adaptive_loss": {"clusters"},
         "label_smoothed_cross_entropy_with_alignment": {"alignments"},
+        "label_smoothed_cross_entropy_with_ctc": {"ctc"},
         "masked_lm": {"masks"}, "sentence_prediction": {"classes"},
         "sentence_ranking": {"candidates"}, "wav2vec": {"negatives"},
         "hubert": {"frame_labels"}, "ctc": {"frame_symbols"}, "model": {"losses"}}
@@ -149,7 +151,8 @@ def test_what_losses_need_some_key_gives():
     found = {name: what for name, what in given.items() if what != {None}}
     found["mask_prob"].discard(None)  # a key of models of waveforms too, which mask by themselves
     assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"},
-                     "num_classes": {"classes", "candidates"}, "num_negatives": {"negatives"},
+                     "ctc_weight": {"ctc"}, "num_classes": {"classes", "candidates"},
+                     "num_negatives": {"negatives"},
                      "mask_prob": {"masks"}, "label_classes": {"frame_labels"},
                      "final_dropout": {"frame_symbols"}, "ema_decay": {"losses"}}
     needed = {what for loss in LOSSES.values() for what in loss.needs}

@@ -9,6 +9,7 @@ from seqjax.losses.configs import (
     ADAPTIVE_LOSS,
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
+    CTC_BESIDE,
     LABEL_SMOOTHED_CROSS_ENTROPY,
     MASKED_LM,
 )
@@ -25,6 +26,7 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     ADAPTIVE_LOSS,
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
+    CTC_BESIDE,
     CTC,
     MASKED_UNITS,
     LABEL_SMOOTHED_CROSS_ENTROPY,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2", "mbart",
           "m2m", "marian", "fsmt", "bert", "xglm", "gpt2", "opt", "hubert",
-          "data2vec_audio")
+          "data2vec_audio", "s2t_transformer", "xm_transformer")
 """Modules of this folder that have a tuple `FAMILIES`. The one registration."""
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from seqjax.config import ModelSection
@@ -42,6 +43,10 @@ class Source:
     """[B, S] bool: true on real positions."""
     segments: jax.Array | None = None
     """[B, S] int32, when several sources share a row (packing)."""
+    isolated: bool = struct.field(pytree_node=False, default=False)
+    """Whether every row comes out as it does alone, whatever it is batched with. Otherwise
+    encoders whose convolutions run over frames of features take padding for frames of zeros, as
+    fairseq's do, up to the end of the longest row."""
 
     @property
     def visible_segments(self) -> jax.Array | None:
@@ -279,6 +284,25 @@ class EncoderDecoder(Encoder, Stepper, Protocol):
     """A sequence-to-sequence model."""
 
 
+@runtime_checkable
+class FrameReader(Encoder, Protocol):
+    """A model that reads audio: frames of features, or samples."""
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Of one frame: (F,) of features, () of samples."""
+        ...
+
+    @property
+    def least_frames(self) -> int:
+        """What the shortest source has that can be encoded."""
+        ...
+
+
+class SpeechToText(FrameReader, Stepper, Protocol):
+    """A sequence-to-sequence model that reads audio."""
+
+
 class LanguageModel(Stepper, Protocol):
     """A decoder without a source. It is generated from as an `EncoderDecoder` is, with
     prefix tokens after the first token, which is eos (or bos where it was trained so)."""
@@ -289,12 +313,26 @@ def reads(model: object) -> bool:
     return isinstance(model, Encoder)
 
 
-def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -> Encoded | None:
-    """What a model makes of the sources `tokens` [B, S]: nothing if it is a language model,
-    which reads none."""
+Read = jax.Array | np.ndarray | Source
+"""Sources as searches hand them on: token ids [B, S], or of audio a `Source`."""
+
+
+def encode_tokens(model: Encoder | Stepper, params: Params, tokens: Read) -> Encoded | None:
+    """What a model makes of sources: nothing if it is a language model, which reads none."""
     if not isinstance(model, Encoder):
         return None
-    return model.encode(params, token_source(tokens, pad=model.pad))
+    if not isinstance(tokens, Source):
+        tokens = token_source(jnp.asarray(tokens), pad=model.pad)
+    return model.encode(params, tokens)
+
+
+def least_sources(model: Model, rows: int) -> Read:
+    """The shortest sources that a model can read, without meaning, from which shapes follow."""
+    if not isinstance(model, FrameReader):
+        return jnp.full((rows, 1), getattr(model, "eos", model.pad), jnp.int32)
+    frames = model.least_frames
+    return Source(values=jnp.zeros((rows, frames, *model.frame_shape), jnp.float32),
+                  mask=jnp.ones((rows, frames), bool), isolated=True)
 
 
 class SentenceClassifier(Encoder, Protocol):
@@ -337,6 +375,27 @@ class Stateful(Protocol):
     def init_extra(self, params: Params) -> Extra:
         """A pytree of arrays for fresh parameters; its form never changes. Leaves whose names
         end as parameters' do are split over devices as those are. Works under jit."""
+        ...
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A model some of whose parameters are not the optimizer's to change, always or for a while:
+    running statistics, which its forward pass makes in training and reads in evaluation; what is
+    frozen, which weight decay must not move either. If it is `Stateful` too, all of its state is
+    among its parameters: `init_extra` of a checkpoint's gives it."""
+
+    def settled(
+        self, params: Params, extra: Extra, *, before: Params, update: jax.Array
+    ) -> Params:
+        """The parameters as they are to be after an update. Works under jit.
+
+        Args:
+          params: what the optimizer made of them.
+          extra: after the update (`Stateful`; {} of most).
+          before: the parameters before it.
+          update: int32 scalar, updates applied before this one.
+        """
         ...
 
 

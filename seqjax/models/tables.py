@@ -96,6 +96,12 @@ class WeightNames:
     order: tuple[str, ...] = ()
     """Parts of names between dots, in the order in which modules register them: torch numbers
     an optimizer's moments by it. Numbers are in order by themselves."""
+    orders: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Regular expression of whole names, and the order of their parts instead, for modules that
+    register the same parts otherwise; parts that lead to them stand in both alike."""
+    buffers: tuple[str, ...] = ()
+    """Regular expressions of names that are parameters here and buffers there, as running
+    statistics are: the optimizer has no number for them."""
     chosen: tuple[str, ...] = ()
     """Parts behind which stands a name that users chose, as heads have; these are in the order of
     the alphabet."""
@@ -234,9 +240,11 @@ class HuggingFaceTable:
     vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
     """Keys of `config.json` that say how many entries the vocabularies have that are read and that
     are predicted ("": none does)."""
-    kind: Literal["encoder", "decoder", "encoder-decoder", "waveforms"] = "encoder-decoder"
+    kind: Literal[
+        "encoder", "decoder", "encoder-decoder", "waveforms", "speech"] = "encoder-decoder"
     """What such a model does: says which words are masked, goes on with a text, writes one to
-    another, or reads sound. `tasks.of_huggingface` knows the task of each."""
+    another, reads sound, or makes text of features of it. `tasks.of_huggingface` knows the task
+    of each."""
     languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}
     """Keys of `config.task` (`source_lang`, `target_lang`) of a `config.json` that says which
     languages its model is for; needed where its two sides have vocabularies of their own."""

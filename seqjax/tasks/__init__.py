@@ -15,7 +15,7 @@ from seqjax.tasks.protocol import Task
 
 PLACES = ("denoising", "language_modeling", "masked_lm", "multilingual_denoising",
           "multilingual_masked_lm", "sentence_prediction", "sentence_ranking", "seq2seq",
-          "span_masked_lm", "translation", "translation_from_pretrained_bart",
+          "span_masked_lm", "speech_to_text", "translation", "translation_from_pretrained_bart",
           "translation_multi_simple_epoch", "waveforms")
 """Modules of this folder that have an `ENTRY`. The one registration: a new task is its file and
 a name here."""

@@ -128,7 +128,8 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
         validator = Validator(config, task, model, mesh, loss_fn, loss=loss, max_positions=limits)
     partition = models.family(config.model.name).partition
     step_fn = sharding.own_rules(partition)(make_train_step(
-        loss_fn, optimizer, schedule, seed=config.seed, clip_norm=config.train.clip_norm))
+        loss_fn, optimizer, schedule, seed=config.seed, clip_norm=config.train.clip_norm,
+        settled=getattr(model, "settled", None)))
     return Parts(config=config, mesh=mesh, task=task, model=model, loss=loss, dataset=dataset,
                  plan=plan, optimizer=optimizer, schedule=schedule, step_fn=step_fn,
                  validator=validator, partition=partition)

@@ -48,7 +48,7 @@ OPTIONS = {
     ("data/audio/filterbank.py", "hubert"),  # whose clusters are made of these features
 }
 """A value of fairseq's `--lang-tok-style`."""
-MADE_OF = {"roberta": ("models/bert.py",)}
+MADE_OF = {"roberta": ("models/bert.py",), "wav2vec2": ("models/xm_transformer/fairseq.py",)}
 """Families that others are made of."""
 
 

@@ -189,7 +189,7 @@ def _task(
     section |= {"name": entry.name, "data": place}
     if not entry.fairseq.shared:
         section |= dict(zip(keys, langs, strict=False))
-    sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
+    sizes = _sizes(checkpoint)
     root = _root(place, entry)
     section["data"] = root
     if hasattr(entry.config, "of_model"):
@@ -200,7 +200,7 @@ def _task(
     names = langs
     if entry.fairseq.shared:
         names = ("", "") if read[0] == read[-1] else ("source", "target")
-    files: dict[str, bytes] = _further(root, entry)
+    files: dict[str, bytes] = _further(root, entry) | entry.fairseq.assets(section, root)
     known = folder.load_tokenizers(root)
     for lang, name, vocabulary, file in zip(langs, names, read, where, strict=True):
         _check_beside(vocabulary, file, home, lang, added=added)
@@ -234,8 +234,14 @@ def _tokenizers(
     return files
 
 
+def _sizes(checkpoint: FairseqCheckpoint) -> tuple[int, ...]:
+    """Words of the source, where it has any, and of the target."""
+    both = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
+    return tuple(size for size in both if size)
+
+
 def _complete(
-    read: Sequence[Vocabulary], where: Sequence[str], sizes: tuple[int, int],
+    read: Sequence[Vocabulary], where: Sequence[str], sizes: tuple[int, ...],
     added: Sequence[str],
 ) -> None:
     """Puts the task's words behind those of the dictionaries.
@@ -323,8 +329,7 @@ def dictionaries_of(
         added = added_words(checkpoint, place)
     except ConfigError:
         return None
-    sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
-    for lang, size in zip(langs, sizes, strict=False):
+    for lang, size in zip(langs, _sizes(checkpoint), strict=False):
         vocabulary = Vocabulary.load(folder.dict_path(place, lang))
         if len(vocabulary) + sum(word not in vocabulary for word in added) != size:
             return None
