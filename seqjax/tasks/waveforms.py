@@ -99,7 +99,7 @@ class WaveformsTask:
         self._no_data()
 
     def max_positions(self, model: Encoder) -> tuple[int | None, int | None]:
-        """Frames of the longest row."""
+        """Samples of the longest row."""
         return model.max_source_positions, None
 
     def too_long_advice(self, model: Encoder) -> str:

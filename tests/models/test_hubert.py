@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import losses
+from seqjax import losses, models
 from seqjax.config import ConfigError, OptimizerConfig, ScheduleConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
+from seqjax.interop.fairseq import optimizer_state
 from seqjax.losses.base import Forward
 from seqjax.losses.ctc import frame_log_probs
 from seqjax.losses.ctc_config import CtcConfig
@@ -105,7 +106,8 @@ def test_layers_have_fairseqs_numbers_and_rows_are_what_they_are_alone(name):
     """In a wider batch, with other rows: as fairseq's of the row by itself."""
     golden = family_goldens.load(name)
     source = source_of(golden)
-    wide = Source(*(jnp.pad(x, ((0, 0), (0, 99))) for x in (source.values, source.mask)))
+    wide = Source(*(jnp.pad(x, ((0, 0), (0, 99))) for x in (source.values, source.mask)),
+                  isolated=True)
     for layer, wanted in ((1, "row_1"), (2, "row_2"), (None, "last")):
         run = jax.jit(lambda params, layer=layer: golden.model.layer_states(
             params, wide, layer=layer))
@@ -116,7 +118,7 @@ def test_layers_have_fairseqs_numbers_and_rows_are_what_they_are_alone(name):
         np.testing.assert_allclose(golden.model.final_proj(
             golden.params, golden.arrays["row_1"]), golden.arrays["proj"], atol=1e-5)
         np.testing.assert_array_equal(golden.arrays["row_2"], golden.arrays["last"])
-        every = golden.model.encoder_states(golden.params, wide, alone=True)
+        every = golden.model.encoder_states(golden.params, wide)
         np.testing.assert_allclose(every[1, 1, : len(theirs)], golden.arrays["row_1"], atol=2e-5)
     else:
         assert np.abs(golden.arrays["row_2"] - golden.arrays["last"]).max() > 0.1
@@ -124,6 +126,25 @@ def test_layers_have_fairseqs_numbers_and_rows_are_what_they_are_alone(name):
             golden.model.final_proj(golden.params, golden.arrays["row_1"])
     with pytest.raises(ValueError, match="there are 1 to 2"):
         golden.model.layer_states(golden.params, wide, layer=3)
+
+
+def test_statistics_of_a_batch_norm_are_not_the_optimizers():
+    """Numbers of its state are those of fairseq's parameters, and weight decay moves nothing."""
+    golden = family_goldens.load("hubert/batch_norm")
+    names = [n for n in optimizer_state.registered(
+        fairseq_weights.plan_of(golden.config, **golden.sizes).wanted,
+        models.fairseq_table("hubert").names, title="hubert") if "running_" not in n]
+    ones = jax.tree.map(np.ones_like, golden.params)
+    written = optimizer_state.write_state(
+        {"count": 3, "exp_avg": ones, "exp_avg_sq": ones}, golden.config,
+        optimizer=OptimizerConfig(name="adam"), lr=0.1, **golden.sizes)
+    assert set(golden.gradients) <= set(names) and len(written["state"]) == len(names)
+    kept = golden.model.settled(ones, {}, before=golden.params, update=jnp.int32(0))
+    positions = kept["encoder"].pop("pos_conv")
+    before = golden.params["encoder"]["pos_conv"]
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_array_equal(positions.pop(name), before[name])
+    assert all((np.asarray(x) == 1).all() for x in jax.tree.leaves([kept, positions]))
 
 
 def test_twenty_updates_are_fairseqs():

@@ -110,9 +110,9 @@ def test_group_norm_sees_padding_up_to_the_longest_row():
     mask = source.mask.at[0, 300:].set(False)
     shorter = Source(values=jnp.where(mask, source.values, 0), mask=mask)
     wide = Source(*(jnp.pad(a, ((0, 0), (0, 100))) for a in (shorter.values, mask)))
-    run = jax.jit(golden.model.encode, static_argnames="alone")
+    run = jax.jit(golden.model.encode)
     there, short = run(golden.params, shorter), golden.model.frames(300)
-    padded, apart = (run(golden.params, wide, alone=alone) for alone in (False, True))
+    padded, apart = (run(golden.params, wide.replace(isolated=x)) for x in (False, True))
     assert padded.mask.sum(1).tolist() == there.mask.sum(1).tolist() == [short, frames, frames]
     np.testing.assert_allclose(padded.out[:, :frames], there.out, atol=1e-5)
     one = run(golden.params, Source(

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax.config import ConfigError
+from seqjax.data.audio.s2t_config import S2TDataConfig
 from seqjax.interop.huggingface.files import read_json
+from seqjax.tasks.protocol import Task
 
 FILE, WHOLE = "preprocessor_config.json", "processor_config.json"
 ASSET = "speech.json"
@@ -44,13 +46,13 @@ def assets_of(folder: str | os.PathLike[str], hf: Mapping[str, Any]) -> dict[str
     return {ASSET: json.dumps(about).encode()}
 
 
-def files_of(task: Any) -> dict[str, bytes]:
+def files_of(task: Task) -> dict[str, bytes]:
     """The file that says it, of a model that did not come from such a folder.
 
     Raises:
       ConfigError: transforms of features that no such file can say.
     """
-    audio = task.audio
+    audio: S2TDataConfig = task.audio  # type: ignore[attr-defined]
     chain = audio.transforms("feature", "", train=False)
     if chain not in ((), ("utterance_cmvn",)):
         raise ConfigError(f"{FILE} knows no features that are made by {', '.join(chain)}")

@@ -49,7 +49,7 @@ def merged(given: Mapping[str, Any], form: tuple[str, ...]) -> dict[str, Any]:
 NAMES = WeightNames(
     vocabulary=lambda state: (0, state[f"{PREFIX}.proj.weight"].shape[0]),
     upgrade=lambda state, config: (names.weight_norms(state), config),
-    ignored=(LABELS, names.COUNTED), unused=(LABELS,),
+    ignored=(LABELS, names.COUNTED), unused=(LABELS,), buffers=names.STATISTICS,
     constants=names.constants("w2v_encoder.w2v_model."),
     renames=names.RENAMES,
     transforms=names.TRANSFORMS,

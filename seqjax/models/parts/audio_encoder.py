@@ -107,6 +107,10 @@ class EncoderLayer(Layer):
         return self._both(x, mask)
 
 
+STATISTICS = ("running_mean", "running_var")
+"""Of a batch norm: names of what is kept among the parameters, but is not learned."""
+
+
 class NormedPositions(nn.Module):
     """A grouped convolution over frames in place of position embeddings, with a batch norm in front
     of it in place of weight norm. Its statistics are those that pretraining left, and stay: they
@@ -124,8 +128,8 @@ class NormedPositions(nn.Module):
         ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
         scale = self.param("scale", ones, (self.dim,))
         bias = self.param("shift", zeros, (self.dim,))
-        mean = jax.lax.stop_gradient(self.param("running_mean", zeros, (self.dim,)))
-        variance = jax.lax.stop_gradient(self.param("running_var", ones, (self.dim,)))
+        mean = jax.lax.stop_gradient(self.param(STATISTICS[0], zeros, (self.dim,)))
+        variance = jax.lax.stop_gradient(self.param(STATISTICS[1], ones, (self.dim,)))
         normed = (x.astype(jnp.float32) - mean) * jax.lax.rsqrt(variance + EPS) * scale + bias
         normed = normed if real is None else jnp.where(real[..., None], normed, 0)
         begun = nn.initializers.normal((4.0 / (self.width * self.dim)) ** 0.5)

@@ -19,6 +19,8 @@ from seqjax.models.tables import TRANSPOSED, State, Transform
 COUNTED = r"(?:.*\.)?pos_conv\.0\.num_batches_tracked"
 """A buffer of a batch norm, which nothing reads."""
 
+STATISTICS = (r"(?:.*\.)?pos_conv\.0\.running_(?:mean|var)",)
+"""`WeightNames.buffers`: parameters here, buffers there."""
 WEIGHT_NORM = {"0": "weight_g", "1": "weight_v"}
 
 
