@@ -346,12 +346,15 @@ class Decoder:
         """Refuses sources that cannot be decoded, before anything is computed.
 
         Raises:
-          ValueError: a source without tokens or over the model's limit, by its number.
+          ValueError: a source without tokens, too short or over the model's limit, by its number.
         """
         lengths = np.asarray(lengths, np.int64)
         unit, end = ("frames", "") if self.reads_frames else ("tokens", " (not even eos)")
         for index in np.flatnonzero(lengths == 0):
             raise InputError(index, f"has no {unit}{end}")
+        least = max((m.least_frames for m in self.models if isinstance(m, FrameReader)), default=0)
+        for index in np.flatnonzero(lengths < least):
+            raise InputError(index, f"has {lengths[index]} {unit}, but the model needs {least}")
         for index in np.flatnonzero(lengths > self.max_source_positions):
             raise InputError(
                 index, f"has {lengths[index]} {unit}, but the model takes at most "
