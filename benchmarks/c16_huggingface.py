@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,27 +12,49 @@ from benchmarks import checks, harness, pretrained
 from benchmarks.harness import BenchmarkError, Options, Row
 
 TITLE = "BART over transformers, CPU"
-SENTENCES = 64
-STEPS, BEAM = 27, 5
 FLOORS = {"features": 1.3, "search": 2.0}
+BEAM = 5
+
+
+class Work(NamedTuple):
+    """What is done with a model of one size."""
+
+    sentences: int
+    """Of which features are extracted."""
+    shortest: int
+    longest: int
+    searched: int
+    """Rows of the search, in one batch."""
+    steps: int
+    """Their length and that of what is found."""
+
+
+WORK = {"bart-base": Work(64, 8, 60, pretrained.ROWS, 27),
+        "bart-g2p": Work(512, 5, 16, 64, 10),
+        "micro": Work(64, 8, 60, pretrained.ROWS, 27)}
 
 
 def run(options: Options) -> list[Row]:
-    """Tokens a second of both; each side in batches of 16 sentences of like length."""
-    size = "micro" if options.quick else "bart-base"
-    vocab = pretrained.SIZES[size]["vocab_size"]
-    work = {
-        "features": pretrained.rows(SENTENCES, vocab=vocab, shortest=8, longest=60, seed=3),
+    """Tokens a second of both; transformers in batches of 16 sentences of like length."""
+    sizes = ["micro"] if options.quick else ["bart-base", "bart-g2p"]
+    return [row for size in sizes for row in _rows(size, options)]
+
+
+def _rows(size: str, options: Options) -> list[Row]:
+    vocab, work = pretrained.SIZES[size]["vocab_size"], WORK[size]
+    rows = {
+        "features": pretrained.rows(work.sentences, vocab=vocab, shortest=work.shortest,
+                                    longest=work.longest, seed=3),
         "search": pretrained.rows(
-            pretrained.ROWS, vocab=vocab, shortest=STEPS, longest=STEPS, seed=4)}
+            work.searched, vocab=vocab, shortest=work.steps, longest=work.steps, seed=4)}
     with tempfile.TemporaryDirectory() as folder:
         args = {"folder": folder, "size": size, "cores": options.cores}
         with harness.workers(  # transformers makes the folder that seqjax loads
             options,
-            transformers=("benchmarks.hf_side:Bart", {**args, "steps": STEPS, "beam": BEAM}),
+            transformers=("benchmarks.hf_side:Bart", {**args, "steps": work.steps, "beam": BEAM}),
             seqjax=("benchmarks.seqjax_pretrained:Bart", {"folder": folder}),
         ) as sides:
-            return [_row(name, work[name], sides, size=size, options=options)
+            return [_row(name, rows[name], sides, size=size, options=options)
                     for name in ("features", "search")]
 
 
@@ -44,11 +67,13 @@ def _row(
     samples = harness.take_turns(sides, name, rounds=options.rounds, args=[{"rows": rows}])
     if name == "features":
         check = _same_features(first["seqjax"]["shown"], first["transformers"]["shown"])
-        workload = f"{size}, extract_features, {len(rows)} sentences of 8 to 60 tokens"
+        workload = (f"{size}, extract_features, {len(rows)} sentences of {WORK[size].shortest} to "
+                    f"{WORK[size].longest} tokens")
     else:
         check = checks.same_hypotheses(
             first["seqjax"], first["transformers"], name="transformers", least=0.9)
-        workload = f"{size}, beam {BEAM}, {STEPS} in, {STEPS} steps, {len(rows)} sentences"
+        steps = WORK[size].steps
+        workload = f"{size}, beam {BEAM}, {steps} in, {steps} steps, {len(rows)} sentences"
     row = Row(id="C16", metric="tokens/s", ours=0.0, workload=workload, opponent="transformers",
               floor=FLOORS[name], checks=[check])
     return harness.compare(row, samples["seqjax"], samples["transformers"])

@@ -16,15 +16,20 @@ ROWS = 16
 """Rows of a batch, of both sides."""
 
 
-def _size(dim: int, heads: int, layers: int, vocab: int) -> dict[str, Any]:
+def _size(dim: int, heads: int, layers: int, vocab: int, *, ffn: int = 0) -> dict[str, Any]:
     sides: dict[str, Any] = {}
     for side in ("encoder", "decoder"):
         sides |= {f"{side}_layers": layers, f"{side}_attention_heads": heads,
-                  f"{side}_ffn_dim": 4 * dim}
+                  f"{side}_ffn_dim": ffn or 4 * dim}
     return {"d_model": dim, "vocab_size": vocab, "max_position_embeddings": 1024, **sides}
 
 
-SIZES = {"bart-base": _size(768, 12, 6, 50265), "micro": _size(32, 2, 2, 96)}
+SIZES = {
+    "bart-base": _size(768, 12, 6, 50265),
+    # That of a real model of spelling to phonemes (`scripts/check_bart_g2p.py`).
+    "bart-g2p": _size(128, 1, 1, 63, ffn=1024),
+    "micro": _size(32, 2, 2, 96),
+}
 """Keys of a `config.json`."""
 
 

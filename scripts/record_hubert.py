@@ -77,15 +77,16 @@ CASES: dict[str, dict[str, Any]] = {
             ema_end_decay=0.99, ema_anneal_end_step=12, max_update=12), trace=True),
     "data2vec_audio/smooth": dict(
         data2vec=dict(
-            _TINY, **_MASKS, average_top_k_layers=1, batch_norm_target_layer=True,
+            _TINY, **_MASKS, pos_conv_depth=2, average_top_k_layers=1,
+            batch_norm_target_layer=True,
             instance_norm_targets=True, loss_beta=0.3, loss_scale=0.7, ema_decay=0.9,
             ema_end_decay=0.9, ema_anneal_end_step=12, max_update=12)),
     "wav2vec2_trace": dict(
         contrastive=dict(
             _LARGE, **_MASKS, quantize_targets=True, latent_vars=4, latent_groups=2, final_dim=8,
-            num_negatives=4), trace=True),
+            num_negatives=4), lr=5e-4),
     "wav2vec_seq2seq/base": dict(inner=dict(_TINY, feature_grad_mult=0.0), seq2seq=dict(
-        decoder_embed_dim=8, decoder_ffn_embed_dim=10, decoder_layers=2,
+        w2v_path="x", decoder_embed_dim=8, decoder_ffn_embed_dim=10, decoder_layers=2,
         decoder_attention_heads=2, decoder_normalize_before=True)),
     "wav2vec_ctc/adapters": dict(
         inner=dict(_LARGE, layer_type="trf_adp", adp_num=1, adp_dim=5, quantize_targets=True,
@@ -145,9 +146,11 @@ def one_pass(model: Any, sample: dict, criterion: Any) -> dict[str, Any]:
                   if p.grad is not None}}
 
 
-def trained(model: Any, sample: dict, criterion: Any, masks: Masks) -> dict[str, np.ndarray]:
+def trained(
+    model: Any, sample: dict, criterion: Any, masks: Masks, lr: float = LEARNING_RATE
+) -> dict[str, np.ndarray]:
     """Updates of fairseq's Adam: the loss and the gradient's norm of each, per frame."""
-    optimizer = Adam(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), eps=1e-6)
+    optimizer = Adam(model.parameters(), lr=lr, betas=(0.9, 0.98), eps=1e-6)
     model.train()
     rows, drawn = [], []
     for update in range(UPDATES):
@@ -254,11 +257,11 @@ def record_contrastive(case: dict[str, Any]) -> dict[str, Any]:
     model.sample_negatives = keep
     model.quantizer.train = lambda mode=True: model.quantizer
     model.quantizer.training = False
-    found = trained(model, sample, criterion, masks)
+    found = trained(model, sample, criterion, masks, lr=case["lr"])
     width = max(x.shape[1] for x in negatives)
     padded = np.stack([np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in negatives])
     about = {"model": {**dataclasses.asdict(cfg), "_name": "wav2vec2"}, "options": options,
-             "widths": [x.shape[1] for x in negatives]}
+             "lr": case["lr"], "widths": [x.shape[1] for x in negatives]}
     return {"about": {**about, "weights": shapes, "seed": SEED}, "samples": samples,
             "lengths": lengths, "negatives": padded, **found}
 
@@ -326,8 +329,9 @@ def record_seq2seq(case: dict[str, Any]) -> dict[str, Any]:
     inner = wav2vec2.Wav2Vec2Config(**case["inner"])
     encoder = wav2vec2.Wav2Vec2Model(inner)
     encoder.remove_pretraining_modules()
+    keys = dataclasses.asdict(wav2vec2_asr.Wav2Vec2Seq2SeqConfig(**case["seq2seq"]))
     cfg = OmegaConf.create({
-        **dataclasses.asdict(wav2vec2_asr.Wav2Vec2Seq2SeqConfig(**case["seq2seq"])),
+        **{k: v for k, v in keys.items() if not str(v).startswith("${")},  # of other sections
         "encoder_embed_dim": case["seq2seq"]["decoder_embed_dim"]})  # what keys are made of
     wrapper = wav2vec2_asr.Wav2VecEncoder
     around = wrapper.__new__(wrapper)

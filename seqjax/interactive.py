@@ -116,7 +116,7 @@ class Session:
         begun = time.monotonic() - compiling.seconds()
         wrong: dict[int, str] = {}
         texts, phrases = self._parts(lines, wrong)
-        inputs = [self.model.encoded(text) for text in texts]
+        inputs = [self._encoded(place, text, wrong) for place, text in enumerate(texts)]
         self.decomposed += [self._name(i) for i, x in enumerate(inputs) if x.decomposed]
         found = self._decode(inputs, phrases, wrong)
         seconds = (time.monotonic() - compiling.seconds() - begun) / len(lines)
@@ -130,6 +130,19 @@ class Session:
                 self._print_fairseq(inputs[place], hypotheses, seconds,
                                     None if phrases is None else phrases[place])
             self.number += 1
+
+    def _encoded(self, place: int, text: str, wrong: dict[int, str]) -> Encoded:
+        """A line as the model reads it; of a recording that cannot be heard, nothing."""
+        import numpy as np
+
+        from seqjax.data.audio.reading import AudioError
+        from seqjax.tasks.inputs import Encoded
+
+        try:
+            return self.model.encoded(text)
+        except AudioError as error:
+            wrong[place] = f"{self._name(place)}: {error}"
+            return Encoded(ids=np.zeros(0, np.float32))
 
     def summary(self) -> list[str]:
         """What is said at the end."""

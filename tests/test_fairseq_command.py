@@ -137,12 +137,12 @@ def test_booleans_as_older_versions_had_them():
 
 
 @pytest.mark.parametrize("words, named", [
-    ("--task speech_to_text --arch multires_hubert --criterion nat_loss",
-     ["task 'speech_to_text' of fairseq is not in seqjax yet; here: denoising",
+    ("--task text_to_speech --arch multires_hubert --criterion nat_loss",
+     ["task 'text_to_speech' of fairseq is not in seqjax yet; here: denoising",
       "architecture 'multires_hubert' of fairseq is not in seqjax yet; here: architectures of the "
       "families bart,", "criterion 'nat_loss' of fairseq is not in seqjax yet"]),
-    ("--config-yaml c.yaml --task speech_to_text --arch s2t_transformer_s",
-     ["task 'speech_to_text' of fairseq is not", "architecture 's2t_transformer_s' of fairseq"]),
+    ("--config-yaml c.yaml --task text_to_speech --arch tts_transformer",
+     ["task 'text_to_speech' of fairseq is not", "architecture 'tts_transformer' of fairseq"]),
     ("--arch=multires_hubert --untie-final-proj",
      ["architecture 'multires_hubert' of fairseq is not"]),
     ("-a levenshtein_transformer --noise random_delete",

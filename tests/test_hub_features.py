@@ -3,9 +3,12 @@ fairseq's hub has them, whatever the batch."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hub_models import Words, arrays, facade, loaded, said
@@ -16,7 +19,9 @@ from seqjax import hub
 from seqjax.config import ConfigError
 from seqjax.data.vocabulary import Vocabulary, VocabularyError, placeholder
 from seqjax.hub import rows, text_ids
+from seqjax.hub.features import states_of
 from seqjax.models.lstm.config import LSTMConfig
+from seqjax.models.parts.stack import layers_apart, layers_stacked
 from seqjax.models.roberta.config import RobertaConfig
 
 READERS, WRITERS = ("roberta", "roberta_prenorm"), ("bart",)
@@ -164,6 +169,53 @@ def test_batches_are_of_few_shapes_and_hold_every_row_once(lengths):
     widths = {rows.batches([np.full(n, 7, np.int32)], pad=1, limit=512).__next__()[1].shape[1]
               for n in range(1, 513)}
     assert len(widths) == 20
+
+
+@given(lengths=st.lists(st.integers(1, 512), max_size=70), shared=st.booleans())
+def test_short_rows_share_rows_of_few_shapes_and_each_is_there_once(lengths, shared):
+    given = [np.full(n, 7 + i, np.int32) for i, n in enumerate(lengths)]
+    found = list(rows.layouts(given, limit=512, shared=shared))
+    assert sorted(p for layout in found for p, *_ in layout.places) == list(range(len(lengths)))
+    for layout in found:
+        tokens, segments = layout.filled(given, empty=1), layout.segments(given)
+        count, width = tokens.shape
+        assert count in (1, 2, 4, 8, 16) and width <= 512 and width % 8 == 0
+        assert ((tokens != 1) == (segments > 0)).all() and (shared or segments.max() <= 1)
+        for place, row, start in layout.places:
+            here = slice(start, start + lengths[place])
+            assert (tokens[row, here] == 7 + place).all()
+            assert len(set(segments[row, here])) == 1
+            assert (segments[row] == segments[row, start]).sum() == lengths[place]
+        for row in segments[segments.any(axis=1)]:
+            numbers = row[row > 0]  # 1, 2, ... from the left, as packed rows have them
+            assert numbers[0] == 1 and set(np.diff(numbers)) <= {0, 1}
+
+
+def test_little_padding_is_left_of_many_short_rows_and_one_alone_gets_no_more():
+    rng = np.random.default_rng(1)
+    given = [np.full(n, 7, np.int32) for n in rng.integers(8, 61, 64)]
+    work = [np.prod(x.shape) for x in rows.layouts(given, limit=512, shared=True)]
+    assert sum(map(len, given)) > 0.9 * sum(work)
+    assert [x.shape for x in rows.layouts(given[:1], limit=512, shared=True)] == [
+        rows.batches(given[:1], pad=1, limit=512).__next__()[1].shape]
+
+
+def test_layers_that_were_taken_apart_are_read_as_they_are(recorded):
+    model = recorded["roberta"].models[0]
+    params = recorded["roberta"].params[0]
+    apart = layers_apart(params)
+    jax.tree.map(np.testing.assert_array_equal, layers_stacked(apart), params)
+    tokens = jnp.full((2, 9), 5, jnp.int32)
+
+    def kernels_moved(read, params):
+        program = jax.jit(lambda p: states_of(model, read(p), tokens, tokens)).lower(params)
+        text, cfg = program.compile().as_text() or "", model.config
+        shape = f"{cfg.encoder_embed_dim},{cfg.encoder_ffn_embed_dim}]"
+        return [line for line in text.splitlines()
+                if re.search(rf"= f32\[(\d+,)*{shape}\S* (?!parameter|bitcast)", line)]
+
+    assert kernels_moved(lambda p: p, params)  # slices of stacks are copies
+    assert not kernels_moved(layers_stacked, apart)
 
 
 # ---- words and pieces ----

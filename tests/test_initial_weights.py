@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,11 @@ from seqjax import average, convert, evaluate, hub, models, tasks
 from seqjax import checkpoints as ck
 from seqjax.config import ConfigError
 from seqjax.data import dictionaries
+from seqjax.data.tokenizers.characters import BytesTokenizer, CharactersTokenizer
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.models import vocabulary_rows
+from seqjax.tasks.assets import pack_tokenizer
 from seqjax.training import initial_state, initial_weights, train_loop
 
 BASE = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -180,6 +183,28 @@ def test_other_dictionaries_are_refused(data, trained, tmp_path, side):
         assert f"id 4 is '{side}0' there and '{side}11' here" in text
         assert "about/assets/" + name in text
     assert sorted((tmp_path / "again").rglob("*")) == saved
+
+
+def test_one_tokenizer_is_the_same_whichever_language_it_is_named_after():
+    """Pretraining has one text, a translation two: only what cuts otherwise is said."""
+    def files(**kinds):
+        classes = {"characters": CharactersTokenizer, "bytes": BytesTokenizer}
+        made = {lang.strip("_"): classes[kind]() for lang, kind in kinds.items()}
+        return {k: v for lang, one in made.items() for k, v in pack_tokenizer(lang, one).items()}
+
+    def notes(there, here):
+        known = initial_weights.Trained(name="runs/bart", dictionaries=(), places=(),
+                                        tokenizers=there)
+        task = types.SimpleNamespace(assets=lambda: here, dictionaries=())
+        return initial_weights.check_same(known, None, task, way_out="")
+
+    one, two = files(_="characters"), files(de="characters", en="characters")
+    assert notes(one, two) == notes(two, one) == notes(two, two) == notes({}, {}) == []
+    assert "note: tokenizer.en.json: not the tokenizer that runs/bart" in notes(
+        one, files(de="characters", en="bytes"))[0]
+    assert "tokenizer.de.json, tokenizer.en.json" in notes(
+        files(de="characters", en="bytes"), files(de="bytes", en="characters"))[0]
+    assert "tokenizer.json" in notes(one, {})[0] and "tokenizer.json" in notes({}, one)[0]
 
 
 def test_match_moves_rows(data, trained, tmp_path, capsys):

@@ -67,6 +67,18 @@ def test_sentences_lose_their_eos_and_documents_end_blocks():
         [0, 2, 8, 9, 10, 2], [0, 5, 6, 2, 7, 2]]
 
 
+def test_long_sentences_are_cut_to_what_a_block_has_room_for():
+    """fairseq cuts them to `tokens_per_sample`; with `<s>` they are too long again."""
+    text = [[5, 6, 7, 8, 9, 10, 2], [11, 2]]
+    for end in (None, 2):
+        for mode in ("eos", "complete"):
+            blocks = FramedBlocks(text, tokens_per_sample=6, break_mode=mode, bos=0, end=end,
+                                  strip=end, shorten_method="truncate")
+            assert blocks.sizes.max() == 6, (end, mode)
+            assert blocks.gather(np.array([0]))[0].tolist() == [
+                0, 5, 6, 7, 8, 9 if end is None else 2]
+
+
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("mode", ["bucketed", "packed"])
 def test_samples_are_the_same_on_any_number_of_hosts_and_after_a_stop(data, name, mode):

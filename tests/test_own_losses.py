@@ -70,7 +70,7 @@ def everything(name: str) -> tuple[Forward, dict[str, jax.Array], object]:
     if hasattr(section, "report_accuracy"):
         section = dataclasses.replace(section, report_accuracy=True)
     says = ("prob_perplexity", "code_perplexity", "temp", "num_vars", "features_pen")
-    if hasattr(section, "log_keys"):
+    if name == "wav2vec":
         section = dataclasses.replace(section, log_keys=says, loss_weights=(0.1, 10.0))
     forward = Forward(
         features=States(hidden, Clusters(jnp.ones((D, 7))) if clusters else jnp.ones((D, V))),
@@ -78,6 +78,17 @@ def everything(name: str) -> tuple[Forward, dict[str, jax.Array], object]:
         target=jnp.asarray(rng.integers(4, V, (B, T))), pad=1, attention=attention,
         aux={"logits": hidden, "ctc_logits": jnp.zeros((B, T, V)), "masked": jnp.ones((B, T), bool),
              **dict.fromkeys(says, jnp.float32(2))})
+    if name == "hubert":
+        section = dataclasses.replace(
+            section, log_keys=("features_pen",), loss_weights=(10.0,), pred_nomask_weight=0.5)
+        real = jnp.ones((B, T), bool)
+        forward = dataclasses.replace(forward, aux={
+            **forward.aux, "logits": (hidden,) * 8, "unmasked": real, "real": real})
+    if name == "model":
+        section = dataclasses.replace(section, log_keys=("ema_decay", "target_var", "pred_var"))
+        forward = dataclasses.replace(forward, aux={
+            **dict.fromkeys(section.log_keys, jnp.float32(2)), "real": jnp.ones((B, T), bool),
+            "losses": {"regression": jnp.float32(3)}, "sample_size": jnp.float32(5)})
     pairs = jnp.zeros((B, 2), jnp.int32)
     batch = {"aligned_source": pairs, "aligned_target": pairs}
     if {"classes", "candidates"} & LOSSES[name].needs:

@@ -250,7 +250,8 @@ def usable_ids(
     max_target: int | None,
     drop: bool,
     reason: str = "max_positions",
-    hint: str = "set batching.skip_invalid_size_inputs_valid_test=True to skip such sentences",
+    hint: str = ("set batching.skip_invalid_size_inputs_valid_test=True to skip such sentences, or "
+                 "cut them, where the task can: config.task.shorten_method=truncate"),
 ) -> np.ndarray:
     """[n] int64, ascending: sentences within the limits and not empty.
 

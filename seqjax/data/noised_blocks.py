@@ -65,7 +65,8 @@ class FramedBlocks:
       bos: what stands in front of every block.
       end: what stands behind it (None: nothing).
       strip: take this id away from the ends of sentences (None: it stays).
-      shorten_method, seed: see `blocks.Stream`; sentences are cut to `tokens_per_sample`.
+      shorten_method, seed: see `blocks.Stream`; sentences are cut to what a block has room for.
+        (fairseq cuts them to `tokens_per_sample`: with the frame they are too long again.)
 
     Raises:
       ValueError: there is no token.
@@ -79,10 +80,11 @@ class FramedBlocks:
         parts = as_stores(stores)
         if strip is not None:
             parts = [_Stripped(part, strip) for part in parts]
-        self.stream = Stream(parts, shorten=shorten_method, limit=tokens_per_sample, seed=seed)
+        room = tokens_per_sample - 1 - (end is not None)
+        self.stream = Stream(parts, shorten=shorten_method, limit=room, seed=seed)
         self._bos, self._end = bos, end
         slices = plan_blocks(
-            self.stream.lengths, tokens_per_sample=tokens_per_sample - 1 - (end is not None),
+            self.stream.lengths, tokens_per_sample=room,
             break_mode=break_mode, document_separator=int(strip is None))
         self.slices = slices[slices[:, 1] > slices[:, 0]]
         """[n, 2] int64: where blocks begin and end in the stream."""

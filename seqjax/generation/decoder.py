@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -146,7 +147,7 @@ class Decoder:
         # Contradictions must show now; the vocabulary's size is known with the first parameters.
         options_of(config, pad=self.pad, eos=self.eos, unk=unk, vocabulary=1 << 30)
 
-    @property
+    @cached_property  # asked for every sentence
     def max_source_positions(self) -> int:
         """Of a language model, which reads no source: as long as an output."""
         return min((m.max_source_positions for m in self.models if isinstance(m, Encoder)),
@@ -157,7 +158,7 @@ class Decoder:
         """Whether sources are of audio."""
         return any(isinstance(m, FrameReader) for m in self.models)
 
-    @property
+    @cached_property
     def max_target_positions(self) -> int:
         return min(m.max_target_positions for m in self.models)
 
@@ -345,12 +346,15 @@ class Decoder:
         """Refuses sources that cannot be decoded, before anything is computed.
 
         Raises:
-          ValueError: a source without tokens or over the model's limit, by its number.
+          ValueError: a source without tokens, too short or over the model's limit, by its number.
         """
         lengths = np.asarray(lengths, np.int64)
         unit, end = ("frames", "") if self.reads_frames else ("tokens", " (not even eos)")
         for index in np.flatnonzero(lengths == 0):
             raise InputError(index, f"has no {unit}{end}")
+        least = max((m.least_frames for m in self.models if isinstance(m, FrameReader)), default=0)
+        for index in np.flatnonzero(lengths < least):
+            raise InputError(index, f"has {lengths[index]} {unit}, but the model needs {least}")
         for index in np.flatnonzero(lengths > self.max_source_positions):
             raise InputError(
                 index, f"has {lengths[index]} {unit}, but the model takes at most "

@@ -7,6 +7,7 @@ alone, unless asked otherwise: what is found does not depend on what it was batc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,8 @@ def batch_of(
     mask = np.zeros((rows, width), bool)
     for row, real, source in zip(values, mask, sources, strict=False):
         row[:len(source)], real[:len(source)] = source, True
-    return Source(values=values, mask=mask, isolated=isolated)
+    given: Any = {"values": values, "mask": mask}
+    return Source(**given, isolated=isolated)
 
 
 def vocabulary_size(model: Stepper, params: Params, weights: Weights) -> int:

@@ -3,6 +3,7 @@ of models of text have in common."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from seqjax.hub import arguments, rows, text_ids, word_features
 from seqjax.hub.loaded import Loaded
 from seqjax.hub.word_features import WordFeatures
 from seqjax.models import protocol
+from seqjax.models.parts.stack import layers_apart, layers_stacked
 from seqjax.models.protocol import EncoderDecoder, Params, token_source
 from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.protocol import TextTask
@@ -191,10 +193,13 @@ class Featuring(Loaded[TextTask]):
         rows.check_lengths(ids, limit=self._feature_limit(), name=name)
         states = self._states(layer, every)
         found: list[Any] = [None] * len(ids)
-        for places, tokens in rows.batches(ids, pad=model.pad, limit=self._feature_limit()):
-            part = np.asarray(states(self.params[0], tokens))
-            for row, place in enumerate(places):
-                found[place] = part[..., row, : len(ids[place]), :].copy()
+        moved = [np.roll(x, 1) for x in ids] if _decodes(model) and protocol.reads(model) else ids
+        shared = getattr(model, "shares_rows", False)
+        for layout in rows.layouts(ids, limit=self._feature_limit(), shared=shared):
+            batch = layout.filled(ids, empty=model.pad), layout.filled(moved, empty=model.pad)
+            part = np.asarray(states(*batch, layout.segments(ids) if shared else None))
+            for place, row, start in layout.places:
+                found[place] = part[..., row, start : start + len(ids[place]), :].copy()
                 finite.check_scores(found[place], f"extract_features: input {place}")
         return found
 
@@ -206,36 +211,53 @@ class Featuring(Loaded[TextTask]):
         found: dict[Any, Any] = kept["_feature_programs"]
         return found
 
-    def _states(self, layer: int, every: bool) -> Callable[[Params, np.ndarray], jax.Array]:
-        """The compiled pass to the states of a layer, or of all; kept for the next call."""
+    def _states(self, layer: int, every: bool) -> Callable[..., jax.Array]:
+        """The compiled pass to the states of a layer, or of all; kept for the next call. It takes
+        what `states_of` takes behind the parameters."""
         model = self.models[0]
         programs = self._feature_passes()
         key = "all" if every else layer
         if key not in programs:
             if every or layer != -1:
                 _check_layer(model, self.params[0], layer, every=every)
-            programs[key] = jax.jit(
-                lambda params, tokens: states_of(model, params, tokens, layer=layer, every=every))
-        return programs[key]
+            programs[key] = jax.jit(lambda params, *batch: states_of(
+                model, layers_stacked(params), *batch, layer=layer, every=every))
+        return functools.partial(programs[key], self._feature_params())
+
+    def _feature_params(self) -> Params:
+        """The parameters as passes over whole rows read them fastest; kept for the next call."""
+        params, passes = self.params[0], self._feature_passes()
+        if getattr(self.models[0].config, "scan_unroll", 0):
+            return params
+        if passes.get("read from") is not params:
+            passes["read from"], passes["params"] = params, layers_apart(params)
+        return passes["params"]
 
 
 def states_of(
-    model: EncoderDecoder, params: Params, tokens: jax.Array, *, layer: int = -1,
-    every: bool = False,
+    model: EncoderDecoder, params: Params, tokens: jax.Array, read: jax.Array,
+    segments: jax.Array | None = None, *, layer: int = -1, every: bool = False,
 ) -> jax.Array:
-    """States of `tokens` [B, S]: [B, S, D] float32 of a layer (see
-    `Featuring.extract_features`), [L + 1, B, S, D] of every one."""
+    """States of `tokens`: [B, S, D] float32 of a layer (see `Featuring.extract_features`),
+    [L + 1, B, S, D] of every one.
+
+    Args:
+      tokens: [B, S] int32.
+      read: [B, S] int32: what a decoder reads of them.
+      segments: [B, S] int32, where sentences share rows.
+    """
     last = layer == -1 and not every
-    encoded, read = None, tokens
+    encoded = None
     if protocol.reads(model):
-        source = token_source(tokens, pad=model.pad)
+        source = token_source(tokens, pad=model.pad, segments=segments)
         if not _decodes(model):
             found = model.encode(params, source).out if last else (
                 model.encoder_states(params, source))  # type: ignore[attr-defined]
             return _chosen(found, layer, whole=last or every)
-        encoded, read = model.encode(params, source), _rolled(tokens, pad=model.pad)
-    found = model.features(params, read, encoded).hidden if last else (
-        cast(protocol.LayeredStepper, model).decoder_states(params, read, encoded))
+        encoded = model.encode(params, source)
+    found = model.features(params, read, encoded, segments=segments).hidden if last else (
+        cast(protocol.LayeredStepper, model).decoder_states(
+            params, read, encoded, segments=segments))
     return _chosen(found, layer, whole=last or every)
 
 
@@ -246,14 +268,6 @@ def _chosen(states: jax.Array, layer: int, *, whole: bool) -> jax.Array:
 def _decodes(model: EncoderDecoder) -> bool:
     """Whether it is the decoder's states that are meant."""
     return not protocol.reads(model) or getattr(model, "decodes_source", False)
-
-
-def _rolled(tokens: jax.Array, *, pad: int) -> jax.Array:
-    """[B, S]: the last token of each row in front, the others behind it; padding stays."""
-    real = jnp.asarray(tokens) != pad
-    last = jnp.maximum(real.sum(axis=1, keepdims=True) - 1, 0)
-    first = jnp.take_along_axis(jnp.asarray(tokens), last, axis=1)
-    return jnp.where(real, jnp.concatenate([first, tokens[:, :-1]], axis=1), pad)
 
 
 def _check_layer(model: EncoderDecoder, params: Params, layer: int, *, every: bool) -> None:
@@ -269,7 +283,8 @@ def _check_layer(model: EncoderDecoder, params: Params, layer: int, *, every: bo
                           "states alone (layer=-1)")
     if every:
         return
-    count = jax.eval_shape(lambda p: states_of(model, p, dummy, every=True), params).shape[0]
+    count = jax.eval_shape(
+        lambda p: states_of(model, p, dummy, dummy, every=True), params).shape[0]
     if isinstance(layer, bool) or not isinstance(layer, int) or not -count <= layer < count:
         raise ConfigError(f"layer: {layer!r}, but there are 0 (the embeddings) to {count - 1}, and "
                           f"-1 (the last states) to {-count}")

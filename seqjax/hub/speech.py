@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError
+from seqjax.data.audio.reading import layer_norm
 from seqjax.generation import finite
 from seqjax.hub import waveforms
 from seqjax.hub.loaded import Loaded
@@ -62,7 +63,8 @@ class Speech(Loaded[Any]):
 
         Raises:
           FileNotFoundError: no such file.
-          ConfigError: a file that is no audio; several models; a `final_proj` that the model has
+          AudioError: a file that is no sound, is empty or cut off.
+          ConfigError: several models; a `final_proj` that the model has
             not, or has several of.
           ValueError: a recording too short for a frame, by its number from 0; samples or states
             that are not finite; no such layer.
@@ -74,7 +76,7 @@ class Speech(Loaded[Any]):
             raise ValueError(f"layer: {layer!r}, but there are 1 to {last}, 0 (what the first one "
                              "reads), and None (the last states)")
         if final_proj:
-            self._check_projection(model)
+            self._check_projection()
         return self._over(audio, self._program(layer, final_proj), "extract_features")
 
     def log_probs(self, audio: Any) -> Any:
@@ -118,7 +120,7 @@ class Speech(Loaded[Any]):
                              f"needs {field} at {config.sample_rate} Hz")
         if not config.normalize:
             return samples
-        return waveforms.normalised(samples, eps=getattr(config, "normalize_eps", 1e-5))
+        return layer_norm(samples, eps=getattr(config, "normalize_eps", 1e-5))
 
     def _frames(
         self, rows: list[np.ndarray], program: Program
@@ -138,7 +140,8 @@ class Speech(Loaded[Any]):
                               "checkpoint")
         return model
 
-    def _check_projection(self, model: Any) -> None:
+    def _check_projection(self) -> None:
+        model = self.models[0]
         try:
             if not hasattr(model, "final_proj"):
                 raise ValueError(f"models of {model.config.name!r} have none to use")
@@ -163,7 +166,7 @@ class Speech(Loaded[Any]):
 
         def run(params: Params, samples: jax.Array, real: jax.Array) -> jax.Array:
             states = model.layer_states(
-                params, Source(values=samples, mask=real), layer=layer).out
+                params, Source(values=samples, mask=real, isolated=True), layer=layer).out
             states = model.final_proj(params, states) if final_proj else states
             return states.astype(jnp.float32)
 
@@ -173,7 +176,8 @@ class Speech(Loaded[Any]):
         model = self.models[0]
 
         def run(params: Params, samples: jax.Array, real: jax.Array) -> jax.Array:
-            encoded = model.encode(params, Source(values=samples, mask=real), alone=True)
+            encoded = model.encode(
+                params, Source(values=samples, mask=real, isolated=True))
             return frame_log_probs(model.features(params, encoded).logits(), encoded.mask)
 
         return self._kept("log_probs", lambda: run)

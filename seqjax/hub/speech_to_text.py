@@ -29,7 +29,6 @@ from seqjax.hub.generative import Generative, Hypothesis, Split, padded
 from seqjax.hub.inputs import Rules, Selection, TooLongError, by_place, of_selected
 from seqjax.models.protocol import Params, Read, encode_tokens
 from seqjax.tasks.inputs import Encoded
-from seqjax.tasks.speech_to_text import SpeechToTextTask
 
 Audio = str | os.PathLike[str] | np.ndarray
 """A path, samples [N] in [-1, 1], or features [T, F]."""
@@ -38,7 +37,7 @@ _ROWS = 8
 
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
-class SpeechTranslator(Generative[SpeechToTextTask]):
+class SpeechTranslator(Generative[Any]):
     """fairseq's `speech_to_text`: recognition or translation of recordings."""
 
     inputs_name: ClassVar[str] = "audio"
@@ -226,13 +225,13 @@ class SpeechTranslator(Generative[SpeechToTextTask]):
         """
         single = isinstance(audio, (str, os.PathLike, np.ndarray))
         listed: Any = [audio] if single else audio
-        if len(self.models) > 1 or (layer is not None and not hasattr(
-                self.models[0], "encoder_states")):
+        tells = hasattr(self.models[0], "encoder_states")
+        if len(self.models) > 1 or (layer is not None and not tells):
             raise ConfigError("extract_features: one model that tells of its layers is needed")
         sources = sources_for(self.models, [self.features(x) for x in listed])
         out: list[Any] = [None] * len(sources)
         for rows, source in self._batches(sources):
-            states, mask = self._states(self.params[0], source, layer)
+            states, mask = self._states(next(iter(self.params)), source, layer)
             for row, i in enumerate(rows):
                 out[i] = np.asarray(states)[row, :int(np.asarray(mask)[row].sum())]
         return out[0] if single else out

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from seqjax.config import ConfigError
-from seqjax.data.audio.reading import Reading, file_of, read_samples
+from seqjax.data.audio.reading import AudioError, Reading, file_of, read_samples
 
 SHORTEST = 1 << 13
 """Samples of the narrowest batch; others are this times a power of 2, or 1.5 times that."""
@@ -22,22 +21,20 @@ def read(audio: Any, *, name: str, sample_rate: int) -> np.ndarray:
     """Float32 samples [N] in [-1, 1].
 
     Args:
-      audio: a path of what soundfile reads, whose channels are averaged and which is resampled
+      audio: a path (`data.audio.reading`), whose channels are averaged and which is resampled
         where its rate is another; or samples [N] (or [N, channels]) at `sample_rate`, floats in
         [-1, 1] or integers of 16 or 32 bits.
       name: what errors call it.
 
     Raises:
       FileNotFoundError: no such file.
-      ConfigError: a file that cannot be read.
+      AudioError: a file that cannot be used.
       TypeError: neither a path nor samples.
       ValueError: no samples, or some that are not finite.
     """
     if isinstance(audio, str | os.PathLike):
-        name = f"{name}: {os.fspath(audio)}"
-        samples = _read_file(audio, name=name, sample_rate=sample_rate)
-    else:
-        samples = _of_array(audio, name=name)
+        return _read_file(os.fspath(audio), name=name, sample_rate=sample_rate)
+    samples = _of_array(audio, name=name)
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
     if samples.ndim != 1 or not len(samples):
@@ -48,23 +45,14 @@ def read(audio: Any, *, name: str, sample_rate: int) -> np.ndarray:
     return np.ascontiguousarray(samples, np.float32)
 
 
-def _read_file(path: str | os.PathLike[str], *, name: str, sample_rate: int) -> np.ndarray:
-    import soundfile  # it loads a library of its own
-
-    if not os.path.isfile(path):
-        if os.path.isfile(file_of(os.fspath(path))):  # a slice of an archive
-            return read_samples(os.fspath(path), Reading(sample_rate=sample_rate, resample=True))
-        raise FileNotFoundError(f"{name}: no such file")
+def _read_file(path: str, *, name: str, sample_rate: int) -> np.ndarray:
+    file = file_of(path)
+    if not os.path.isfile(file):
+        raise FileNotFoundError(f"{name}: {file}: no such file")
     try:
-        samples, rate = soundfile.read(os.fspath(path), dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise ConfigError(f"{name}: cannot be read as audio: {error}") from None
-    samples = samples.mean(axis=1)
-    if rate == sample_rate or not len(samples):
-        return samples
-    import soxr
-
-    return soxr.resample(samples, rate, sample_rate)
+        return read_samples(path, Reading(sample_rate=sample_rate, resample=True))
+    except AudioError as error:
+        raise error.at(name) from None
 
 
 def _of_array(audio: Any, *, name: str) -> np.ndarray:
@@ -77,18 +65,6 @@ def _of_array(audio: Any, *, name: str) -> np.ndarray:
     if samples.dtype.kind not in "fi":
         raise TypeError(f"{name}: got values of type {samples.dtype}; give samples in [-1, 1]")
     return samples.astype(np.float32)
-
-
-def normalised(samples: np.ndarray, *, eps: float) -> np.ndarray:
-    """`samples` [N] with a mean of 0 and a variance of nearly 1.
-
-    Args:
-      eps: added to the variance. fairseq and transformers have different ones, which tells in
-        quiet recordings.
-    """
-    wide = samples.astype(np.float64)
-    centred = wide - wide.mean()
-    return (centred / np.sqrt((centred * centred).mean() + eps)).astype(np.float32)
 
 
 def batches(

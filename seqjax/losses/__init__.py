@@ -15,7 +15,7 @@ from seqjax.losses.configs import (
 )
 from seqjax.losses.ctc_config import CTC
 from seqjax.losses.declarations import COUNTS, Loss, Metric
-from seqjax.losses.hubert_config import HUBERT
+from seqjax.losses.masked_units_config import MASKED_UNITS
 from seqjax.losses.model_config import MODEL
 from seqjax.losses.sentences_config import SENTENCE_PREDICTION, SENTENCE_RANKING
 from seqjax.losses.wav2vec_config import WAV2VEC
@@ -28,7 +28,7 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     CROSS_ENTROPY,
     CTC_BESIDE,
     CTC,
-    HUBERT,
+    MASKED_UNITS,
     LABEL_SMOOTHED_CROSS_ENTROPY,
     MASKED_LM,
     MODEL,

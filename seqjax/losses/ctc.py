@@ -97,7 +97,7 @@ def _in_front(target: jax.Array, symbols: jax.Array) -> tuple[jax.Array, jax.Arr
 
 def frame_log_probs(logits: jax.Array, frames: jax.Array, *, blank: int = BLANK) -> jax.Array:
     """Natural log-probabilities float32 [B, T, V]; a padded frame says blank, with certainty, as
-    fairseq's `get_logits` has it."""
+    fairseq's `wav2vec_ctc` has it, in the loss as in decoding."""
     lprobs = jax.nn.log_softmax(logits.astype(jnp.float32))
     padded = jnp.where(jnp.arange(logits.shape[-1]) == blank, 0.0, -jnp.inf)
     return jnp.where(frames[..., None], lprobs, padded)

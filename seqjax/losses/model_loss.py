@@ -41,8 +41,9 @@ def compute(
     if strange:
         raise ValueError(f"config.loss.loss_weights: this model has no {', '.join(strange)}; its "
                          f"losses are {', '.join(losses)}")
-    total = sum((weights.get(name, 1.0) * value for name, value in losses.items()),
-                start=jnp.float32(0))
+    total = jnp.float32(0)
+    for name, value in losses.items():
+        total += weights.get(name, 1.0) * value
     size, one = aux["sample_size"], jnp.float32(1)
     metrics = {"loss": (total, size)}
     for key in config.log_keys:

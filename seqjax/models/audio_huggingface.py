@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from seqjax.config import ConfigError
-from seqjax.models.parts.audio_encoder_config import ADAPTED
+from seqjax.models.parts.audio_config import MaskConfig
+from seqjax.models.parts.audio_encoder_config import ADAPTED, EncoderKeys
 from seqjax.models.tables import TRANSPOSED, HuggingFaceKeys, State, Transform
 from seqjax.models.transformer import huggingface
 
@@ -102,7 +103,7 @@ def reader(
     return read
 
 
-def sizes(config: Any) -> dict[str, Any]:
+def sizes(config: EncoderKeys) -> dict[str, Any]:
     """What is written beside a table's keys."""
     if not config.has_projection:
         raise ConfigError(
@@ -170,7 +171,7 @@ COUNTED = r".*\.batch_norm\.num_batches_tracked"
 def constants(prefix: str) -> Callable[[Any], State]:
     """`WeightNames.constants`: that buffer."""
 
-    def made(config: Any) -> State:
+    def made(config: EncoderKeys) -> State:
         if not config.conv_pos_batch_norm:
             return {}
         name = f"{prefix}encoder.pos_conv_embed.batch_norm.num_batches_tracked"
@@ -183,7 +184,7 @@ TRANSFORMS: tuple[tuple[str, Transform], ...] = (
     (r".*\.original[01]", TRANSPOSED), (r".*\.adapter_layer\..*", FIRST))
 
 
-def today(state: State, config: Any, prefix: str) -> State:
+def today(state: State, config: EncoderKeys, prefix: str) -> State:
     """Weight norms by torch's newer names, and what masked frames become, zeros where the folder
     has none."""
     found = {re.sub(r"\.conv\.weight_g$", ".conv.parametrizations.weight.original0",
@@ -193,12 +194,12 @@ def today(state: State, config: Any, prefix: str) -> State:
     return found
 
 
-def masks(config: Any) -> bool:
+def masks(config: MaskConfig) -> bool:
     """Whether transformers keeps what masked frames become."""
     return config.mask_prob > 0 or config.mask_channel_prob > 0
 
 
-def join(state: State, config: Any, prefix: str) -> State:
+def join(state: State, config: MaskConfig, prefix: str) -> State:
     """And back: without it where its keys mask nothing."""
     if masks(config):
         return state

@@ -201,7 +201,8 @@ class LayeredStepper(Protocol):
     """A model that writes and tells of the states between its decoder's layers."""
 
     def decoder_states(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
+        segments: jax.Array | None = None,
     ) -> jax.Array:
         """[L + 1, B, T, D], as `Layered.encoder_states`: fairseq's `inner_states`."""
         ...
@@ -345,7 +346,7 @@ def reads(model: object) -> bool:
     return isinstance(model, Encoder)
 
 
-Read = jax.Array | Source
+Read = jax.Array | np.ndarray | Source
 """Sources as searches hand them on: token ids [B, S], or of audio a `Source`."""
 
 
@@ -354,7 +355,7 @@ def encode_tokens(model: Encoder | Stepper, params: Params, tokens: Read) -> Enc
     if not isinstance(model, Encoder):
         return None
     if not isinstance(tokens, Source):
-        tokens = token_source(tokens, pad=model.pad)
+        tokens = token_source(jnp.asarray(tokens), pad=model.pad)
     return model.encode(params, tokens)
 
 
@@ -414,7 +415,8 @@ class Stateful(Protocol):
 class Settling(Protocol):
     """A model some of whose parameters are not the optimizer's to change, always or for a while:
     running statistics, which its forward pass makes in training and reads in evaluation; what is
-    frozen, which weight decay must not move either."""
+    frozen, which weight decay must not move either. If it is `Stateful` too, all of its state is
+    among its parameters: `init_extra` of a checkpoint's gives it."""
 
     def settled(
         self, params: Params, extra: Extra, *, before: Params, update: jax.Array

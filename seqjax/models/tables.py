@@ -240,9 +240,11 @@ class HuggingFaceTable:
     vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
     """Keys of `config.json` that say how many entries the vocabularies have that are read and that
     are predicted ("": none does)."""
-    kind: Literal["encoder", "decoder", "encoder-decoder", "waveforms"] = "encoder-decoder"
+    kind: Literal[
+        "encoder", "decoder", "encoder-decoder", "waveforms", "speech"] = "encoder-decoder"
     """What such a model does: says which words are masked, goes on with a text, writes one to
-    another, or reads sound. `tasks.of_huggingface` knows the task of each."""
+    another, reads sound, or makes text of features of it. `tasks.of_huggingface` knows the task
+    of each."""
     languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}
     """Keys of `config.task` (`source_lang`, `target_lang`) of a `config.json` that says which
     languages its model is for; needed where its two sides have vocabularies of their own."""

@@ -32,13 +32,19 @@ def pack_tokenizer(lang: str, tokenizer: tokenizers.Tokenizer) -> dict[str, byte
 
 def unpack_tokenizer(lang: str, files: Mapping[str, bytes]) -> tokenizers.Tokenizer | None:
     """What `pack_tokenizer` packed, or None if there is no such file."""
-    name = f"tokenizer.{lang}.json" if lang else "tokenizer.json"
+    state = tokenizer_state(f"tokenizer.{lang}.json" if lang else "tokenizer.json", files)
+    return None if state is None else tokenizers.from_state(state)
+
+
+def tokenizer_state(name: str, files: Mapping[str, bytes]) -> tokenizers.State | None:
+    """What a tokenizer is, whichever language's, by the name of its JSON file; None if there is
+    no such file."""
     if name not in files:
         return None
     state: tokenizers.State = {}
     for key, value in json.loads(files[name]).items():
         state[key] = files[value["file"]] if isinstance(value, dict) else value
-    return tokenizers.from_state(state)
+    return state
 
 
 def pack_vocabulary(lang: str, vocabulary: Vocabulary) -> dict[str, bytes]:

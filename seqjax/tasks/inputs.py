@@ -33,8 +33,8 @@ class Encoded:
         """Whether there is nothing to be seen in it."""
         if self.text is not None and sources.is_blank(self.text):
             return True
-        around = () if self.frame is None else self.frame.tokens
-        return bool(np.isin(self.ids, (eos, *around)).all())
+        around = {eos} if self.frame is None else {eos, *self.frame.tokens}
+        return all(token in around for token in self.ids.tolist())
 
     @property
     def decomposed(self) -> bool:

@@ -146,6 +146,9 @@ class SpeechToTextTask(Text):
                 "config.loss.ignore_prefix_size: 0, but targets begin with language tags "
                 f"(prepend_tgt_lang_tag in {self.audio.path}), which outputs are given: set 1")
         shape: Any = config.model
+        if getattr(shape, "apply_mask", False):
+            raise ConfigError("config.model.apply_mask: this task draws no masks for its models "
+                              "yet; leave it out")
         for key in ("input_feat_per_channel", "input_channels"):
             here, there = getattr(shape, key, None), getattr(self.audio, key)
             if here is not None and here != there and not self._changes_width():
@@ -314,7 +317,7 @@ class SpeechToTextTask(Text):
 
     def forward(
         self, model: SpeechToText, params: Params, batch: Mapping[str, jax.Array],
-        rng: jax.Array | None = None, update: jax.Array | None = None, extra: Any = None,
+        rng: jax.Array | None = None, update: jax.Array | None = None, *, extra: Any = None,
     ) -> Forward:
         """The teacher-forced pass over a batch of [B, ...] arrays; pure.
 
@@ -363,7 +366,8 @@ class SpeechToTextTask(Text):
 
         count = min(limit or len(dataset), len(dataset))
         most = self.max_positions(model)[0]
-        kept = [i for i in range(count) if dataset.lengths.source[i] <= most]
+        frames = self._frames(dataset)
+        kept = [i for i in range(count) if frames[i] <= most]
         kind = WordErrorEvaluator if self.config.scoring == "wer" else TranslationEvaluator
         return kind(
             model, generation, sources=self.sources(dataset, kept),  # type: ignore[arg-type]
@@ -372,15 +376,20 @@ class SpeechToTextTask(Text):
             source_text=lambda source: f"{len(source)} frames", target_text=self.decode_target,
             unk=self.target_vocab.unk, sharding=sharding, row_multiple=row_multiple)
 
+    def _frames(self, dataset: SpeechToTextDataset) -> np.ndarray:
+        """Of each recording, at most."""
+        assert dataset.lengths.source is not None
+        return dataset.lengths.source
+
     def sources(
         self, dataset: SpeechToTextDataset, indices: Sequence[int]
     ) -> list[np.ndarray]:
         """Features [T, F] (or samples [N]) of some recordings, as the model reads them."""
         from seqjax.data.epoch_plan import Shape
 
-        found = []
+        found, frames = [], self._frames(dataset)
         for i in indices:
-            length = int(dataset.lengths.source[i])
+            length = int(frames[i])
             width = max(64, 1 << (length - 1).bit_length())  # few shapes to compile
             target = 0 if dataset.lengths.target is None else int(dataset.lengths.target[i])
             batch = dataset.materialise(
@@ -436,5 +445,6 @@ def _fairseq_assets(section: Mapping[str, Any], data: str) -> dict[str, bytes]:
 ENTRY = TaskEntry(
     name="speech_to_text", config=SpeechToTextConfig,
     task="seqjax.tasks.speech_to_text:SpeechToTextTask", facade=SpeechToTextTask.facade,
-    metrics={**metrics.BLEU, **WER}, output="output", loss="label_smoothed_cross_entropy",
+    metrics={**metrics.BLEU, **WER}, output="output", huggingface="speech",
+    loss="label_smoothed_cross_entropy",
     fairseq=FairseqTask(name="speech_to_text", assets=_fairseq_assets))

@@ -69,7 +69,8 @@ class CtcEvaluator:
 
         def scores(params: Params, samples: jax.Array, lengths: jax.Array) -> jax.Array:
             real = jnp.arange(samples.shape[1]) < lengths[:, None]
-            encoded = model.encode(params, Source(values=samples, mask=real), alone=True)
+            source = Source(values=samples, mask=real, isolated=True)
+            encoded = model.encode(params, source)
             found = frame_log_probs(model.features(params, encoded).logits(), encoded.mask)
             return found if self._search else found.argmax(axis=-1)
 

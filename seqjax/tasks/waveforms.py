@@ -15,6 +15,7 @@ from seqjax.tasks.entry import TaskEntry
 
 if TYPE_CHECKING:
     from seqjax.data.dictionaries import Dictionary
+    from seqjax.models.protocol import Encoder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,11 +98,11 @@ class WaveformsTask:
         """See `Task.train_dataset`; there is none."""
         self._no_data()
 
-    def max_positions(self, model: Any) -> tuple[int | None, int | None]:
-        """Frames of the longest row."""
+    def max_positions(self, model: Encoder) -> tuple[int | None, int | None]:
+        """Samples of the longest row."""
         return model.max_source_positions, None
 
-    def too_long_advice(self, model: Any) -> str:
+    def too_long_advice(self, model: Encoder) -> str:
         """It depends on the rows."""
         return ""
 

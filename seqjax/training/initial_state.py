@@ -190,7 +190,7 @@ def _with_heads(
     if hasattr(parts.model, "adopt") and params.keys() != abstract.params.keys():
         key = jax.random.key(parts.config.seed, impl="threefry2x32")
         fresh = jax.device_get(jax.jit(lambda: parts.model.init(key))())
-        return parts.model.adopt(params, fresh), [
+        return parts.model.adopt(params, fresh), [  # type: ignore[attr-defined]
             "the encoder is the pretrained one's; what stands behind it is new"]
     fresh = {}
     if HEADS in abstract.params:

@@ -23,6 +23,7 @@ from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.models import vocabulary_rows
 from seqjax.models.protocol import Model, Params
+from seqjax.tasks import assets
 from seqjax.tasks.protocol import Task, TextTask
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ def of_folder(path: pathlib.Path) -> Trained | None:
     Raises:
       CheckpointError: it cannot be read.
     """
-    assets = checkpoints.read_assets(path)
+    files = checkpoints.read_assets(path)
     try:
         saved = settings.resolve(checkpoints.read_config(path))
-        task = tasks.from_assets(saved, assets)
+        task = tasks.from_assets(saved, files)
     except KeyError as error:
         raise checkpoints.damaged(path, f"about/assets/{error.args[0]} is missing",
                                   force=False) from None
@@ -70,12 +71,12 @@ def of_folder(path: pathlib.Path) -> Trained | None:
     found = task.dictionaries
     if not found:
         return None
-    return Trained(name=str(path), dictionaries=found, tokenizers=_tokenizers(assets),
+    return Trained(name=str(path), dictionaries=found, tokenizers=_tokenizers(files),
                    places=[str(path / "about" / "assets" / d.name) for d in found])
 
 
-def _tokenizers(assets: dict[str, bytes]) -> dict[str, bytes]:
-    return {k: v for k, v in assets.items() if k.startswith("tokenizer")}
+def _tokenizers(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {k: v for k, v in files.items() if k.startswith("tokenizer")}
 
 
 # ---- compared ----
@@ -163,7 +164,8 @@ def check_same_dictionaries(first: pathlib.Path, other: pathlib.Path) -> None:
 
 
 def _other_tokenizers(trained: Trained, task: Task) -> list[str]:
-    """A line where text was cut into pieces otherwise."""
+    """A line where text was cut into pieces otherwise. Where the languages are others (pretraining
+    has one text, a translation two), any of the tokenizers there may be the one of here."""
     if trained.sides is not None:
         text = cast(TextTask, task)  # as every task that has dictionaries
         here = (text.source_tokenizer, text.target_tokenizer)
@@ -173,11 +175,21 @@ def _other_tokenizers(trained: Trained, task: Task) -> list[str]:
                 "trained with; words may be other pieces"] if other else []
     if trained.tokenizers is None:
         return []
-    here = _tokenizers(task.assets())
-    other = sorted(k for k in here.keys() | trained.tokenizers.keys()
-                   if here.get(k) != trained.tokenizers.get(k))
+    here, there = _states(_tokenizers(task.assets())), _states(trained.tokenizers)
+    if here.keys() == there.keys():
+        other = sorted(name for name, state in here.items() if state != there[name])
+    elif here:
+        other = sorted(name for name, state in here.items() if state not in there.values())
+    else:
+        other = sorted(there)
     return [f"note: {', '.join(other)}: not the tokenizer that {trained.name} was trained "
             "with; words may be cut into other pieces"] if other else []
+
+
+def _states(files: dict[str, bytes]) -> dict[str, dict[str, object]]:
+    """Tokenizers by the names of their JSON files."""
+    found = {name: assets.tokenizer_state(name, files) for name in files if name.endswith(".json")}
+    return {name: dict(state) for name, state in found.items() if state is not None}
 
 
 def check_joined(config: Config, task: Task) -> None:

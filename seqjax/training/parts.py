@@ -17,7 +17,7 @@ from seqjax.data.batches import Dataset
 from seqjax.data.epoch_plan import TrainPlan
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss
-from seqjax.models.protocol import Model, ModelT, Params, Settling
+from seqjax.models.protocol import Model, ModelT, Params
 from seqjax.tasks.protocol import Task, check_model, with_model
 from seqjax.training import initial_weights, objective, sharding
 from seqjax.training.metrics import Declared
@@ -130,7 +130,7 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
     partition = models.family(config.model.name).partition
     step_fn = sharding.own_rules(partition)(make_train_step(
         loss_fn, optimizer, schedule, seed=config.seed, clip_norm=config.train.clip_norm,
-        settled=model.settled if isinstance(model, Settling) else None))
+        settled=getattr(model, "settled", None)))
     return Parts(config=config, mesh=mesh, task=task, model=model, loss=loss, dataset=dataset,
                  plan=plan, optimizer=optimizer, schedule=schedule, step_fn=step_fn,
                  validator=validator, partition=partition)

@@ -156,12 +156,8 @@ def make_train_step(
             finite, update, lambda _gradient, _extra, *kept: (kept[1], kept[0], kept[2]),
             gradient, extra, state.opt_state, state.params, state.extra)
         new = TrainState(
-            step=state.step + finite,
-            skipped=jnp.where(finite, 0, state.skipped + 1),
-            params=params,
-            opt_state=opt_state,
-            extra=extra,
-        )
+            step=state.step + finite, skipped=jnp.where(finite, 0, state.skipped + 1),
+            params=params, opt_state=opt_state, extra=extra)
         one = jnp.ones((), jnp.float32)
         clipped = norm > clip_norm if clip_norm > 0 else jnp.zeros((), bool)
         metrics = {

@@ -43,7 +43,7 @@ class Golden:
         return self.checkpoint.params
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         return {"source_vocab_size": 0, "target_vocab_size": WORDS}
 
     def source(self, *, isolated: bool = False, wider: int = 0, rows: int = 0) -> Source:
@@ -89,7 +89,8 @@ def load(name: str) -> Golden:
     if about["args"].get("share_decoder_input_output_embed"):
         state["decoder.output_projection.weight"] = state["decoder.embed_tokens.weight"]
     checkpoint = fairseq_weights.from_tree({"args": about["args"], "model": state})
-    model = models.build(checkpoint.config, source_vocab_size=0, target_vocab_size=WORDS,
+    config = dataclasses.replace(checkpoint.config, scan_unroll=1)  # less to compile
+    model = models.build(config, source_vocab_size=0, target_vocab_size=WORDS,
                          compute_dtype=jnp.float32)
     return Golden(about, arrays, state, checkpoint, model, batch(model.frame_shape))
 

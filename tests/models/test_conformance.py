@@ -25,7 +25,7 @@ COVERING = [case for cases in FAMILIES.values() for case in kinds.covering(cases
 TODAYS = [case for case in CASES if conformance_weights.spelled_as_today(load(case))]
 """The others are older files of the same models: what these compute shows that they are read."""
 TODAYS_TEXT = [case for case in TODAYS if case in TEXT]
-STEPPING = [case for case in TODAYS if kinds.steps(load(case).model)]
+STEPPING = [case for case in TODAYS_TEXT if kinds.steps(load(case).model)]
 RATES = [(family, rate) for family, cases in TEXTS.items()
          for rate in conformance.rates(load(cases[0]).config)
          if rate != "pooler_dropout"]  # of heads, which have a test: test_classification_heads.py

@@ -39,11 +39,11 @@ def recorded(name):
     return family_goldens.recorded(family_goldens.FOLDER / f"{name}.npz")
 
 
-def updates(loss_fn, params, extra, batches):
+def updates(loss_fn, params, extra, batches, lr=2e-3):
     """Loss and gradient norm, per frame, of each update of fairseq's Adam; and the last state."""
     optimizer = make_optimizer(OptimizerConfig(
         name="adam", adam_betas=(0.9, 0.98), adam_eps=1e-6))
-    schedule = make_schedule(ScheduleConfig(name="fixed", warmup_updates=0), lr=(2e-3,))
+    schedule = make_schedule(ScheduleConfig(name="fixed", warmup_updates=0), lr=(lr,))
     step = jax.jit(make_train_step(loss_fn, optimizer, schedule, seed=1))
     state, found = new_state(params, optimizer, extra=extra), []
     for batch in batches:
@@ -101,7 +101,7 @@ def test_twenty_updates_and_the_teacher_behind_them_are_fairseqs():
         {**golden.params, "encoder": last["encoder"]}, golden.config, **golden.sizes)
     for key, norm in said["ema"].items():
         ours = np.linalg.norm(names[f"encoder.{key}"].ravel())
-        np.testing.assert_allclose(ours, norm, rtol=1e-5, err_msg=key)
+        np.testing.assert_allclose(ours, norm, rtol=1e-4, err_msg=key)
 
 
 def test_twenty_updates_of_wav2vec_2_are_fairseqs():
@@ -129,7 +129,7 @@ def test_twenty_updates_of_wav2vec_2_are_fairseqs():
         assert mask.sum(1).tolist() == [count] * rows
         batches.append({"mask": mask, "negatives": kept.astype(np.int32)})
     params = jax.tree.map(jnp.asarray, stored.params)
-    found, _ = updates(loss_fn, params, {}, batches)
+    found, _ = updates(loss_fn, params, {}, batches, lr=about["lr"])
     np.testing.assert_allclose(found, arrays["trace"], rtol=1e-4)
 
 

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax import losses
+from seqjax import losses, models
 from seqjax.config import ConfigError, OptimizerConfig, ScheduleConfig
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
+from seqjax.interop.fairseq import optimizer_state
 from seqjax.losses.base import Forward
 from seqjax.losses.ctc import frame_log_probs
 from seqjax.losses.ctc_config import CtcConfig
-from seqjax.losses.hubert_config import HubertLossConfig
+from seqjax.losses.masked_units_config import MaskedUnitsConfig
 from seqjax.models.hubert import archs
 from seqjax.models.hubert.config import HubertConfig
 from seqjax.models.parts.audio import Drawn
@@ -54,7 +55,7 @@ def loss_of(golden, options):
                           channels=arrays.get("channels"))
             weights = {**options, "loss_weights": tuple(options["loss_weights"])}
             found = compute(Forward(aux=golden.model.pretrain(params, source, drawn, labels)), {},
-                            HubertLossConfig(**weights), update=jnp.int32(0))
+                            MaskedUnitsConfig(**weights), update=jnp.int32(0))
         else:
             encoded = golden.model.encode(params, source, rng=jax.random.key(0))
             forward = Forward(features=golden.model.features(params, encoded), encoded=encoded,
@@ -96,26 +97,28 @@ def test_loss_metrics_gradients_and_states_are_fairseqs(name):
     else:
         real = golden.arrays["real"]
         np.testing.assert_allclose(scores[real], golden.arrays["lprobs"][real], atol=2e-5)
-        np.testing.assert_array_equal(scores[~real], golden.arrays["lprobs"][~real])
+        if name == FINETUNED[0]:  # fairseq's HuBERT leaves padded frames as they are
+            np.testing.assert_array_equal(scores[~real], golden.arrays["lprobs"][~real])
 
 
-@pytest.mark.parametrize("name", PRETRAINED[:2])
+@pytest.mark.parametrize("name", PRETRAINED)
 def test_layers_have_fairseqs_numbers_and_rows_are_what_they_are_alone(name):
     """In a wider batch, with other rows: as fairseq's of the row by itself."""
     golden = family_goldens.load(name)
     source = source_of(golden)
-    wide = Source(*(jnp.pad(x, ((0, 0), (0, 99))) for x in (source.values, source.mask)))
+    wide = Source(*(jnp.pad(x, ((0, 0), (0, 99))) for x in (source.values, source.mask)),
+                  isolated=True)
     for layer, wanted in ((1, "row_1"), (2, "row_2"), (None, "last")):
         run = jax.jit(lambda params, layer=layer: golden.model.layer_states(
             params, wide, layer=layer))
         found, theirs = run(golden.params), golden.arrays[wanted]
         assert found.mask.sum(1).tolist()[1] == len(theirs) == golden.model.frames(377)
         np.testing.assert_allclose(found.out[1, : len(theirs)], theirs, atol=2e-5)
-    if name == "hubert/base":
+    if name != "hubert/large":
         np.testing.assert_allclose(golden.model.final_proj(
             golden.params, golden.arrays["row_1"]), golden.arrays["proj"], atol=1e-5)
         np.testing.assert_array_equal(golden.arrays["row_2"], golden.arrays["last"])
-        every = golden.model.encoder_states(golden.params, wide, alone=True)
+        every = golden.model.encoder_states(golden.params, wide)
         np.testing.assert_allclose(every[1, 1, : len(theirs)], golden.arrays["row_1"], atol=2e-5)
     else:
         assert np.abs(golden.arrays["row_2"] - golden.arrays["last"]).max() > 0.1
@@ -123,6 +126,25 @@ def test_layers_have_fairseqs_numbers_and_rows_are_what_they_are_alone(name):
             golden.model.final_proj(golden.params, golden.arrays["row_1"])
     with pytest.raises(ValueError, match="there are 1 to 2"):
         golden.model.layer_states(golden.params, wide, layer=3)
+
+
+def test_statistics_of_a_batch_norm_are_not_the_optimizers():
+    """Numbers of its state are those of fairseq's parameters, and weight decay moves nothing."""
+    golden = family_goldens.load("hubert/batch_norm")
+    names = [n for n in optimizer_state.registered(
+        fairseq_weights.plan_of(golden.config, **golden.sizes).wanted,
+        models.fairseq_table("hubert").names, title="hubert") if "running_" not in n]
+    ones = jax.tree.map(np.ones_like, golden.params)
+    written = optimizer_state.write_state(
+        {"count": 3, "exp_avg": ones, "exp_avg_sq": ones}, golden.config,
+        optimizer=OptimizerConfig(name="adam"), lr=0.1, **golden.sizes)
+    assert set(golden.gradients) <= set(names) and len(written["state"]) == len(names)
+    kept = golden.model.settled(ones, {}, before=golden.params, update=jnp.int32(0))
+    positions = kept["encoder"].pop("pos_conv")
+    before = golden.params["encoder"]["pos_conv"]
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_array_equal(positions.pop(name), before[name])
+    assert all((np.asarray(x) == 1).all() for x in jax.tree.leaves([kept, positions]))
 
 
 def test_twenty_updates_are_fairseqs():
@@ -257,7 +279,8 @@ def test_an_encoder_that_was_pretrained_is_taken_over():
         jax.tree.map(np.testing.assert_array_equal, value, pretrained.params[name])
     assert "label_embs_concat" not in found["w2v_model"]
     np.testing.assert_array_equal(found["proj"]["kernel"], fresh["w2v_encoder"]["proj"]["kernel"])
-    assert golden.model.adopt(golden.params, fresh) is golden.params
+    own = golden.params
+    assert golden.model.adopt(own, fresh) is own
     golden.config.check_pretrained(pretrained.config)
     with pytest.raises(ConfigError, match="conv_pos is 5 here, 6 there"):
         dataclasses.replace(golden.config, conv_pos=5, conv_pos_groups=3).check_pretrained(

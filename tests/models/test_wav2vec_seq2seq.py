@@ -6,7 +6,10 @@ import family_goldens
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from seqjax.config import GenerationConfig
+from seqjax.generation.decoder import Decoder
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.models.protocol import Source
 
@@ -54,3 +57,29 @@ def test_words_loss_gradients_and_steps_are_fairseqs():
 
     np.testing.assert_allclose(
         stepped(golden.params)[real], arrays["lprobs"][real], atol=2e-5)
+
+
+def test_searches_read_samples_and_do_not_depend_on_batches():
+    golden = family_goldens.load("wav2vec_seq2seq/base")
+    arrays = golden.arrays
+    sources = [row[:n].astype(np.float32) for row, n in zip(
+        arrays["samples"], arrays["lengths"], strict=True)]
+    decoder = Decoder(golden.model, GenerationConfig(beam=2, nbest=2, max_len_b=6))
+    together = decoder.decode(golden.params, sources)
+    for found, source in list(zip(together, sources, strict=True))[:2]:
+        (apart,) = decoder.decode(golden.params, [source])
+        for h, other in zip(found, apart, strict=True):
+            assert h.tokens.tolist() == other.tokens.tolist()
+            np.testing.assert_allclose(h.positional_scores, other.positional_scores, atol=1e-5)
+        # Step by step is what whole rows are.
+        best = found[0].tokens
+        encoded = golden.model.encode(golden.params, Source(
+            values=jnp.asarray(source[None]), mask=jnp.ones((1, len(source)), bool)))
+        prev = np.concatenate([[golden.model.eos], best[:-1]]).astype(np.int32)[None]
+        lprobs = jax.nn.log_softmax(
+            golden.model.features(golden.params, prev, encoded).logits())
+        np.testing.assert_allclose(
+            lprobs[0, np.arange(len(best)), best], found[0].positional_scores, atol=1e-5)
+    short = sources[0][:golden.model.least_frames - 1]
+    with pytest.raises(ValueError, match=f"has {len(short)} frames, but the model needs"):
+        decoder.decode(golden.params, [short])

@@ -12,13 +12,22 @@ from typing import Any, cast
 
 from seqjax import tasks
 from seqjax.config import Config, ConfigError, ModelSection
-from seqjax.interop.huggingface import files, generation, symbols, tokenizer_files, waveforms
+from seqjax.interop.huggingface import (
+    files,
+    generation,
+    speech,
+    symbols,
+    tokenizer_files,
+    waveforms,
+)
 from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
 from seqjax.interop.huggingface.weights import Kind, choose, to_state
 from seqjax.interop.reading import Whole
 from seqjax.models.overrides import resolved
 from seqjax.tasks.protocol import Task, TextTask
 
+_WRITING = ("encoder-decoder", "speech")
+"""Kinds of models that read one thing and write another."""
 SHARD = 5 << 30
 """Bytes of a file of weights at most, as transformers has it."""
 
@@ -57,8 +66,12 @@ def write_folder(
         _write_configs(temporary, whole, task, kind=kind, architecture=architecture)
         made = symbols.unpacked(whole.assets)
         if not made and made_here(about):  # a folder that came without a tokenizer goes back so
-            made = waveforms.files_of(task, model) if kind.table.kind == "waveforms" else (
-                tokenizer_files.make(cast(TextTask, task)))
+            if kind.table.kind == "waveforms":
+                made = waveforms.files_of(task, model)
+            elif kind.table.kind == "speech":
+                made = speech.files_of(task)
+            else:
+                made = tokenizer_files.make(cast(TextTask, task))
         for name, content in made.items():
             (temporary / name).write_bytes(content)
         if target.is_dir():
@@ -107,10 +120,10 @@ def _write_configs(
     if "torch_dtype" not in hf:
         hf.setdefault("dtype", "float32")
     special = dict(table.special) if table.kind == "waveforms" else (
-        _special(task, whole, encoder_decoder=table.kind == "encoder-decoder"))
+        _special(task, whole, encoder_decoder=table.kind in _WRITING))
     if made_here(about):
         hf |= special
-    hf.setdefault("is_encoder_decoder", table.kind == "encoder-decoder")
+    hf.setdefault("is_encoder_decoder", table.kind in _WRITING)
     files.write_json(folder / files.CONFIG, hf)
     if table.kind not in ("encoder", "waveforms"):
         stored = whole.assets.get(GENERATION_MEMORY)

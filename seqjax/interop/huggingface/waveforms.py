@@ -8,9 +8,10 @@ import os
 from typing import Any
 
 from seqjax import tasks
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, ModelSection
 from seqjax.interop.huggingface.files import read_json
 from seqjax.interop.huggingface.weights import Stored
+from seqjax.tasks.protocol import Task
 
 EPS = 1e-7
 """What transformers adds to a waveform's variance; fairseq adds 1e-5."""
@@ -34,10 +35,10 @@ def sections(folder: str | os.PathLike[str], stored: Stored) -> dict[str, Any]:
     return {"task": section, "loss": {"name": entry.loss}}
 
 
-def files_of(task: Any, model: Any) -> dict[str, bytes]:
+def files_of(task: Task, model: ModelSection) -> dict[str, bytes]:
     """The file that says it, of a model (its section) that did not come from such a folder. A
     group norm sees padding whatever is masked, so that transformers masks nothing then."""
-    config = task.config
+    config: Any = task.config
     normed = getattr(model, "extractor_mode", "") == "layer_norm"
     said = {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor", "feature_size": 1,

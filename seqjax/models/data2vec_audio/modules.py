@@ -18,7 +18,7 @@ from seqjax.models.protocol import Params
 class Data2VecAudio(WaveformEncoder):
     """fairseq's `Data2VecAudioModel`."""
 
-    config: Data2VecAudioConfig
+    config: Data2VecAudioConfig  # type: ignore[assignment]
 
     def setup(self) -> None:
         super().setup()
@@ -39,7 +39,7 @@ class Data2VecAudio(WaveformEncoder):
         # As far as fairseq's batch would go, padding of shorter rows included.
         longest = frame_count(real.sum(axis=1).max(), cfg.conv_layers)
         within = jnp.arange(x.shape[1]) < longest
-        told = TransformerEncoder(cfg, self.dtype, parent=None).apply(
+        told: Any = TransformerEncoder(cfg, self.dtype, parent=None).apply(
             {"params": teacher}, jax.lax.stop_gradient(found.x), found.real, method="told")
         y = jax.lax.stop_gradient(targets(cfg, told[-cfg.average_top_k_layers:], within))
         assert drawn.mask is not None

@@ -8,11 +8,16 @@ training, which fine-tuning overrides, are said once.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from seqjax.config import ConfigError, to_plain
-from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig, WaveformEncoderConfig
+from seqjax.config import ConfigError, ModelSection, to_plain
+from seqjax.models.parts.audio_encoder_config import (
+    AudioEncoderConfig,
+    EncoderKeys,
+    WaveformEncoderConfig,
+)
 from seqjax.models.parts.configs import ORIGIN, TRAINING_ONLY, check_rates, kind
+from seqjax.models.parts.keys import EncoderDecoderKeys
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,7 +94,7 @@ class FinetuningConfig(AudioEncoderConfig):
                 + "; ".join(wrong) + " (config.model.w2v_path takes these from the file)")
 
 
-def encoder_form(section: Any) -> dict[str, Any]:
+def encoder_form(section: ModelSection) -> dict[str, Any]:
     """Keys of an encoder's section that its parameters, or what it computes, depend on."""
     names = {"conv_pos_batch_norm", *(
         f.name for cls in (AudioEncoderConfig, WaveformEncoderConfig)
@@ -97,3 +102,23 @@ def encoder_form(section: Any) -> dict[str, Any]:
     plain = to_plain(section)
     return {key: plain[key] for key in sorted(names & plain.keys())
             if kind(type(section), key) is None}
+
+
+class FinetuneKeys(EncoderKeys, Protocol):
+    """What the modules read of a family's section."""
+
+    @property
+    def blocks(self) -> bool: ...
+    @property
+    def final_dropout(self) -> float: ...
+    @property
+    def freeze_finetune_updates(self) -> int: ...
+
+
+class WritingConfig(FinetuneKeys, EncoderDecoderKeys, Protocol):
+    """And of one whose model writes."""
+
+    @property
+    def decoder_embed_dim(self) -> int: ...
+    @property
+    def decoder(self) -> Any: ...

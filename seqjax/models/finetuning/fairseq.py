@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from seqjax.config import ConfigError
+from seqjax.models.finetuning.config import FinetuningConfig
 from seqjax.models.parts import audio_names as names
+from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig
 from seqjax.models.tables import ConfigKeys, FairseqTable, WeightNames
 
 PREFIX = "w2v_encoder"
@@ -25,18 +27,13 @@ MASKS = ("mask_prob", "mask_length", "mask_selection", "mask_other", "no_mask_ov
 
 
 def inner_args(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The pretrained model's keys, of `w2v_args` in either form.
-
-    Raises:
-      ConfigError: there are none.
-    """
+    """The pretrained model's keys, of `w2v_args` in either form. None of a command, which names
+    the checkpoint that has them (`w2v_path`)."""
     args = given.get("w2v_args")
-    inner = args.get("model", args) if isinstance(args, Mapping) else None
-    if inner is None or isinstance(inner, str):
-        inner = args if isinstance(args, Mapping) else None
-    if not isinstance(inner, Mapping):
-        raise ConfigError("the checkpoint's model has no w2v_args, which say what its encoder is")
-    return inner
+    if not isinstance(args, Mapping):
+        return {}
+    inner = args.get("model")
+    return inner if isinstance(inner, Mapping) else args
 
 
 def merged(given: Mapping[str, Any], form: tuple[str, ...]) -> dict[str, Any]:
@@ -52,7 +49,7 @@ def merged(given: Mapping[str, Any], form: tuple[str, ...]) -> dict[str, Any]:
 NAMES = WeightNames(
     vocabulary=lambda state: (0, state[f"{PREFIX}.proj.weight"].shape[0]),
     upgrade=lambda state, config: (names.weight_norms(state), config),
-    ignored=(LABELS, names.COUNTED), unused=(LABELS,),
+    ignored=(LABELS, names.COUNTED), unused=(LABELS,), buffers=names.STATISTICS,
     constants=names.constants("w2v_encoder.w2v_model."),
     renames=names.RENAMES,
     transforms=names.TRANSFORMS,
@@ -86,7 +83,7 @@ def nesting(
       more: what else it says.
     """
 
-    def nest(config: Any, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    def nest(config: FinetuningConfig, args: Mapping[str, Any]) -> Mapping[str, Any]:
         inner = {key: getattr(config, key) for key in form}
         about = {"arch": arch, "task": task, "normalize": config.normalize,
                  "data": args.get("data", ""), "sample_rate": args.get("sample_rate", 16000)}
@@ -95,7 +92,7 @@ def nesting(
     return nest
 
 
-def check(config: Any) -> None:
+def check(config: AudioEncoderConfig) -> None:
     """Raises ConfigError for an encoder that fairseq's has no switch for."""
     if config.projects_features and config.feature_dim == config.encoder_embed_dim:
         raise ConfigError("config.model.projects_features: fairseq's encoders have no projection "

@@ -8,6 +8,7 @@ from typing import Any
 
 from seqjax.config import ConfigError
 from seqjax.models import audio_huggingface as hf
+from seqjax.models.parts.audio_encoder_config import EncoderKeys
 from seqjax.models.tables import HuggingFaceKeys, HuggingFaceTable, WeightNames
 from seqjax.models.transformer.huggingface import writer
 
@@ -26,7 +27,7 @@ def several_read(hf_keys: Mapping[str, Any]) -> dict[str, Any]:
             "pos_conv_depth": depth}
 
 
-def several_sizes(config: Any) -> dict[str, Any]:
+def several_sizes(config: EncoderKeys) -> dict[str, Any]:
     """And back."""
     if config.pos_conv_depth < 2:
         raise ConfigError("config.model.pos_conv_depth: 1, where such models have several")
@@ -36,11 +37,12 @@ def several_sizes(config: Any) -> dict[str, Any]:
 
 
 def table(
-    model_type: str, architecture: str, prefix: str, *, keys: HuggingFaceKeys = KEYS,
+    model_type: str, architecture: str, *, keys: HuggingFaceKeys = KEYS,
     read: Callable[[Mapping[str, Any]], dict[str, Any]],
     more: Callable[[Any], dict[str, Any]] = hf.sizes, unsaid: tuple[str, ...] = (),
 ) -> HuggingFaceTable:
-    """The table of one class."""
+    """The table of one class, whose parts without a head are under its `model_type`."""
+    prefix = model_type.replace("-", "_") + "."
     return HuggingFaceTable(
         model_types=(model_type,), architectures=(architecture,), config_from=read,
         config_to=writer(keys, read, more=more, unsaid=(*hf.UNSAID, *unsaid)),
@@ -54,5 +56,5 @@ def table(
 
 
 SEVERAL = table(
-    "data2vec-audio", "Data2VecAudioForCTC", "data2vec_audio.", keys=SEVERAL_KEYS,
+    "data2vec-audio", "Data2VecAudioForCTC", keys=SEVERAL_KEYS,
     read=several_read, more=several_sizes, unsaid=("conv_pos",))

@@ -18,17 +18,17 @@ from seqjax.models.finetuning.config import FinetuningConfig
 from seqjax.models.finetuning.modules import Ctc
 from seqjax.models.parts import masking
 from seqjax.models.parts.audio import Drawn
-from seqjax.models.parts.audio_model import WaveformModel
+from seqjax.models.parts.audio_model import WaveformModel, with_statistics
 from seqjax.models.parts.block_frames import block_frames
 from seqjax.models.parts.layers import project
-from seqjax.models.protocol import Encoded, Features, Params
+from seqjax.models.protocol import Encoded, Extra, Features, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FinetunedModel(WaveformModel):
     """What models have that begin with a pretrained encoder."""
 
-    config: FinetuningConfig
+    config: FinetuningConfig  # type: ignore[assignment]
 
     def real_frames(self, lengths: np.ndarray, *, samples: int) -> np.ndarray:
         """See `WaveformModel.real_frames`; by HuBERT's rule of models that were made of one."""
@@ -60,6 +60,13 @@ class FinetunedModel(WaveformModel):
                 same=getattr(cfg, "require_same_masks", True),
                 share_kept=getattr(cfg, "mask_dropout", 0.0))
         return Drawn(mask=mask, channels=self._channels(len(sizes), rng))
+
+    def settled(
+        self, params: Params, extra: Extra, *, before: Params, update: jax.Array
+    ) -> Params:
+        """See `protocol.Settling`: statistics of a batch norm stay as they are."""
+        del extra, update
+        return with_statistics(params, before)
 
     @property
     def _encoder_path(self) -> tuple[str, ...]:
@@ -111,7 +118,7 @@ class CtcModel(FinetunedModel):
 
     @property
     def _module(self) -> nn.Module:
-        return Ctc(self.config, self.config.blocks, self.target_vocab_size, self.compute_dtype)
+        return Ctc(self.config, self.config.blocks, self.target_vocab_size, self.compute_dtype)  # type: ignore[arg-type]
 
     def features(self, params: Params, encoded: Encoded) -> Features:
         """States [B, T, D] of every frame and how they become scores of symbols; which frames

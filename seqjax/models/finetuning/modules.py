@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from seqjax.models.finetuning.config import FinetuneKeys
 from seqjax.models.parts import audio
 from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_encoder import WaveformEncoder
@@ -30,7 +31,7 @@ class BlockEncoder(WaveformEncoder):
 class FinetunedEncoder(nn.Module):
     """fairseq's `Wav2VecEncoder` and `HubertEncoder`."""
 
-    config: Any
+    config: FinetuneKeys
     blocks: bool
     """Whether frames are real by HuBERT's rule."""
     features: int | None
@@ -76,7 +77,7 @@ class FinetunedEncoder(nn.Module):
 class Ctc(nn.Module):
     """fairseq's `Wav2VecCtc` and `HubertCtc`."""
 
-    config: Any
+    config: FinetuneKeys
     blocks: bool
     symbols: int
     dtype: DTypeLike = jnp.float32

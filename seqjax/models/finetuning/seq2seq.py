@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from seqjax.models.finetuning.config import WritingConfig
 from seqjax.models.finetuning.model import FinetunedModel
 from seqjax.models.finetuning.modules import FinetunedEncoder
 from seqjax.models.parts.module_model import PAD, ModuleEncoderDecoder
@@ -22,7 +23,7 @@ from seqjax.models.transformer.modules import Decoder
 class Seq2Seq(nn.Module):
     """fairseq's `Wav2Vec2Seq2SeqModel`."""
 
-    config: Any
+    config: WritingConfig
     words: int
     output_size: int | None
     dtype: DTypeLike = jnp.float32
@@ -62,7 +63,7 @@ class Seq2Seq(nn.Module):
 class Seq2SeqModel(FinetunedModel, ModuleEncoderDecoder):
     """fairseq's `wav2vec_seq2seq`."""
 
-    config: Any
+    config: WritingConfig  # type: ignore[assignment]
     pad: int = PAD
     _decoding: ClassVar[Any] = decoding
 

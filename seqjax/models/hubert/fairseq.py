@@ -38,7 +38,8 @@ def derive(values: dict[str, Any], explicit: set[str]) -> None:
 
 NAMES = WeightNames(
     vocabulary=lambda state: (0, state[LABELS].shape[0] if LABELS in state else 0),
-    upgrade=upgrade, ignored=(names.COUNTED,), constants=names.constants(),
+    upgrade=upgrade, ignored=(names.COUNTED,), buffers=names.STATISTICS,
+    constants=names.constants(),
     renames=names.RENAMES,
     transforms=names.TRANSFORMS,
     order=(*names.ENCODER_ORDER, *names.LAYER_ORDER, "target_glu", "final_proj",

@@ -16,9 +16,9 @@ from seqjax.models.hubert.config import HubertConfig
 from seqjax.models.hubert.modules import Hubert
 from seqjax.models.parts import masking
 from seqjax.models.parts.audio import Drawn
-from seqjax.models.parts.audio_model import WaveformModel
+from seqjax.models.parts.audio_model import WaveformModel, with_statistics
 from seqjax.models.parts.block_frames import block_frames
-from seqjax.models.protocol import Params, Source
+from seqjax.models.protocol import Extra, Params, Source
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,13 @@ class HubertModel(WaveformModel):
         """[B] frames that `encode` marks as real in rows of `lengths` [B] samples, by HuBERT's
         rule: those of which some sample is real where the longest row is cut evenly."""
         return block_frames(np.asarray(lengths), self.frames(samples), self.config.conv_layers)
+
+    def settled(
+        self, params: Params, extra: Extra, *, before: Params, update: jax.Array
+    ) -> Params:
+        """See `protocol.Settling`: statistics of a batch norm stay as they are."""
+        del extra, update
+        return with_statistics(params, before)
 
     def pretrain(
         self, params: Params, source: Source, drawn: Drawn, labels: Sequence[jax.Array], *,

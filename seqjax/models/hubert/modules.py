@@ -21,7 +21,7 @@ from seqjax.models.parts.block_frames import block_mask
 class Hubert(WaveformEncoder):
     """fairseq's `HubertModel`."""
 
-    config: HubertConfig
+    config: HubertConfig  # type: ignore[assignment]
     classes: int = 0
     """Of all lists of labels together."""
 

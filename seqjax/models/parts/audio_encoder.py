@@ -8,8 +8,6 @@ own. Letters beside the usual ones: N samples, T frames, C channels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -90,18 +88,15 @@ class EncoderLayer(Layer):
             dim, cfg.encoder_attention_heads, dropout=cfg.attention_dropout, dtype=self.dtype,
             name="self_attn")
         w = decoder_layer.parameters(form, width=dim, inner=cfg.encoder_ffn_embed_dim)
-        adapt = None
+        adapter = None
         if cfg.layer_type == ADAPTED:
             adapter = Adapter(cfg.adp_num, dim, cfg.adp_dim, cfg.adp_act_fn, self.dtype,
                               name="adapter_layer")
-
-            def adapt(x: jax.Array) -> jax.Array:
-                return x + adapter(x)
-
         said: list[jax.Array] = []
         x, _ = decoder_layer.layer(
             w, x, form=form, mix=lambda y: attention(y, None, mask)[0],
-            key=lambda: dropout_key(self), tell=said.append, last=adapt)
+            key=lambda: dropout_key(self), tell=said.append,
+            last=None if adapter is None else lambda x: x + adapter(x))
         return x, said[0]
 
     def __call__(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, None]:
@@ -110,6 +105,10 @@ class EncoderLayer(Layer):
     def told(self, x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Its output, and what its feed-forward network says before that is added."""
         return self._both(x, mask)
+
+
+STATISTICS = ("running_mean", "running_var")
+"""Of a batch norm: names of what is kept among the parameters, but is not learned."""
 
 
 class NormedPositions(nn.Module):
@@ -123,13 +122,16 @@ class NormedPositions(nn.Module):
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, real: jax.Array | None = None) -> jax.Array:
+        """As many frames as `x` [B, T, D] has; `real` [B, T] bool: frames behind which the
+        convolution reads zeros, as if the row ended there (None: what the norm makes of them)."""
         ones, zeros = nn.initializers.ones_init(), nn.initializers.zeros_init()
         scale = self.param("scale", ones, (self.dim,))
         bias = self.param("shift", zeros, (self.dim,))
-        mean = jax.lax.stop_gradient(self.param("running_mean", zeros, (self.dim,)))
-        variance = jax.lax.stop_gradient(self.param("running_var", ones, (self.dim,)))
+        mean = jax.lax.stop_gradient(self.param(STATISTICS[0], zeros, (self.dim,)))
+        variance = jax.lax.stop_gradient(self.param(STATISTICS[1], ones, (self.dim,)))
         normed = (x.astype(jnp.float32) - mean) * jax.lax.rsqrt(variance + EPS) * scale + bias
+        normed = normed if real is None else jnp.where(real[..., None], normed, 0)
         begun = nn.initializers.normal((4.0 / (self.width * self.dim)) ** 0.5)
         y = audio.Convolution(
             self.dim, self.dim, self.width, groups=self.groups, padding=self.width // 2,
@@ -155,7 +157,7 @@ class TransformerEncoder(nn.Module):
             self.pos_conv = audio.PositionalConvolution(
                 dim, cfg.conv_pos, cfg.conv_pos_groups, self.dtype)
         self.layers = stack(
-            EncoderLayer, cfg, length=cfg.encoder_layers, inputs=1, methods=("told",))(
+            EncoderLayer, cfg, length=cfg.encoder_layers, inputs=1, methods=("told",))(  # type: ignore[arg-type]
             cfg, self.dtype)
         self.layer_norm = LayerNorm(dim)
 
@@ -191,8 +193,8 @@ class TransformerEncoder(nn.Module):
         """What the first layer reads, its mask, and the frames without those added."""
         cfg, frames = self.config, x.shape[1]
         x = jnp.where(real[..., None], x, 0)
-        if alone and cfg.pos_conv_depth > 1:
-            x = x + self.pos_conv(x, real)
+        if alone and (cfg.pos_conv_depth > 1 or cfg.conv_pos_batch_norm):
+            x = x + self.pos_conv(x, real)  # type: ignore[call-arg]
         else:
             x = x + self.pos_conv(x)
         if not cfg.layer_norm_first:
@@ -208,7 +210,7 @@ class WaveformEncoder(nn.Module):
     """The parameters of all models of waveforms, and the way from samples to states. Families
     add what they are trained with."""
 
-    config: Any
+    config: EncoderKeys
     dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, Protocol
 
+from seqjax.config import ModelSection
 from seqjax.models.parts.audio_config import ConvLayer, MaskConfig, conv_layers
 from seqjax.models.parts.configs import (
     LIMIT,
@@ -156,7 +157,7 @@ class WaveformEncoderConfig(AdapterConfig, AudioEncoderConfig):
         check_positive(self, ("pos_conv_depth", "max_positions"))
 
 
-class EncoderKeys(Protocol):
+class EncoderKeys(ModelSection, Protocol):
     """What the encoder's modules read of a family's section."""
 
     @property
@@ -217,3 +218,10 @@ class EncoderKeys(Protocol):
     def feature_dim(self) -> int: ...
     @property
     def has_projection(self) -> bool: ...
+
+
+class AudioModelKeys(EncoderKeys, Protocol):
+    """And what models read of it beside their modules."""
+
+    @property
+    def mask_channel_prob(self) -> float: ...

@@ -7,6 +7,7 @@ what it is trained for.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -19,6 +20,8 @@ from jax.typing import DTypeLike
 from seqjax.models.parts import masking, row_draws
 from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import frame_count, receptive_field
+from seqjax.models.parts.audio_encoder import STATISTICS
+from seqjax.models.parts.audio_encoder_config import AudioModelKeys
 from seqjax.models.parts.bert_init import bert_init
 from seqjax.models.protocol import Encoded, Params, Source
 
@@ -28,9 +31,9 @@ NO_LIMIT = 1 << 24
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WaveformModel:
-    """`protocol.Encoder` and `protocol.Layered` over waveforms."""
+    """`protocol.FrameReader` and `protocol.Layered` over waveforms."""
 
-    config: Any
+    config: AudioModelKeys
     compute_dtype: DTypeLike = jnp.float32
     """Type of matrix products and activations; norms, softmaxes and cosines are float32."""
     source_vocab_size: int = 0
@@ -56,9 +59,14 @@ class WaveformModel:
         return 1
 
     @property
-    def max_source_positions(self) -> int:
-        """Longest row, in frames."""
+    def max_frames(self) -> int:
+        """Of the longest row."""
         return getattr(self._encoder_config, "max_positions", NO_LIMIT)
+
+    @property
+    def max_source_positions(self) -> int:
+        """Samples of the longest row."""
+        return self.receptive_field + self.hop * self.max_frames - 1
 
     def frames(self, samples: int) -> int:
         """T, of a batch of rows of `samples`."""
@@ -71,19 +79,19 @@ class WaveformModel:
         return receptive_field(self._encoder_config.conv_layers)
 
     @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return math.prod(layer.stride for layer in self._encoder_config.conv_layers)
+
+    @property
     def frame_shape(self) -> tuple[int, ...]:
-        """Of what a source's positions hold: one sample each."""
+        """See `protocol.FrameReader`: of samples."""
         return ()
 
     @property
     def least_frames(self) -> int:
-        """Samples of the shortest source that can be encoded."""
-        return self.receptive_field * self._frame_multiple
-
-    @property
-    def hop(self) -> int:
-        """Samples from one frame to the next."""
-        return int(np.prod([layer.stride for layer in self._encoder_config.conv_layers]))
+        """See `protocol.FrameReader`: samples of the first frames."""
+        return self.receptive_field + self.hop * (self._frame_multiple - 1)
 
     def real_frames(self, lengths: np.ndarray, *, samples: int) -> np.ndarray:
         """[B] frames that `encode` marks as real in rows of `lengths` [B] samples, padded to
@@ -124,46 +132,42 @@ class WaveformModel:
     def encode(
         self, params: Params, source: Source, *, drawn: Drawn | None = None,
         rng: jax.Array | None = None, update: jax.Array | int | None = None,
-        alone: bool = False,
     ) -> Encoded:
         """The last layer's states.
 
         Args:
-          source: waveforms [B, N] and their mask, padding behind the samples.
+          source: waveforms [B, N] and their mask, padding behind the samples. Unless it is
+            `isolated`, group norms see the padding of shorter rows and a family may have a rule
+            of its own for which frames are real, as in fairseq.
           drawn: frames and channels to mask (None: none).
           rng: for dropout and, of quantized inputs, Gumbel noise (None: neither).
           update: updates done so far, for what depends on them.
-          alone: as if each row were a batch by itself, without padding; else as in fairseq, where
-            group norms see the padding of shorter rows and a family may have a rule of its own
-            for which frames are real.
 
         Returns:
           States [B, T, D] and which of them are of real frames; a row too short for a frame
           has none.
         """
         self._check(source, drawn)
-        alone = alone or getattr(source, "isolated", False)
         x, real = self._run(params, source, drawn or Drawn(), rng=rng, update=update,
-                              method="encode", alone=alone)
+                            method="encode", alone=source.isolated)
         return Encoded(out=x, mask=real)
 
-    def encoder_states(
-        self, params: Params, source: Source, *, alone: bool = False
-    ) -> jax.Array:
+    def encoder_states(self, params: Params, source: Source) -> jax.Array:
         """See `protocol.Layered`: [L + 1, B, T, D], of which number k is fairseq's
         `output_layer` k."""
         self._check(source, None)
-        states, _ = self._module.apply(
-            {"params": params}, source.values, source.mask, method="hidden", alone=alone)
-        return states
+        found: Any = self._module.apply(
+            {"params": params}, source.values, source.mask, method="hidden",
+            alone=source.isolated)
+        return found[0]
 
     def layer_states(
         self, params: Params, source: Source, *, layer: int | None
     ) -> Encoded:
-        """States of one layer of rows that are each as if alone; layers behind it are not
-        computed.
+        """States of one layer; those behind it are not computed.
 
         Args:
+          source: as `encode` reads it.
           layer: fairseq's `output_layer`, from 1 (None: the last, with the norm behind it of
             encoders that have one there); 0: what the first layer reads.
 
@@ -171,20 +175,21 @@ class WaveformModel:
           ValueError: there is no such layer.
         """
         if layer is None:
-            return self.encode(params, source, alone=True)
+            return self.encode(params, source)
         if not 0 <= layer <= self.config.encoder_layers:
             raise ValueError(f"layer {layer}: there are 1 to {self.config.encoder_layers}, and 0, "
                              "what the first one reads")
         if layer == 0:
             self._check(source, None)
-            states, real = self._module.apply(
-                {"params": params}, source.values, source.mask, method="hidden", alone=True)
-            return Encoded(out=states[0], mask=real)
+            found: Any = self._module.apply(
+                {"params": params}, source.values, source.mask, method="hidden",
+                alone=source.isolated)
+            return Encoded(out=found[0][0], mask=found[1])
         model = dataclasses.replace(
             self, config=dataclasses.replace(self.config, encoder_layers=layer))
         x, real = model._run(
             self._first_layers(params, layer), source, Drawn(), rng=None, update=None,
-            method="encode", alone=True, final_norm=False)
+            method="encode", alone=source.isolated, final_norm=False)
         return Encoded(out=x, mask=real)
 
     def _first_layers(self, params: Params, count: int) -> Params:
@@ -220,7 +225,7 @@ class WaveformModel:
         if cfg.mask_channel_prob <= 0:
             return None
         width = self._encoder_config.encoder_embed_dim
-        return masking.draw_mask(masking.channel_spans(cfg), [width] * rows, width, rng)
+        return masking.draw_mask(masking.channel_spans(cfg), [width] * rows, width, rng)  # type: ignore[arg-type]
 
     def _check(self, source: Source, drawn: Drawn | None, frames: int | None = None) -> None:
         """Raises ValueError for shapes that do not fit one another.
@@ -236,10 +241,10 @@ class WaveformModel:
             raise ValueError(
                 f"a batch of {samples} samples has no frame; this model's first needs "
                 f"{self.receptive_field}{more}")
-        if found > self.max_source_positions:
+        if found > self.max_frames:
             raise ValueError(
                 f"{samples} samples are {found} frames, over config.model.max_positions "
-                f"{self.max_source_positions}")
+                f"{self.max_frames}")
         if drawn is None:
             return
         for name, width in (("mask", frames or found),
@@ -250,3 +255,11 @@ class WaveformModel:
                     f"{name} {list(array.shape)} is not [{rows}, {width}], for {samples} samples")
 
 
+def with_statistics(params: Params, before: Params) -> Params:
+    """Parameters with the statistics of batch norms that `before` has: no optimizer's to change,
+    for weight decay would."""
+
+    def chosen(path: Any, new: jax.Array, old: jax.Array) -> jax.Array:
+        return old if path[-1].key in STATISTICS else new
+
+    return jax.tree_util.tree_map_with_path(chosen, params, before)

@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from seqjax.config import ModelSection
 from seqjax.models.parts import module_order as order
 from seqjax.models.tables import TRANSPOSED, State, Transform
 
 COUNTED = r"(?:.*\.)?pos_conv\.0\.num_batches_tracked"
 """A buffer of a batch norm, which nothing reads."""
 
+STATISTICS = (r"(?:.*\.)?pos_conv\.0\.running_(?:mean|var)",)
+"""`WeightNames.buffers`: parameters here, buffers there."""
 WEIGHT_NORM = {"0": "weight_g", "1": "weight_v"}
 
 
@@ -34,8 +37,8 @@ def constants(prefix: str = "") -> Callable[[Any], State]:
     """`WeightNames.constants`: what a batch norm in front of the positions has beside its
     statistics, under `prefix`."""
 
-    def made(config: Any) -> State:
-        if not config.conv_pos_batch_norm:
+    def made(config: ModelSection) -> State:
+        if not getattr(config, "conv_pos_batch_norm", False):
             return {}
         return {f"{prefix}encoder.pos_conv.0.num_batches_tracked": np.zeros((), np.int64)}
 

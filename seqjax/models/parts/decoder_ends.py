@@ -81,10 +81,10 @@ class DecoderAlone(nn.Module):
         """States [B, T, output_dim] of `tokens` [B, T], teacher-forced."""
         return self.decoder(tokens, self.decoder.embed_tokens(tokens), None, segments)[0]
 
-    def decoder_states(self, tokens: jax.Array) -> jax.Array:
+    def decoder_states(self, tokens: jax.Array, segments: jax.Array | None) -> jax.Array:
         """[L + 1, B, T, D] of a decoder that tells of its layers (`protocol.LayeredStepper`)."""
         decoder: Any = self.decoder
-        return decoder.hidden_states(tokens, decoder.embed_tokens(tokens), None)
+        return decoder.hidden_states(tokens, decoder.embed_tokens(tokens), None, segments)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""

@@ -60,6 +60,9 @@ class SizedModel:
     """Id of the end of a sentence."""
     any_special_ids: ClassVar[bool] = False
     """Whether `pad` and `eos` may be others than fairseq's."""
+    shares_rows: ClassVar[bool] = False
+    """Whether short sentences are best read several in a row, as `segments`: attention works on
+    all positions at once, so that nothing is lost by longer rows and padding is saved."""
 
     @property
     def max_target_positions(self) -> int:

@@ -3,13 +3,16 @@ axis 0 out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 
 from seqjax.models.parts.configs import RuntimeConfig
+from seqjax.models.protocol import Params
 
 
 class Layer(nn.Module):
@@ -56,3 +59,36 @@ def stack(
         length=length,
         unroll=runtime.scan_unroll or length,
     )
+
+
+@struct.dataclass
+class _Apart:
+    """A stack of arrays, taken apart."""
+
+    arrays: tuple[jax.Array, ...]
+
+
+def layers_apart(params: Params) -> Params:
+    """Parameters with an array for each layer in the place of stacks.
+
+    On a CPU a product copies its slice of a stack before it reads it, at every call. Passes that
+    are called often are therefore compiled for these, and stack them (`layers_stacked`): a slice
+    of arrays that are stacked where it is compiled is the array itself.
+    """
+    return _with_layers(params, jax.jit(
+        lambda stacked: jax.tree.map(lambda a: _Apart(arrays=tuple(a)), stacked)))
+
+
+def layers_stacked(params: Params) -> Params:
+    """What `layers_apart` took apart."""
+    return _with_layers(params, lambda layers: jax.tree.map(
+        lambda apart: jnp.stack(apart.arrays), layers,
+        is_leaf=lambda x: isinstance(x, _Apart)))
+
+
+def _with_layers(params: Params, change: Callable[[Params], Params]) -> Params:
+    """`change` applied to every `layers` in nested parameters."""
+    if not isinstance(params, Mapping):
+        return params
+    return {name: change(part) if name == "layers" else _with_layers(part, change)
+            for name, part in params.items()}

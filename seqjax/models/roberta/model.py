@@ -118,6 +118,7 @@ class RobertaModel(SizedModel):
 
     config: RobertaConfig
     any_special_ids: ClassVar[bool] = True
+    shares_rows: ClassVar[bool] = True
     decodes_source: ClassVar[bool] = False
 
     @functools.cached_property

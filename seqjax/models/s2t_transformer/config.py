@@ -87,6 +87,8 @@ class SubsamplerConfig:
 class SpeechConfig(RuntimeConfig, SubsamplerConfig, EncoderStackConfig, DecoderConfig):
     """What the families here share."""
 
+    name: str = ""
+    """Chooses the family of models."""
     arch: str | None = dataclasses.field(default=None, metadata=ORIGIN)
     """fairseq's architecture name; sets defaults of the other keys."""
     max_source_positions: int = dataclasses.field(default=6000, metadata=LIMIT)
@@ -160,7 +162,7 @@ def _follow_dropout(values: dict[str, Any]) -> None:
 class S2TTransformerConfig(SpeechConfig):
     """fairseq's `s2t_transformer` (Wang et al. 2020)."""
 
-    name: Literal["s2t_transformer"] = "s2t_transformer"
+    name: Literal["s2t_transformer"] = "s2t_transformer"  # type: ignore[assignment]
     """Chooses the family of models."""
     encoder_layers: int = 12
     """Layers of the encoder."""
@@ -229,7 +231,7 @@ class S2TConformerConfig(S2TTransformerConfig):
 class ConvTransformerConfig(SpeechConfig):
     """fairseq's `convtransformer`, ESPnet-ST's (Inaguma et al. 2020)."""
 
-    name: Literal["convtransformer"] = "convtransformer"
+    name: Literal["convtransformer"] = "convtransformer"  # type: ignore[assignment]
     """Chooses the family of models."""
     conv_version: Literal["convtransformer"] = "convtransformer"  # type: ignore[assignment]
     """Convolutions over time and frequencies; there are no others."""

@@ -79,7 +79,7 @@ HUGGINGFACE = HuggingFaceTable(
             (r"^encoder\.subsample\.conv_layers_(\d+)\.", r"encoder.conv.conv_layers.\1."),
             (r"^decoder\.output_projection\.weight$", "lm_head.weight"),
             (r"^(encoder|decoder)\.", r"model.\1."))),
-    prefix="model.",
+    prefix="model.", kind="speech",
     special={"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
              "decoder_start_token_id": 2},
     vocabularies=("", "vocab_size"),

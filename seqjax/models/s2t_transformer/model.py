@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from seqjax.models.parts.module_model import ModuleEncoderDecoder
 from seqjax.models.protocol import Encoded, Extra, Params, Source
-from seqjax.models.s2t_transformer.config import SpeechConfig
+from seqjax.models.s2t_transformer.config import S2TConformerConfig, SpeechConfig
 from seqjax.models.s2t_transformer.conformer import RUNNING
 from seqjax.models.s2t_transformer.modules import SpeechToText
 from seqjax.models.transformer import decoding
@@ -99,7 +99,8 @@ class SpeechToTextModel(ModuleEncoderDecoder):
         """
         if not self.config.ctc_weight > 0:
             raise ValueError("config.model.ctc_weight: 0, so that there is no CTC projection")
-        return self._module.apply({"params": params}, encoded.out, method="ctc_logits")
+        logits: Any = self._module.apply({"params": params}, encoded.out, method="ctc_logits")
+        return logits
 
     def encoder_states(self, params: Params, source: Source) -> jax.Array:
         """See `protocol.Layered`."""
@@ -116,6 +117,8 @@ class SpeechToTextModel(ModuleEncoderDecoder):
 class ConformerModel(SpeechToTextModel):
     """`protocol.Stateful`: running statistics of its batch norms are among the parameters, where
     every micro-batch of training changes them (`advanced`), and no gradient."""
+
+    config: S2TConformerConfig
 
     def init_extra(self, params: Params) -> Extra:
         """See `protocol.Stateful`: what no gradient reaches, as part of the parameters' tree."""

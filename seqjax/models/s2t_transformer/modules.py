@@ -6,6 +6,8 @@ decoder is the transformer's; position-by-position decoding is in `transformer/d
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -82,7 +84,9 @@ class FrameEncoder(nn.Module):
         """Subsampled frames as positions are added to them."""
         frames = self.subsample(frames_of(source))
         scale = embedding_scale(self.config, self.config.encoder_embed_dim)
-        return frames if scale is None else frames.replace(values=frames.values * scale)
+        if scale is None:
+            return frames
+        return dataclasses.replace(frames, values=frames.values * scale)
 
     def drop(self, x: jax.Array) -> jax.Array:
         """The first layer's input, in the type of matrix products."""
@@ -113,7 +117,7 @@ class ConformerFrameEncoder(FrameEncoder):
     """fairseq's `S2TConformerEncoder`. Its states are `ConformerLayer`'s statistics of the batch
     when it is trained."""
 
-    config: S2TConformerConfig
+    config: S2TConformerConfig  # type: ignore[assignment]
 
     def declare(self) -> None:
         cfg, dim = self.config, self.config.encoder_embed_dim
@@ -149,9 +153,10 @@ class SpeechToText(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
-        kind = ConformerFrameEncoder if isinstance(cfg, S2TConformerConfig) else (
-            TransformerFrameEncoder)
-        self.encoder = kind(cfg, self.dtype, self.words)
+        if isinstance(cfg, S2TConformerConfig):
+            self.encoder = ConformerFrameEncoder(cfg, self.dtype, self.words)
+        else:
+            self.encoder = TransformerFrameEncoder(cfg, self.dtype, self.words)
         self.decoder = Decoder(
             cfg, self.dtype, self.words, self.output_size, self.output_ends,
             memory_dim=cfg.encoder_embed_dim, pad=self.pad, words=self.words)

@@ -11,6 +11,8 @@ extent is its own length comes out as it does alone (`Source.isolated`).
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -64,7 +66,7 @@ def halved(count: jax.Array) -> jax.Array:
 def cut(frames: Frames) -> Frames:
     """With zeros behind each row's extent."""
     seen = frames.seen.reshape(*frames.seen.shape, *(1,) * (frames.values.ndim - 2))
-    return frames.replace(values=jnp.where(seen, frames.values, 0))
+    return dataclasses.replace(frames, values=jnp.where(seen, frames.values, 0))
 
 
 class Subsampler(nn.Module):
@@ -101,7 +103,7 @@ class PlaneSubsampler(nn.Module):
     def __call__(self, frames: Frames) -> Frames:
         cfg, channels = self.config, self.config.conv_out_channels
         before, frequencies = frames, cfg.input_feat_per_channel
-        frames = frames.replace(values=frames.values[..., None])
+        frames = dataclasses.replace(frames, values=frames.values[..., None])
         for i in range(2):
             x = PlaneConvolution(
                 frames.values.shape[-1], channels, self.dtype, name=f"conv_{2 * i}")(frames.values)
@@ -111,7 +113,7 @@ class PlaneSubsampler(nn.Module):
         x = frames.values.swapaxes(2, 3)  # fairseq has channels in front of frequencies
         x = x.reshape(*x.shape[:2], channels * frequencies)
         x = Linear(x.shape[-1], self.width, dtype=self.dtype, name="out")(x)
-        return frames.replace(values=x, lengths=_shares(before, frames.extents))
+        return dataclasses.replace(frames, values=x, lengths=_shares(before, frames.extents))
 
 
 def _shares(before: Frames, made: jax.Array) -> jax.Array:

@@ -25,6 +25,7 @@ class TransformerLanguageModel(ModuleLanguageModel):
 
     config: TransformerLanguageModelConfig
     any_special_ids: ClassVar[bool] = True
+    shares_rows: ClassVar[bool] = True
     _decoding: ClassVar[Any] = decoding
 
     @functools.cached_property
@@ -33,11 +34,13 @@ class TransformerLanguageModel(ModuleLanguageModel):
             self.config, self.compute_dtype, words=self.target_vocab_size, **self._ends))
 
     def decoder_states(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
+        segments: jax.Array | None = None,
     ) -> jax.Array:
         """See `protocol.LayeredStepper`."""
         del encoded  # there is no source
-        found: Any = self._apply(params, None, 1, prev_output_tokens, method="decoder_states")
+        found: Any = self._apply(
+            params, None, 1, prev_output_tokens, segments, method="decoder_states")
         return found
 
     def features(

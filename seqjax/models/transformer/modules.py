@@ -7,6 +7,7 @@ position-by-position decoding is in `decoding.py`.
 from __future__ import annotations
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jax.typing import DTypeLike
 
 from seqjax.models.parts import decoder_layer, normformer
 from seqjax.models.parts.attention import MultiheadAttention, causal_mask, joint_mask, segment_mask
+from seqjax.models.parts.configs import RuntimeConfig
 from seqjax.models.parts.decoder_ends import DecoderEnds
 from seqjax.models.parts.decoder_layer import LayerForm
 from seqjax.models.parts.layers import Embedding, LayerNorm, dropout_key
@@ -191,7 +193,8 @@ class Decoder(DecoderEnds[DecoderConfig]):
             self.layernorm_embedding = LayerNorm(dim)
         self.joint = self.memory_dim is not None and getattr(cfg, "cross_self_attention", False)
         reads = self.memory_dim is not None and not getattr(cfg, "no_cross_attention", False)
-        self.layers = stack(DecoderLayer, cfg, length=cfg.decoder_layers, inputs=3)(
+        self.layers = stack(
+            DecoderLayer, cast(RuntimeConfig, cfg), length=cfg.decoder_layers, inputs=3)(
             cfg, self.dtype, self.memory_dim if reads else None, self.joint
         )
         if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:
@@ -219,11 +222,13 @@ class Decoder(DecoderEnds[DecoderConfig]):
         return self.leave(x), attention
 
     def hidden_states(
-        self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None
+        self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
+        segments: jax.Array | None,
     ) -> jax.Array:
         """[L + 1, B, T, D]: embeddings as the first layer reads them, then every layer's output,
         no final norm behind it (fairseq's `inner_states`); arguments as of a call."""
-        return hidden_states(self.layers, *self._read(tokens, embedded, encoded, None, False))
+        return hidden_states(
+            self.layers, *self._read(tokens, embedded, encoded, segments, False))
 
     def _read(
         self, tokens: jax.Array, embedded: jax.Array, encoded: Encoded | None,
@@ -283,9 +288,11 @@ class Transformer(nn.Module):
     def encoder_states(self, source: Source) -> jax.Array:
         return self.encoder.hidden_states(source)
 
-    def decoder_states(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
+    def decoder_states(
+        self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None
+    ) -> jax.Array:
         side = self.encoder if self.config.shares_input else self.decoder
-        return self.decoder.hidden_states(tokens, side.embed_tokens(tokens), encoded)
+        return self.decoder.hidden_states(tokens, side.embed_tokens(tokens), encoded, segments)
 
     def __call__(self, source: Source, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""

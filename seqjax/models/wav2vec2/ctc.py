@@ -12,5 +12,5 @@ REFUSED = {"layer_type": ("transformer", "trf_adp"), "adp_trf_idx": ("all",),
 """Keys of fairseq's -> their values with which an encoder is one of ours."""
 FAIRSEQ = fairseq.table(FORM, arch="wav2vec2", task="audio_pretraining", refused=REFUSED)
 HUGGINGFACE = huggingface.table(
-    "wav2vec2", "Wav2Vec2ForCTC", "wav2vec2.",
+    "wav2vec2", "Wav2Vec2ForCTC",
     read=hf.reader(huggingface.KEYS, adapters=True))

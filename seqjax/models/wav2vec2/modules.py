@@ -17,7 +17,7 @@ from seqjax.models.wav2vec2.config import Wav2Vec2Config
 class Wav2Vec2(WaveformEncoder):
     """fairseq's `Wav2Vec2Model`."""
 
-    config: Wav2Vec2Config
+    config: Wav2Vec2Config  # type: ignore[assignment]
 
     def setup(self) -> None:
         super().setup()

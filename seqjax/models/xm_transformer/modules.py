@@ -3,6 +3,8 @@ those of the decoder."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -37,6 +39,11 @@ class Frames:
         return jnp.where(within[..., None], self.x, 0)
 
 
+def with_states(frames: Frames, x: jax.Array) -> Frames:
+    """The same frames with other states."""
+    return dataclasses.replace(frames, x=x)
+
+
 class FeedForward(nn.Module):
     """Half of what two linear layers with a ReLU between them make of states, added to these, and
     a norm behind."""
@@ -66,8 +73,8 @@ class Adaptor(nn.Module):
             x = LayerNorm(width, name="layernorm")(x)
         if cfg.adaptor_proj:
             x = FeedForward(width, self.dtype, name="proj")(x)
-        frames = frames.replace(x=x)
-        frames = frames.replace(x=frames.upto(frames.lengths))
+        frames = with_states(frames, x)
+        frames = with_states(frames, frames.upto(frames.lengths))
         for i in range(cfg.adaptor_n_layers):
             x = gated(Convolution(
                 width, 2 * width, size, stride=stride, padding=size // 2, dtype=self.dtype,
@@ -75,12 +82,12 @@ class Adaptor(nn.Module):
             lengths, extents = (
                 -(-n // stride) for n in (frames.lengths, frames.extents))
             made = Frames(x=x, lengths=lengths, extents=extents)
-            frames = self._dropped(frames, made.replace(x=made.upto(extents)))
+            frames = self._dropped(frames, with_states(made, made.upto(extents)))
         x = frames.x
         if cfg.adaptor_proj:
             x = FeedForward(width, self.dtype, name="post_proj")(x)
-        frames = frames.replace(x=x)
-        return frames.replace(x=frames.upto(frames.lengths))
+        frames = with_states(frames, x)
+        return with_states(frames, frames.upto(frames.lengths))
 
     def _dropped(self, before: Frames, after: Frames) -> Frames:
         """Those after a convolution; now and then in training, with a shape that stays the same,
@@ -89,7 +96,7 @@ class Adaptor(nn.Module):
         if key is None or not rate:
             return after
         longer = before.x.shape[1] - after.x.shape[1]
-        after = after.replace(x=jnp.pad(after.x, ((0, 0), (0, longer), (0, 0))))
+        after = with_states(after, jnp.pad(after.x, ((0, 0), (0, longer), (0, 0))))
         drop = jax.random.uniform(key) < rate
         return jax.tree.map(lambda a, b: jnp.where(drop, a, b), before, after)
 

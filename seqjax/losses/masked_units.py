@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from seqjax.losses.base import Forward, LossOutput
-from seqjax.losses.hubert_config import LISTS, HubertLossConfig
+from seqjax.losses.masked_units_config import LISTS, MaskedUnitsConfig
 
 
 def compute(
-    forward: Forward, batch: Mapping[str, jax.Array], config: HubertLossConfig, *,
+    forward: Forward, batch: Mapping[str, jax.Array], config: MaskedUnitsConfig, *,
     update: jax.Array,
 ) -> LossOutput:
     """fairseq's `hubert`, summed over frames (`Loss.compute`).
@@ -77,7 +77,7 @@ def compute(
     return LossOutput(sum=loss, weight=count, metrics=metrics)
 
 
-def _penalty(aux: Mapping[str, jax.Array], config: HubertLossConfig) -> jax.Array:
+def _penalty(aux: Mapping[str, jax.Array], config: MaskedUnitsConfig) -> jax.Array:
     """The further loss, per frame."""
     weights = config.loss_weights or (0.0,)
     if len(weights) != 1:

@@ -1,6 +1,6 @@
 """What the masked-unit loss says of itself: its section of a configuration, and its `Loss`.
 
-Apart from `hubert`, which computes it, so that configurations can be read without JAX.
+Apart from `masked_units`, which computes it, so that configurations can be read without JAX.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LISTS = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HubertLossConfig:
+class MaskedUnitsConfig:
     """fairseq's `hubert`."""
 
     name: Literal["hubert"] = "hubert"
@@ -44,8 +44,8 @@ _OF_LISTS = {
         ("loss", Metric(base2=True)), ("correct", Metric(maximize=True, format="{:.5f}")),
         ("count", Metric(format="{:.0f}")))}
 
-HUBERT = Loss(
-    name="hubert", config=HubertLossConfig, compute="seqjax.losses.hubert:compute",
+MASKED_UNITS = Loss(
+    name="hubert", config=MaskedUnitsConfig, compute="seqjax.losses.masked_units:compute",
     needs=frozenset({"frame_labels"}),
     metrics={
         "loss": Metric(base2=True), "ppl": Metric(perplexity_of="loss", format="{:.2f}"),

@@ -9,7 +9,7 @@ from tiny_run import metrics, resolve
 
 import seqjax
 from seqjax import checkpoints as ck
-from seqjax import generate
+from seqjax import generate, interactive
 from seqjax.config import ConfigError
 from seqjax.training import initial_state, parts, train_loop
 from seqjax.training.checkpoints import read_state
@@ -126,6 +126,11 @@ def test_a_loaded_model_transcribes(trained, tmp_path, capsys):
                    "--format", "fairseq", "--quiet", "--scoring", "bleu"])
     said = capsys.readouterr().out
     assert "Generate valid with beam=2" in said
+    lines = tmp_path / "paths"
+    lines.write_text(f"{paths[0]}\n{tmp_path / 'nowhere.wav'}\n{paths[1]}\n")
+    interactive.main(["--checkpoint", str(folder), "--input", str(lines), "--quiet"])
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [texts[0], "", texts[1]] and "line 2" in said.err
     evaluated = model.evaluate("valid")
     assert evaluated.values["loss"] > 0
 
@@ -135,7 +140,7 @@ def test_language_tags_begin_outputs(tmp_path):
     with pytest.raises(ConfigError, match="ignore_prefix_size"):
         parts.prepare(config_of(data))
     config = config_of(data, loss={"ignore_prefix_size": 1}, train={"max_update": 1},
-                       valid={"every_updates": 1}, model={"attn_type": None,
+                       valid={"enabled": False, "metric": "loss"}, model={"attn_type": None,
                                                           "pos_enc_type": "abs"})
     train_loop.train(config, workdir=str(tmp_path / "run"))
     model = seqjax.load(str(tmp_path / "run"))
