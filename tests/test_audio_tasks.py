@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import family_goldens
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,7 @@ from seqjax.config import ConfigError
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.kneser_ney import write_arpa
 from seqjax.data.sources import SourceError
+from seqjax.interop.fairseq.export import save_fairseq
 from seqjax.models.parts.row_draws import masked_count
 from seqjax.tasks import metrics
 from seqjax.tasks.protocol import with_model
@@ -290,6 +292,25 @@ def test_fine_tuning_begins_with_a_pretrained_encoder_and_freezes_it(data, tmp_p
     jax.tree.map(np.testing.assert_array_equal, encoder["encoder"], before["encoder"])
     assert np.abs(after.params[0]["w2v_encoder"]["proj"]["bias"]).max() > 0
     assert isinstance(after.transcribe(str(data / "valid0.wav")), str)
+
+
+def test_a_file_of_fairseqs_with_its_dictionary_is_a_recogniser(tmp_path):
+    """And without, a model that gives features."""
+    golden = family_goldens.load("hubert_ctc/base")
+    file, size = tmp_path / "ctc.pt", golden.sizes["target_vocab_size"]
+    save_fairseq(file, golden.checkpoint.params, golden.config, **golden.sizes, extra_args={
+        "task": "audio_finetuning", "sample_rate": 1000, "labels": "ltr",
+        "normalize": golden.config.normalize, "criterion": "ctc"})
+    row = golden.arrays["samples"][0, :golden.arrays["lengths"][0]].astype(np.float32)
+    plain = seqjax.load(file, quiet=True)
+    assert not plain.generates
+    symbols = ["|", *"abcdefghijklmnopqrstuvwxyz"][:size - 4]
+    (tmp_path / "dict.ltr.txt").write_text("".join(f"{x} 1\n" for x in symbols))
+    found = seqjax.load(file, quiet=True)
+    np.testing.assert_allclose(found.log_probs(row), plain.log_probs(row), atol=1e-6)
+    best = found.log_probs(row).argmax(1)
+    letters = found.task.vocab.string(best[(np.diff(best, prepend=-1) != 0) & (best != 0)])
+    assert found.transcribe(row) == " ".join(letters.replace(" ", "").replace("|", " ").split())
 
 
 def test_a_model_with_a_decoder_writes_what_is_said(data, tmp_path):

@@ -29,6 +29,7 @@ from seqjax.hub.generative import Generative, Hypothesis, Split
 from seqjax.hub.inputs import Rules, Selection
 from seqjax.hub.loaded import Loaded
 from seqjax.hub.speech import Speech
+from seqjax.hub.speech_to_text import SpeechTranslator
 from seqjax.losses.ctc import BLANK
 from seqjax.tasks.audio_finetuning import Recognition
 from seqjax.tasks.inputs import Encoded
@@ -172,7 +173,7 @@ class Recognizer(Speech, Generative[Any]):
     def split(self, data: str, subset: str) -> Split:
         task = self.task.with_config(data=data)
         task.check_folder(data)
-        dataset = task._recordings(task.dataset(subset))
+        dataset = task.recordings_of(task.dataset(subset))
         eos = self.task.vocab.eos
         return Split(
             inputs=[dataset.manifest.file(int(i)) for i in dataset.ids], lengths=dataset.lengths,
@@ -312,6 +313,22 @@ class Pretrained(Speech):
     evaluate = Recognizer.evaluate
 
 
+class Writer(SpeechTranslator):
+    """A model of waveforms with a decoder, which writes what is said symbol by symbol."""
+
+    evaluate = Recognizer.evaluate
+
+    def split(self, data: str, subset: str) -> Split:
+        task: Any = self.task.with_config(data=data)
+        task.check_folder(data)
+        dataset = task.recordings_of(task.dataset(subset))
+        everything = range(len(dataset))
+        return Split(
+            inputs=task.sources(dataset, everything), lengths=dataset.lengths,
+            references=[dataset.labels[0].ids(int(dataset.ids[i])) for i in everything],
+            limits=task.max_positions(self.models[0]))
+
+
 def of_task(**fields: Any) -> Loaded:
     """What a model of the tasks of waveforms can do: recognise speech by CTC, write it symbol by
     symbol, or give features.
@@ -322,11 +339,7 @@ def of_task(**fields: Any) -> Loaded:
     task = fields["task"]
     if not isinstance(task, Recognition):
         return Pretrained(**fields)
-    if task.autoregressive:
-        from seqjax.hub.speech_to_text import SpeechTranslator
-
-        return SpeechTranslator(**fields)
-    return Recognizer(**fields)
+    return Writer(**fields) if task.autoregressive else Recognizer(**fields)
 
 
 def _silence(samples: int) -> np.ndarray:

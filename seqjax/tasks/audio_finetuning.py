@@ -272,11 +272,12 @@ class Recognition(AudioTask, Text):
         from seqjax.tasks.symbol_errors import CtcEvaluator
 
         return CtcEvaluator(
-            model, self._recordings(dataset), symbols=self.vocab, text=self.decode_target,
+            model, self.recordings_of(dataset), symbols=self.vocab, text=self.decode_target,
             boundary=self.boundary, loss=self.loss, limit=limit, sharding=sharding,
             row_multiple=row_multiple)
 
-    def _recordings(self, dataset: Any) -> AudioDataset:
+    def recordings_of(self, dataset: Any) -> AudioDataset:
+        """The recordings of a dataset of this task, without masks."""
         return getattr(dataset, "recordings", dataset)
 
     def next_command(self, workdir: str, *, subset: str) -> list[str]:
@@ -363,7 +364,7 @@ class AudioFinetuningTask(Recognition):
             return None
         from seqjax.tasks.symbol_errors import WrittenEvaluator
 
-        recordings = self._recordings(dataset)
+        recordings = self.recordings_of(dataset)
         count = min(limit or len(recordings), len(recordings))
         return WrittenEvaluator(
             model, generation, sources=[recordings.samples(i) for i in range(count)],
@@ -388,7 +389,7 @@ class AudioFinetuningTask(Recognition):
 
     def sources(self, dataset: Any, indices: Sequence[int]) -> list[np.ndarray]:
         """Samples [N] of some recordings, as the model is given them."""
-        return [self._recordings(dataset).samples(i) for i in indices]
+        return [self.recordings_of(dataset).samples(i) for i in indices]
 
 
 def check_normalised(config: Config) -> None:
