@@ -138,7 +138,7 @@ def test_booleans_as_older_versions_had_them():
 
 @pytest.mark.parametrize("words, named", [
     ("--task text_to_speech --arch multires_hubert --criterion nat_loss",
-     ["task 'text_to_speech' of fairseq is not in seqjax yet; here: denoising",
+     ["task 'text_to_speech' of fairseq is not in seqjax yet; here: audio_finetuning",
       "architecture 'multires_hubert' of fairseq is not in seqjax yet; here: architectures of the "
       "families bart,", "criterion 'nat_loss' of fairseq is not in seqjax yet"]),
     ("--config-yaml c.yaml --task text_to_speech --arch tts_transformer",

@@ -16,7 +16,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from seqjax.config import ConfigError
 from seqjax.data import whole_files
 from seqjax.data.audio import clustering
 from seqjax.data.audio.shards import Shards, part
+
+if TYPE_CHECKING:  # it imports JAX
+    from seqjax.hub.speech import Speech
 
 _HOUR = 3600
 
@@ -166,7 +169,7 @@ def _mfcc(manifest: Any, places: Sequence[int], rate: int) -> list[np.ndarray]:
 
 
 def _states(
-    model: Any, manifest: Any, places: Sequence[int], *, layer: int
+    model: Speech, manifest: Any, places: Sequence[int], *, layer: int
 ) -> list[np.ndarray]:
     rows = _samples(manifest, places, model.task.config.sample_rate)
     least = model.models[0].receptive_field

@@ -308,6 +308,15 @@ class MaskedFrameReader(FrameReader, Protocol):
         """Samples that one frame is made of."""
         ...
 
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        ...
+
+    def frames(self, samples: int) -> int:
+        """Of a row of samples."""
+        ...
+
     def draw_rows(
         self, lengths: np.ndarray, seeds: np.ndarray, *, samples: int,
         labels: Sequence[int] = (),

@@ -91,7 +91,7 @@ class AudioTask:
     model: MaskedFrameReader | None = None
     """What datasets draw masks for (`for_model`)."""
 
-    def for_model(self, model: Any) -> Self:
+    def for_model(self, model: MaskedFrameReader) -> Self:
         """This task with datasets for a model: of recordings that are long enough for it, with
         the masks that it draws."""
         return dataclasses.replace(self, model=model)
@@ -160,12 +160,12 @@ class AudioTask:
         """The labels of one kind, of a manifest's recordings."""
         raise NotImplementedError
 
-    def max_positions(self, model: Any) -> tuple[int | None, int | None]:
+    def max_positions(self, model: MaskedFrameReader) -> tuple[int | None, int | None]:
         """Samples of the longest recording; there is no limit to targets."""
         frames = model.max_source_positions
         return None if frames >= NO_LIMIT else frames * model.hop, None
 
-    def too_long_advice(self, model: Any) -> str:
+    def too_long_advice(self, model: MaskedFrameReader) -> str:
         """Nothing in general: recordings have their own lengths."""
         del model
         return ""

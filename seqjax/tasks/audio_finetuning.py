@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
 
-from seqjax.config import Config, ConfigError, GenerationConfig
+from seqjax.config import Config, ConfigError, GenerationConfig, LossSection
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import POST_PROCESS_KINDS, Vocabulary
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # they import JAX, or read files
     from seqjax.data.audio.labels import Labels
     from seqjax.data.audio.manifests import AudioManifest
     from seqjax.losses.base import Forward
-    from seqjax.models.protocol import Params
+    from seqjax.models.protocol import EncoderDecoder, MaskedFrameReader, Params, Stepper
     from seqjax.tasks.evaluator import Evaluator
 
 METRICS: Mapping[str, Metric] = {
@@ -93,10 +93,10 @@ class Recognition(AudioTask, Text):
     """Recordings and symbols that are said in them. What tasks of several sections share."""
 
     facade: ClassVar[str] = "seqjax.hub.recognizer:of_task"
-    config: Any
+    config: AudioConfig
     vocab: Vocabulary
     """Of the symbols; number 0 is the blank."""
-    loss: Any = None
+    loss: LossSection | None = None
     """Section of the loss, which says what validations count."""
 
     # ---- what a task of a section says ----
@@ -227,7 +227,7 @@ class Recognition(AudioTask, Text):
     # ---- a batch ----
 
     def forward(
-        self, model: Any, params: Params, batch: Mapping[str, jax.Array],
+        self, model: MaskedFrameReader, params: Params, batch: Mapping[str, jax.Array],
         rng: jax.Array | None = None, update: jax.Array | None = None,
     ) -> Forward:
         """The pass over a batch of waveforms `source` [B, N] and ids `target` [B, T]; pure.
@@ -238,27 +238,26 @@ class Recognition(AudioTask, Text):
         """
         from seqjax.losses.base import Forward
 
+        reader: Any = model
         source, sentences = source_of(batch)
-        encoded = model.encode(
-            params, source, drawn=model.drawn_of(batch), rng=rng, update=update)
+        encoded = reader.encode(
+            params, source, drawn=reader.drawn_of(batch), rng=rng, update=update)
         if self.autoregressive:
-            features = self._written(model, params, batch["target"], encoded, rng=rng)
+            prev = self._previous(reader, batch["target"])
+            features = reader.features(params, prev, encoded, rng=rng)
         else:
-            features = model.features(params, encoded)
+            features = reader.features(params, encoded)
         return Forward(features=features, encoded=encoded, target=batch["target"],
                        pad=self.vocab.pad, sentences=sentences)
 
-    def _written(
-        self, model: Any, params: Params, target: jax.Array, encoded: Any, *,
-        rng: jax.Array | None,
-    ) -> Any:
+    def _previous(self, model: Stepper, target: jax.Array) -> jax.Array:
+        """What the decoder reads."""
         from seqjax.generation.teacher_forcing import previous_tokens
 
-        prev = previous_tokens(target, pad=model.pad, start=model.eos)
-        return model.features(params, prev, encoded, rng=rng)
+        return previous_tokens(target, pad=model.pad, start=model.eos)
 
     def evaluator(
-        self, model: Any, dataset: AudioDataset | DrawnDataset, *,
+        self, model: MaskedFrameReader, dataset: AudioDataset | DrawnDataset, *,
         generation: GenerationConfig, limit: int = 0,
         sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
     ) -> Evaluator | None:
@@ -276,7 +275,7 @@ class Recognition(AudioTask, Text):
             boundary=self.boundary, loss=self.loss, limit=limit, sharding=sharding,
             row_multiple=row_multiple)
 
-    def recordings_of(self, dataset: Any) -> AudioDataset:
+    def recordings_of(self, dataset: AudioDataset | DrawnDataset) -> AudioDataset:
         """The recordings of a dataset of this task, without masks."""
         return getattr(dataset, "recordings", dataset)
 
@@ -331,7 +330,7 @@ class AudioFinetuningTask(Recognition):
         """As its section says."""
         return self.config.autoregressive
 
-    def for_model(self, model: Any) -> Self:
+    def for_model(self, model: MaskedFrameReader) -> Self:
         """See `AudioTask.for_model`.
 
         Raises:
@@ -345,7 +344,7 @@ class AudioFinetuningTask(Recognition):
         return super().for_model(model)
 
     def evaluator(
-        self, model: Any, dataset: AudioDataset | DrawnDataset, *,
+        self, model: MaskedFrameReader, dataset: AudioDataset | DrawnDataset, *,
         generation: GenerationConfig, limit: int = 0,
         sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
     ) -> Evaluator | None:
@@ -364,10 +363,10 @@ class AudioFinetuningTask(Recognition):
             return None
         from seqjax.tasks.symbol_errors import WrittenEvaluator
 
-        recordings = self.recordings_of(dataset)
+        recordings, writer = self.recordings_of(dataset), cast("EncoderDecoder", model)
         count = min(limit or len(recordings), len(recordings))
         return WrittenEvaluator(
-            model, generation, sources=[recordings.samples(i) for i in range(count)],
+            writer, generation, sources=[recordings.samples(i) for i in range(count)],
             references=[recordings.labels[0].ids(int(recordings.ids[i])) for i in range(count)],
             forms=[self.target_form] * count, source_text=self.decode_source,
             target_text=self.decode_target, unk=self.vocab.unk, **places)
@@ -387,7 +386,9 @@ class AudioFinetuningTask(Recognition):
         return samples_of(audio, reading=dataclasses.replace(self.reading, resample=True),
                           eps=self.eps, sampling_rate=sampling_rate)
 
-    def sources(self, dataset: Any, indices: Sequence[int]) -> list[np.ndarray]:
+    def sources(
+        self, dataset: AudioDataset | DrawnDataset, indices: Sequence[int]
+    ) -> list[np.ndarray]:
         """Samples [N] of some recordings, as the model is given them."""
         return [self.recordings_of(dataset).samples(i) for i in indices]
 

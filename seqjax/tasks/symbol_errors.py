@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, LossSection
 from seqjax.data.audio.datasets import AudioDataset
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.vocabulary import Vocabulary
@@ -18,7 +18,7 @@ from seqjax.generation.ctc.decoder import CTCDecoder
 from seqjax.generation.ctc.options import CTCOptions
 from seqjax.losses import Metric
 from seqjax.losses.ctc import BLANK, frame_log_probs
-from seqjax.models.protocol import Params, Source
+from seqjax.models.protocol import MaskedFrameReader, Params, Source
 from seqjax.tasks import metrics
 from seqjax.tasks.evaluator import Evaluation, TranslationEvaluator
 
@@ -52,10 +52,12 @@ class CtcEvaluator:
         name: Metric(format="{:.2f}") for name in ("uer", "wer", "raw_wer")}
 
     def __init__(
-        self, model: Any, dataset: AudioDataset, *, symbols: Vocabulary,
-        text: Callable[[np.ndarray], str], boundary: int | None, loss: Any, limit: int = 0,
+        self, model: MaskedFrameReader, dataset: AudioDataset, *, symbols: Vocabulary,
+        text: Callable[[np.ndarray], str], boundary: int | None, loss: LossSection | None,
+        limit: int = 0,
         sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
     ) -> None:
+        reader: Any = model
         metrics.jiwer()  # it is missed now, not after the first epoch
         self._dataset, self._model, self._text = dataset, model, text
         self._sharding = sharding
@@ -70,8 +72,8 @@ class CtcEvaluator:
         def scores(params: Params, samples: jax.Array, lengths: jax.Array) -> jax.Array:
             real = jnp.arange(samples.shape[1]) < lengths[:, None]
             source = Source(values=samples, mask=real, isolated=True)
-            encoded = model.encode(params, source)
-            found = frame_log_probs(model.features(params, encoded).logits(), encoded.mask)
+            encoded = reader.encode(params, source)
+            found = frame_log_probs(reader.features(params, encoded).logits(), encoded.mask)
             return found if self._search else found.argmax(axis=-1)
 
         self._scores: Any = jax.jit(scores)
@@ -145,17 +147,20 @@ def _plan(
     return plan
 
 
-def _search(symbols: Vocabulary, boundary: int | None, loss: Any) -> CTCDecoder | None:
+def _search(
+    symbols: Vocabulary, boundary: int | None, loss: LossSection | None
+) -> CTCDecoder | None:
     """The search with the loss's language model, if it names one."""
-    lm, lexicon = (getattr(loss, f"wer_{key}", None) for key in ("kenlm_model", "lexicon"))
+    said: Any = loss
+    lm, lexicon = (getattr(said, f"wer_{key}", None) for key in ("kenlm_model", "lexicon"))
     if not lm:
         return None
     size = min(_BEAM, len(symbols))
     try:
         return CTCDecoder(
             symbols.symbols, blank=BLANK, silence=boundary, options=CTCOptions(
-                beam=_BEAM, lm=lm, lexicon=lexicon or "", lm_weight=loss.wer_lm_weight,
-                word_score=loss.wer_word_score, sil_weight=loss.wer_sil_weight,
+                beam=_BEAM, lm=lm, lexicon=lexicon or "", lm_weight=said.wer_lm_weight,
+                word_score=said.wer_word_score, sil_weight=said.wer_sil_weight,
                 beam_size_token=size, beam_threshold=float(size), log_add=False))
     except ConfigError as error:
         raise ConfigError(f"config.loss.wer_kenlm_model: {error}") from None

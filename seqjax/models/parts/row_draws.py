@@ -55,23 +55,24 @@ def masked_count(model: Draws, samples: int) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def _masked_count(model: Any, samples: int) -> int:
+def _masked_count(model: Draws, samples: int) -> int:
     rng = np.random.default_rng(samples)
-    masks = [model.draw(np.array([samples]), rng, samples=samples).mask for _ in range(TRIALS)]
-    most = max(int(mask.sum()) for mask in masks)
+    drawn = [model.draw(np.array([samples]), rng, samples=samples) for _ in range(TRIALS)]
+    most = max(int(np.sum(row.mask)) for row in drawn if row.mask is not None)
     return max(1, min(-(-most // _MULTIPLE) * _MULTIPLE, model.frames(samples)))
 
 
-def _of_own_row(model: Any) -> Any:
+def _of_own_row(model: Draws) -> Draws:
     """The model without negatives of other rows, which no row can draw by itself."""
     if not getattr(model.config, "cross_sample_negatives", 0):
         return model
+    whole: Any = model
     return dataclasses.replace(
-        model, config=dataclasses.replace(model.config, cross_sample_negatives=0))
+        whole, config=dataclasses.replace(model.config, cross_sample_negatives=0))
 
 
 def draw_rows(
-    model: Any, lengths: np.ndarray, seeds: np.ndarray, *, samples: int,
+    model: Draws, lengths: np.ndarray, seeds: np.ndarray, *, samples: int,
     labels: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
     """What is drawn for a batch; on the host.
@@ -112,7 +113,7 @@ def draw_rows(
     return arrays
 
 
-def drawn_of(model: Any, batch: Mapping[str, jax.Array]) -> Drawn:
+def drawn_of(model: Draws, batch: Mapping[str, jax.Array]) -> Drawn:
     """What a model is given of a batch that has the arrays of `draw_rows`."""
     said = {field.name: batch.get(PREFIX + field.name) for field in dataclasses.fields(Drawn)}
     negatives = said["negatives"]
