@@ -126,8 +126,8 @@ def test_a_recording_too_short_to_be_masked_is_named(data, tmp_path):
     soundfile.write(data / "short.wav", np.zeros(47), RATE)
     config = pretraining(data, "wav2vec", task={"data": str(tmp_path), "enable_padding": True})
     dataset = parts_of(config)[0].train_dataset()
-    with pytest.raises(ValueError, match=r"train.tsv: line 50: .*min_sample_size above 47"):
-        batch_of(dataset, [48, 1], epoch=4)
+    with pytest.raises(ValueError, match=r"train.tsv: line 162: .*min_sample_size above 47"):
+        batch_of(dataset, [160, 1], epoch=1)
 
 
 @pytest.mark.parametrize("kind", ["wav2vec", "hubert"])
@@ -348,5 +348,5 @@ def test_what_contradicts_is_refused_before_anything_is_computed(data, tmp_path)
     (tmp_path / "dict.ltr.txt").write_text((data / "dict.ltr.txt").read_text())
     (tmp_path / "train.ltr").write_text("\n".join(lines[:-1]) + "\n")
     task, _ = parts_of(recognition(data, task={"data": str(tmp_path)}))
-    with pytest.raises(SourceError, match="lists 48 recordings, but .*train.ltr has 47"):
+    with pytest.raises(SourceError, match="lists 160 recordings, but .*train.ltr has 159"):
         task.train_dataset()

@@ -16,7 +16,7 @@ LETTERS = "abcde"
 """Each is a tone of its own; `|` is silence."""
 TONES = dict(zip(LETTERS, (90.0, 150.0, 220.0, 310.0, 430.0), strict=True))
 MODEL: dict[str, Any] = {
-    "conv_feature_layers": "[(24, 12, 6), (24, 4, 3)]", "extractor_mode": "layer_norm",
+    "conv_feature_layers": "[(24, 12, 6), (24, 4, 3)]", "extractor_mode": "default",
     "encoder_layers": 1, "encoder_embed_dim": 24, "encoder_ffn_embed_dim": 32,
     "encoder_attention_heads": 2, "conv_pos": 4, "conv_pos_groups": 2, "layer_norm_first": True,
     "scan_unroll": 1}
@@ -34,7 +34,7 @@ def samples_of(text: str, rng: np.random.Generator) -> np.ndarray:
     return (sound + 0.01 * rng.standard_normal(len(sound))).astype(np.float32)
 
 
-def write_data(folder: pathlib.Path, *, train: int = 48, valid: int = 8) -> pathlib.Path:
+def write_data(folder: pathlib.Path, *, train: int = 160, valid: int = 8) -> pathlib.Path:
     """Manifests, letters and labels of frames (`.km`, `.kn`) of random words."""
     folder.mkdir()
     rng = np.random.default_rng(0)
