@@ -16,7 +16,7 @@ from seqjax.hub import arguments, rows, text_ids, word_features
 from seqjax.hub.loaded import Loaded
 from seqjax.hub.word_features import WordFeatures
 from seqjax.models import protocol
-from seqjax.models.protocol import EncoderDecoder, Params, token_source
+from seqjax.models.protocol import EncoderDecoder, Params, sentence_source
 from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.protocol import TextTask
 
@@ -155,8 +155,7 @@ class Featuring(Loaded[TextTask]):
         texts = [arguments.text(x, name=name) for x in texts]
         separated = None if no_separator is None else not no_separator
         model = self.models[0]
-        if not text_ids.joins(self.task, model) or whole or len(texts) > 1 and getattr(
-                model.config, "token_types", 0) > 1:
+        if not text_ids.joins(self.task, model) or whole:
             return text_ids.sentence_ids(self.task, model, texts, separated=separated)
         parts = text_ids.cut(self.task, model, texts, limit=self._feature_limit())
         return text_ids.framed(self.task, model, parts, separated=separated)
@@ -228,7 +227,7 @@ def states_of(
     last = layer == -1 and not every
     encoded, read = None, tokens
     if protocol.reads(model):
-        source = token_source(tokens, pad=model.pad)
+        source = sentence_source(tokens, pad=model.pad, eos=model.eos)
         if not _decodes(model):
             found = model.encode(params, source).out if last else (
                 model.encoder_states(params, source))  # type: ignore[attr-defined]
