@@ -5,8 +5,8 @@ Needs transformers 5 and torch; seqjax and its tests need neither:
 
     python scripts/record_huggingface_seeded.py [heads search languages]
 
-writes `tests/goldens/huggingface_seeded/TOPIC.npz`: `cases` (JSON, see `seeded_folders`) and what
-came out, as `CASE/NAME`.
+writes `tests/goldens/huggingface_seeded/TOPIC.npz`: `cases` (JSON in xz, see `seeded_folders`) and
+what came out, as `CASE/NAME`.
 
 - `heads`: encoders and a BART that classify. `CASE/ids` and `CASE/types` of single texts and pairs
   of `TEXTS` as the folder's tokenizer makes them (flat, `CASE/lengths`), `CASE/logits`, and of the
@@ -18,6 +18,7 @@ came out, as `CASE/NAME`.
 from __future__ import annotations
 
 import json
+import lzma
 import pathlib
 import sys
 import tempfile
@@ -133,11 +134,10 @@ _BART = dict(_SEQ2SEQ, vocab_size=30, max_position_embeddings=24)
 _GPT2 = dict(vocab_size=30, n_embd=8, n_layer=2, n_head=2, n_positions=32, bos_token_id=2,
              eos_token_id=2, pad_token_id=1)
 SOURCES = [[0, 9, 5, 9, 5, 12, 2], [0, 7, 2], [0, 4, 11, 6, 6, 2]]
-PROMPTS = [[2, 9, 5, 9], [2, 7], [2, 4, 11]]
+PROMPTS = [[9, 5, 9], [2, 7], [2, 4, 11, 4, 11]]
 SEARCHES: dict[str, dict[str, Any]] = {
     "plain": {},
     "repetition": {"repetition_penalty": 1.7},
-    "repetition_below": {"repetition_penalty": 0.8},
     "bad_words": {"bad_words_ids": "FILLED"},
     "begin_suppress": {"begin_suppress_tokens": "FILLED", "suppress_tokens": "FILLED"},
     "forced_begin_suppress": {"forced_bos_token_id": 8, "begin_suppress_tokens": "FILLED"},
@@ -151,8 +151,6 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "least": {"min_length": 7},
     "all": {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3, "bad_words_ids": "FILLED",
             "begin_suppress_tokens": "FILLED", "min_length": 5, "length_penalty": 0.6},
-    "bias": {"sequence_bias": "FILLED"},
-    "ends": {"eos_token_id": "FILLED"},
 }
 """Name -> keys of `generation_config.json`. What is FILLED is made of what `plain` gave, so that
 it matters."""
@@ -164,19 +162,16 @@ def filled(key: str, plain: list[list[int]]) -> Any:
     from collections import Counter
 
     first = [row[0] for row in plain]
-    pairs = Counter(p for row in plain for p in zip(row, row[1:]) if 2 not in p)
-    triples = Counter(p for row in plain for p in zip(row, row[1:], row[2:]) if 2 not in p)
+    pairs = Counter(p for row in plain for p in zip(row, row[1:], strict=False) if 2 not in p)
+    triples = Counter(p for row in plain for p in zip(row, row[1:], row[2:], strict=False)
+                      if 2 not in p)
     words = Counter(t for row in plain for t in row if t != 2)
     if key == "bad_words_ids":
         return [list(pairs.most_common()[0][0]), list(triples.most_common()[-1][0]),
                 [words.most_common()[-1][0]], [2]]
     if key == "begin_suppress_tokens":
         return sorted(set(first))
-    if key == "suppress_tokens":
-        return [words.most_common()[0][0]]
-    if key == "sequence_bias":
-        return [[list(pairs.most_common()[0][0]), -2.5], [[words.most_common()[-1][0]], 1.5]]
-    return [2, words.most_common()[1][0]]
+    return [words.most_common()[0][0]]
 
 
 def search() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -191,17 +186,17 @@ def search() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                 if name == "gpt2" and key.startswith(("encoder", "forced")):
                     continue
                 asked = {k: filled(k, plain) if v == "FILLED" else v for k, v in asked.items()}
-                said = {"num_beams": beams, "num_return_sequences": beams, "max_new_tokens": NEW,
-                        "pad_token_id": 1, "eos_token_id": 2, "bos_token_id": 0, **asked}
+                said = {"num_beams": beams, "num_return_sequences": min(beams, 2),
+                        "max_new_tokens": NEW, "pad_token_id": 1, "eos_token_id": 2, "bos_token_id": 0, **asked}
                 if name == "bart":
                     said["decoder_start_token_id"] = 2
                 rows, scores = generated(one, said, name)
-                plain = plain or [row for row in rows[::beams]]
+                plain = plain or rows[::min(beams, 2)]
                 one["searches"][f"{key}{beams}"] = said
                 arrays[f"{name}/{key}{beams}/tokens"] = padded(rows)
                 if scores is not None:
                     arrays[f"{name}/{key}{beams}/scores"] = scores
-                print(name, key, beams, rows[::beams])
+                print(name, key, beams, rows[::min(beams, 2)])
         cases[name] = one
     return cases, arrays
 
@@ -223,8 +218,7 @@ def generated(
     with tempfile.TemporaryDirectory() as place:
         folder = seeded_folders.write({**one, "generation": said}, pathlib.Path(place) / name)
         model = loaded(folder, one)
-        ends = said["eos_token_id"]
-        ends = ends if isinstance(ends, list) else [ends]
+        eos = said["eos_token_id"]
         for ids in given:
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -233,7 +227,7 @@ def generated(
                     attention_mask=torch.ones(1, len(ids), dtype=torch.long), output_scores=True)
             skip = 1 if name == "bart" else len(ids)
             for row in out.sequences.numpy()[:, skip:].tolist():
-                stop = next((i for i, t in enumerate(row) if t in ends), len(row))
+                stop = next((i for i, t in enumerate(row) if t == eos), len(row))
                 rows.append(row[:stop + 1])
             if said["num_beams"] > 1:
                 scores += out.sequences_scores.tolist()
@@ -253,6 +247,9 @@ def padded(rows: list[list[int]]) -> np.ndarray:
 def published(tokenizer: str, **config: Any) -> dict[str, Any]:
     """Files of a folder with a tokenizer that is no `tokenizer.json`."""
     return {"tokenizer": tokenizer, "files": {"tokenizer_config.json": config}}
+
+
+_WORDS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 
 
 def languages_cases() -> dict[str, dict[str, Any]]:
@@ -296,12 +293,36 @@ def languages_cases() -> dict[str, dict[str, Any]]:
             cls="FSMTForConditionalGeneration", config=dict(mbart, langs=["en", "de"]),
             **published("fsmt", tokenizer_class="FSMTTokenizer", langs=["en", "de"],
                         do_lower_case=False)),
+        "bart": dict(
+            cls="BartForConditionalGeneration", config=dict(_SEQ2SEQ), tokenizer="roberta"),
+        "gpt2": dict(
+            cls="GPT2LMHeadModel", config=dict(n_embd=8, n_layer=2, n_head=2, n_positions=60),
+            **published("vocab_merges", tokenizer_class="GPT2Tokenizer", **_WORDS)),
+        "opt": dict(
+            cls="OPTForCausalLM", config=dict(
+                hidden_size=8, ffn_dim=12, num_hidden_layers=2, num_attention_heads=2,
+                max_position_embeddings=60),
+            **published("vocab_merges", tokenizer_class="GPT2Tokenizer", add_bos_token=True,
+                        **{**_WORDS, "bos_token": "</s>"})),
         "xglm": dict(
             cls="XGLMForCausalLM", config=dict(
                 d_model=8, ffn_dim=12, num_layers=2, attention_heads=2,
                 max_position_embeddings=60), saved=True,
             **published("xglm_json", tokenizer_class="XGLMTokenizer")),
     }
+
+
+def xglm_words() -> dict[str, Any]:
+    """A `tokenizer.json` as XGLM's: XLM-R's pieces behind one `</s>`."""
+    path = seeded_folders.GOLDENS / "tokenizers" / "xlmr" / "tokenizer.json"
+    made = json.loads(path.read_text(encoding="utf-8"))
+    end = {"SpecialToken": {"id": "</s>", "type_id": 0}}
+    first, second = ({"Sequence": {"id": part, "type_id": 0}} for part in "AB")
+    made["post_processor"] = {
+        "type": "TemplateProcessing", "single": [end, first],
+        "pair": [end, first, end, end, second],
+        "special_tokens": {"</s>": {"id": "</s>", "ids": [2], "tokens": ["</s>"]}}}
+    return made
 
 
 def languages() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -313,11 +334,9 @@ def languages() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             root = pathlib.Path(place)
             (root / "words").mkdir()
             if name == "xglm":
-                about["tokenizer"] = "mbart_spm"
+                about["tokenizer"] = "xlmr"
+                about["files"]["tokenizer.json"] = xglm_words()
             seeded_folders.write_tokenizer(about, root / "words")
-            if name == "xglm":
-                made = transformers.XLMRobertaTokenizer.from_pretrained(root / "words")
-                made.save_pretrained(root / "words")
             words = tokenizer_of(root / "words")
             if about.pop("saved", False):
                 words.save_pretrained(root / "saved")
@@ -331,7 +350,11 @@ def languages() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                 config["vocab_size"] = size + 3
             config |= {"pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id}
             one = case(cls, config, **about)
-            one["generation"] = {"num_beams": 3, "max_new_tokens": 8, "early_stopping": True}
+            one["generation"] = {
+                "num_beams": 3, "max_new_tokens": 8, "early_stopping": True, "bos_token_id": 0,
+                "eos_token_id": config["eos_token_id"], "pad_token_id": config["pad_token_id"]}
+            if not cls.endswith(("LM", "LMHeadModel")) and not name.startswith("mbart25"):
+                one["generation"]["decoder_start_token_id"] = config["eos_token_id"]
             cases[name] = one
             folder = seeded_folders.write(one, root / "folder")
             arrays |= {f"{name}/{k}": v for k, v in translated(folder, one).items()}
@@ -356,7 +379,8 @@ def translated(folder: pathlib.Path, one: dict[str, Any]) -> dict[str, np.ndarra
         given = words(text, return_tensors="pt")
         rows.append(given["input_ids"][0].tolist())
         with torch.no_grad():
-            out = model.generate(**{k: v for k, v in given.items() if k != "token_type_ids"}, **more)
+            out = model.generate(
+                **{k: v for k, v in given.items() if k != "token_type_ids"}, **more)
         row = out[0].tolist()
         row = row[1:] if model.config.is_encoder_decoder else row[len(rows[-1]):]
         stop = next((i for i, t in enumerate(row) if t == model.config.eos_token_id), len(row))
@@ -376,8 +400,9 @@ def main() -> None:
     for topic in sys.argv[1:] or topics:
         cases, arrays = topics[topic]()
         path = seeded_folders.SEEDED / f"{topic}.npz"
-        text = json.dumps(cases, ensure_ascii=False, separators=(",", ":"))
-        np.savez_compressed(path, cases=np.array(text), **arrays)
+        text = json.dumps(cases, ensure_ascii=False, separators=(",", ":")).encode()
+        packed = np.frombuffer(lzma.compress(text, preset=9), np.uint8)
+        np.savez_compressed(path, cases=packed, **arrays)
         print(path, path.stat().st_size)
 
 

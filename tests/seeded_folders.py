@@ -11,6 +11,7 @@ replacements) and `renamed` (files of the tokenizer that have other names here).
 from __future__ import annotations
 
 import json
+import lzma
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -59,4 +60,4 @@ def recorded(topic: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The cases of `goldens/huggingface_seeded/TOPIC.npz` by name, and what was recorded."""
     with np.load(SEEDED / f"{topic}.npz") as contents:
         arrays = dict(contents)
-    return json.loads(str(arrays.pop("cases"))), arrays
+    return json.loads(lzma.decompress(arrays.pop("cases").tobytes())), arrays

@@ -25,6 +25,7 @@ from seqjax.data.tokenizers.huggingface import (
     token_name,
     vocabulary_of_symbols,
 )
+from seqjax.data.tokenizers.language_codes import codes_of
 from seqjax.data.tokenizers.layouts import (
     OWN_IDS,
     vocabulary_of_json,
@@ -208,7 +209,8 @@ def _m2m(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
         return None
     ids = read_ids(files["vocab.json"], "vocab.json")
     # Languages have the ids behind those of the file, in their order.
-    languages = [t for t in _more(said) if t not in ids]
+    listed = _more(said) or codes_of(_class_of(said) or "M2M100Tokenizer")
+    languages = [t for t in listed if t not in ids]
     symbols = vocabulary_of_json(files["vocab.json"], languages=languages).symbols
     made = _named(name, SentencePieceTokenizer, model=files[name],
                   special=[*_USUAL[:4], *languages])
@@ -220,10 +222,13 @@ def _pieces(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | Non
     if name is None:
         return None
     usual = OWN_IDS if name == "spiece.model" else "xlmr"
-    usual = _CLASSES.get(str(said.get("tokenizer_class", "")).removesuffix("Fast"), usual)
+    usual = _CLASSES.get(_class_of(said), usual)
     layout = said["layout"] or _LAYOUTS.get(said["model_type"], usual)
     plain = _named(name, SentencePieceTokenizer, model=files[name])
-    more = [t for t in _more(said) if plain.processor.PieceToId(t) == plain.processor.unk_id()]
+    listed = _more(said)
+    if not any(t not in _USUAL for t in listed):
+        listed = codes_of(_class_of(said))
+    more = [t for t in listed if plain.processor.PieceToId(t) == plain.processor.unk_id()]
     languages = more if layout in ("mbart", OWN_IDS) else []
     languages = [t for t in languages if t not in _USUAL]
     symbols = vocabulary_of_sentencepiece(plain, layout=layout, languages=languages).symbols
@@ -296,6 +301,13 @@ def _add_special(made: Any, said: Mapping[str, Any]) -> dict[str, tuple[str, int
 def _made(library_tokenizer: Any) -> _Found:
     made = HuggingFaceTokenizer(tokenizer_json=library_tokenizer.to_str().encode("utf-8"))
     return made, made, made.symbols(), made.symbols()
+
+
+def _class_of(said: Mapping[str, Any]) -> str:
+    """The class of a tokenizer that files name, without `Fast`; of mBART's models without any,
+    transformers' usual one."""
+    named = str(said.get("tokenizer_class") or "").removesuffix("Fast")
+    return named or ("MBartTokenizer" if said["model_type"] == "mbart" else "")
 
 
 def _model_name(files: Mapping[str, bytes]) -> str | None:

@@ -17,8 +17,8 @@ from seqjax.interop.huggingface import files, generation, symbols, tokenizer_fil
 from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
 from seqjax.interop.huggingface.weights import Kind, choose, to_state
 from seqjax.interop.reading import Whole
-from seqjax.models.parts.heads_config import CLASS
 from seqjax.models.overrides import resolved
+from seqjax.models.parts.heads_config import CLASS
 from seqjax.tasks.protocol import Task, TextTask
 
 SHARD = 5 << 30

@@ -126,7 +126,7 @@ class RobertaModel(SizedModel):
 
     @property
     def marks_pairs(self) -> bool:
-        """Whether it tells the second text of a pair from the first (`protocol.sentence_source`)."""
+        """Whether it tells the second text of a pair from the first."""
         return self.config.marks_pairs
 
     @functools.cached_property
