@@ -187,7 +187,8 @@ def search() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                     continue
                 asked = {k: filled(k, plain) if v == "FILLED" else v for k, v in asked.items()}
                 said = {"num_beams": beams, "num_return_sequences": min(beams, 2),
-                        "max_new_tokens": NEW, "pad_token_id": 1, "eos_token_id": 2, "bos_token_id": 0, **asked}
+                        "max_new_tokens": NEW, "pad_token_id": 1, "eos_token_id": 2,
+                        "bos_token_id": 0, **asked}
                 if name == "bart":
                     said["decoder_start_token_id"] = 2
                 rows, scores = generated(one, said, name)

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 import seqjax
 from seqjax import convert
 from seqjax.config import ConfigError
+from seqjax.interop.huggingface import forms, symbols
 
 TEXTS = ["Hello world!", "the king said", "A man is in the house ."]
 PAIRS = [("Hello world!", "the king"), ("He was here", "the king said no ."), ("no", "it is")]
@@ -210,3 +211,28 @@ def test_languages_are_read_and_written_as_transformers_does(name, tmp_path):
     assert found == outputs
     said = json.loads(str(TRANSLATED[f"{name}/texts"]))
     assert model.translate(texts, **more) == said
+
+
+def test_languages_that_only_lists_of_symbols_name(tmp_path):
+    """NLLB's older folders: a SentencePiece model and `special_tokens_map.json`."""
+    codes = ["ace_Arab", "deu_Latn", "eng_Latn"]
+    case = LANGUAGES["mbart50_spm"]
+    read = {}
+    for legacy in (False, True):
+        folder = tmp_path / str(legacy)
+        folder.mkdir()
+        seeded_folders.write_tokenizer({**case, "files": {
+            "tokenizer_config.json": {"tokenizer_class": "NllbTokenizer",
+                                      "legacy_behaviour": legacy},
+            "special_tokens_map.json": {"additional_special_tokens": codes}}}, folder)
+        (folder / "config.json").write_text(json.dumps({"model_type": "m2m_100"}))
+        side, _ = symbols.sides(folder, layout="mbart", sizes=(430, 430))
+        special = symbols.Special(bos=0, pad=1, eos=2, unk=3, start=None)
+        vocabulary = symbols.vocabulary(side, size=430, special=special)
+        assert vocabulary.symbols[421:425] == [*codes, "<mask>"]
+        read[legacy] = forms.section(
+            vocabulary, side, special, {}, symbols.special_names(folder))["source_form"]
+        ids = vocabulary.encode_line(side.tokenizer.encode(TEXTS[0]), append_eos=True)
+        wanted = [int(t) for t in TRANSLATED["mbart50_spm/ids"][0] if t >= 0]
+        assert ids.tolist() == wanted[1:]
+    assert read == {False: "{source} ... </s>", True: "... </s> {source}"}

@@ -254,11 +254,10 @@ class Decoder:
         return self._run(job, batches)
 
     def _check_ids(self, starts: np.ndarray, vocabulary: int) -> None:
-        config = self.config
+        config, words = self.config, [i for ids in self.config.bad_words_ids for i in ids]
         for name, ids in (
                 ("bos_token", starts), ("first_tokens", config.first_tokens or ()),
-                ("begin_suppress_tokens", config.begin_suppress_tokens),
-                ("bad_words_ids", [i for words in config.bad_words_ids for i in words])):
+                ("begin_suppress_tokens", config.begin_suppress_tokens), ("bad_words_ids", words)):
             if max(ids, default=0) >= vocabulary:
                 raise ConfigError(f"generation.{name}: the id {max(ids)}, but the vocabulary has "
                                   f"{vocabulary}")
@@ -438,8 +437,8 @@ class Decoder:
         """What penalties know as each row's source: of language models the prompt."""
         prompts = None if any(isinstance(model, Encoder) for model in self.models) else [
             [job.starts[i], *job.prefixes[i]] for i in batch.indices]
-        found = penalties.read(job.search.options.penalties, source, prompts, pad=self.pad)
-        return None if found is None else self._place(found)
+        return jax.tree.map(self._place, penalties.read(
+            job.search.options.penalties, source, prompts, pad=self.pad))
 
     def _start(self, job: _Job, batch: DecodingBatch) -> Run:
         source, sentences, sizes = self._arrays(job, batch)

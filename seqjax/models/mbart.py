@@ -59,7 +59,7 @@ HUGGINGFACE = HuggingFaceTable(
     join=huggingface.join_bias, prefix="model.",
     special={"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
              "decoder_start_token_id": None},
-    tokenizer_class="MBartTokenizer",
+    tokenizer_class="MBartTokenizer", layout="mbart",
 )
 
 FAMILIES = (

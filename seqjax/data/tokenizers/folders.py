@@ -45,6 +45,10 @@ _CLASSES = {"XLMRobertaTokenizer": "xlmr", "CamembertTokenizer": "camembert",
             "MBartTokenizer": "mbart", "MBart50Tokenizer": "mbart", "NllbTokenizer": "mbart",
             "XGLMTokenizer": "xglm"}
 """The same by the `tokenizer_class` of `tokenizer_config.json`."""
+_SURROUNDING = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer")
+"""Byte-level ones that put `<s>` and `</s>` around texts."""
+_ANY_CLASS = ("PreTrainedTokenizer", "TokenizersBackend")
+"""These say nothing of what a tokenizer does."""
 _USUAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
          "added_tokens.json", "source.spm", "target.spm", "vocab.json", "target_vocab.json",
@@ -249,10 +253,20 @@ def _byte_level(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found |
     made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     made.decoder = library.decoders.ByteLevel()
     of = _add_special(made, said)
-    if of.get("cls") is not None and of.get("sep") is not None and said["model_type"] != "gpt2":
+    if of.get("cls") is not None and of.get("sep") is not None and _surrounded(said):
         made.post_processor = library.processors.RobertaProcessing(
             of["sep"], of["cls"], True, prefix)
     return _made(made)
+
+
+def _surrounded(said: Mapping[str, Any]) -> bool:
+    """Whether a byte-level tokenizer puts `<s>` and `</s>` around texts: RoBERTa's and BART's do,
+    GPT-2's and OPT's do not."""
+    named = _class_of(said)
+    if named and named not in _ANY_CLASS:
+        return named in _SURROUNDING
+    kind = said["model_type"]
+    return not kind or any(word in kind for word in ("roberta", "bart", "longformer", "led"))
 
 
 def _wordpiece(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:

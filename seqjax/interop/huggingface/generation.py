@@ -36,14 +36,15 @@ KEYS = frozenset((
     "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "renormalize_logits",
     *_OFF, *_SAMPLING_OFF))
 """What is read here; a `config.json` may have them too."""
-_WITHOUT_EFFECT = frozenset((
+WITHOUT_EFFECT = frozenset((
     "bos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "cls_token_id",
     "transformers_version", "return_dict_in_generate", "low_memory", "use_cache", "use_mtp",
     "cache_implementation", "cache_config", "max_cache_len", "return_legacy_cache",
     "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold",
     "assistant_early_exit", "assistant_lookbehind", "target_lookbehind",
     "assistant_ensemble_weight", "is_assistant", "speculation_type", "prompt_lookup_num_tokens",
-    "max_matching_ngram_size", "compile_config", "disable_compile", "prefill_chunk_size",
+    "max_matching_ngram_size", "continuous_batching_config", "compile_config", "disable_compile",
+    "prefill_chunk_size",
     "trust_remote_code", "torch_dtype", "dtype", "_name_or_path"))
 """What changes no output of the search that the file asks for: how it is computed, what is given
 beside it, and ids that are read elsewhere."""
@@ -104,7 +105,7 @@ def _ignored(said: Mapping[str, Any]) -> list[str]:
                      f"{eos[0]}")
     if said.get("do_sample") and said.get("num_beams", 1) != 1:
         found.append(f"num_beams {said['num_beams']} beside do_sample")
-    unknown = said.keys() - KEYS - _WITHOUT_EFFECT
+    unknown = said.keys() - KEYS - WITHOUT_EFFECT
     return found + [f"{key} {said[key]!r}, which is unknown here" for key in sorted(unknown)
                     if not key.startswith(("output_", "_")) and said[key] is not False]
 
@@ -252,6 +253,11 @@ def to_huggingface(
         if getattr(section, key) != usual:
             value = getattr(section, key)
             found[key] = list(value) if isinstance(value, tuple) else value
+    if section.sampling:
+        found |= {"do_sample": True, "temperature": section.temperature,
+                  "min_p": section.sampling_minp, "top_k": max(section.sampling_topk, 0),
+                  "top_p": section.sampling_topp if section.sampling_topp > 0 else 1.0,
+                  "num_beams": 1, "num_return_sequences": section.nbest}
     if section.first_tokens is not None and len(section.first_tokens) == 1:
         found["forced_bos_token_id"] = section.first_tokens[0]
     if section.rules == RULES:

@@ -87,7 +87,8 @@ def _around(
     given = {k: v for k, v in hf.items() if k in generation.KEYS} if said is None else said
     place = os.fspath(folder)
     sizes = (stored.source_vocab_size, stored.target_vocab_size)
-    source, target = symbols.sides(place, layout=table.layout, sizes=sizes)
+    source, target = symbols.sides(
+        place, layout=table.layout, sizes=sizes, model_type=str(hf.get("model_type", "")))
     special = symbols.special_ids(
         hf, given, table, size=sizes[1], symbols=target.symbols,
         said=symbols.special_names(place))

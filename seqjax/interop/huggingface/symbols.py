@@ -29,6 +29,8 @@ FILES = (
 """What a tokenizer may be made of, and is written back as it was."""
 FOLDER = "huggingface"
 """Of assets: files as they were."""
+_UNKNOWN = ("<unk>", "[UNK]")
+"""What stands for unknown words where no file names it."""
 _NAMES = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")
 
 
@@ -66,19 +68,22 @@ def special_names(folder: str | pathlib.Path) -> dict[str, Any]:
             **(read_json(folder, "tokenizer_config.json") or {})}
 
 
-def sides(folder: str | pathlib.Path, *, layout: str, sizes: tuple[int, int]) -> tuple[Side, Side]:
+def sides(
+    folder: str | pathlib.Path, *, layout: str, sizes: tuple[int, int], model_type: str = ""
+) -> tuple[Side, Side]:
     """Symbols and tokenizers of source and target, as the folder's files say them.
 
     Args:
       layout: where the ids of a SentencePiece model's pieces are, if there is nothing else:
         one of `tokenizers.layouts`.
       sizes: rows of the embeddings.
+      model_type: `config.json`'s.
 
     Raises:
       TokenizerError: files that are no tokenizer's, or of another model.
     """
     there = token_files(folder)
-    found = tokenizers.of_files(there, layout=layout)
+    found = tokenizers.of_files(there, layout=layout, model_type=model_type)
     if found is None:
         none = Side(symbols=None, tokenizer=None)
         return none, none
@@ -165,7 +170,8 @@ def special_ids(
     start = generation.get("decoder_start_token_id")
     start = found("decoder_start") if start is None else start
     return Special(
-        bos=bos, pad=found("pad", named["pad"]), eos=eos, unk=found("unk", named["unk"]),
+        bos=bos, pad=found("pad", named["pad"]), eos=eos,
+        unk=found("unk", named["unk"], *(by_symbol.get(name) for name in _UNKNOWN)),
         start=None if start == eos else start)
 
 
@@ -174,7 +180,9 @@ def prompt_start(
 ) -> tuple[int, ...]:
     """Ids that transformers' tokenizer puts in front of a prompt."""
     if isinstance(tokenizer, tokenizers.HuggingFaceTokenizer):
-        return tokenizer.around().first
+        first = tokenizer.around().first
+        if first or not said.get("add_bos_token"):
+            return first
     if said.get("add_bos_token"):
         return (special.eos if special.bos is None else special.bos,)
     return (special.eos,) if isinstance(tokenizer, tokenizers.SentencePieceTokenizer) else ()
