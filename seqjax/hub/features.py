@@ -155,7 +155,8 @@ class Featuring(Loaded[TextTask]):
         texts = [arguments.text(x, name=name) for x in texts]
         separated = None if no_separator is None else not no_separator
         model = self.models[0]
-        if not text_ids.joins(self.task, model) or whole:
+        own = len(texts) == 2 and text_ids.around_pair(self.task, model) is not None
+        if not text_ids.joins(self.task, model) or whole or own and separated is None:
             return text_ids.sentence_ids(self.task, model, texts, separated=separated)
         parts = text_ids.cut(self.task, model, texts, limit=self._feature_limit())
         return text_ids.framed(self.task, model, parts, separated=separated)

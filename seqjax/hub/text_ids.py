@@ -32,9 +32,9 @@ _SPACE = "\u2581"
 def joins(task: TextTask, model: SentenceClassifier) -> bool:
     """Whether the model reads sentences as fairseq's hub writes them (a
     `protocol.SentenceClassifier`), and its task puts no other tokens around them."""
-    frame = task.source_frame
     if hasattr(task.config, "source_form"):  # which says what stands around them
         return False
+    frame = task.source_frame
     return getattr(model, "decodes_source", None) is not None and (
         frame.is_plain or frame.before == (task.source_vocab.bos,))
 

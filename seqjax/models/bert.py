@@ -34,6 +34,7 @@ class BertConfig(RobertaConfig):
     """Rows of an embedding of kinds of tokens, of which the first is added to every token (of a
     BERT the second to those of the second text of a pair; 0: none, as in fairseq)."""
     marks_pairs: ClassVar[bool] = True
+    """See `RobertaConfig`."""
 
 
 PREFIX, _HEAD, _CLASSES = "bert.", "cls.predictions", "classifier"

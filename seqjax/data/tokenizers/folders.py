@@ -47,6 +47,8 @@ _CLASSES = {"XLMRobertaTokenizer": "xlmr", "CamembertTokenizer": "camembert",
 """The same by the `tokenizer_class` of `tokenizer_config.json`."""
 _SURROUNDING = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer")
 """Byte-level ones that put `<s>` and `</s>` around texts."""
+_GOING_ON = ("gpt", "opt")
+"""What a `model_type` of language models with byte-level tokenizers begins with."""
 _ANY_CLASS = ("PreTrainedTokenizer", "TokenizersBackend")
 """These say nothing of what a tokenizer does."""
 _USUAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
@@ -260,13 +262,12 @@ def _byte_level(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found |
 
 
 def _surrounded(said: Mapping[str, Any]) -> bool:
-    """Whether a byte-level tokenizer puts `<s>` and `</s>` around texts: RoBERTa's and BART's do,
-    GPT-2's and OPT's do not."""
+    """Whether a byte-level tokenizer puts `<s>` and `</s>` around texts: those of models that read
+    do, those of language models do not."""
     named = _class_of(said)
     if named and named not in _ANY_CLASS:
         return named in _SURROUNDING
-    kind = said["model_type"]
-    return not kind or any(word in kind for word in ("roberta", "bart", "longformer", "led"))
+    return not said["model_type"].startswith(_GOING_ON)
 
 
 def _wordpiece(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:

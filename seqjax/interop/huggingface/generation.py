@@ -119,9 +119,12 @@ def _listed(said: Mapping[str, Any], key: str) -> list[int]:
 def _penalties(said: Mapping[str, Any]) -> dict[str, Any]:
     """What changes scores. Keys that change nothing are left out."""
     found: dict[str, Any] = {
-        "repetition_penalty": _number(said, "repetition_penalty", 1.0, float),
-        "encoder_repetition_penalty": _number(said, "encoder_repetition_penalty", 1.0, float),
-        "encoder_no_repeat_ngram_size": _number(said, "encoder_no_repeat_ngram_size", 0, int)}
+        key: _number(said, key, 1.0, float)
+        for key in ("repetition_penalty", "encoder_repetition_penalty")
+        if said.get(key, 1.0) != 1.0}
+    if said.get("encoder_no_repeat_ngram_size", 0) != 0:
+        found["encoder_no_repeat_ngram_size"] = _number(
+            said, "encoder_no_repeat_ngram_size", 0, int)
     decay = said.get("exponential_decay_length_penalty")
     if decay is not None:
         if not isinstance(decay, list | tuple) or len(decay) != 2:
@@ -130,7 +133,7 @@ def _penalties(said: Mapping[str, Any]) -> dict[str, Any]:
         found["exponential_decay_length_penalty"] = tuple(decay)
     if said.get("renormalize_logits"):
         found["renormalize_logits"] = True
-    return {key: value for key, value in found.items() if value not in (0, 1.0) or value is True}
+    return found
 
 
 def _number(said: Mapping[str, Any], key: str, default: Any, kind: Callable[[Any], Any]) -> Any:

@@ -29,8 +29,8 @@ FILES = (
 """What a tokenizer may be made of, and is written back as it was."""
 FOLDER = "huggingface"
 """Of assets: files as they were."""
-_UNKNOWN = ("<unk>", "[UNK]")
-"""What stands for unknown words where no file names it."""
+_USUAL = {"bos": ("[CLS]",), "eos": ("[SEP]",), "pad": ("[PAD]",), "unk": ("[UNK]", "<unk>")}
+"""What is called so is what transformers takes it for, where no file names it."""
 _NAMES = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")
 
 
@@ -152,7 +152,8 @@ def special_ids(
 
     def found(key: str, *named: int | None) -> int | None:
         name = f"{key}_token_id"
-        for value in (hf.get(name), generation.get(name), *named, table.special.get(name)):
+        usual = (by_symbol.get(word) for word in _USUAL.get(key, ()))
+        for value in (hf.get(name), generation.get(name), *named, *usual, table.special.get(name)):
             value = value[0] if isinstance(value, list) and value else value
             if value is None:
                 continue
@@ -170,8 +171,7 @@ def special_ids(
     start = generation.get("decoder_start_token_id")
     start = found("decoder_start") if start is None else start
     return Special(
-        bos=bos, pad=found("pad", named["pad"]), eos=eos,
-        unk=found("unk", named["unk"], *(by_symbol.get(name) for name in _UNKNOWN)),
+        bos=bos, pad=found("pad", named["pad"]), eos=eos, unk=found("unk", named["unk"]),
         start=None if start == eos else start)
 
 

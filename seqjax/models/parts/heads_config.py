@@ -168,9 +168,6 @@ def labels(config: ClassificationHeadsConfig) -> dict[str, Any]:
             "transformers has one, as wide as the encoder")
     ((head, classes),) = config.classification_heads.items()
     names = config.classification_labels.get(head) or [f"LABEL_{i}" for i in range(classes)]
-    found: dict[str, Any] = {
-        "id2label": {str(i): name for i, name in enumerate(names)},
-        "label2id": {name: i for i, name in enumerate(names)}}
-    if head in config.classification_problems:
-        found["problem_type"] = config.classification_problems[head]
-    return found
+    return {"id2label": {str(i): name for i, name in enumerate(names)},
+            "label2id": {name: i for i, name in enumerate(names)},
+            "problem_type": config.classification_problems.get(head)}
