@@ -167,7 +167,7 @@ def filled(key: str, plain: list[list[int]]) -> Any:
                       if 2 not in p)
     words = Counter(t for row in plain for t in row if t != 2)
     if key == "bad_words_ids":
-        return [list(pairs.most_common()[0][0]), list(triples.most_common()[-1][0]),
+        return [*(list(few.most_common()[i][0]) for few, i in ((pairs, 0), (triples, -1)) if few),
                 [words.most_common()[-1][0]], [2]]
     if key == "begin_suppress_tokens":
         return sorted(set(first))
@@ -180,7 +180,7 @@ def search() -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                               ("gpt2", "GPT2LMHeadModel", _GPT2)):
         one = case(cls, config, searches={}, tokenizer=None)
         if name == "bart":
-            one["rows"] = {"model.shared.weight": [2, 1.6]}
+            one["rows"] = {"model.shared.weight": [2, 1.3]}
         one["seed"] = max(range(10), key=lambda seed: variety(name, {**one, "seed": seed}))
         for beams in (1, 3):
             plain = None
