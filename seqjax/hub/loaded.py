@@ -114,10 +114,11 @@ class Loaded(Generic[TaskT]):
         """
         from seqjax.interop.fairseq.folder import save_folder
 
-        if len(self.params) > 1 or not self.assets:
+        params, *others = self.params
+        if others or not self.assets:
             raise ConfigError("save: one model that was loaded is saved, no ensemble and none that "
                               "was made by hand")
-        return os.fspath(save_folder(folder, self.config, self.params[0], self.assets))
+        return os.fspath(save_folder(folder, self.config, params, self.assets))
 
     def fused(self, lm: Loaded) -> Loaded:
         """This model, which searches with a language model.

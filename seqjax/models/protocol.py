@@ -321,6 +321,11 @@ class SentenceClassifier(Encoder, Protocol):
     `--add-prev-output-tokens`. Such models are written to be given pairs with one eos between
     them, others with two (`encode` of fairseq's hub)."""
 
+    @property
+    def eos(self) -> int:
+        """Id of the end of a text."""
+        ...
+
     def class_logits(
         self, params: Params, head: str, source: Source, *, rng: jax.Array | None = None,
     ) -> jax.Array:
