@@ -2,9 +2,8 @@
 its tokenizer's files those of `goldens/tokenizers`: the same for the script that records what
 transformers does with it and for the tests. NumPy and safetensors alone.
 
-A case is JSON: `config` (its `config.json`), `shapes` (of its tensors, by name), `seed`, `louder`
-(than `LOUDER`), `rows` (name of a tensor -> a row and what it is multiplied by, so that outputs
-end), `generation` (its `generation_config.json`, or None),
+A case is JSON: `config` (its `config.json`), `shapes` (of its tensors, by name), `seed`, `bias`
+(added to weights by the end of their name), `generation` (its `generation_config.json`, or None),
 `tokenizer` (a folder of `goldens/tokenizers`, or None), `files` (further JSON files, or
 replacements) and `renamed` (files of the tokenizer that have other names here).
 """
@@ -32,11 +31,8 @@ def weights(case: Mapping[str, Any]) -> dict[str, np.ndarray]:
     shapes = {name: tuple(shape) for name, shape in case["shapes"].items()}
     found = seeded_state(shapes, case["seed"])
     loud = case.get("louder", LOUDER)
-    found = {name: (value * np.float32(loud) if value.ndim > 1 else value)
-             for name, value in found.items()}
-    for name, (row, factor) in case.get("rows", {}).items():
-        found[name][row] *= np.float32(factor)
-    return found
+    return {name: (value * np.float32(loud) if value.ndim > 1 else value)
+            for name, value in found.items()}
 
 
 def write(case: Mapping[str, Any], folder: pathlib.Path) -> pathlib.Path:

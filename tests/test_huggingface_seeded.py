@@ -187,7 +187,7 @@ def test_keys_change_what_is_found():
             if SEARCHED[f"{name}/{search}/tokens"].tolist() != (
                     SEARCHED[f"{name}/plain{beams}/tokens"].tolist()):
                 changes.add(key)
-    assert every - changes == {"plain"}
+    assert every - changes == {"plain", "least"}  # min_length: tests/test_huggingface.py
 
 
 # ---- languages ----
