@@ -41,8 +41,10 @@ def converted(name, place):
     command = shutil.which(
         "ct2-transformers-converter", path=str(pathlib.Path(sys.executable).parent))
     assert command is not None
-    subprocess.run([command, "--model", str(place / "out"), "--output_dir", str(place / "ct2")],
-                   check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [command, "--model", str(place / "out"), "--output_dir", str(place / "ct2")],
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return seqjax.load(place / "out", quiet=True), str(place / "ct2")
 
 
