@@ -39,6 +39,9 @@ from seqjax.models.protocol import (
     token_source,
 )
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
+
 PAD = 1
 TOLERANCE = 1e-4
 
@@ -251,7 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("names", nargs="*", help="only these models")
     args = parser.parse_args(arguments)
-    folders = sorted(p.parent for p in args.folder.glob("*/forward.npz")
+    folders = sorted(p.parent for p in packed.unpacked(args.folder).glob("*/forward.npz")
                      if not args.names or p.parent.name in args.names)
     if not folders:
         print(f"error: {args.folder}: no goldens (NAME/forward.npz)", file=sys.stderr)

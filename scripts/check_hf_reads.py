@@ -22,6 +22,9 @@ import tempfile
 
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
+
 SENTENCES = [
     "Hello world!", "The cat sat on the mat.", "A man is playing a guitar on stage.",
     "Where is the nearest train station?", "It was the best of times, it was the worst of times.",
@@ -38,7 +41,7 @@ def write(sources: pathlib.Path, out: pathlib.Path) -> None:
     from seqjax import convert
 
     for folder in sorted(f for f in sources.iterdir() if (f / "config.json").exists()):
-        convert.main([str(folder), "--to", "hf", str(out / folder.name)])
+        convert.main([str(packed.unpacked(folder)), "--to", "hf", str(out / folder.name)])
 
 
 def read(sources: pathlib.Path, out: pathlib.Path) -> None:

@@ -19,6 +19,9 @@ import sys
 
 from record_user_path import DECODE, logged, run
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
+
 MODEL = ("--arch transformer_align --share-all-embeddings --encoder-embed-dim 12"
          " --encoder-ffn-embed-dim 24 --encoder-layers 1 --encoder-attention-heads 2"
          " --decoder-layers 2 --decoder-attention-heads 2 --max-source-positions 128"
@@ -52,6 +55,7 @@ def main() -> None:
     kept = [x for x in text.splitlines() if x[:2] in ("S-", "T-", "H-", "D-", "P-", "A-", "Ge")]
     header = f"# {DECODE} {options}"
     (out / "generate_align.txt").write_text("\n".join([header, *kept]) + "\n")
+    packed.pack(out)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import pathlib
+import sys
 import tempfile
 
 import numpy as np
@@ -23,6 +24,9 @@ from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq_cli import eval_lm
 from omegaconf import OmegaConf
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
 
 TINY = dict(
     decoder_embed_dim=8, decoder_input_dim=8, decoder_output_dim=8, decoder_ffn_embed_dim=8,
@@ -78,6 +82,7 @@ def main() -> None:
     about = {k: tree["cfg"]["model"][k] for k in (*TINY, "decoder_normalize_before")}
     state = {k: v.numpy() for k, v in tree["model"].items()}
     np.savez_compressed(args.folder / "weights.npz", about=np.array(json.dumps(about)), **state)
+    packed.pack(args.folder)
 
 
 def run(arguments: list[str]) -> list[str]:

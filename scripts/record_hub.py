@@ -15,6 +15,7 @@ import argparse
 import itertools
 import json
 import pathlib
+import sys
 from collections import Counter
 from typing import Any
 
@@ -30,6 +31,9 @@ from fairseq.models.roberta import RobertaHubInterface, RobertaModel, alignment_
 from fairseq.tasks.denoising import DenoisingConfig, DenoisingTask
 from fairseq.tasks.masked_lm import MaskedLMConfig, MaskedLMTask
 from omegaconf import OmegaConf
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
 
 CORPUS = ("Hello world, the world is round. Hello again: where is the cat? The cat isn't there; "
           "the dog is. A naïve café owner reads the news, and the weather was fine. ") * 3
@@ -172,6 +176,7 @@ def main() -> None:
     learn(folder)
     for case in CASES:
         record(folder, case)
+    packed.pack(folder)
 
 
 if __name__ == "__main__":

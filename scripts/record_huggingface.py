@@ -22,6 +22,9 @@ import numpy as np
 import torch
 import transformers
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
+
 SEEDS = 12
 """Models of which the one is taken whose outputs are the least monotonous."""
 LENGTHS = (9, 5, 2, 7)
@@ -190,6 +193,7 @@ def main() -> None:
     out, *names = sys.argv[1:]
     for name in names or CASES:
         record(name, CASES[name], pathlib.Path(out) / name)
+        packed.pack(pathlib.Path(out) / name)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ from fairseq.models.transformer_lm import TransformerLanguageModel, base_lm_arch
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq.token_generation_constraints import pack_constraints
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
+
 CASES = ("postnorm", "prenorm_shared")
 SWITCHES = ("normformer", "adaptive", "cross_self", "cross_self_both", "pruned")
 OPTIONS = {
@@ -191,7 +194,7 @@ def constrained_hypotheses(model: torch.nn.Module, target: Dictionary, args: dic
 def record(name: str, models: pathlib.Path, out: pathlib.Path) -> None:
     """One model."""
     rng = np.random.default_rng(5)
-    model, source, target = load(models / name / "checkpoint.pt")
+    model, source, target = load(packed.unpacked(models / name / "checkpoint.pt"))
     sources = [np.append(rng.integers(4, len(source), n - 1), 2) for n in LENGTHS]
     prefixes = rng.integers(4, len(target), (len(sources), 3))
     options = OPTIONS if name in CASES else {"beam": OPTIONS["beam"]}
@@ -226,6 +229,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[3:] or (*CASES, *SWITCHES):
         record(name, models, out)
+    packed.pack(out)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ from fairseq import checkpoint_utils
 from fairseq.models import ARCH_CONFIG_REGISTRY
 from fairseq.tasks.translation_from_pretrained_bart import TranslationFromPretrainedBARTTask
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
+
 LANGUAGES = ("aa", "bb", "cc")
 WORDS = 9
 PAIRS = {"aa-bb": 90, "aa-cc": 40}
@@ -218,6 +221,7 @@ def main() -> None:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         record(case, folder / "data", out)
+        packed.pack(out)
 
 
 def read(data: str, path: str, case: str) -> None:

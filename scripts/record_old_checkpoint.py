@@ -57,6 +57,7 @@ def main() -> None:
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
+    import packed
     from tiny_run import raw_config, resolve, write_data
 
     import seqjax
@@ -90,6 +91,7 @@ def main() -> None:
         (folder / "run" / file).unlink(missing_ok=True)
     for file in folder.rglob("commit_success.txt"):  # they name the folder on this machine
         file.write_text(file.read_text().replace(f"{folder}/", ""))
+    packed.pack(folder / "run")
 
 
 if __name__ == "__main__":

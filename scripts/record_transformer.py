@@ -31,6 +31,9 @@ from fairseq.models.transformer import TransformerModel, TransformerModelBase
 from fairseq.models.transformer.transformer_config import TransformerConfig
 from omegaconf import OmegaConf
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
+
 _SMALL = ("--encoder-embed-dim 8 --encoder-ffn-embed-dim 12 --encoder-layers 2"
           " --encoder-attention-heads 2 --decoder-layers 2 --decoder-attention-heads 2"
           " --max-source-positions 20 --max-target-positions 20 ")
@@ -235,6 +238,7 @@ def record(flags: str, form: str, folder: pathlib.Path) -> None:
     if args.encoder_layers_to_keep:
         model = pruned(args, model)
     np.savez_compressed(folder / "forward.npz", **forward(model))
+    packed.pack(folder)
     print(folder, sum(p.stat().st_size for p in folder.iterdir()))
 
 

@@ -20,6 +20,9 @@ import shutil
 import subprocess
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+import packed
+
 MODEL = ("--arch transformer --share-all-embeddings --encoder-embed-dim 12"
          " --encoder-ffn-embed-dim 24 --encoder-layers 1 --encoder-attention-heads 2"
          " --decoder-layers 1 --decoder-attention-heads 2 --max-source-positions 128"
@@ -99,6 +102,7 @@ def main() -> None:
     options += " --required-batch-size-multiple 1"
     found = run("validate", data, *path, *options.split())
     (out / "validate.json").write_text(json.dumps(logged(found)[-1], indent=1))
+    packed.pack(out)
 
 
 if __name__ == "__main__":

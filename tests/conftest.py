@@ -6,10 +6,12 @@ The environment is set before anything imports JAX, and subprocesses inherit it.
 from __future__ import annotations
 
 import getpass
+import importlib.metadata
 import os
 import pathlib
 import re
 import stat
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -27,12 +29,28 @@ def _private_cache() -> str | None:
     return str(folder)
 
 
-# Level 0 of LLVM halves the time of compiling; XLA's own passes, which decide what is
-# computed in which order, run as always.
+# Compiling is most of what the suite does. Level 0 of LLVM halves it; kernels that go to LLVM
+# without MLIR between, in one module a program, take a quarter of the rest. XLA's own passes,
+# which decide what is computed in which order, run as always.
+_QUICK = ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+
+
+def _known(flags: list[str]) -> list[str]:
+    """These, or none where the installed XLA, which exits at a flag that it does not have, is
+    of another version and does not take them. What was found is left to subprocesses."""
+    if "SEQJAX_TEST_QUICK" not in os.environ:
+        taken = importlib.metadata.version("jaxlib").startswith("0.10.") or not subprocess.run(
+            [sys.executable, "-c", "import jax; jax.devices()"], capture_output=True,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": " ".join(flags)}).returncode
+        os.environ["SEQJAX_TEST_QUICK"] = " ".join(flags) if taken else ""
+    return os.environ["SEQJAX_TEST_QUICK"].split()
+
+
 os.environ["XLA_FLAGS"] = " ".join([
     os.environ.get("XLA_FLAGS", ""),
     "--xla_force_host_platform_device_count=8",
     "--xla_backend_optimization_level=0",
+    *_known(_QUICK),
 ]).strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -70,14 +88,19 @@ def pytest_runtest_teardown(item, nextitem):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """`--dist loadfile`, which keeps a file's tests in one process, so that what they share is
-    compiled once; of what every model must do, a case's tests."""
+    compiled once; of what every model must do, a case's tests. In the order of names: by default
+    files of few tests come last, which here are whole training runs that one process would end
+    with alone."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFileOrCase(LoadFileScheduling):
         def _split_scope(self, nodeid):
             return _together(nodeid)
 
-    return ByFileOrCase(config, log) if config.getvalue("dist") == "loadfile" else None
+    if config.getvalue("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return ByFileOrCase(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -97,8 +120,10 @@ def repository() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def goldens() -> pathlib.Path:
-    """Folder of recorded data; what is under it says where it comes from."""
-    return ROOT / "tests" / "goldens"
+    """Folder of recorded data, unpacked; what is under it says where it comes from."""
+    import packed
+
+    return packed.unpacked(packed.GOLDENS)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import packed
 
 from seqjax import models
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
@@ -24,7 +25,7 @@ from seqjax.losses.adaptive import AdaptiveLossConfig, adaptive_loss
 from seqjax.losses.cross_entropy import LabelSmoothedCrossEntropyConfig, cross_entropy
 from seqjax.models.protocol import Encoder, encode_tokens
 
-FOLDER = pathlib.Path(__file__).parent / "goldens"
+FOLDER = packed.unpacked(packed.GOLDENS)
 PAD = 1
 _ARGS = {"criterion": "label_smoothed_cross_entropy", "max_source_positions": 20,
          "max_target_positions": 20, "tokens_per_sample": 20}

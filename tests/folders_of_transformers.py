@@ -14,9 +14,10 @@ from typing import Any
 
 import huggingface_goldens
 import numpy as np
+import packed
 from safetensors.numpy import save_file
 
-FOLDER = pathlib.Path(__file__).parent / "goldens" / "huggingface_folders"
+FOLDER = packed.unpacked(packed.GOLDENS) / "huggingface_folders"
 CASES = sorted(f.name for f in FOLDER.iterdir())
 NEW_TOKENS = 14
 """As scripts/record_huggingface_families.py."""

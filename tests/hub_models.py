@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pathlib
 import types
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import packed
 
 from seqjax import hub, models
 from seqjax.config import GenerationConfig
@@ -19,7 +19,7 @@ from seqjax.data.vocabulary import Vocabulary
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
 from seqjax.tasks.text import Text, special_ids
 
-FOLDER = pathlib.Path(__file__).parent / "goldens/hub"
+FOLDER = packed.unpacked(packed.GOLDENS) / "hub"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -36,4 +36,4 @@ def _weights(name: str, normal: np.ndarray | float) -> np.ndarray:
         values = 0.1 * normal
     else:
         values = normal / math.sqrt(math.prod(normal.shape[1:]))
-    return values.astype(np.float32)
+    return np.asarray(values, np.float32)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import pathlib
 
 import numpy as np
+import packed
 import pytest
 
 from benchmarks import synthetic
@@ -18,7 +18,7 @@ from seqjax.data.pipeline import DataState, places
 from seqjax.data.planning import make_plan
 
 GOLDEN = json.loads(
-    (pathlib.Path(__file__).parent / "goldens/batching/fairseq.json").read_text()
+    (packed.unpacked(packed.GOLDENS) / "batching" / "fairseq.json").read_text()
 )
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import numpy as np
+import packed
 import pytest
 from resave import resave_fairseq
 
@@ -31,7 +32,7 @@ from seqjax.interop.torch.writer import write_pt
 from seqjax.models.transformer import fairseq
 
 ROOT = pathlib.Path(__file__).parent.parent
-GOLDENS = ROOT / "tests" / "goldens" / "transformer"
+GOLDENS = packed.unpacked(packed.GOLDENS) / "transformer"
 CASES = sorted(p.parent.name for p in GOLDENS.glob("*/checkpoint.pt"))
 
 

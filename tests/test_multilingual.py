@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import json
-import pathlib
 
 import jax
 import numpy as np
+import packed
 import pytest
 from resave import resave_fairseq
 
@@ -25,7 +25,7 @@ from seqjax.interop.fairseq.folder import write_file, write_folder
 from seqjax.interop.torch.files import read_pt
 from seqjax.training import objective
 
-GOLDENS = pathlib.Path(__file__).parent / "goldens" / "multilingual"
+GOLDENS = packed.unpacked(packed.GOLDENS) / "multilingual"
 DATA = GOLDENS / "data"
 DIRECTIONS = {"mbart": ("aa-bb",), "m2m": ("aa-bb", "bb-aa", "aa-cc"),
               "replacing": ("bb-aa", "aa-cc")}

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
+import packed
 import pytest
-from tiny_run import metrics, resolve
+from tiny_run import metrics
 
 import seqjax
 from seqjax import checkpoints as ck
 from seqjax.checkpoints import checksums
-from seqjax.training import sharding, train_loop
 
-GOLDEN = pathlib.Path(__file__).parent / "goldens" / "old_checkpoint"
+GOLDEN = packed.unpacked(packed.GOLDENS) / "old_checkpoint"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
 
 
@@ -36,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 def same_machine() -> bool:
     """Whether programs are compiled here as they were where the numbers come from."""
-    script = GOLDEN.parent.parent.parent / "scripts" / "record_old_checkpoint.py"
+    script = packed.GOLDENS.parent.parent / "scripts" / "record_old_checkpoint.py"
     spec = importlib.util.spec_from_file_location("record_old_checkpoint", script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -55,13 +58,22 @@ def test_it_loads(folder):
     assert found.score == pytest.approx(EXPECTED["score"], rel=1e-5)
 
 
-def test_training_goes_on_as_it_did(folder, monkeypatch):
-    make = sharding.make_mesh
-    monkeypatch.setattr(train_loop.sharding, "make_mesh",
-                        lambda config: make(config, devices=jax.devices()[:1]))
-    raw = json.loads(pathlib.Path("config.json").read_text())
-    raw["train"]["max_update"] = 6
-    train_loop.train(resolve(raw), workdir="run")
+GO_ON = """
+import json, pathlib
+from tiny_run import resolve
+from seqjax.training import train_loop
+raw = json.loads(pathlib.Path("config.json").read_text())
+raw["train"]["max_update"] = 6
+train_loop.train(resolve(raw), workdir="run")
+"""
+
+
+def test_training_goes_on_as_it_did(folder, one_device_env):
+    """By a process that compiles as the recording script does, which decides about the last
+    bits: on one device, and otherwise than the suite."""
+    env = {**one_device_env, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    env["PYTHONPATH"] += os.pathsep + str(pathlib.Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", GO_ON], cwd=folder, env=env, check=True)
     found = [{key: line[key] for key in ("num_updates", "loss", "gnorm")}
              for line in metrics(folder / "run", "train_inner")]
     newest = ck.find("run", which="last")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pathlib
 
+import packed
+
 from seqjax import preprocess
 from seqjax.data.tokenizers import SubwordNMTTokenizer
 
-GOLDENS = pathlib.Path(__file__).parent / "goldens"
+GOLDENS = packed.unpacked(packed.GOLDENS)
 FOLDER = GOLDENS / "user_path"
 MODEL = FOLDER / "model.pt"
 

@@ -40,7 +40,9 @@ def row_top_k(x: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """
     mesh = jax.typeof(x).sharding.mesh
     if mesh.size < 2 or x.ndim < 2 or x.shape[0] % mesh.size:
-        values, indices = lax.top_k(x, k)
+        # XLA:CPU knows a top-k by the two slices behind its sort; a caller's own slice of the
+        # values would be merged with them, and the whole row be sorted by a slow comparison.
+        values, indices = lax.optimization_barrier(lax.top_k(x, k))
         return values, indices
     rows = jax.sharding.PartitionSpec(mesh.axis_names)
     own = jax.shard_map(lambda x: tuple(lax.top_k(x, k)), mesh=mesh, in_specs=rows,
