@@ -235,6 +235,7 @@ def test_languages_that_only_lists_of_symbols_name(tmp_path):
         assert vocabulary.symbols[421:425] == [*codes, "<mask>"]
         read[legacy] = forms.section(
             vocabulary, side, special, {}, symbols.special_names(folder))["source_form"]
+        assert side.tokenizer is not None
         ids = vocabulary.encode_line(side.tokenizer.encode(TEXTS[0]), append_eos=True)
         wanted = [int(t) for t in TRANSLATED["mbart50_spm/ids"][0] if t >= 0]
         assert ids.tolist() == wanted[1:]
