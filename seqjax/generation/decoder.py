@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generation import finite
+from seqjax.generation import finite, penalties
 from seqjax.generation.allowed import AllowedTokens, Callbacks, TokenTrie
 from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
@@ -265,7 +265,10 @@ class Decoder:
         return self._run(job, batches)
 
     def _check_ids(self, starts: np.ndarray, vocabulary: int) -> None:
-        for name, ids in (("bos_token", starts), ("first_tokens", self.config.first_tokens or ())):
+        config, words = self.config, [i for ids in self.config.bad_words_ids for i in ids]
+        for name, ids in (
+                ("bos_token", starts), ("first_tokens", config.first_tokens or ()),
+                ("begin_suppress_tokens", config.begin_suppress_tokens), ("bad_words_ids", words)):
             if max(ids, default=0) >= vocabulary:
                 raise ConfigError(f"generation.{name}: the id {max(ids)}, but the vocabulary has "
                                   f"{vocabulary}")
@@ -331,7 +334,8 @@ class Decoder:
         prepared = job.prepared
         may_be_empty = (
             type(job.constraint) is not OutputConstraint or self.config.match_source_len
-            or self.config.no_repeat_ngram_size > 0 or len(job.prefixes[index]) > 0)
+            or self.config.no_repeat_ngram_size > 0
+            or job.search.options.penalties is not None or len(job.prefixes[index]) > 0)
         if not may_be_empty or not self._first_step.is_finite(
             prepared.params, prepared.weights, self._one(job.sources[index]),
             bos=int(job.starts[index])
@@ -435,6 +439,7 @@ class Decoder:
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
             bos=place(bos), index=place(index),
             seed=jnp.uint32(self.config.seed), exempt=exempt, uncounted=self._uncounted(job, batch),
+            source=self._read(job, batch, source),
             constraints=jax.tree.map(place, job.constraint.pack(batch.indices, rows=rows)))
         source = batch_of([sources[i] for i in batch.indices], rows=rows, width=batch.width,
                           pad=self.pad, isolated=not self.config.padded_source_len)
@@ -447,6 +452,13 @@ class Decoder:
         found = np.zeros(batch.rows, np.int32)
         found[:len(batch.indices)] = job.uncounted[list(batch.indices)]
         return self._place(found)
+
+    def _read(self, job: _Job, batch: DecodingBatch, source: np.ndarray) -> jax.Array | None:
+        """What penalties know as each row's source: of language models the prompt."""
+        prompts = None if any(isinstance(model, Encoder) for model in self.models) else [
+            [job.starts[i], *job.prefixes[i]] for i in batch.indices]
+        return jax.tree.map(self._place, penalties.read(
+            job.search.options.penalties, source, prompts, pad=self.pad))
 
     def _start(self, job: _Job, batch: DecodingBatch) -> Run:
         source, sentences, sizes = self._arrays(job, batch)
