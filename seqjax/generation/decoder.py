@@ -27,7 +27,7 @@ from seqjax.generation.hypothesis import Hypothesis, Ids
 from seqjax.generation.output_constraints import OutputConstraint, output_constraint_of
 from seqjax.generation.precompile import First, precompile
 from seqjax.generation.processors import Sentences
-from seqjax.generation.reading import batch_of, sources_for, vocabulary_size
+from seqjax.generation.reading import batch_of, check_lengths, sources_for, vocabulary_size
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
 from seqjax.generation.selection import Strategy
@@ -35,7 +35,6 @@ from seqjax.generation.target_form import TargetForm
 from seqjax.models.protocol import (
     Cache,
     Encoder,
-    FrameReader,
     LanguageModel,
     Params,
     Read,
@@ -152,11 +151,6 @@ class Decoder:
         """Of a language model, which reads no source: as long as an output."""
         return min((m.max_source_positions for m in self.models if isinstance(m, Encoder)),
                    default=self.max_target_positions)
-
-    @property
-    def reads_frames(self) -> bool:
-        """Whether sources are of audio."""
-        return any(isinstance(m, FrameReader) for m in self.models)
 
     @cached_property
     def max_target_positions(self) -> int:
@@ -352,17 +346,7 @@ class Decoder:
         Raises:
           ValueError: a source without tokens, too short or over the model's limit, by its number.
         """
-        lengths = np.asarray(lengths, np.int64)
-        unit, end = ("frames", "") if self.reads_frames else ("tokens", " (not even eos)")
-        for index in np.flatnonzero(lengths == 0):
-            raise InputError(index, f"has no {unit}{end}")
-        least = max((m.least_frames for m in self.models if isinstance(m, FrameReader)), default=0)
-        for index in np.flatnonzero(lengths < least):
-            raise InputError(index, f"has {lengths[index]} {unit}, but the model needs {least}")
-        for index in np.flatnonzero(lengths > self.max_source_positions):
-            raise InputError(
-                index, f"has {lengths[index]} {unit}, but the model takes at most "
-                f"{self.max_source_positions}: shorten or leave out that sentence")
+        check_lengths(lengths, self.models, most=self.max_source_positions)
 
     def plan(
         self, lengths: Sequence[int] | np.ndarray, *, few: bool = False
@@ -435,14 +419,14 @@ class Decoder:
         exempt = None
         if self.config.padded_source_len:
             exempt = place(np.full(rows, longest, np.int32))
+        source = batch_of([sources[i] for i in batch.indices], rows=rows, width=batch.width,
+                          pad=self.pad, isolated=not self.config.padded_source_len)
         sentences = Sentences(
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
             bos=place(bos), index=place(index),
             seed=jnp.uint32(self.config.seed), exempt=exempt, uncounted=self._uncounted(job, batch),
             source=self._read(job, batch, source),
             constraints=jax.tree.map(place, job.constraint.pack(batch.indices, rows=rows)))
-        source = batch_of([sources[i] for i in batch.indices], rows=rows, width=batch.width,
-                          pad=self.pad, isolated=not self.config.padded_source_len)
         return jax.tree.map(place, source), sentences, self._capacities(int(max_len.max()))
 
     def _uncounted(self, job: _Job, batch: DecodingBatch) -> jax.Array | None:
@@ -453,7 +437,7 @@ class Decoder:
         found[:len(batch.indices)] = job.uncounted[list(batch.indices)]
         return self._place(found)
 
-    def _read(self, job: _Job, batch: DecodingBatch, source: np.ndarray) -> jax.Array | None:
+    def _read(self, job: _Job, batch: DecodingBatch, source: Read) -> jax.Array | None:
         """What penalties know as each row's source: of language models the prompt."""
         prompts = None if any(isinstance(model, Encoder) for model in self.models) else [
             [job.starts[i], *job.prefixes[i]] for i in batch.indices]
