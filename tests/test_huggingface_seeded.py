@@ -229,7 +229,8 @@ def test_languages_that_only_lists_of_symbols_name(tmp_path):
                                       "legacy_behaviour": legacy},
             "special_tokens_map.json": {"additional_special_tokens": codes}}}, folder)
         (folder / "config.json").write_text(json.dumps({"model_type": "m2m_100"}))
-        side, _ = symbols.sides(folder, layout="mbart", sizes=(430, 430))
+        side, _ = symbols.sides(
+            folder, model_type="m2m_100", layout="mbart", sizes=(430, 430))
         special = symbols.Special(bos=0, pad=1, eos=2, unk=3, start=None)
         vocabulary = symbols.vocabulary(side, size=430, special=special)
         assert vocabulary.symbols[421:425] == [*codes, "<mask>"]

@@ -130,9 +130,7 @@ class Decoder:
         self.unk, self.suppress = unk, tuple(suppress)
         self.pad, self.source_eos = self.models[0].pad, self.models[0].eos
         self.eos = self.source_eos if eos is None else eos
-        self.bos = self.eos if bos is None else bos
-        if config.bos_token is not None:
-            self.bos = config.bos_token
+        self.bos = next(x for x in (config.bos_token, bos, self.eos) if x is not None)
         self.row_multiple, self.sharding = row_multiple, sharding
         self._searches: dict[Strategy | None, Search] = {}
         self._met: set[tuple[Search, tuple[int, ...]]] = set()

@@ -77,7 +77,6 @@ HUGGINGFACE = HuggingFaceTable(
     prefix="model.",
     special={"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
              "decoder_start_token_id": 2},
-    layout="mbart",  # NLLB's, which has no vocab.json
 )
 
 FAMILIES = (
