@@ -64,7 +64,6 @@ class SamplingSelection(Strategy):
             tokens=jnp.where(is_free, tokens, jnp.maximum(rules.forced, 0)[:, None]),
             beams=jnp.where(is_free, slots, owner)), memory
 
-
     def among(self, log_probs: jax.Array) -> jax.Array:
         """Log-probabilities [..., V] with -inf where nothing is drawn; each rule is of what the
         one before left."""

@@ -20,7 +20,7 @@ from seqjax.hub.loaded import Loaded
 from seqjax.models.parts import heads
 from seqjax.models.parts.heads_config import HEADS, REGRESSION, SEVERAL
 from seqjax.models.protocol import sentence_source
-from seqjax.tasks.protocol import TextTask
+from seqjax.tasks.protocol import TextTask, class_names
 
 Sentence = str | Sequence[str] | Sequence[int] | np.ndarray
 """A text, a pair of texts (or more), or ids."""
@@ -43,7 +43,7 @@ class Predicting(Loaded[TextTask]):
         if head in config.classification_labels:
             return tuple(config.classification_labels[head])
         mine = getattr(self.task.config, "classification_head_name", None) == head
-        return tuple(getattr(self.task, "class_names", ())) if mine else ()
+        return class_names(self.task) if mine else ()
 
     def predict(
         self, head: str, inputs: Sequence[Sentence] | Sentence, *, return_logits: bool = False

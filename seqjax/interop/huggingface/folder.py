@@ -26,7 +26,7 @@ from seqjax.interop.huggingface.weights import Kind, choose, to_state
 from seqjax.interop.reading import Whole
 from seqjax.models.overrides import resolved
 from seqjax.models.parts.heads_config import CLASS
-from seqjax.tasks.protocol import Task, TextTask
+from seqjax.tasks.protocol import Task, TextTask, class_names
 
 _WRITING = ("encoder-decoder", "speech")
 """Kinds of models that read one thing and write another."""
@@ -109,7 +109,7 @@ def _with_labels(whole: Whole, task: Task) -> Whole:
     """The model with the names of its head's classes, where its task alone knows them."""
     config: Any = whole.config.model
     heads = getattr(config, "classification_heads", {})
-    names = tuple(getattr(task, "class_names", ()))
+    names = class_names(task)
     if len(heads) != 1 or config.classification_labels or {len(names)} != set(heads.values()):
         return whole
     named = dataclasses.replace(config, classification_labels=dict.fromkeys(heads, names))
