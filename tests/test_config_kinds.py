@@ -29,10 +29,16 @@ CASES = ("lstm/bidirectional", "lstm/lm_residual", "fconv/mixed", "fconv/lm_adap
 
 NEEDED = {"wav2vec2": dict(quantize_targets=True)}
 """Keys without which another key of a family may not be set."""
+OF_HEADS = {"classification_labels": {"a": ("no", "yes")},
+            "classification_problems": {"a": "single_label_classification"}}
+"""Values of keys that are of a head with the name `a` and two classes."""
 
 
 def config_of(name):
-    return models.FAMILIES[name].config(**NEEDED.get(name, {}))
+    cls = models.FAMILIES[name].config
+    heads = {"classification_heads": {"a": 2}} if set(OF_HEADS) <= {
+        field.name for field in dataclasses.fields(cls)} else {}
+    return cls(**heads, **NEEDED.get(name, {}))
 
 
 def idle(cls, *kinds):
@@ -43,6 +49,8 @@ def idle(cls, *kinds):
 def other(config, key):
     """Another value of a key than it has."""
     value = getattr(config, key)
+    if key in OF_HEADS:
+        return OF_HEADS[key]
     if key == "arch":
         return [*models.ARCHS, *models.FAMILIES[config.name].archs][-1]
     if key.endswith("_layers_to_keep"):

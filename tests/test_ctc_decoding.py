@@ -193,6 +193,7 @@ def test_an_arpa_file_scores_as_backing_off_does(tmp_path: Path) -> None:
     (("\\end\\", ""), "lm.arpa:.*ends inside its 3-grams"),
     (("\\data\\", ""), "no .data. line"),
     (("ba ab", "ba zz"), "'zz' stands in an n-gram, but is no unigram"),
+    (("ba ab", "ab ba"), "lm.arpa:22: 'ab ba' stands twice among the 2-grams"),
 ])
 def test_what_is_wrong_with_an_arpa_file_is_said(
     tmp_path: Path, change: tuple[str, str], message: str,
@@ -239,3 +240,15 @@ def test_rows_of_another_vocabulary_and_nan_are_refused() -> None:
         decoder().decode([np.zeros((3, 5), np.float32)])
     with pytest.raises(ValueError, match="NaN"):
         decoder().decode([np.full((3, 4), np.nan, np.float32)])
+
+
+def test_words_that_only_one_side_knows_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture,
+) -> None:
+    lm = write(tmp_path, "lm.arpa", TRIGRAMS.replace("ba", "b\u00e4"))
+    decoder(beam=4, lm=lm)
+    assert "1 of its 3 words, 'b\u00e4' the first, have letters that the" in caplog.text
+    caplog.clear()
+    lexicon = write(tmp_path, "lexicon.txt", "ab a b |\nabba a b b a |\n")
+    decoder(beam=4, lm=lm, lexicon=lexicon)
+    assert "knows 'abba' not and 0 more of 2" in caplog.text

@@ -44,6 +44,7 @@ CHANGES = {
     "sampling": ({}, SAMPLING),
     "sampling_topk": (SAMPLING, {**SAMPLING, "sampling_topk": 2}),
     "sampling_topp": (SAMPLING, {**SAMPLING, "sampling_topp": 0.2}),
+    "sampling_minp": (SAMPLING, {**SAMPLING, "sampling_minp": 0.6}),
     "diverse_beam_groups": ({}, {"diverse_beam_groups": 2}),
     "diverse_beam_strength": ({"diverse_beam_groups": 2},
                               {"diverse_beam_groups": 2, "diverse_beam_strength": 5.0}),
@@ -58,6 +59,16 @@ CHANGES = {
         {**LATE, "early_stopping": "true"}, {**LATE, "early_stopping": "never"}),
     "force_eos": ({"rules": "transformers"}, {"rules": "transformers", "force_eos": False}),
     "suppress_tokens": ({}, {"suppress_tokens": (5, 6)}),
+    "begin_suppress_tokens": ({}, {"begin_suppress_tokens": tuple(range(4, 9))}),
+    "bad_words_ids": ({}, {"bad_words_ids": tuple(
+        (a, b) for a in range(4, 10) for b in range(4, 10))}),
+    "repetition_penalty": ({}, {"repetition_penalty": 3.0}),
+    "encoder_repetition_penalty": ({}, {"encoder_repetition_penalty": 3.0}),
+    "encoder_no_repeat_ngram_size": ({}, {"encoder_no_repeat_ngram_size": 1}),
+    "exponential_decay_length_penalty": ({}, {"exponential_decay_length_penalty": (1, 1.5)}),
+    "renormalize_logits": ({"suppress_tokens": (5, 6)},
+                           {"suppress_tokens": (5, 6), "renormalize_logits": True}),
+    "min_new_tokens": ({}, {"min_new_tokens": 5}),
 }
 """Option -> what else must be said for it to have an effect, and that with the option."""
 

@@ -20,6 +20,7 @@ from seqjax.config import ConfigError
 from seqjax.data.vocabulary import Vocabulary, VocabularyError, placeholder
 from seqjax.hub import rows, text_ids
 from seqjax.hub.features import states_of
+from seqjax.models import protocol
 from seqjax.models.lstm.config import LSTMConfig
 from seqjax.models.parts.stack import layers_apart, layers_stacked
 from seqjax.models.roberta.config import RobertaConfig
@@ -328,3 +329,15 @@ def test_what_is_given_is_checked(recorded):
         model.extract_features([0, 9999, 2])
     assert model.extract_features([]) == [] and model.fill_mask([]) == []
     assert model.decode([]) == "" and model.decode([[], [0, 2]]) == ["", ""]
+
+
+def test_pairs_that_share_a_row_know_their_second_text() -> None:
+    pair, single, separated = [0, 5, 6, 2, 7, 2], [0, 8, 2], [0, 5, 2, 2, 6, 7, 2]
+    rows = [pair, single, separated]
+    alone = [protocol.sentence_source(jnp.array([row]), pad=1, eos=2).second[0].tolist()
+             for row in rows]
+    assert alone == [[False] * 4 + [True] * 2, [False] * 3, [False] * 7]
+    together = protocol.sentence_source(
+        jnp.array([[*pair, *single, *separated, 1]]), pad=1, eos=2,
+        segments=jnp.array([[1] * 6 + [2] * 3 + [3] * 7 + [0]]))
+    assert together.second[0].tolist() == [*alone[0], *alone[1], *alone[2], False]

@@ -426,10 +426,52 @@ def test_a_generation_configuration_is_honoured():
     assert found.section == {
         "rules": "transformers", "beam": 4, "nbest": 1, "lenpen": 2.0, "no_repeat_ngram_size": 3,
         "early_stopping": "true", "force_eos": True, "max_len_a": 0.0, "max_len_b": 140,
-        "min_len": 55, "suppress_tokens": (7,), "first_tokens": (0,), "bos_token": 1}
-    assert len(found.ignored) == 3
-    assert [phrase.split()[0] for phrase in found.ignored] == [
-        "repetition_penalty", "bad_words_ids", "eos_token_id"]
+        "min_len": 55, "suppress_tokens": (7,), "bad_words_ids": ((8, 9),),
+        "repetition_penalty": 1.2, "first_tokens": (0,), "bos_token": 1}
+    assert found.ignored == ("eos_token_id [2, 5]: 2 alone ends an output",)
+
+
+KEYS = """assistant_confidence_threshold assistant_early_exit assistant_ensemble_weight
+assistant_lookbehind bad_words_ids begin_suppress_tokens bos_token_id cache_config
+cache_implementation compile_config constraints continuous_batching_config decoder_start_token_id
+disable_compile diversity_penalty do_sample dola_layers early_stopping encoder_no_repeat_ngram_size
+encoder_repetition_penalty eos_token_id epsilon_cutoff eta_cutoff exponential_decay_length_penalty
+force_words_ids forced_bos_token_id forced_eos_token_id guidance_scale is_assistant length_penalty
+low_memory max_cache_len max_length max_matching_ngram_size max_new_tokens max_time min_length
+min_new_tokens min_p no_repeat_ngram_size num_assistant_tokens num_assistant_tokens_schedule
+num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states output_logits
+output_scores pad_token_id penalty_alpha prefill_chunk_size prompt_lookup_num_tokens
+remove_invalid_values renormalize_logits repetition_penalty return_dict_in_generate sequence_bias
+speculation_type stop_strings suppress_tokens target_lookbehind temperature token_healing top_h
+top_k top_p transformers_version typical_p use_cache use_mtp watermarking_config""".split()
+"""Of transformers 5.24's GenerationConfig."""
+VALUES = {
+    "bad_words_ids": [[7, 8]], "begin_suppress_tokens": [5], "suppress_tokens": [5],
+    "early_stopping": True, "exponential_decay_length_penalty": [4, 1.1], "do_sample": True,
+    "eos_token_id": [2, 5], "decoder_start_token_id": 4, "renormalize_logits": True,
+    "stop_strings": ["."], "temperature": 0.5, "top_p": 0.5, "min_p": 0.1, "typical_p": 0.5,
+    "length_penalty": 0.5, "repetition_penalty": 1.5, "encoder_repetition_penalty": 1.5}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_is_honoured_or_named_or_changes_no_output(key):
+    sampled = {"do_sample": True} if key in (
+        "temperature", "top_k", "top_p", "min_p", "typical_p", "top_h", "epsilon_cutoff",
+        "eta_cutoff") else {}
+    without = section(sampled, start=None)
+    start = 4 if key == "decoder_start_token_id" else None
+    found = section({**sampled, key: VALUES.get(key, 7)}, start=start)
+    honoured = found.section != without.section
+    named = [phrase for phrase in found.ignored if phrase.startswith(key)]
+    if key in generation.WITHOUT_EFFECT or key.startswith("output_"):
+        assert not honoured and not found.ignored
+    else:
+        assert honoured != bool(named) or key == "eos_token_id"
+
+
+def test_a_key_that_nobody_knows_is_named():
+    assert section({"temprature": 0.5, "_from_model_config": True}).ignored == (
+        "temprature 0.5, which is unknown here",)
 
 
 def test_what_a_generation_configuration_does_not_say_is_as_in_transformers():
@@ -446,12 +488,18 @@ def test_what_a_generation_configuration_does_not_say_is_as_in_transformers():
 def test_a_search_is_written_as_it_is_read():
     given = {"num_beams": 4, "max_length": 60, "min_length": 7, "length_penalty": 0.8,
              "no_repeat_ngram_size": 3, "early_stopping": "never", "forced_bos_token_id": 9,
-             "suppress_tokens": [4, 6]}
+             "suppress_tokens": [4, 6], "bad_words_ids": [[5, 6, 7]], "repetition_penalty": 1.3,
+             "begin_suppress_tokens": [8], "renormalize_logits": True,
+             "exponential_decay_length_penalty": [4, 1.2], "encoder_no_repeat_ngram_size": 4}
     for more, options in (({}, {}), ({"max_new_tokens": 30}, {"language_model": True})):
         first = section({**given, **more}, **options).section
         written = generation.to_huggingface(
             GenerationConfig(**first), special={"eos_token_id": 2})
         assert section(written, **options).section == first
+    sampled = section({"do_sample": True, "top_p": 0.5, "temperature": 0.7, "min_p": 0.1})
+    again = section(generation.to_huggingface(
+        GenerationConfig(**sampled.section), special={"eos_token_id": 2}))
+    assert again == sampled
     ours = generation.to_huggingface(GenerationConfig(), special={"eos_token_id": 2})
     assert (ours["early_stopping"], ours["forced_eos_token_id"]) == (True, 2)
 
@@ -460,6 +508,9 @@ def test_a_search_is_written_as_it_is_read():
     ({"num_beams": "4"}, "num_beams: '4' is no int"),
     ({"early_stopping": "maybe"}, "early_stopping: 'maybe'"),
     ({"length_penalty": True}, "length_penalty: True is no float"),
+    ({"bad_words_ids": [3]}, r"bad_words_ids: \[3\] is no list of lists"),
+    ({"suppress_tokens": [-1]}, "suppress_tokens: .*ids are 0 or more"),
+    ({"exponential_decay_length_penalty": 3}, "exponential_decay_length_penalty: 3 is no pair"),
 ])
 def test_wrong_generation_configurations(given, message):
     with pytest.raises(ConfigError, match=message):
@@ -468,8 +519,8 @@ def test_wrong_generation_configurations(given, message):
 
 def test_what_is_not_honoured_is_said(tmp_path):
     folder = folders.copied("bart", tmp_path / "warned")
-    (folder / "generation_config.json").write_text(json.dumps({"repetition_penalty": 1.5}))
-    with pytest.warns(UserWarning, match="not honoured: repetition_penalty 1.5"):
+    (folder / "generation_config.json").write_text(json.dumps({"penalty_alpha": 0.5}))
+    with pytest.warns(UserWarning, match="not honoured: penalty_alpha 0.5"):
         load(folder)
 
 

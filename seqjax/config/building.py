@@ -6,6 +6,7 @@ In go a dataclass, a dict and the key it stands under; out comes an instance, or
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import functools
@@ -93,6 +94,11 @@ def coerce(value: Any, annotation: Any, path: str) -> Any:
 
 
 def _coerce_tuple(value: Any, args: tuple, path: str, wrong: ConfigError) -> tuple:
+    if isinstance(value, str) and value.strip().startswith(("[[", "((")):
+        try:
+            value = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):
+            raise wrong from None
     if isinstance(value, str):
         text = value.strip()
         if text.startswith(("[", "(")):

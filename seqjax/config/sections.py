@@ -301,7 +301,10 @@ class GenerationConfig:
     sampling_topk: int = -1
     """Draw from the so many likeliest words only (-1: from all)."""
     sampling_topp: float = -1.0
-    """Draw from the likeliest words that share this much probability (-1: from all)."""
+    """Draw from the likeliest words that share this much probability (-1: from all). With
+    `rules=transformers` from those of the `sampling_topk` likeliest; else it goes before that."""
+    sampling_minp: float = 0.0
+    """Draw from words that have at least this share of the likeliest one's probability."""
     diverse_beam_groups: int = -1
     """Groups of hypotheses that avoid each other's words (-1: off)."""
     diverse_beam_strength: float = 0.5
@@ -333,6 +336,26 @@ class GenerationConfig:
     are given as they are, as transformers does without `forced_eos_token_id`."""
     suppress_tokens: tuple[int, ...] = ()
     """Ids that no output has, unless they are forced."""
+    begin_suppress_tokens: tuple[int, ...] = ()
+    """Ids that are not the first that is chosen, behind what is forced."""
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    """Ids in a row that no output has, two or more each: `[[5, 6], [7, 8, 9]]`."""
+    repetition_penalty: float = 1.0
+    """What the scores of tokens that an output has, what it begins with included, are divided by,
+    negative ones multiplied: log-probabilities in a beam search, logits with `beam=1` and in
+    sampling, as transformers has it."""
+    encoder_repetition_penalty: float = 1.0
+    """What the scores of the source's tokens are multiplied by likewise (negative ones divided);
+    of a language model, of the prompt's."""
+    encoder_no_repeat_ngram_size: int = 0
+    """No so many tokens in a row of the source, or of the prompt (0: off)."""
+    exponential_decay_length_penalty: tuple[int, float] | None = None
+    """Generated tokens behind which eos becomes likelier, and the factor: its score grows by
+    its size times factor ** (tokens beyond) - 1."""
+    renormalize_logits: bool = False
+    """Log-probabilities are normalised again behind penalties and bans."""
+    min_new_tokens: int = 0
+    """Tokens beyond the prompt before which eos is not allowed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

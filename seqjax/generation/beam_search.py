@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
+from seqjax.generation import penalties as penalties_module
+from seqjax.generation.penalties import Penalties, penalties_of
 from seqjax.generation.processors import (
     FREE,
     Scores,
@@ -27,6 +29,7 @@ from seqjax.generation.processors import (
     Tables,
     TokenRules,
     ban_repeated_ngrams,
+    log_sum_exp,
     scores_of,
 )
 from seqjax.generation.rows import batch_first, move_rows
@@ -45,7 +48,15 @@ from seqjax.generation.selection import (
     Strategy,
 )
 from seqjax.generation.topk import block_maxima
-from seqjax.models.protocol import Cache, Params, Read, Stepper, Weights, encode_tokens
+from seqjax.models.protocol import (
+    Cache,
+    Params,
+    Read,
+    Stepper,
+    Weights,
+    encode_tokens,
+    tempered,
+)
 
 LEAST_TEMPERATURE = 1e-6
 SMALLEST_CAPACITY = 32
@@ -73,14 +84,18 @@ def strategy_of(config: GenerationConfig) -> Strategy:
     names = [name for name, on in chosen.items() if on]
     if len(names) > 1:
         raise ConfigError(f"generation: {' and '.join(names)} exclude each other: keep one")
-    if not config.sampling and (config.sampling_topk > 0 or config.sampling_topp > 0):
-        raise ConfigError("generation: sampling_topk and sampling_topp need sampling=True")
+    if not config.sampling and max(
+            config.sampling_topk, config.sampling_topp, config.sampling_minp) > 0:
+        raise ConfigError("generation: sampling_topk, sampling_topp and sampling_minp need "
+                          "sampling=True")
     if config.sampling:
         if config.nbest != config.beam:
             raise ConfigError(
                 f"generation: sampling draws beam={config.beam} independent outputs; "
                 f"set nbest={config.beam} too (it is {config.nbest})")
-        return SamplingSelection(topk=config.sampling_topk, topp=config.sampling_topp)
+        return SamplingSelection(
+            topk=config.sampling_topk, topp=config.sampling_topp, minp=config.sampling_minp,
+            one_by_one=config.rules == "transformers")
     if config.diverse_beam_groups > 0:
         if config.beam % config.diverse_beam_groups:
             raise ConfigError(
@@ -114,7 +129,8 @@ def check(config: GenerationConfig) -> None:
         raise ConfigError(
             f"generation.temperature: {config.temperature} is below {LEAST_TEMPERATURE}, where "
             "only the most probable token has a chance: beam=1 without sampling takes that")
-    for name in ("no_repeat_ngram_size", "min_len", "prefix_size"):
+    for name in ("no_repeat_ngram_size", "min_len", "prefix_size", "min_new_tokens",
+                 "encoder_no_repeat_ngram_size"):
         if getattr(config, name) < 0:
             raise ConfigError(f"generation.{name}: {getattr(config, name)} is negative")
     for name, ids in (("bos_token", (config.bos_token,)),
@@ -132,6 +148,21 @@ def check(config: GenerationConfig) -> None:
     if config.sampling_topp > 1:
         raise ConfigError(f"generation.sampling_topp: {config.sampling_topp} is a share of the "
                           "probability, 1 at most")
+    for name in ("repetition_penalty", "encoder_repetition_penalty"):
+        if getattr(config, name) <= 0:
+            raise ConfigError(f"generation.{name}: {getattr(config, name)} is not above 0 (1 "
+                              "changes nothing)")
+    decay = config.exponential_decay_length_penalty
+    if decay is not None and (decay[0] < 0 or not decay[1] > 0):
+        raise ConfigError(f"generation.exponential_decay_length_penalty: {decay}; give tokens, and "
+                          "a factor above 0")
+    for words in config.bad_words_ids:
+        if len(words) < 2 or min(words) < 0:
+            raise ConfigError(f"generation.bad_words_ids: {list(words)}: give two ids or more; one "
+                              "alone is for suppress_tokens")
+    if not 0 <= config.sampling_minp <= 1:
+        raise ConfigError(f"generation.sampling_minp: {config.sampling_minp} is no share of a "
+                          "probability")
     strategy_of(config)
 
 
@@ -151,6 +182,10 @@ class SearchOptions:
     this weight."""
     stopping: str | None = None
     """None: fairseq's rule; else transformers' `early_stopping`."""
+    penalties: Penalties | None = None
+    """What else changes scores; None: nothing."""
+    ngrams_begin: bool = False
+    """What stands before the first token is part of n-grams, as in transformers."""
 
     def norms(self, capacity: int) -> np.ndarray:
         """[C] float32: what a hypothesis that ends at step c is divided by."""
@@ -168,11 +203,15 @@ def options_of(
     `strategy` replaces the configuration's."""
     check(config)
     theirs = config.rules == "transformers" and not config.sampling
+    penalties = penalties_of(config, eos=eos, pad=pad)
     return SearchOptions(
+        penalties=penalties if penalties.any else None,
+        ngrams_begin=config.rules == "transformers",
         rules=TokenRules(
             pad=pad, eos=eos, unk=unk, unkpen=config.unkpen,
             suppress=tuple(sorted({*suppress, *config.suppress_tokens})),
-            min_len=config.min_len, match_source_len=config.match_source_len,
+            min_len=config.min_len, min_new=config.min_new_tokens,
+            match_source_len=config.match_source_len,
             no_repeat_ngram_size=config.no_repeat_ngram_size,
             ban_pad=config.rules == "fairseq", forced_cost=not theirs,
             force_eos=config.force_eos or not theirs),
@@ -280,6 +319,9 @@ class Search:
         if lm_weight is not None:
             temperatures[-1] = 1.0  # the language model's own is not for it, as in fairseq
         logits, grown = [], []
+        penalties = self.options.penalties
+        if penalties is not None and penalties.reads_logits:
+            temperatures = [1.0] * len(self.models)  # it comes behind the penalties
         for model, w, cache, t in zip(self.models, weights, caches, temperatures, strict=True):
             features, cache = model.step(
                 w, state.tokens, cache, position=state.position, ancestors=state.ancestors)
@@ -289,7 +331,7 @@ class Search:
         scores = scores_of(
             logits if lm_weight is None else logits[:-1], state.total,
             lm_logits=None if lm_weight is None else logits[-1], lm_weight=lm_weight or 0.0)
-        scores = self._without_repeats(scores, state, rules)
+        scores = self._penalised(scores, state, rules, sentences)
         strategy = self.options.strategy
         scores = strategy.restrict(scores, sentences, state)
         candidates, memory = strategy.select(
@@ -328,13 +370,33 @@ class Search:
         return norm, jnp.ones_like(last) if self.options.unnormalized else (
             last ** self.options.lenpen)
 
-    def _without_repeats(self, scores: Scores, state: SearchState, rules: StepRules) -> Scores:
-        size = self.options.rules.no_repeat_ngram_size
-        if not size:
+    def _penalised(
+        self, scores: Scores, state: SearchState, rules: StepRules, sentences: Sentences
+    ) -> Scores:
+        """The scores after penalties, and -inf where n-grams come again."""
+        size, asked = self.options.rules.no_repeat_ngram_size, self.options.penalties
+        if not size and asked is None:
             return scores
-        values = ban_repeated_ngrams(
-            scores.values, history(state), state.position, size=size, free=rules.forced == FREE)
-        return dataclasses.replace(scores, values=values, maxima=block_maxima(values))
+        written = tokens = history(state)
+        if asked is not None or self.options.ngrams_begin:
+            begun = jnp.broadcast_to(sentences.bos[:, None, None], (*tokens.shape[:2], 1))
+            tokens = jnp.concatenate([begun.astype(tokens.dtype), tokens], axis=2)
+        if size:
+            more = int(self.options.ngrams_begin)
+            values = ban_repeated_ngrams(
+                scores.values, tokens if more else written, state.position + more, size=size,
+                free=rules.forced == FREE)
+            scores = dataclasses.replace(scores, values=values, maxima=block_maxima(values))
+        if asked is None:
+            return scores
+        scores = penalties_module.apply(
+            scores, asked, rules, sentences, tokens=tokens, position=state.position)
+        if asked.reads_logits and self.options.temperature != 1.0:
+            values = tempered(scores.values, self.options.temperature)
+            maxima = block_maxima(values)
+            scores = dataclasses.replace(
+                scores, values=values, maxima=maxima, minus=log_sum_exp(values, maxima.max(-1)))
+        return scores
 
 
 def capacities(needed: int, largest: int) -> list[int]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.config import ConfigError, GenerationConfig
-from seqjax.generation import finite
+from seqjax.generation import finite, penalties
 from seqjax.generation.allowed import AllowedTokens, Callbacks, TokenTrie
 from seqjax.generation.beam_search import Search, capacities, options_of
 from seqjax.generation.constraints import Phrases
@@ -27,7 +27,7 @@ from seqjax.generation.hypothesis import Hypothesis, Ids
 from seqjax.generation.output_constraints import OutputConstraint, output_constraint_of
 from seqjax.generation.precompile import First, precompile
 from seqjax.generation.processors import Sentences
-from seqjax.generation.reading import batch_of, sources_for, vocabulary_size
+from seqjax.generation.reading import batch_of, check_lengths, sources_for, vocabulary_size
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
 from seqjax.generation.selection import Strategy
@@ -35,7 +35,6 @@ from seqjax.generation.target_form import TargetForm
 from seqjax.models.protocol import (
     Cache,
     Encoder,
-    FrameReader,
     LanguageModel,
     Params,
     Read,
@@ -131,9 +130,7 @@ class Decoder:
         self.unk, self.suppress = unk, tuple(suppress)
         self.pad, self.source_eos = self.models[0].pad, self.models[0].eos
         self.eos = self.source_eos if eos is None else eos
-        self.bos = self.eos if bos is None else bos
-        if config.bos_token is not None:
-            self.bos = config.bos_token
+        self.bos = next(x for x in (config.bos_token, bos, self.eos) if x is not None)
         self.row_multiple, self.sharding = row_multiple, sharding
         self._searches: dict[Strategy | None, Search] = {}
         self._met: set[tuple[Search, tuple[int, ...]]] = set()
@@ -152,11 +149,6 @@ class Decoder:
         """Of a language model, which reads no source: as long as an output."""
         return min((m.max_source_positions for m in self.models if isinstance(m, Encoder)),
                    default=self.max_target_positions)
-
-    @property
-    def reads_frames(self) -> bool:
-        """Whether sources are of audio."""
-        return any(isinstance(m, FrameReader) for m in self.models)
 
     @cached_property
     def max_target_positions(self) -> int:
@@ -265,7 +257,10 @@ class Decoder:
         return self._run(job, batches)
 
     def _check_ids(self, starts: np.ndarray, vocabulary: int) -> None:
-        for name, ids in (("bos_token", starts), ("first_tokens", self.config.first_tokens or ())):
+        config, words = self.config, [i for ids in self.config.bad_words_ids for i in ids]
+        for name, ids in (
+                ("bos_token", starts), ("first_tokens", config.first_tokens or ()),
+                ("begin_suppress_tokens", config.begin_suppress_tokens), ("bad_words_ids", words)):
             if max(ids, default=0) >= vocabulary:
                 raise ConfigError(f"generation.{name}: the id {max(ids)}, but the vocabulary has "
                                   f"{vocabulary}")
@@ -331,7 +326,8 @@ class Decoder:
         prepared = job.prepared
         may_be_empty = (
             type(job.constraint) is not OutputConstraint or self.config.match_source_len
-            or self.config.no_repeat_ngram_size > 0 or len(job.prefixes[index]) > 0)
+            or self.config.no_repeat_ngram_size > 0
+            or job.search.options.penalties is not None or len(job.prefixes[index]) > 0)
         if not may_be_empty or not self._first_step.is_finite(
             prepared.params, prepared.weights, self._one(job.sources[index]),
             bos=int(job.starts[index])
@@ -348,17 +344,7 @@ class Decoder:
         Raises:
           ValueError: a source without tokens, too short or over the model's limit, by its number.
         """
-        lengths = np.asarray(lengths, np.int64)
-        unit, end = ("frames", "") if self.reads_frames else ("tokens", " (not even eos)")
-        for index in np.flatnonzero(lengths == 0):
-            raise InputError(index, f"has no {unit}{end}")
-        least = max((m.least_frames for m in self.models if isinstance(m, FrameReader)), default=0)
-        for index in np.flatnonzero(lengths < least):
-            raise InputError(index, f"has {lengths[index]} {unit}, but the model needs {least}")
-        for index in np.flatnonzero(lengths > self.max_source_positions):
-            raise InputError(
-                index, f"has {lengths[index]} {unit}, but the model takes at most "
-                f"{self.max_source_positions}: shorten or leave out that sentence")
+        check_lengths(lengths, self.models, most=self.max_source_positions)
 
     def plan(
         self, lengths: Sequence[int] | np.ndarray, *, few: bool = False
@@ -431,13 +417,14 @@ class Decoder:
         exempt = None
         if self.config.padded_source_len:
             exempt = place(np.full(rows, longest, np.int32))
+        source = batch_of([sources[i] for i in batch.indices], rows=rows, width=batch.width,
+                          pad=self.pad, isolated=not self.config.padded_source_len)
         sentences = Sentences(
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
             bos=place(bos), index=place(index),
             seed=jnp.uint32(self.config.seed), exempt=exempt, uncounted=self._uncounted(job, batch),
+            source=self._read(job, batch, source),
             constraints=jax.tree.map(place, job.constraint.pack(batch.indices, rows=rows)))
-        source = batch_of([sources[i] for i in batch.indices], rows=rows, width=batch.width,
-                          pad=self.pad, isolated=not self.config.padded_source_len)
         return jax.tree.map(place, source), sentences, self._capacities(int(max_len.max()))
 
     def _uncounted(self, job: _Job, batch: DecodingBatch) -> jax.Array | None:
@@ -447,6 +434,13 @@ class Decoder:
         found = np.zeros(batch.rows, np.int32)
         found[:len(batch.indices)] = job.uncounted[list(batch.indices)]
         return self._place(found)
+
+    def _read(self, job: _Job, batch: DecodingBatch, source: Read) -> jax.Array | None:
+        """What penalties know as each row's source: of language models the prompt."""
+        prompts = None if any(isinstance(model, Encoder) for model in self.models) else [
+            [job.starts[i], *job.prefixes[i]] for i in batch.indices]
+        return jax.tree.map(self._place, penalties.read(
+            job.search.options.penalties, source, prompts, pad=self.pad))
 
     def _start(self, job: _Job, batch: DecodingBatch) -> Run:
         source, sentences, sizes = self._arrays(job, batch)

@@ -30,7 +30,7 @@ def without_effect(config: GenerationConfig) -> dict[str, str]:
         found["diverse_beam_strength"] = "it needs diverse_beam_groups=2 or more"
     if config.rules == "fairseq":
         found |= dict.fromkeys(("early_stopping", "force_eos"), "it needs rules=transformers")
-    if config.sampling_topp > 0:
+    if config.sampling_topp > 0 and config.rules == "fairseq":
         found["sampling_topk"] = "sampling_topp decides where both are given; keep one"
     return found
 

@@ -50,6 +50,9 @@ class Sentences:
     uncounted: jax.Array | None = None
     """[B] int32: first tokens of an output that count in no score (transformers' prompts); None:
     all count."""
+    source: jax.Array | None = None
+    """[B, S] int32: the source's tokens, pad behind them, where rules ask for them (of a language
+    model its prompt's); None: they do not."""
     tables: Tables = None
     """What it must know beside that, alike for all sentences, or None. Only inside compiled
     functions: it is handed in beside the sentences, which move between batches."""
@@ -68,6 +71,8 @@ class TokenRules:
     """Tokens that are never chosen (unless a prefix forces them)."""
     min_len: int = 1
     """eos is not allowed before this many other tokens."""
+    min_new: int = 0
+    """Nor before this many other tokens beyond the prompt."""
     match_source_len: bool = False
     """eos is not allowed before the source's length, and costs nothing from there on."""
     no_repeat_ngram_size: int = 0
@@ -97,6 +102,9 @@ class TokenRules:
             forced = jnp.where(here, token, forced)
             eos_prefix = here & (token == self.eos)
         ban = jnp.broadcast_to(position < self.min_len, last.shape)
+        if self.min_new:
+            prompt = 0 if sentences.uncounted is None else sentences.uncounted
+            ban = ban | (position - prompt < self.min_new)
         exempt = None
         if sentences.exempt is not None:
             exempt = position < sentences.exempt

@@ -49,6 +49,31 @@ def sources_for(models: Sequence[Model], sources: Sequence[object]) -> list[np.n
     return found
 
 
+def check_lengths(
+    lengths: Sequence[int] | np.ndarray, models: Sequence[Model], *, most: int
+) -> None:
+    """Refuses sources that no model reads, before anything is computed.
+
+    Args:
+      lengths: tokens or frames of each.
+      most: what the models take.
+
+    Raises:
+      ValueError: a source without any, too short or too long, by its number.
+    """
+    lengths = np.asarray(lengths, np.int64)
+    readers = [model for model in models if isinstance(model, FrameReader)]
+    least = max((model.least_frames for model in readers), default=1)
+    unit, end = ("frames", "") if readers else ("tokens", " (not even eos)")
+    for index in np.flatnonzero((lengths < least) | (lengths > most)):
+        length = lengths[index]
+        raise InputError(
+            index, f"has no {unit}{end}" if length == 0
+            else f"has {length} {unit}, but the model needs {least}" if length < least
+            else f"has {length} {unit}, but the model takes at most {most}: shorten or leave out "
+            "that sentence")
+
+
 def batch_of(
     sources: Sequence[np.ndarray], *, rows: int, width: int, pad: int, isolated: bool = True,
 ) -> Read:

@@ -31,6 +31,10 @@ class SamplingSelection(Strategy):
     topp: float = -1.0
     """Only among the smallest set of most probable tokens whose mass reaches this (not
     positive: all); goes before `topk`."""
+    minp: float = 0.0
+    """Only among tokens that have at least this share of the most probable one's probability."""
+    one_by_one: bool = False
+    """Each of these of what the one before left, `topk` first, as in transformers."""
 
     def select(
         self, scores: Scores, rules: StepRules, sentences: Sentences, position: jax.Array,
@@ -40,7 +44,9 @@ class SamplingSelection(Strategy):
         b, w, v = scores.values.shape
         log_probs = rules.adjust(scores.log_probs(), jnp.arange(v))
         number = uniforms(sentences, position, w)
-        if self.topp > 0:
+        if self.one_by_one or self.minp > 0:
+            tokens = draw(self.among(log_probs), number)
+        elif self.topp > 0:
             tokens = draw_nucleus(log_probs, number, self.topp)
         elif 0 < self.topk < v:
             best = top_k(log_probs, self.topk)
@@ -57,6 +63,24 @@ class SamplingSelection(Strategy):
             scores=jnp.where(is_free, drawn, forced),
             tokens=jnp.where(is_free, tokens, jnp.maximum(rules.forced, 0)[:, None]),
             beams=jnp.where(is_free, slots, owner)), memory
+
+    def among(self, log_probs: jax.Array) -> jax.Array:
+        """Log-probabilities [..., V] with -inf where nothing is drawn; each rule is of what the
+        one before left."""
+        v = log_probs.shape[-1]
+        if 0 < self.topk < v:
+            least = top_k(log_probs, self.topk).values[..., -1:]
+            log_probs = jnp.where(log_probs < least, -jnp.inf, log_probs)
+        if 0 < self.topp < 1:
+            best, order = row_top_k(log_probs, v)
+            mass = jnp.cumsum(jax.nn.softmax(best), axis=-1)
+            kept = jnp.concatenate([jnp.zeros_like(mass[..., :1]), mass[..., :-1]], -1) < self.topp
+            rank = jnp.argsort(order, axis=-1)
+            log_probs = jnp.where(jnp.take_along_axis(kept, rank, axis=-1), log_probs, -jnp.inf)
+        if self.minp > 0:
+            least = log_probs.max(-1, keepdims=True) + jnp.log(self.minp)
+            log_probs = jnp.where(log_probs < least, -jnp.inf, log_probs)
+        return log_probs
 
 
 def uniforms(sentences: Sentences, position: jax.Array, slots: int) -> jax.Array:

@@ -18,7 +18,7 @@ from seqjax.hub.loaded import Loaded
 from seqjax.hub.word_features import WordFeatures
 from seqjax.models import protocol
 from seqjax.models.parts.stack import layers_apart, layers_stacked
-from seqjax.models.protocol import EncoderDecoder, Params, token_source
+from seqjax.models.protocol import EncoderDecoder, Params, sentence_source
 from seqjax.tasks.inputs import Encoded
 from seqjax.tasks.protocol import TextTask
 
@@ -157,8 +157,8 @@ class Featuring(Loaded[TextTask]):
         texts = [arguments.text(x, name=name) for x in texts]
         separated = None if no_separator is None else not no_separator
         model = self.models[0]
-        if not text_ids.joins(self.task, model) or whole or len(texts) > 1 and getattr(
-                model.config, "token_types", 0) > 1:
+        own = len(texts) == 2 and text_ids.around_pair(self.task, model) is not None
+        if not text_ids.joins(self.task, model) or whole or own and separated is None:
             return text_ids.sentence_ids(self.task, model, texts, separated=separated)
         parts = text_ids.cut(self.task, model, texts, limit=self._feature_limit())
         return text_ids.framed(self.task, model, parts, separated=separated)
@@ -249,7 +249,7 @@ def states_of(
     last = layer == -1 and not every
     encoded = None
     if protocol.reads(model):
-        source = token_source(tokens, pad=model.pad, segments=segments)
+        source = sentence_source(tokens, pad=model.pad, eos=model.eos, segments=segments)
         if not _decodes(model):
             found = model.encode(params, source).out if last else (
                 model.encoder_states(params, source))  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from seqjax.generation import finite
 from seqjax.hub import arguments, rows, text_ids
 from seqjax.hub.generative import Hypothesis
 from seqjax.hub.loaded import Loaded
-from seqjax.models.protocol import Encoded, Features, Params, SentenceClassifier, token_source
+from seqjax.models.protocol import Encoded, Features, Params, SentenceClassifier, sentence_source
 from seqjax.tasks.protocol import TextTask
 
 
@@ -143,7 +143,8 @@ class Masked(Loaded[TextTask]):
         """[B, S, V]; of several models, of their mean probability."""
         each = []
         for model, p in zip(self.models, params, strict=True):
-            encoded = chosen(model.encode(p, token_source(tokens, pad=model.pad)))
+            source = sentence_source(tokens, pad=model.pad, eos=model.eos)
+            encoded = chosen(model.encode(p, source))
             features: Features = model.features(p, encoded)
             each.append(jax.nn.log_softmax(features.logits(), axis=-1))
         total = each[0] if len(each) == 1 else jax.nn.logsumexp(jnp.stack(each), axis=0) - (

@@ -7,6 +7,8 @@ A facade is a class of these: `seqjax.load` gives the one that the model's task 
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from seqjax.config import Config, ConfigError
@@ -46,6 +48,9 @@ class Loaded(Generic[TaskT]):
     """Which checkpoints these are."""
     origins: tuple[Origin, ...] = ()
     """Where each came from."""
+    assets: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+    """Files of the first checkpoint that go with its parameters: vocabularies, tokenizers, what
+    is remembered of another toolkit's."""
     generates: ClassVar[bool] = False
     """Whether it is a `generative.Generative`, which commands generate with."""
     aligns: ClassVar[bool] = False
@@ -94,6 +99,27 @@ class Loaded(Generic[TaskT]):
         options."""
         del options
         return [about.family(self.task, self.models, self.params)]
+
+    def save(self, folder: str | os.PathLike[str]) -> str:
+        """Writes a work folder with this model as it is now, heads that were registered included:
+        what `load`, `config.init_from` and `convert` take.
+
+        Args:
+          folder: one without checkpoints.
+
+        Returns:
+          The checkpoint's folder.
+
+        Raises:
+          ConfigError: an ensemble; a folder that holds checkpoints.
+        """
+        from seqjax.interop.fairseq.folder import save_folder
+
+        params, *others = self.params
+        if others or not self.assets:
+            raise ConfigError("save: one model that was loaded is saved, no ensemble and none that "
+                              "was made by hand")
+        return os.fspath(save_folder(folder, self.config, params, self.assets))
 
     def fused(self, lm: Loaded) -> Loaded:
         """This model, which searches with a language model.

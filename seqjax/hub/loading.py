@@ -124,7 +124,7 @@ def _ensemble(
     facade = import_object(tasks.entry_of(config.task.name).facade, "facade")
     return facade(
         task=task, config=config, models=tuple(member[2] for member in members),
-        params=tuple(member[3] for member in members),
+        params=tuple(member[3] for member in members), assets=members[0][5],
         origins=tuple(member[4] for member in members),
         identity=" ".join(_identity(p, which) for p in paths) + (f" {changes}" if changes else ""),
     )
@@ -169,7 +169,7 @@ def _load_one(
     path: str, *, data: str | None, which: str, dtype: str, bpe: str | None, tokenizer: str | None,
     tokenizer_options: Mapping[str, Any], task_overrides: Mapping[str, Any],
     changes: Mapping[str, Any], verify: bool,
-) -> tuple[Task, Config, Model, Params, about.Origin]:
+) -> tuple[Task, Config, Model, Params, about.Origin, Mapping[str, bytes]]:
     if fairseq_files.is_pt(path):
         found = fairseq_files.read_model(
             path, data=data, bpe=bpe, tokenizer=tokenizer, overrides=changes,
@@ -201,7 +201,7 @@ def _load_one(
     if changes:
         checkpoints.check_shapes(params, jax.eval_shape(model.init, jax.random.key(0)),
                                  f"{path} under model_overrides")
-    return task, config, model, jax.tree.map(jnp.asarray, params), origin
+    return task, config, model, jax.tree.map(jnp.asarray, params), origin, assets
 
 
 def _overridden(

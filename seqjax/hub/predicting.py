@@ -18,9 +18,9 @@ from seqjax.hub import arguments, text_ids
 from seqjax.hub import rows as rows_of_ids
 from seqjax.hub.loaded import Loaded
 from seqjax.models.parts import heads
-from seqjax.models.parts.heads_config import HEADS
-from seqjax.models.protocol import token_source
-from seqjax.tasks.protocol import TextTask
+from seqjax.models.parts.heads_config import HEADS, REGRESSION, SEVERAL
+from seqjax.models.protocol import sentence_source
+from seqjax.tasks.protocol import TextTask, class_names
 
 Sentence = str | Sequence[str] | Sequence[int] | np.ndarray
 """A text, a pair of texts (or more), or ids."""
@@ -36,6 +36,15 @@ class Predicting(Loaded[TextTask]):
         """Name of each head -> its classes, or values of a regression."""
         return dict(getattr(self.models[0].config, HEADS, {}))
 
+    def class_names(self, head: str) -> tuple[str, ...]:
+        """What the classes of a head are called, in the order of `predict`'s columns; empty where
+        nothing says."""
+        config = self._classifier(head).config
+        if head in config.classification_labels:
+            return tuple(config.classification_labels[head])
+        mine = getattr(self.task.config, "classification_head_name", None) == head
+        return class_names(self.task) if mine else ()
+
     def predict(
         self, head: str, inputs: Sequence[Sentence] | Sentence, *, return_logits: bool = False
     ) -> np.ndarray:
@@ -48,8 +57,9 @@ class Predicting(Loaded[TextTask]):
           return_logits: logits instead of log-probabilities.
 
         Returns:
-          [N, C] float32: natural log-probabilities of the classes; of a regression, and of a head
-          of one output, the values themselves.
+          [N, C] float32: natural log-probabilities of the classes (of a head of which several
+          may hold at once, of each by itself); of a regression, and of a head of one output, the
+          values themselves.
 
         Raises:
           ConfigError: there is no such head; several models.
@@ -67,11 +77,11 @@ class Predicting(Loaded[TextTask]):
             if model.decodes_source and not np.any(ids == model.eos):
                 raise ValueError(f"inputs[{place}]: has no eos ({model.eos}), at which the "
                                  "classification head reads")
-        values = return_logits or self._measures(head)
+        read = self._reading(head, return_logits)
         found = np.zeros((len(rows), model.config.classification_heads[head]), np.float32)
         for part, source in rows_of_ids.batches(rows, pad=model.pad, limit=limit):
             logits = np.asarray(self._class_logits(head)(self.params[0], source))[: len(part)]
-            found[part] = logits if values else np.asarray(jax.nn.log_softmax(logits))
+            found[part] = read(logits)
         for place in range(len(rows)):
             finite.check_scores(found[place], f"predict: input {place}")
         return found
@@ -93,10 +103,12 @@ class Predicting(Loaded[TextTask]):
         old, width = model.config, model.config.encoder_embed_dim
         inner = {k: v for k, v in old.classification_inner_dims.items() if k != name}
         inner |= {} if inner_dim in (None, width) else {name: inner_dim}
+        others = {key: {k: v for k, v in getattr(old, key).items() if k != name}
+                  for key in ("classification_labels", "classification_problems")}
         try:
             new = dataclasses.replace(
                 old, classification_heads={**old.classification_heads, name: num_classes},
-                classification_inner_dims=inner)
+                classification_inner_dims=inner, **others)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"register_classification_head: {error}") from None
         before = old.classification_heads.get(name)
@@ -129,12 +141,18 @@ class Predicting(Loaded[TextTask]):
             raise ConfigError(heads.missing(head, model.config))
         return model
 
-    def _measures(self, head: str) -> bool:
-        """Whether a head's outputs are values, not classes."""
+    def _reading(self, head: str, as_they_are: bool) -> Callable[[np.ndarray], Any]:
+        """What becomes of logits [B, C]."""
         config = self.task.config
-        regression = getattr(config, "regression_target", False)
+        problem = self.models[0].config.classification_problems.get(head)
         mine = getattr(config, "classification_head_name", None) == head
-        return regression and mine or self.classification_heads[head] == 1
+        if mine and getattr(config, "regression_target", False):
+            problem = REGRESSION
+        if as_they_are or problem == REGRESSION:
+            return lambda logits: logits
+        if problem == SEVERAL:
+            return jax.nn.log_sigmoid
+        return jax.nn.log_softmax if self.classification_heads[head] > 1 else lambda logits: logits
 
     def _class_limit(self) -> int:
         model = self.models[0]
@@ -156,5 +174,5 @@ class Predicting(Loaded[TextTask]):
         if head not in programs:
             model = self.models[0]
             programs[head] = jax.jit(lambda params, source: model.class_logits(
-                params, head, token_source(jnp.asarray(source), pad=model.pad)))
+                params, head, sentence_source(jnp.asarray(source), pad=model.pad, eos=model.eos)))
         return programs[head]

@@ -3,7 +3,8 @@ several and whose `decode` parts them.
 
     <s> a </s>                      one text
     <s> a </s> </s> b </s>          a pair, for a model that encodes
-    <s> a </s> b </s>               a pair, for a model whose decoder reads the sentence as well
+    <s> a </s> b </s>               a pair, for a model whose decoder reads the sentence as well,
+                                    or that tells the second text from the first (BERT)
 
 Models of other kinds read a text as their task puts it.
 """
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from seqjax.config import ConfigError
-from seqjax.data.tokenizers import Tokenizer
+from seqjax.data.tokenizers import HuggingFaceTokenizer, Tokenizer
+from seqjax.data.tokenizers.huggingface import Around
 from seqjax.models.protocol import SentenceClassifier
 from seqjax.tasks.protocol import TextTask
 
@@ -30,9 +32,9 @@ _SPACE = "\u2581"
 def joins(task: TextTask, model: SentenceClassifier) -> bool:
     """Whether the model reads sentences as fairseq's hub writes them (a
     `protocol.SentenceClassifier`), and its task puts no other tokens around them."""
-    frame = task.source_frame
     if hasattr(task.config, "source_form"):  # which says what stands around them
         return False
+    frame = task.source_frame
     return getattr(model, "decodes_source", None) is not None and (
         frame.is_plain or frame.before == (task.source_vocab.bos,))
 
@@ -54,17 +56,32 @@ def sentence_ids(
       [S] int32.
 
     Raises:
-      ConfigError: several texts for a model that reads one, or that tells first and second apart.
+      ConfigError: several texts for a model that reads one.
     """
+    pair = around_pair(task, model) if len(texts) == 2 and separated is None else None
+    if pair is not None:
+        first, second = (words_of(task, text) for text in texts)
+        return np.array(pair.ids(first.tolist(), second.tolist()), np.int32)
     if not joins(task, model):
         if len(texts) > 1:
             raise ConfigError(f"encode: a model of {model.config.name!r} with the task "
                               f"{task.config.name!r} reads one text, and was given {len(texts)}")
         return task.encode_source(texts[0])
-    if len(texts) > 1 and getattr(model.config, "token_types", 0) > 1:
-        raise ConfigError(f"encode: a model of {model.config.name!r} marks the tokens of a second "
-                          "text as such, which is not supported: give one text")
     return framed(task, model, [words_of(task, text) for text in texts], separated=separated)
+
+
+def around_pair(task: TextTask, model: SentenceClassifier) -> Around | None:
+    """What stands around two texts where a folder's own `tokenizer.json` says it; None where that
+    is fairseq's rule or the task's, or the model reads one text."""
+    tokenizer, config = task.source_tokenizer, task.config
+    if getattr(model, "decodes_source", None) is None or not isinstance(
+            tokenizer, HuggingFaceTokenizer):
+        return None
+    if any(hasattr(config, key) for key in ("init_token", "separator_token")):
+        return None
+    found = tokenizer.around(pair=True)
+    eos = task.source_vocab.eos
+    return found if eos in found.between and found.last[-1:] == (eos,) else None
 
 
 def framed(
@@ -76,7 +93,8 @@ def framed(
     first = getattr(config, "init_token", None)
     between = getattr(config, "separator_token", None)
     if separated is None:
-        separated = between is not None or not model.decodes_source
+        separated = between is not None or not (
+            model.decodes_source or getattr(model, "marks_pairs", False))
     between = vocab.eos if between is None else between
     found: list[Any] = [[vocab.bos if first is None else first]]
     for number, words in enumerate(parts):

@@ -20,6 +20,7 @@ from seqjax.generation.decoder import Decoded, Decoder
 from seqjax.generation.errors import InputError
 from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.scoring import Scorer
+from seqjax.generation.target_form import TargetForm
 from seqjax.hub import arguments, directions
 from seqjax.hub.directions import Languages
 from seqjax.hub.features import Featuring
@@ -433,7 +434,13 @@ class Translator(Featuring, Rewriting, Predicting, Generative[TextTask]):  # typ
           eos: what ends outputs (None: as those of the languages that it was loaded for).
         """
         settings = self.settings(references=references, **options)
-        form = self.task.target_form
+        try:
+            form = self.task.target_form
+        except ConfigError:
+            if eos is None:
+                raise
+            # It knows languages, and none is usual: each input's form says how its output begins.
+            form = TargetForm(start=eos, eos=eos)
         end = form.eos if eos is None else eos
         if (settings, end) not in self._decoders:
             self._decoders[settings, end] = Decoder(

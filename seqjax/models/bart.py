@@ -77,7 +77,8 @@ def hf_join(state: State, config: BartConfig) -> State:
 OLD_KEYS = {"normalize_before": False, "normalize_embedding": True}
 """What transformers no longer writes and CTranslate2's converter reads."""
 READ = huggingface.reader(
-    KEYS, lambda hf: {"position_offset": huggingface.behind(hf.get("pad_token_id", 1))})
+    KEYS, lambda hf: {"position_offset": huggingface.behind(hf.get("pad_token_id", 1)),
+                      **heads.from_labels(hf)})
 HUGGINGFACE = HuggingFaceTable(
     model_types=("bart",),
     architectures=(

@@ -45,13 +45,16 @@ KEYS = HuggingFaceKeys(
         "encoder_learned_pos": True, "decoder_learned_pos": True, "layernorm_embedding": True,
         "encoder_normalize_before": True, "decoder_normalize_before": True, **huggingface.SHARED},
 )
+OLD_KEYS = {"normalize_before": True, "normalize_embedding": True}
+"""What transformers no longer writes and CTranslate2's converter reads."""
 READ = huggingface.reader(
     KEYS, lambda hf: {"position_offset": huggingface.behind(hf.get("pad_token_id", 1))})
 HUGGINGFACE = HuggingFaceTable(
     model_types=("mbart",), architectures=("MBartForConditionalGeneration", "MBartModel"),
     config_from=READ,
     config_to=huggingface.writer(
-        KEYS, READ, elsewhere={"position_offset": (None, 2), "output_bias": (False, True)}),
+        KEYS, READ, more=lambda config: dict(OLD_KEYS),
+        elsewhere={"position_offset": (None, 2), "output_bias": (False, True)}),
     names=WeightNames(
         vocabulary=huggingface.vocabulary, upgrade=huggingface.with_bias,
         ignored=huggingface.IGNORED, copies=huggingface.copies, renames=huggingface.RENAMES,
@@ -59,6 +62,7 @@ HUGGINGFACE = HuggingFaceTable(
     join=huggingface.join_bias, prefix="model.",
     special={"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2,
              "decoder_start_token_id": None},
+    tokenizer_class="MBartTokenizer", layout="mbart",
 )
 
 FAMILIES = (

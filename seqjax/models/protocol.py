@@ -43,6 +43,8 @@ class Source:
     """[B, S] bool: true on real positions."""
     segments: jax.Array | None = None
     """[B, S] int32, when several sources share a row (packing)."""
+    second: jax.Array | None = None
+    """[B, S] bool: true on the second text of a pair, for models that tell it from the first."""
     isolated: bool = struct.field(pytree_node=False, default=False)
     """Whether every row comes out as it does alone, whatever it is batched with. Otherwise
     encoders whose convolutions run over frames of features take padding for frames of zeros, as
@@ -59,6 +61,30 @@ def token_source(
 ) -> Source:
     """Text as a `Source`: `tokens` [B, S] int32, all but `pad` real."""
     return Source(values=tokens, mask=tokens != pad, segments=segments)
+
+
+def sentence_source(
+    tokens: jax.Array, *, pad: int, eos: int, segments: jax.Array | None = None
+) -> Source:
+    """Rows of one text or of a pair as a `Source`: `tokens` [B, S] int32.
+
+    In `<s> a </s> b </s>` all behind the first eos is the second text. Where a further eos stands
+    between them, as RoBERTa has it, texts are not told apart. With `segments` [B, S] a row has
+    several of them.
+    """
+    real, ends = tokens != pad, tokens == eos
+    before = jnp.cumsum(ends, axis=1) - ends
+    next_one = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)), constant_values=pad)
+    behind_it = jnp.pad(tokens[:, 2:], ((0, 0), (0, 2)), constant_values=pad)[:, : tokens.shape[1]]
+    if segments is None:
+        own = jnp.ones((1, 1, 1), bool)
+    else:
+        own = segments[:, :, None] == segments[:, None]
+        begins = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)))
+        before -= jax.lax.cummax(jnp.where(begins, before, 0), axis=1)
+    separated = ends & (before == 0) & (next_one == eos) & (behind_it != pad)
+    second = real & (before > 0) & ~jnp.any(own & separated[:, None], axis=-1)
+    return Source(values=tokens, mask=real, segments=segments, second=second)
 
 
 @struct.dataclass
@@ -384,6 +410,11 @@ class SentenceClassifier(Encoder, Protocol):
     """Whether a decoder reads the sentence as well, whose last state the heads read: fairseq's
     `--add-prev-output-tokens`. Such models are written to be given pairs with one eos between
     them, others with two (`encode` of fairseq's hub)."""
+
+    @property
+    def eos(self) -> int:
+        """Id of the end of a text."""
+        ...
 
     def class_logits(
         self, params: Params, head: str, source: Source, *, rng: jax.Array | None = None,

@@ -251,6 +251,8 @@ class HuggingFaceTable:
     layout: str = "fairseq"
     """Where the ids of a SentencePiece model's pieces are, where the folder has nothing but
     that model: one of `seqjax.data.tokenizers.layouts`."""
+    tokenizer_class: str = ""
+    """transformers' class of the tokenizer of a folder that names none."""
     generation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Defaults of its search where no `generation_config.json` says them, by the names there."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.sentences import SentenceDataset
 from seqjax.losses import Metric
-from seqjax.models.protocol import Params, SentenceClassifier, token_source
+from seqjax.models.protocol import Params, SentenceClassifier, sentence_source
 from seqjax.tasks import label_metrics
 from seqjax.tasks.evaluator import Evaluation
 
@@ -57,7 +57,8 @@ class LabelEvaluator:
         self._widths = [min(-(-width // _WIDTH) * _WIDTH, longest) for width in widest]
 
         def logits(params: Params, source: jax.Array) -> jax.Array:
-            return model.class_logits(params, head, token_source(source, pad=model.pad))
+            return model.class_logits(
+                params, head, sentence_source(source, pad=model.pad, eos=model.eos))
 
         self._logits: Any = jax.jit(logits)
 

@@ -308,6 +308,11 @@ def _check_start(task: object, model: Model) -> None:
             f"family {model.config.name!r}; it is for models with model.pad_begins")
 
 
+def class_names(task: object) -> tuple[str, ...]:
+    """What a task calls the classes that its model tells apart; nothing of other tasks."""
+    return tuple(getattr(task, "class_names", ()))
+
+
 def members(protocol: type) -> list[str]:
     """Names of the public attributes and methods that a protocol asks for, inherited ones too."""
     found: dict[str, None] = {}

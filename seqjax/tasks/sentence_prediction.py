@@ -224,7 +224,7 @@ class SentencePredictionTask(sentences.SentenceTask):
         import jax.numpy as jnp
 
         from seqjax.losses.base import Forward
-        from seqjax.models.protocol import token_source
+        from seqjax.models.protocol import sentence_source
 
         asked, needed = self.config.add_prev_output_tokens, model.decodes_source
         if asked is not None and asked != needed:
@@ -232,7 +232,7 @@ class SentencePredictionTask(sentences.SentenceTask):
                 f"config.task.add_prev_output_tokens: {asked}, but a {model.config.name} "
                 f"{'has a decoder that' if needed else 'has no decoder that'} reads the sentence "
                 "as well; leave it out")
-        source = token_source(batch["source"], pad=model.pad)
+        source = sentence_source(batch["source"], pad=model.pad, eos=model.eos)
         logits = model.class_logits(
             params, self.config.classification_head_name, source, rng=rng)
         return Forward(pad=model.pad, aux={

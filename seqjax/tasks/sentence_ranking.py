@@ -164,13 +164,14 @@ class SentenceRankingTask(sentences.SentenceTask):
         import jax.numpy as jnp
 
         from seqjax.losses.base import Forward
-        from seqjax.models.protocol import token_source
+        from seqjax.models.protocol import sentence_source
 
         tokens = batch["source"]
         rows, count, width = tokens.shape
         scores = model.class_logits(
             params, self.config.ranking_head_name,
-            token_source(tokens.reshape(rows * count, width), pad=model.pad), rng=rng)
+            sentence_source(tokens.reshape(rows * count, width), pad=model.pad, eos=model.eos),
+            rng=rng)
         first = tokens[:, 0] != model.pad
         return Forward(pad=model.pad, aux={
             "logits": scores.reshape(rows, count), "real": first.any(axis=1),

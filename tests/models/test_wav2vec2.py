@@ -112,7 +112,8 @@ def test_group_norm_sees_padding_up_to_the_longest_row():
     wide = Source(*(jnp.pad(a, ((0, 0), (0, 100))) for a in (shorter.values, mask)))
     run = jax.jit(golden.model.encode)
     there, short = run(golden.params, shorter), golden.model.frames(300)
-    padded, apart = (run(golden.params, wide.replace(isolated=x)) for x in (False, True))
+    padded, apart = (
+        run(golden.params, dataclasses.replace(wide, isolated=x)) for x in (False, True))
     assert padded.mask.sum(1).tolist() == there.mask.sum(1).tolist() == [short, frames, frames]
     np.testing.assert_allclose(padded.out[:, :frames], there.out, atol=1e-5)
     one = run(golden.params, Source(

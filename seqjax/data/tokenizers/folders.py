@@ -25,6 +25,7 @@ from seqjax.data.tokenizers.huggingface import (
     token_name,
     vocabulary_of_symbols,
 )
+from seqjax.data.tokenizers.language_codes import codes_of
 from seqjax.data.tokenizers.layouts import (
     OWN_IDS,
     vocabulary_of_json,
@@ -44,6 +45,12 @@ _CLASSES = {"XLMRobertaTokenizer": "xlmr", "CamembertTokenizer": "camembert",
             "MBartTokenizer": "mbart", "MBart50Tokenizer": "mbart", "NllbTokenizer": "mbart",
             "XGLMTokenizer": "xglm"}
 """The same by the `tokenizer_class` of `tokenizer_config.json`."""
+_SURROUNDING = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer")
+"""Byte-level ones that put `<s>` and `</s>` around texts."""
+_GOING_ON = ("gpt", "opt")
+"""What a `model_type` of language models with byte-level tokenizers begins with."""
+_ANY_CLASS = ("PreTrainedTokenizer", "TokenizersBackend")
+"""These say nothing of what a tokenizer does."""
 _USUAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
          "added_tokens.json", "source.spm", "target.spm", "vocab.json", "target_vocab.json",
@@ -208,7 +215,8 @@ def _m2m(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
         return None
     ids = read_ids(files["vocab.json"], "vocab.json")
     # Languages have the ids behind those of the file, in their order.
-    languages = [t for t in _more(said) if t not in ids]
+    listed = _more(said) or codes_of(_class_of(said) or "M2M100Tokenizer")
+    languages = [t for t in listed if t not in ids]
     symbols = vocabulary_of_json(files["vocab.json"], languages=languages).symbols
     made = _named(name, SentencePieceTokenizer, model=files[name],
                   special=[*_USUAL[:4], *languages])
@@ -220,10 +228,13 @@ def _pieces(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | Non
     if name is None:
         return None
     usual = said["layout"] or (OWN_IDS if name == "spiece.model" else "xlmr")
-    usual = _CLASSES.get(str(said.get("tokenizer_class", "")).removesuffix("Fast"), usual)
+    usual = _CLASSES.get(_class_of(said), usual)
     layout = _LAYOUTS.get(said["model_type"], usual)
     plain = _named(name, SentencePieceTokenizer, model=files[name])
-    more = [t for t in _more(said) if plain.processor.PieceToId(t) == plain.processor.unk_id()]
+    listed = _more(said)
+    if not any(t not in _USUAL for t in listed):
+        listed = codes_of(_class_of(said))
+    more = [t for t in listed if plain.processor.PieceToId(t) == plain.processor.unk_id()]
     languages = more if layout in ("mbart", OWN_IDS) else []
     languages = [t for t in languages if t not in _USUAL]
     symbols = vocabulary_of_sentencepiece(plain, layout=layout, languages=languages).symbols
@@ -244,10 +255,19 @@ def _byte_level(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found |
     made.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     made.decoder = library.decoders.ByteLevel()
     of = _add_special(made, said)
-    if of.get("cls") is not None and of.get("sep") is not None and said["model_type"] != "gpt2":
+    if of.get("cls") is not None and of.get("sep") is not None and _surrounded(said):
         made.post_processor = library.processors.RobertaProcessing(
             of["sep"], of["cls"], True, prefix)
     return _made(made)
+
+
+def _surrounded(said: Mapping[str, Any]) -> bool:
+    """Whether a byte-level tokenizer puts `<s>` and `</s>` around texts: those of models that read
+    do, those of language models do not."""
+    named = _class_of(said)
+    if named and named not in _ANY_CLASS:
+        return named in _SURROUNDING
+    return not said["model_type"].startswith(_GOING_ON)
 
 
 def _wordpiece(files: Mapping[str, bytes], said: Mapping[str, Any]) -> _Found | None:
@@ -296,6 +316,13 @@ def _add_special(made: Any, said: Mapping[str, Any]) -> dict[str, tuple[str, int
 def _made(library_tokenizer: Any) -> _Found:
     made = HuggingFaceTokenizer(tokenizer_json=library_tokenizer.to_str().encode("utf-8"))
     return made, made, made.symbols(), made.symbols()
+
+
+def _class_of(said: Mapping[str, Any]) -> str:
+    """The class of a tokenizer that files name, without `Fast`; of mBART's models without any,
+    transformers' usual one."""
+    named = str(said.get("tokenizer_class") or "").removesuffix("Fast")
+    return named or ("MBartTokenizer" if said["model_type"] == "mbart" else "")
 
 
 def _model_name(files: Mapping[str, bytes]) -> str | None:

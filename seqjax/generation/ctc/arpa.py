@@ -47,7 +47,7 @@ def read_arpa(path: str | Path) -> list[list[Entry]]:
 
     Raises:
       ConfigError: the file is not there, is not ARPA, has a line that is none, lacks n-grams
-        that it counts, or ends before `\\end\\`.
+        that it counts or has one twice, or ends before `\\end\\`.
     """
     path = Path(path)
     if not path.is_file():
@@ -71,6 +71,12 @@ def _read(lines: _Lines) -> list[list[Entry]]:
             raise lines.error(
                 f"{len(entries)} {order}-grams end here, but \\data\\ counts {count}; the file is "
                 "cut short or was put together by hand")
+        seen: set[str] = set()
+        for entry in entries:
+            if entry.words in seen:
+                raise lines.error(f"{entry.words!r} stands twice among the {order}-grams that end "
+                                  "here")
+            seen.add(entry.words)
         orders.append(entries)
     return orders
 

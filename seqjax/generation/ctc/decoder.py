@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -29,6 +30,7 @@ from seqjax.generation.ctc.lexicon import (
 from seqjax.generation.ctc.ngram import BOS, EOS, UNK, NGram, load_ngram
 from seqjax.generation.ctc.options import CTCOptions
 
+_log = logging.getLogger(__name__)
 LanguageModel = NGram | KenLM
 ROWS = 16
 """Utterances that are searched together."""
@@ -147,6 +149,11 @@ class CTCDecoder:
         if lm is not None:
             spoken = lexicon.words if lexicon is not None else self.symbols
             ids = [lm.words.get(word, lm.form.unk) for word in spoken]
+            unknown = [word for word, i in zip(spoken, ids, strict=True)
+                       if i == lm.form.unk and not _is_special(word)]
+            if unknown:
+                _log.warning("%s: knows %s not and %d more of %d; they count as %s", options.lm,
+                             repr(unknown[0]), len(unknown) - 1, len(spoken), UNK)
             if options.unit_lm and all(i == lm.form.unk for i in ids):
                 raise ConfigError(f"{options.lm}: no token of the model is a word of this language "
                                   "model; with unit_lm it has to be one of tokens")
@@ -184,8 +191,7 @@ class CTCDecoder:
                 raise ConfigError(
                     "unk_weight allows words outside the lexicon, but the model has no token "
                     "between words by which they would end; leave unk_weight out")
-            unknown = [i for symbol, i in self.tokens.items()
-                       if not (symbol.startswith("<") and symbol.endswith(">"))]
+            unknown = [i for symbol, i in self.tokens.items() if not _is_special(symbol)]
         return build_lexicon(spellings, tokens=len(self.symbols), boundary=self.silence,
                              unknown=unknown)
 
@@ -206,6 +212,12 @@ class CTCDecoder:
                 f"{options.lm}: no word of the language model can be spelled with the model's "
                 f"letters; it begins with {words[0]!r}, the letters are "
                 f"{' '.join(list(self.tokens)[4:12])} ... (upper and lower case?)")
+        if len(spelled) < len(words):
+            known = {word for word, _ in spelled}
+            other = next(word for word in words if word not in known)
+            _log.warning(
+                "%s: %d of its %d words, %r the first, have letters that the model has not: they "
+                "are not found", options.lm, len(words) - len(spelled), len(words), other)
         return spelled
 
     def _looking_ahead(
@@ -218,6 +230,11 @@ class CTCDecoder:
             scores = np.array([weight * lm.unigram(i) for i in ids], np.float32)
             unknown += weight * lm.unigram(lm.form.unk)
         return with_look_ahead(lexicon, scores, unknown=unknown)
+
+
+def _is_special(symbol: str) -> bool:
+    """Whether it stands for no sound: `<s>`, `<pad>`."""
+    return symbol.startswith("<") and symbol.endswith(">")
 
 
 def _padded(made: Frames, *, tokens: int) -> Frames:

@@ -45,7 +45,7 @@ class Frames:
 
 
 def select_tokens(
-    log_probs: np.ndarray, *, blank: int, token_min_logp: float, beam_size_token: int | None,
+    log_probs: np.ndarray, *, token_min_logp: float, beam_size_token: int | None,
 ) -> np.ndarray:
     """Which entries of [T, V] a search looks at; always the best of each frame."""
     keep = log_probs >= token_min_logp
@@ -54,8 +54,6 @@ def select_tokens(
         keep &= log_probs >= least[:, None]
     keep &= log_probs > -np.inf
     keep[np.arange(len(keep)), log_probs.argmax(1)] = True
-    # A frame in which the blank is cut off could not lengthen any gap between two equal tokens.
-    keep[:, blank] |= log_probs[:, blank] > -np.inf
     return keep
 
 
@@ -71,11 +69,10 @@ def frames(
       token_min_logp: tokens below are not looked at, unless they are a frame's best.
       beam_size_token: at most so many tokens of a frame are (fairseq's; ties stay).
     """
-    kept = [select_tokens(row, blank=blank, token_min_logp=token_min_logp,
-                          beam_size_token=beam_size_token) if len(row) else row.astype(bool)
-            for row in rows]
+    kept = [select_tokens(row, token_min_logp=token_min_logp, beam_size_token=beam_size_token)
+            if len(row) else row.astype(bool) for row in rows]
     for keep in kept:
-        keep[:, blank] = False
+        keep[:, blank] = False  # it is there in every frame, by itself
     counts = [keep.sum(1) for keep in kept]
     b = len(rows)
     t = max(1, *(int((count > 0).sum()) for count in counts))
@@ -96,7 +93,8 @@ def _fill(
 ) -> None:
     """Row `i` of `out`."""
     says = np.flatnonzero(count > 0)
-    sums = np.concatenate([[0.0], np.cumsum(np.where(count > 0, 0.0, row[:, blank]))])
+    alone = np.where(count > 0, 0.0, row[:, blank])
+    sums = np.concatenate([[0.0], np.cumsum(alone, dtype=np.float64)])
     before = np.diff(sums[says], prepend=0.0)
     used = len(says)
     at, token = np.nonzero(keep[says])

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Any, cast
@@ -24,7 +25,8 @@ from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
 from seqjax.interop.huggingface.weights import Kind, choose, to_state
 from seqjax.interop.reading import Whole
 from seqjax.models.overrides import resolved
-from seqjax.tasks.protocol import Task, TextTask
+from seqjax.models.parts.heads_config import CLASS
+from seqjax.tasks.protocol import Task, TextTask, class_names
 
 _WRITING = ("encoder-decoder", "speech")
 """Kinds of models that read one thing and write another."""
@@ -50,6 +52,7 @@ def write_folder(
         raise ConfigError(f"{target}: is there already; name a folder that is not, or is empty")
     task = whole.task()
     about, kept = remembered(whole.assets)
+    whole = _with_labels(whole, task)
     model = resolved(whole.config.model)
     try:
         kind = choose(model, place=about.get("table"))
@@ -93,7 +96,24 @@ def _architecture(kind: Kind, model: ModelSection, about: Mapping[str, Any]) -> 
     table = kind.table
     usual = table.architectures[0] if table.architecture is None else table.architecture(model)
     there = (about.get("config", {}).get("architectures") or [usual])[0]
-    return there if about.get("table") == kind.place else usual
+    if about.get("table") != kind.place:
+        return usual
+    if usual.endswith(CLASS) == there.endswith(CLASS):
+        return there
+    # A head was registered: the class with one of the same kind of model (XLMRoberta...).
+    stem = re.sub(r"(For[A-Z]\w+|Model)$", "", there)
+    return next((name for name in table.architectures if name == stem + CLASS), usual)
+
+
+def _with_labels(whole: Whole, task: Task) -> Whole:
+    """The model with the names of its head's classes, where its task alone knows them."""
+    config: Any = whole.config.model
+    heads = getattr(config, "classification_heads", {})
+    names = class_names(task)
+    if len(heads) != 1 or config.classification_labels or {len(names)} != set(heads.values()):
+        return whole
+    named = dataclasses.replace(config, classification_labels=dict.fromkeys(heads, names))
+    return dataclasses.replace(whole, config=dataclasses.replace(whole.config, model=named))
 
 
 def is_bare(architecture: str) -> bool:
@@ -110,7 +130,9 @@ def _write_configs(
     table = kind.table
     hf: dict[str, Any] = dict(about.get("config", {}))
     said = table.config_to(resolved(whole.config.model))
-    same = bool(hf) and table.config_from(hf) == table.config_from({**said, **_ids(hf)})
+    class_of = {"architectures": [architecture]}
+    same = bool(hf) and table.config_from({**hf, **class_of}) == table.config_from(
+        {**said, **_ids(hf), **class_of})
     hf = {**said, **hf} if same else {**hf, **said}
     if hf.get("model_type") not in table.model_types:
         hf["model_type"] = table.model_types[0]

@@ -23,7 +23,7 @@ _FEW = 2
 
 def section(
     vocabulary: Vocabulary, side: Side, special: Special, generation: Mapping[str, Any],
-    said: Mapping[str, Any],
+    said: Mapping[str, Any], *, usual_class: str = "",
 ) -> dict[str, Any]:
     """Keys of `config.task`.
 
@@ -33,6 +33,7 @@ def section(
       generation: the folder's `generation_config.json`, of which a language that is forced is
         taken.
       said: what is said of the tokenizer's special symbols.
+      usual_class: transformers' class of a tokenizer that names none.
     """
     eos = vocabulary[special.eos]
     start = eos if special.start is None else vocabulary[special.start]
@@ -42,7 +43,8 @@ def section(
     template, langs = languages(vocabulary.symbols if side.symbols is not None else ())
     if langs:
         return found | _of_languages(
-            vocabulary, template, langs, special=special, generation=generation, said=said)
+            vocabulary, template, langs, special=special, generation=generation, said=said,
+            usual_class=usual_class)
     if isinstance(side.tokenizer, HuggingFaceTokenizer) and side.symbols is not None:
         around = side.tokenizer.around()
         words = [*(side.symbols[i] for i in around.first), "...",
@@ -65,10 +67,11 @@ def languages(symbols: Sequence[str]) -> tuple[str, tuple[str, ...]]:
 
 def _of_languages(
     vocabulary: Vocabulary, template: str, langs: tuple[str, ...], *, special: Special,
-    generation: Mapping[str, Any], said: Mapping[str, Any],
+    generation: Mapping[str, Any], said: Mapping[str, Any], usual_class: str,
 ) -> dict[str, Any]:
     """Keys of a model of several languages: mBART's, whose sentences name their language behind
-    their end, or that of those made after it, which begin with it."""
+    their end, or that of those made after it, which begin with it (NLLB's sources name it behind
+    their end where its files say `legacy_behaviour`)."""
     eos = vocabulary[special.eos]
     code = {template.replace("{}", lang): lang for lang in langs}
     forced = generation.get("forced_bos_token_id")
@@ -78,9 +81,10 @@ def _of_languages(
                       ("target_lang", target or said.get("tgt_lang"))):
         lang = code.get(str(lang), lang)
         known |= {key: lang} if lang in langs else {}
-    if str(said.get("tokenizer_class", "")).startswith("MBartTokenizer"):
+    if str(said.get("tokenizer_class") or usual_class).startswith("MBartTokenizer"):
         return {**known, "source_form": f"... {eos} {{source}}",
                 "target_form": f"... {eos} {{target}}", "decoder_start": "{target}"}
-    return {**known, "source_form": f"{{source}} ... {eos}",
+    source = f"... {eos} {{source}}" if said.get("legacy_behaviour") else f"{{source}} ... {eos}"
+    return {**known, "source_form": source,
             "target_form": f"{{target}} ... {eos}", "decoder_start": eos,
             "decoder_first": "{target}"}

@@ -123,8 +123,9 @@ def _around(
     elif table.kind == "decoder":
         section["prompt_start"] = symbols.prompt_start(target.tokenizer, special, notes)
     else:
-        section = {**section, **forms.section(words[1], source, special, given, notes),
-                   **table.languages(hf)}
+        usual = hf.get("tokenizer_class") or table.tokenizer_class
+        section = {**section, **forms.section(
+            words[1], source, special, given, notes, usual_class=usual), **table.languages(hf)}
         search.section.pop("bos_token", None)  # which the task says
         if section.get("decoder_first") or section["decoder_start"] == "{target}":
             search.section.pop("first_tokens", None)

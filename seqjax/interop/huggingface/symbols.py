@@ -184,7 +184,9 @@ def prompt_start(
 ) -> tuple[int, ...]:
     """Ids that transformers' tokenizer puts in front of a prompt."""
     if isinstance(tokenizer, tokenizers.HuggingFaceTokenizer):
-        return tokenizer.around().first
+        first = tokenizer.around().first
+        if first or not said.get("add_bos_token"):
+            return first
     if said.get("add_bos_token"):
         return (special.eos if special.bos is None else special.bos,)
     return (special.eos,) if isinstance(tokenizer, tokenizers.SentencePieceTokenizer) else ()

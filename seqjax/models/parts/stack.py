@@ -80,9 +80,9 @@ def layers_apart(params: Params) -> Params:
 
 
 def layers_stacked(params: Params) -> Params:
-    """What `layers_apart` took apart."""
+    """What `layers_apart` took apart, if it did."""
     return _with_layers(params, lambda layers: jax.tree.map(
-        lambda apart: jnp.stack(apart.arrays), layers,
+        lambda x: jnp.stack(x.arrays) if isinstance(x, _Apart) else x, layers,
         is_leaf=lambda x: isinstance(x, _Apart)))
 
 

@@ -7,7 +7,7 @@ Field names and defaults are fairseq's; XLM-R and CamemBERT are `roberta_base` a
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from seqjax.models.parts.configs import (
     HEAD,
@@ -60,12 +60,16 @@ class RobertaConfig(ClassificationHeadsConfig, EncoderOnlyConfig):
     """The head that predicts masked tokens. False: states are all that the model gives, as of
     models that were published without it."""
     token_types: int = 0
-    """Rows of an embedding of kinds of tokens, of which the first is added to every token (BERT's
-    first and second sentence; 0: none, as in fairseq)."""
+    """Rows of an embedding of kinds of tokens, of which the first is added to every token (of a
+    BERT the second to those of the second text of a pair; 0: none, as in fairseq)."""
     max_positions: int = dataclasses.field(
         default=512, metadata=limit(table="encoder_learned_pos"))
     """Longest sentence, special symbols included (with learned positions: rows of their
     table)."""
+
+    marks_pairs: ClassVar[bool] = False
+    """Whether a pair is `<s> a </s> b </s>` with tokens of two kinds (BERT's), not `<s> a </s>
+    </s> b </s>` with tokens of one."""
 
     @staticmethod
     def follow(values: dict[str, Any]) -> None:

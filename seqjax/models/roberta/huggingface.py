@@ -83,7 +83,7 @@ def join_types(state: State, config: RobertaConfig, prefix: str) -> State:
 
 def read(hf: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of `config.model`; see `HuggingFaceTable.config_from`."""
-    found = KEYS.read(hf)
+    found = {**KEYS.read(hf), **heads.from_labels(hf)}
     rows = hf.get("max_position_embeddings", KEYS.defaults["max_position_embeddings"])
     pad = hf.get("pad_token_id", 1)
     if not isinstance(rows, int) or rows <= pad + 1:

@@ -53,8 +53,8 @@ class MaskedLMHead(nn.Module):
 
 
 class TypedEncoder(Encoder):
-    """A transformer's encoder of tokens of several kinds, of which all that are read are the
-    first."""
+    """A transformer's encoder of tokens of several kinds: of a pair whose texts are told apart
+    (`Source.second`), the second text's are of the second kind."""
 
     def setup(self) -> None:
         super().setup()
@@ -63,8 +63,12 @@ class TypedEncoder(Encoder):
             "token_types", nn.initializers.normal(DEVIATION),
             (cfg.token_types, cfg.encoder_embed_dim))
 
-    def embedded(self, tokens: jax.Array) -> jax.Array:
-        return super().embedded(tokens) + self.token_types[0]
+    def embedded(self, source: Source) -> jax.Array:
+        first, cfg = self.token_types[0], cast(RobertaConfig, self.config)
+        if source.second is None or not cfg.marks_pairs or cfg.token_types < 2:
+            return super().embedded(source) + first
+        return super().embedded(source) + jnp.where(
+            source.second[..., None], self.token_types[1], first)
 
 
 class RobertaEncoder(nn.Module):
@@ -120,6 +124,11 @@ class RobertaModel(SizedModel):
     any_special_ids: ClassVar[bool] = True
     shares_rows: ClassVar[bool] = True
     decodes_source: ClassVar[bool] = False
+
+    @property
+    def marks_pairs(self) -> bool:
+        """Whether it tells the second text of a pair from the first."""
+        return self.config.marks_pairs
 
     @functools.cached_property
     def _module(self) -> Roberta:

@@ -167,15 +167,15 @@ class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
         """The first layer's input, and which positions see which."""
         cfg, tokens, segments = self.config, source.values, source.visible_segments
         x = self.enter(
-            self.embedded(tokens), tokens, source.segments,
+            self.embedded(source), tokens, source.segments,
             scale=embedding_scale(cfg, cfg.encoder_embed_dim))
         real = source.mask
         x = x * real[..., None]
         return x, real[:, None, None, :] if segments is None else segment_mask(segments, segments)
 
-    def embedded(self, tokens: jax.Array) -> jax.Array:
-        """Rows of the embedding [B, S, D] at `tokens` [B, S]."""
-        return self.embed_tokens(tokens)
+    def embedded(self, source: Source) -> jax.Array:
+        """Rows of the embedding [B, S, D] of the source's tokens."""
+        return self.embed_tokens(source.values)
 
 
 class Decoder(DecoderEnds[DecoderConfig]):
