@@ -283,7 +283,7 @@ class Recognizer(Speech, Generative[Any]):
     def _times(self, found: CTCHypothesis, scores: np.ndarray) -> tuple[Word, ...]:
         """When words are said, by the best alignment of the symbols that were found."""
         task, model = self.task, self.models[0]
-        spans = align(scores, found.tokens, blank=BLANK)
+        spans = align(scores, found.tokens.tolist(), blank=BLANK)
         seconds = model.hop / task.config.sample_rate
         if task.boundary is None:  # symbols by themselves
             said = [(task.vocab[int(token)], *map(int, span))
