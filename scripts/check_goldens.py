@@ -4,11 +4,11 @@
 
 FOLDER holds one folder per model with `checkpoint.pt` and `forward.npz` (the collated batch
 under `sample/`, `lprobs`, `loss`, `grad_norm/PARAMETER`, and what the model returned under
-`net_output/`, of which its attention to the source is compared; of waveforms in place of `lprobs`
-the states `features`, the scores `net_output/x`, and `drawn/`, the masks and negatives). Prints
-one line per model; exits with 1 if a model differs. A model is run by what it can do
-(`models.protocol`), its loss is that of the criterion that it was trained with; no family is
-known by name.
+`net_output/`, of which its attention to the source is compared; of features of audio the encoder's
+states too; of waveforms in place of `lprobs` the states `features`, the scores `net_output/x`, and
+`drawn/`, the masks and negatives). Prints one line per model; exits with 1 if a model differs. A
+model is run by what it can do (`models.protocol`), its loss is that of the criterion that it was
+trained with; no family is known by name.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from seqjax.models.protocol import (
     Encoder,
     Features,
     Params,
+    Read,
     Source,
     encode_tokens,
     source_attention,
@@ -51,8 +52,9 @@ class Difference:
     """How far a model is from what was recorded; every number should be below 1e-4."""
 
     lprobs: float
-    """Largest absolute difference of a log-probability on an unpadded position; of a model of
-    waveforms, of a state or of a masked frame's score."""
+    """Largest absolute difference of a log-probability on an unpadded position, of features of
+    audio also of an encoder's state; of a model of waveforms, of a state or of a masked frame's
+    score."""
     loss: float
     """Relative."""
     grad_norm: float
@@ -145,13 +147,35 @@ def known_columns(features: Features, target: np.ndarray) -> jax.Array:
     return jnp.asarray((column == 0) | (column == wanted[..., None]))
 
 
+def read(inputs: Mapping[str, np.ndarray]) -> Read:
+    """The sources of a batch: ids, or frames of features."""
+    sources = inputs["src_tokens"]
+    if np.issubdtype(sources.dtype, np.integer):
+        return right_padded(sources, PAD)
+    real = np.arange(sources.shape[1]) < inputs["src_lengths"][:, None]
+    return Source(values=jnp.asarray(sources), mask=jnp.asarray(real))
+
+
+def encoder_distance(encoded: Any, recorded: Mapping[str, np.ndarray]) -> float:
+    """The largest difference of a state of the encoder, of real frames; infinite where other
+    ones are real."""
+    wanted = recorded["encoder_out/encoder_out/0"].swapaxes(0, 1)
+    padding = recorded.get("encoder_out/encoder_padding_mask/0")
+    real = np.ones(wanted.shape[:2], bool) if padding is None else ~padding
+    out, mask = (np.asarray(x)[:, :wanted.shape[1]] for x in (encoded.out, encoded.mask))
+    if not np.array_equal(mask, real) or np.asarray(encoded.mask).sum() != real.sum():
+        return float("inf")
+    return float(np.abs(out - wanted)[real].max())
+
+
 def forward_pass(model: Any, params: Params, inputs: Mapping[str, np.ndarray]) -> Forward:
     """What a model of text makes of a batch: of a source and previous tokens, of previous tokens
     alone (a language model's `src_tokens`), or of masked sentences."""
     tokens = inputs["src_tokens"]
     if "prev_output_tokens" in inputs:
-        encoded = encode_tokens(model, params, right_padded(tokens, PAD))
-        return Forward(features=model.features(params, inputs["prev_output_tokens"], encoded))
+        encoded = encode_tokens(model, params, read(inputs))
+        features = model.features(params, inputs["prev_output_tokens"], encoded)
+        return Forward(features=features, encoded=encoded)
     if isinstance(model, Encoder):
         encoded = model.encode(params, token_source(jnp.asarray(tokens), pad=PAD))
         return Forward(features=model.features(params, encoded), encoded=encoded)
@@ -162,12 +186,13 @@ def compare_text(
     checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray]
 ) -> Difference:
     """Log-probabilities, loss and gradients of a model of text."""
-    name = checkpoint.config.name
+    name, kinds = checkpoint.config.name, {"i": np.int32, "f": np.float32}
     model = models.build(
         checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
         target_vocab_size=checkpoint.target_vocab_size, compute_dtype=jnp.float32)
-    inputs = {k.rpartition("/")[2]: recorded[k].astype(np.int32)
+    inputs = {k.rpartition("/")[2]: np.asarray(recorded[k], kinds[recorded[k].dtype.kind])
               for k in recorded if k.startswith("sample/net_input/")}
+    hears = np.issubdtype(inputs["src_tokens"].dtype, np.floating)
     target = recorded["sample/target"].astype(np.int32)
     config = loss_config(checkpoint)
     compute = losses.LOSSES[config.name].function
@@ -182,56 +207,92 @@ def compare_text(
                 update=jnp.int32(0)).sum
             known = known_columns(features, target)
             attention = None if features.attention is None else source_attention(features)
-            return value, (jax.nn.log_softmax(features.logits()), known, attention)
+            encoded = forward.encoded if hears else None
+            return value, (jax.nn.log_softmax(features.logits()), known, attention, encoded)
         return jax.value_and_grad(loss, has_aux=True)(params)
 
-    (value, (lprobs, known, attention)), grads = jax.device_get(run(checkpoint.params))
+    (value, (lprobs, known, attention, encoded)), grads = jax.device_get(run(checkpoint.params))
     everywhere = "prev_output_tokens" not in inputs and isinstance(model, Encoder)
     scored = inputs["src_tokens"] if everywhere else target
     real = np.broadcast_to((scored != PAD)[..., None] & known, lprobs.shape)
     worst, parameter = compare_gradients(grads, checkpoint, recorded)
+    apart = encoder_distance(encoded, recorded) if hears else 0.0
     return Difference(
-        lprobs=float(np.abs(lprobs - recorded["lprobs"])[real].max()),
+        lprobs=max(apart, float(np.abs(lprobs - recorded["lprobs"])[real].max())),
         loss=abs(float(value) / recorded["loss"].item() - 1),
         grad_norm=worst, parameter=parameter,
         attention=compare_attention(
             attention, recorded, target, turned=models.family(name).turns_padding))
 
 
+def read_waveforms(recorded: Mapping[str, np.ndarray]) -> Source:
+    """The batch of samples, and which of them are real."""
+    samples = recorded["sample/net_input/source"]
+    padding = recorded.get("sample/net_input/padding_mask", np.zeros(samples.shape, bool))
+    return Source(values=jnp.asarray(samples), mask=jnp.asarray(~padding))
+
+
 def compare_waveforms(
     checkpoint: FairseqCheckpoint, recorded: Mapping[str, np.ndarray]
 ) -> Difference:
-    """States, scores of candidates, loss and gradients of a model that is pretrained on
-    waveforms."""
+    """States, scores of candidates, loss and gradients of a model that reads waveforms: one that
+    is pretrained with negatives or with labels of frames, or says which symbols are heard."""
     model = models.build(
-        checkpoint.config, source_vocab_size=0, target_vocab_size=0, compute_dtype=jnp.float32)
-    samples = recorded["sample/net_input/source"]
-    padding = recorded.get("sample/net_input/padding_mask", np.zeros(samples.shape, bool))
-    source = Source(values=jnp.asarray(samples), mask=jnp.asarray(~padding))
-    first, second = ([jnp.asarray(recorded[f"drawn/{kind}_{i}"]) for kind in (
-        "mask", "negatives")] for i in range(2))
-    config = loss_config(checkpoint)
+        checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
+        target_vocab_size=checkpoint.target_vocab_size, compute_dtype=jnp.float32)
+    source, config = read_waveforms(recorded), loss_config(checkpoint)
     compute = losses.LOSSES[config.name].function
+
+    def drawn(index: int) -> Drawn:
+        return Drawn(**{kind: jnp.asarray(recorded[f"drawn/{kind}_{index}"]) for kind in (
+            "mask", "negatives") if f"drawn/{kind}_{index}" in recorded})
+
+    labels = [jnp.asarray(recorded[k]) for k in sorted(recorded) if "target_list/" in k]
+
+    def forward(params: Params, index: int) -> Forward:
+        if not hasattr(model, "pretrain"):
+            encoded = model.encode(params, source)
+            return Forward(features=model.features(params, encoded), encoded=encoded,
+                           target=jnp.asarray(recorded["sample/target"]), pad=PAD)
+        more = (labels,) if labels else ()
+        return Forward(aux=model.pretrain(params, source, drawn(index), *more))
 
     @jax.jit
     def run(params: Params) -> tuple[Any, Any]:
-        def loss(params: Params) -> jax.Array:
-            forward = Forward(aux=model.pretrain(params, source, Drawn(*first)))
-            return compute(forward, {}, config, update=jnp.int32(0)).sum
-        return jax.value_and_grad(loss)(params)
+        def loss(params: Params) -> tuple[jax.Array, Any]:
+            found = compute(forward(params, 0), {}, config, update=jnp.int32(0))
+            return found.sum, found
+        return jax.value_and_grad(loss, has_aux=True)(params)
 
-    value, grads = jax.device_get(run(checkpoint.params))
-    states = jax.jit(model.encode)(checkpoint.params, source).out
-    scores = jax.jit(model.pretrain)(checkpoint.params, source, Drawn(*second))["logits"]
-    scores, wanted = np.asarray(scores).transpose(2, 0, 1), recorded["net_output/x"]
-    finite = np.isfinite(wanted)
-    apart = float("inf") if (finite != np.isfinite(scores)).any() else max(
-        float(np.abs(scores[finite] - wanted[finite]).max()),
-        float(np.abs(states - recorded["features"]).max()))
+    (value, said), grads = jax.device_get(run(checkpoint.params))
+    states = jax.jit(model.encode)(checkpoint.params, source)
+    apart = [_apart(np.asarray(states.out), recorded["features"])]
+    if "net_output/x" in recorded:
+        scores = jax.jit(forward, static_argnums=1)(checkpoint.params, 1).aux["logits"]
+        apart.append(_apart(np.asarray(scores).transpose(2, 0, 1), recorded["net_output/x"]))
+    if "net_output/encoder_out" in recorded:
+        features = model.features(checkpoint.params, states)
+        scores = np.asarray(features.logits())
+        # fairseq writes blanks into the scores of padded frames.
+        real = np.asarray(states.mask)
+        apart.append(_apart(scores[real], recorded["net_output/encoder_out"].swapaxes(0, 1)[real]))
+    if "net_output/padding_mask" in recorded:
+        apart.append(float((~recorded["net_output/padding_mask"] != states.mask).any()))
+    apart += [abs(float(total) / max(abs(float(recorded[f"log/{name}"])), 1e-9) - 1)
+              for name, (total, _) in said.metrics.items()
+              if f"log/{name}" in recorded and float(recorded[f"log/{name}"])]
     worst, parameter = compare_gradients(grads, checkpoint, recorded)
     return Difference(
-        lprobs=apart, loss=abs(float(value) / recorded["loss"].item() - 1), grad_norm=worst,
+        lprobs=max(apart), loss=abs(float(value) / recorded["loss"].item() - 1), grad_norm=worst,
         parameter=parameter, attention=0.0)
+
+
+def _apart(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The largest difference of a finite number; infinite where others are finite."""
+    finite = np.isfinite(theirs)
+    if ours.shape != theirs.shape or (finite != np.isfinite(ours)).any():
+        return float("inf")
+    return float(np.abs(ours[finite] - theirs[finite]).max())
 
 
 def compare(folder: pathlib.Path) -> Difference:
@@ -244,7 +305,7 @@ def compare(folder: pathlib.Path) -> Difference:
     with np.load(folder / "forward.npz") as recorded:
         if "sample/net_input/src_tokens" in recorded:
             return compare_text(checkpoint, recorded)
-        if "drawn/negatives_0" in recorded:
+        if "sample/net_input/source" in recorded:
             return compare_waveforms(checkpoint, dict(recorded))
         raise ConfigError(f"{folder}: {checkpoint.config.name} reads neither text nor waveforms")
 

@@ -2,7 +2,8 @@
 
     python scripts/check_hypotheses.py FOLDER [NAME ...]
 
-FOLDER holds `data-bin*` and one folder per model with `checkpoint.pt` and `hypos.json`.
+FOLDER holds `data-bin*` and one folder per model with `checkpoint.pt` and `hypos.json`; of models
+of features `speech/valid_st.tsv` and what it names, of which utterances are normalised.
 Prints one line per model and option set; exits with 1 if tokens differ anywhere or scores
 by more than 1e-4. The n-gram set is left out: fairseq's Python code hardly bans anything.
 """
@@ -21,9 +22,11 @@ import numpy as np
 from seqjax import models
 from seqjax.config import GenerationConfig
 from seqjax.data.indexed import IndexedDataset
+from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.decoder import Decoder
 from seqjax.generation.hypothesis import Hypothesis
 from seqjax.interop.fairseq.checkpoint import load_fairseq
+from seqjax.models.protocol import FrameReader
 
 TOLERANCE = 1e-4
 LEFT_OUT = ("beam4_ngram2",)
@@ -54,14 +57,33 @@ def data_of(folder: pathlib.Path) -> pathlib.Path:
     return folder.parent / ("data-bin.joined.de-en" if joined else "data-bin.de-en")
 
 
+def normalised(features: np.ndarray) -> np.ndarray:
+    """`utterance_cmvn` as fairseq computes it, in float32."""
+    x = features.astype(np.float32)
+    mean, squares = x.mean(axis=0), (x**2).sum(axis=0)
+    return (x - mean) / np.sqrt(np.maximum(squares / len(x) - mean**2, 1e-10))
+
+
+def utterances(folder: pathlib.Path) -> tuple[list[np.ndarray], list[list[int]]]:
+    """Features and target ids of `valid_st`."""
+    words = Vocabulary.load(folder / "speech" / "dict.txt").symbols
+    lines = (folder / "speech" / "valid_st.tsv").read_text(encoding="utf-8").splitlines()
+    names = lines[0].split("\t")
+    rows = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:]]
+    return ([normalised(np.load(folder / row["audio"])) for row in rows],
+            [[words.index(word) for word in row["tgt_text"].split()] for row in rows])
+
+
 def compare(folder: pathlib.Path) -> Iterator[tuple[str, float]]:
     """The option sets of one model, and the largest difference of a score."""
     checkpoint, data = load_fairseq(folder / "checkpoint.pt"), data_of(folder)
     model = models.build(
         checkpoint.config, source_vocab_size=checkpoint.source_vocab_size,
         target_vocab_size=checkpoint.target_vocab_size, compute_dtype=np.float32)
-    source = IndexedDataset(data / "valid.de-en.de")
-    target = IndexedDataset(data / "valid.de-en.en")
+    source: Any = IndexedDataset(data / "valid.de-en.de")
+    target: Any = IndexedDataset(data / "valid.de-en.en")
+    if isinstance(model, FrameReader):
+        source, target = utterances(folder.parent)
     for name, golden in json.loads((folder / "hypos.json").read_text()).items():
         if name in LEFT_OUT:
             continue

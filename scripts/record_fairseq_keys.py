@@ -26,6 +26,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+import fairseq
 from fairseq.criterions import CRITERION_REGISTRY
 from fairseq.dataclass.configs import FairseqConfig
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY, ARCH_MODEL_REGISTRY, MODEL_REGISTRY
@@ -33,17 +34,24 @@ from fairseq.optim import OPTIMIZER_REGISTRY
 from fairseq.optim.lr_scheduler import LR_SCHEDULER_REGISTRY
 from fairseq.tasks import TASK_REGISTRY
 
+sys.path.insert(0, str(pathlib.Path(fairseq.__file__).resolve().parents[1] / "examples/data2vec"))
+import models.data2vec_audio  # noqa: E402, F401 - what --user-dir examples/data2vec registers
+
 MODELS = ("bart", "roberta", "transformer", "transformer_align", "transformer_lm", "lstm",
-          "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2")
+          "lstm_lm", "fconv", "fconv_lm", "lightconv", "lightconv_lm", "wav2vec2",
+          "hubert", "hubert_ctc", "data2vec_audio", "wav2vec_ctc", "wav2vec_seq2seq",
+          "s2t_transformer", "s2t_conformer", "convtransformer", "xm_transformer")
 COMPONENTS = {
     "task": (TASK_REGISTRY, (
+        "audio_finetuning", "audio_pretraining", "hubert_pretraining",
         "translation", "language_modeling", "masked_lm", "multilingual_masked_lm", "denoising",
         "multilingual_denoising", "sentence_prediction", "sentence_ranking", "span_masked_lm",
-        "translation_from_pretrained_bart", "translation_multi_simple_epoch")),
+        "speech_to_text", "translation_from_pretrained_bart", "translation_multi_simple_epoch")),
     "criterion": (CRITERION_REGISTRY, (
         "cross_entropy", "label_smoothed_cross_entropy", "adaptive_loss",
-        "label_smoothed_cross_entropy_with_alignment", "masked_lm", "sentence_prediction",
-        "sentence_ranking", "wav2vec")),
+        "label_smoothed_cross_entropy_with_alignment",
+        "label_smoothed_cross_entropy_with_ctc", "masked_lm", "sentence_prediction",
+        "sentence_ranking", "wav2vec", "hubert", "ctc", "model")),
     "optimizer": (OPTIMIZER_REGISTRY, ("adam", "nag", "adafactor", "sgd")),
     "lr_scheduler": (LR_SCHEDULER_REGISTRY, (
         "inverse_sqrt", "polynomial_decay", "fixed", "cosine", "tri_stage")),

@@ -3,6 +3,7 @@
     python -m seqjax.generate --checkpoint runs/demo --input test.en --output test.hyp.de
     python -m seqjax.generate --checkpoint runs/demo --input - --output - --format jsonl
     python -m seqjax.generate --checkpoint runs/demo --data data-bin --subset test --format fairseq
+    ls *.wav | python -m seqjax.generate --checkpoint runs/asr --input -    # paths of recordings
 
 Plain text comes out detokenised and in the order of the input. A job that is killed goes
 on where it was when it is started again: finished sentences are kept beside the output,
@@ -50,6 +51,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
                         help="text: the best translation, detokenised. jsonl: n-best with "
                              "scores. fairseq: S-, T-, H-, D- and P- lines (default: text)")
     flags.add_line_flags(parser)
+    parser.add_argument("--timestamps", action="store_true",
+                        help="jsonl: when words are said, in seconds, of recognisers by CTC")
     group = parser.add_argument_group("with --data and --format fairseq")
     group.add_argument("--scoring", choices=SCORERS,
                        help="what the last line says (default bleu)")
@@ -111,6 +114,8 @@ def _check_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
     if args.score_reference and args.replace_unk:
         parser.error("--replace-unk: with --score-reference nothing is generated in which words "
                      "could be unknown")
+    if args.timestamps and args.format != "jsonl":
+        parser.error("--timestamps is for --format jsonl, which shows them")
     if args.scoring and (args.format != "fairseq" or args.input is not None):
         parser.error("--scoring is for --data with --format fairseq; python -m seqjax.score "
                      "judges files of text")
@@ -140,7 +145,7 @@ def _run(args: argparse.Namespace) -> None:
 
     aligning = flags.alignment_options(args)
     model = flags.load_generative(args)  # JAX is imported once the cheap checks have passed
-    options = cli.given_fields(args, GenerationConfig)
+    options = flags.search_options(args, model)
     fairseq.say_loaded(args, model, options)
     job = text_job(args, texts) if texts is not None else data_job(args, model)
     if job.padding is not None:

@@ -2,6 +2,8 @@
 
     python -m seqjax.interactive --checkpoint runs/demo
     python -m seqjax.interactive --checkpoint runs/demo --input test.en --buffer-size 64
+
+Of a model of speech the lines are paths of recordings.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _translate_all(args: argparse.Namespace, file: Any, size: int) -> None:
     aligning = flags.alignment_options(args)
     model = flags.load_generative(args)
-    options = cli.given_fields(args, GenerationConfig)
+    options = flags.search_options(args, model)
     model.decoder(**options)  # contradictions show before the first line
     fairseq.say_loaded(args, model, options)
     constraints = flags.output_constraints(args, model, None)
@@ -114,7 +116,7 @@ class Session:
         begun = time.monotonic() - compiling.seconds()
         wrong: dict[int, str] = {}
         texts, phrases = self._parts(lines, wrong)
-        inputs = [self.model.encoded(text) for text in texts]
+        inputs = [self._encoded(place, text, wrong) for place, text in enumerate(texts)]
         self.decomposed += [self._name(i) for i, x in enumerate(inputs) if x.decomposed]
         found = self._decode(inputs, phrases, wrong)
         seconds = (time.monotonic() - compiling.seconds() - begun) / len(lines)
@@ -128,6 +130,19 @@ class Session:
                 self._print_fairseq(inputs[place], hypotheses, seconds,
                                     None if phrases is None else phrases[place])
             self.number += 1
+
+    def _encoded(self, place: int, text: str, wrong: dict[int, str]) -> Encoded:
+        """A line as the model reads it; of a recording that cannot be heard, nothing."""
+        import numpy as np
+
+        from seqjax.data.audio.reading import AudioError
+        from seqjax.tasks.inputs import Encoded
+
+        try:
+            return self.model.encoded(text)
+        except AudioError as error:
+            wrong[place] = f"{self._name(place)}: {error}"
+            return Encoded(ids=np.zeros(0, np.float32))
 
     def summary(self) -> list[str]:
         """What is said at the end."""

@@ -3,7 +3,9 @@
 With fairseq's flags and text that is already split into words or pieces, the stores and
 dictionaries are fairseq's byte for byte. Beyond that it takes raw text (`--tokenizer`),
 tab-separated files and TensorFlow datasets (`--source`). docs/data.md has examples.
-`python -m seqjax.preprocess audio DIR` lists recordings (`commands.prepare_audio`).
+`python -m seqjax.preprocess audio DIR` lists recordings (`commands.prepare_audio`); `features`,
+`kmeans` and `labels` make labels of their frames (`commands.prepare_clusters`), `ngram` a language
+model of a text (`commands.prepare_ngram`).
 
 The command line is checked here and the result put in its place; the steps are in
 `data.prepare`. Everything is written to a hidden folder inside the destination first, so
@@ -61,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
     result = cli.Parser(
         prog="python -m seqjax.preprocess",
         description="Turn text into a data folder. Flags are fairseq-preprocess's, and more."
-        " `preprocess audio DIR` lists recordings instead: see `preprocess audio --help`.",
+        " `preprocess audio DIR` lists recordings instead; `preprocess features`, `kmeans`,"
+        " `labels` and `ngram` prepare speech, too: see `preprocess audio --help`.",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -146,7 +149,13 @@ def _add_fairseq_flags(result: argparse.ArgumentParser) -> None:
     add("--dataset-impl", choices=["mmap"], default="mmap", help="format of the stores")
 
 
-_OTHERS = {"audio": "seqjax.commands.prepare_audio:main"}
+_OTHERS = {
+    "audio": "seqjax.commands.prepare_audio:main",
+    "features": "seqjax.commands.prepare_clusters:features_main",
+    "kmeans": "seqjax.commands.prepare_clusters:kmeans_main",
+    "labels": "seqjax.commands.prepare_clusters:labels_main",
+    "ngram": "seqjax.commands.prepare_ngram:main",
+}
 """What the first word on the command line may be, for data of another kind."""
 
 

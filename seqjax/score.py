@@ -2,6 +2,7 @@
 
     python -m seqjax.score --sys hyp.de --ref ref.de --metric sacrebleu chrf ter
     python -m seqjax.score --sys hyp.tok.de --ref ref.tok.de      # fairseq-score's BLEU4 line
+    python -m seqjax.score --sys hyp.txt --ref ref.txt --metric wer cer
 """
 
 from __future__ import annotations

@@ -86,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     raw, pretrained = _with_pretrained(raw)
     if args.print_config:
         from seqjax import settings
+        from seqjax.interop.fairseq import pretrained as encoders
 
+        raw = encoders.complete(raw)
         print(_printed(settings.resolve(raw), args.print_config), end="")
         return None
     command = shlex.join(["python", "-m", "seqjax.train", *words])
@@ -112,8 +114,9 @@ def _train(
 ) -> int | None:
     """The signal that ended it, if one did."""
     from seqjax import settings  # the families' dataclasses; nothing is computed yet
+    from seqjax.interop.fairseq import pretrained as encoders
 
-    resolved = settings.resolve(raw)
+    resolved = settings.resolve(encoders.complete(raw))
 
     from seqjax.interop.fairseq import start as fairseq_start
     from seqjax.training import checks, train_loop

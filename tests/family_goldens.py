@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import packed
+from seeded_weights import seeded_state
 
 from seqjax import models
 from seqjax.interop.fairseq import checkpoint as fairseq_weights
@@ -130,6 +131,9 @@ def recorded(
     with np.load(file) as contents:
         arrays = dict(contents)
     about = json.loads(str(arrays.pop("about")))
+    if "seed" in about:
+        drawn = seeded_state(about["weights"], about["seed"])
+        return about, arrays, {name: drawn[name] for name in about["weights"]}
     flat, state, at = arrays.pop("weights"), {}, 0
     for key, shape in about["weights"].items():
         size = int(np.prod(shape))
@@ -143,7 +147,7 @@ def _file(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, np.ndarray], di
     if "model" in about:  # fairseq's dataclass, and gradients of two passes
         norms = about["eval"]["grads"]
         arrays["grads"] = np.array(list(norms.values()))
-        tree = {"cfg": {"model": about["model"]}, "model": state}
+        tree = {"cfg": {"model": about["model"], "task": about.get("task", {})}, "model": state}
         return tree, arrays, {"grads": list(norms)}
     beside = _ARGS if "prev" in arrays else {"task": "masked_lm"}
     args = {**beside, "arch": about["arch"], **about["args"]}

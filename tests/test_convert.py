@@ -198,8 +198,8 @@ def test_a_checkpoint_becomes_a_configuration(capsys, tmp_path):
 @pytest.mark.parametrize(("command", "message"), [
     ("fairseq-train d --arch transformer --max-tokens 9 --optimizr adam", "Did you mean '--optimi"),
     ("fairseq-train d --max-tokens 9", "--arch is needed"),
-    ("fairseq-train d --arch hubert --max-tokens 9", "hubert"),
-    ("fairseq-train d --arch transformer --task speech_to_text --max-tokens 9", "speech_to_text"),
+    ("fairseq-train d --arch multires_hubert --max-tokens 9", "multires_hubert"),
+    ("fairseq-train d --arch transformer --task text_to_speech --max-tokens 9", "text_to_speech"),
     ("fairseq-train d --arch transformer --optimizer adamax --max-tokens 9", "adamax"),
     ("fairseq-train d --arch transformer --max-tokens", "needs a value"),
     ("fairseq-train d --arch transformer --max-tokens 9 --max-update x", "--max-update: cannot"),

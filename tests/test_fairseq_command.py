@@ -44,8 +44,8 @@ def test_parsing():
     assert command.given == {
         "path": "a.pt:b.pt", "beam": "5", "post_process": "subword_nmt", "lenpen": "-0.5",
         "sampling": True, "batch_size": "8", "print_alignment": "hard", "quiet": True}
-    with pytest.raises(ConfigError, match="unknown flag --beam"):
-        fairseq_command.parse("fairseq-train d --arch transformer --beam 5")
+    with pytest.raises(ConfigError, match="unknown flag --path"):
+        fairseq_command.parse("fairseq-train d --arch transformer --path x.pt")
 
 
 @pytest.mark.parametrize("command", [
@@ -137,17 +137,18 @@ def test_booleans_as_older_versions_had_them():
 
 
 @pytest.mark.parametrize("words, named", [
-    ("--task speech_to_text --arch hubert --criterion ctc",
-     ["task 'speech_to_text' of fairseq is not in seqjax yet; here: denoising",
-      "architecture 'hubert' of fairseq is not in seqjax yet; here: architectures of the "
-      "families bart,", "criterion 'ctc' of fairseq is not in seqjax yet"]),
-    ("--config-yaml c.yaml --task speech_to_text --arch s2t_transformer_s",
-     ["task 'speech_to_text' of fairseq is not", "architecture 's2t_transformer_s' of fairseq"]),
-    ("--arch=hubert --untie-final-proj", ["architecture 'hubert' of fairseq is not"]),
+    ("--task text_to_speech --arch multires_hubert --criterion nat_loss",
+     ["task 'text_to_speech' of fairseq is not in seqjax yet; here: audio_finetuning",
+      "architecture 'multires_hubert' of fairseq is not in seqjax yet; here: architectures of the "
+      "families bart,", "criterion 'nat_loss' of fairseq is not in seqjax yet"]),
+    ("--config-yaml c.yaml --task text_to_speech --arch tts_transformer",
+     ["task 'text_to_speech' of fairseq is not", "architecture 'tts_transformer' of fairseq"]),
+    ("--arch=multires_hubert --untie-final-proj",
+     ["architecture 'multires_hubert' of fairseq is not"]),
     ("-a levenshtein_transformer --noise random_delete",
      ["architecture 'levenshtein_transformer' of fairseq is not"]),
-    ("--arch transformer --criterion ctc --zero-infinity",
-     ["criterion 'ctc' of fairseq is not in seqjax yet; here: adaptive_loss"]),
+    ("--arch transformer --criterion nat_loss --label-smoothing 0.1",
+     ["criterion 'nat_loss' of fairseq is not in seqjax yet; here: adaptive_loss"]),
     ("--arch transformer --optimizer adagrad",
      ["optimizer 'adagrad' of fairseq is not in seqjax yet; here: adafactor, adam, nag, sgd"]),
     ("--arch transformer --lr-scheduler reduce_lr_on_plateau --lr-patience 2",
@@ -211,7 +212,11 @@ VALUES = {
     "--decoder-conv-dim": "64", "--encoder-conv-dim": "64", "--decoder-conv-type": "lightweight",
     "--encoder-conv-type": "lightweight", "--best-checkpoint-metric": "ppl",
     "--eval-bleu-args": '{"beam": 3}', "--decoder-kernel-size-list": "[3,3,3,3,3,3]",
-    "--encoder-kernel-size-list": "[3,3,3,3,3,3]",
+    "--encoder-kernel-size-list": "[3,3,3,3,3,3]", "--adp-act-fn": "gelu",
+    "--layer-type": "trf_adp --adp-num 1", "--blank-mode": "set", "--decoder-dropout": "0.2",
+    "--decoder-attention-dropout": "0.2", "--decoder-activation-dropout": "0.2",
+    "--final-dropout": "0.2", "--layerdrop": "0.2", "--ema-decay": "0.5",
+    "--ema-end-decay": "0.5", "--post-process": "silence", "--w2v-path": "pretrained.pt",
 }
 """Values that the flag may have; else a number that is not the default."""
 CHOSEN = {"task": "translation", "arch": "transformer", "optimizer": "adam",
@@ -464,3 +469,15 @@ def test_the_command_prints_all_of_it(capsys):
     assert "not honoured: --reset-optimizer: without --restore-file" in err
     assert "nothing to set for: --num-workers 4 (the file says why)" in err
     assert "    --num-workers 4: batching.prefetch" in out and "def get_config" in out
+
+
+def test_searches_of_validations_of_recognisers():
+    """fairseq's `eval_wer_config`, and `normalize`, which the model takes from the task."""
+    command = ("fairseq-train d --task audio_finetuning --labels ltr --arch wav2vec_seq2seq "
+               "--w2v-path p.pt --autoregressive --max-tokens 100 --max-update 9 "
+               "--criterion cross_entropy --beam 7 --max-len-a 0.5")
+    config, recipe = converted(command + " --eval-wer")
+    assert config["generation"]["beam"] == 7 and config["generation"]["max_len_a"] == 0.5
+    assert config["valid"]["decode"] and config["task"]["eval_wer"]
+    _, recipe = converted(command)
+    assert "--beam 7: without effect without --eval-wer" in recipe.unneeded

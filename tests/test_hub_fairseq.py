@@ -96,10 +96,10 @@ def test_mistakes_name_what_is_wrong(home, data, tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ConfigError, match="bpe, tokenizer: these are for fairseq"):
         seqjax.load(tmp_path / "run", bpe="subword_nmt")
-    with pytest.raises(ConfigError, match="task is 'speech_to_text'"):
-        seqjax.load(changed(tmp_path, groups={"task": {"_name": "speech_to_text"}}), data=data)
-    with pytest.raises(ConfigError, match="'hubert' of fairseq is not in seqjax"):
-        seqjax.load(changed(tmp_path, arch="hubert"), data=data)
+    with pytest.raises(ConfigError, match="task is 'text_to_speech'"):
+        seqjax.load(changed(tmp_path, groups={"task": {"_name": "text_to_speech"}}), data=data)
+    with pytest.raises(ConfigError, match="'multires_hubert' of fairseq is not in"):
+        seqjax.load(changed(tmp_path, arch="multires_hubert"), data=data)
     with pytest.raises(ConfigError, match="subwords 'nosuch' are not"):
         seqjax.load(changed(tmp_path, groups={"bpe": {"_name": "nosuch"}}), data=data)
 

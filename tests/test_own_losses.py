@@ -70,14 +70,25 @@ def everything(name: str) -> tuple[Forward, dict[str, jax.Array], object]:
     if hasattr(section, "report_accuracy"):
         section = dataclasses.replace(section, report_accuracy=True)
     says = ("prob_perplexity", "code_perplexity", "temp", "num_vars", "features_pen")
-    if hasattr(section, "log_keys"):
+    if name == "wav2vec":
         section = dataclasses.replace(section, log_keys=says, loss_weights=(0.1, 10.0))
     forward = Forward(
         features=States(hidden, Clusters(jnp.ones((D, 7))) if clusters else jnp.ones((D, V))),
         encoded=Encoded(out=hidden, mask=jnp.ones((B, T), bool)),
         target=jnp.asarray(rng.integers(4, V, (B, T))), pad=1, attention=attention,
-        aux={"logits": hidden, "masked": jnp.ones((B, T), bool),
+        aux={"logits": hidden, "ctc_logits": jnp.zeros((B, T, V)), "masked": jnp.ones((B, T), bool),
              **dict.fromkeys(says, jnp.float32(2))})
+    if name == "hubert":
+        section = dataclasses.replace(
+            section, log_keys=("features_pen",), loss_weights=(10.0,), pred_nomask_weight=0.5)
+        real = jnp.ones((B, T), bool)
+        forward = dataclasses.replace(forward, aux={
+            **forward.aux, "logits": (hidden,) * 8, "unmasked": real, "real": real})
+    if name == "model":
+        section = dataclasses.replace(section, log_keys=("ema_decay", "target_var", "pred_var"))
+        forward = dataclasses.replace(forward, aux={
+            **dict.fromkeys(section.log_keys, jnp.float32(2)), "real": jnp.ones((B, T), bool),
+            "losses": {"regression": jnp.float32(3)}, "sample_size": jnp.float32(5)})
     pairs = jnp.zeros((B, 2), jnp.int32)
     batch = {"aligned_source": pairs, "aligned_target": pairs}
     if {"classes", "candidates"} & LOSSES[name].needs:
@@ -104,11 +115,17 @@ def test_what_is_declared_of_the_losses_here():
     """As fairseq reports them; a change of a line in a loss shows here."""
     def names(**marks):
         return {n for loss in LOSSES.values() for n, m in loss.metrics.items()
-                if all(getattr(m, key) == value for key, value in marks.items())}
+                if loss.name != "model" and not re.fullmatch(r"\w+_[mu]_\d", n)
+                and all(getattr(m, key) == value for key, value in marks.items())}
 
+    # Of HuBERT's lists of labels, and of models that say their losses themselves, as they are.
+    lists, own = LOSSES["hubert"].metrics, LOSSES["model"].metrics
+    assert lists["loss_m_7"].base2 and lists["correct_u_0"].maximize and not own["loss"].base2
+    assert own["pred_var"].maximize and not any(m.base2 for m in own.values())
     assert names(base2=True) == {
-        "loss", "nll_loss", "alignment_loss", "loss_0", "loss_1", "loss_2"}
-    assert names(like_loss=True) == {"loss", "alignment_loss"}
+        "loss", "nll_loss", "alignment_loss", "ctc_loss", "loss_0", "loss_1", "loss_2",
+        "loss_features_pen"}
+    assert names(like_loss=True) == {"loss", "alignment_loss", "ctc_loss"}
     assert names(percent=True) == names(maximize=True) == {"accuracy"}
     assert names(count=True) == set(COUNTS) == {"ntokens", "nsentences"}
     assert names(perplexity_of="nll_loss") == names(perplexity_of="loss") == {"ppl"}
@@ -117,8 +134,10 @@ def test_what_is_declared_of_the_losses_here():
     assert {name: set(loss.needs) for name, loss in LOSSES.items() if loss.needs} == {
         "adaptive_loss": {"clusters"},
         "label_smoothed_cross_entropy_with_alignment": {"alignments"},
+        "label_smoothed_cross_entropy_with_ctc": {"ctc"},
         "masked_lm": {"masks"}, "sentence_prediction": {"classes"},
-        "sentence_ranking": {"candidates"}, "wav2vec": {"negatives"}}
+        "sentence_ranking": {"candidates"}, "wav2vec": {"negatives"},
+        "hubert": {"frame_labels"}, "ctc": {"frame_symbols"}, "model": {"losses"}}
 
 
 def test_what_losses_need_some_key_gives():
@@ -130,10 +149,13 @@ def test_what_losses_need_some_key_gives():
                 given.setdefault(field.name, set()).add(
                     getattr(field.metadata.get("gives"), "what", None))
     found = {name: what for name, what in given.items() if what != {None}}
-    found["mask_prob"].discard(None)  # a key of models of waveforms too, which mask by themselves
+    for shared in ("mask_prob", "name"):  # keys of other models too
+        found[shared].discard(None)
     assert found == {"adaptive_softmax_cutoff": {"clusters"}, "load_alignments": {"alignments"},
                      "num_classes": {"classes", "candidates"}, "num_negatives": {"negatives"},
-                     "mask_prob": {"masks"}}
+                     "mask_prob": {"masks"}, "label_classes": {"frame_labels"},
+                     "ctc_weight": {"ctc"}, "name": {"frame_symbols"},
+                     "ema_decay": {"losses"}}
     needed = {what for loss in LOSSES.values() for what in loss.needs}
     assert needed == {what for names in found.values() for what in names}
 

@@ -14,6 +14,7 @@ from seqjax import cli
 from seqjax.commands import fairseq, languages
 from seqjax.config import ConfigError, GenerationConfig
 from seqjax.data import sources
+from seqjax.generation.ctc.options import CTCOptions
 
 if TYPE_CHECKING:  # they import JAX
     from seqjax.hub.generative import Generative
@@ -61,7 +62,11 @@ def load_generative(args: argparse.Namespace) -> Generative:
     Raises:
       ConfigError: it generates nothing, or has no source that words could be aligned with.
     """
-    model = load(args, lm=args.lm_path)
+    ngram = is_ngram(args.lm_path)
+    model = load(args, lm=None if ngram else args.lm_path)
+    if ngram and not _recognises(model):
+        raise ConfigError(f"--lm-path {args.lm_path}: n-gram models are for recognisers by CTC, "
+                          f"and {args.checkpoint} is a model of {model.task.config.name}")
     if not model.generates:
         raise ConfigError(
             f"{args.checkpoint}: is a model of the task {model.task.config.name}, which generates "
@@ -72,10 +77,48 @@ def load_generative(args: argparse.Namespace) -> Generative:
     return typing.cast("Generative", model)
 
 
+_NGRAMS = (".arpa", ".arpa.gz", ".bin", ".binary", ".klm")
+_SHARED = ("beam", "nbest", "lm", "lm_weight")
+"""Options of CTC whose flags other searches have as well."""
+
+
+def is_ngram(path: str | None) -> bool:
+    """Whether the language model of that path is one of n-grams."""
+    return path is not None and path.endswith(_NGRAMS)
+
+
+def _recognises(model: Loaded) -> bool:
+    """Whether it is a recogniser by CTC."""
+    return hasattr(type(model), "ctc_options")
+
+
+def search_options(args: argparse.Namespace, model: Loaded) -> dict[str, Any]:
+    """The options of a search that were given, as `decoder` of the model takes them.
+
+    Raises:
+      ConfigError: flags of CTC, and another model.
+    """
+    options = cli.given_fields(args, GenerationConfig)
+    more = {name: value for name, value in cli.given_fields(args, CTCOptions).items()
+            if name not in _SHARED}
+    if _recognises(model):
+        return {**options, **more, **({"lm": args.lm_path} if args.lm_path else {})}
+    given = [f"--{name.replace('_', '-')}" for name in more]
+    given += ["--timestamps"] if getattr(args, "timestamps", False) else []
+    if given:
+        raise ConfigError(f"{', '.join(given)}: for recognisers by CTC, and {args.checkpoint} is a "
+                          f"model of {model.task.config.name}")
+    return options
+
+
 def add_generation_flags(parser: argparse.ArgumentParser) -> None:
     """What becomes of lines, how they are printed, how is searched, what outputs must be like."""
     _add_search_flags(parser)
     _add_constraint_flags(parser)
+    group = parser.add_argument_group(
+        "recognition by CTC", "beside --beam, --nbest, --lm-path (an .arpa file, or a binary of "
+        "KenLM's) and --lm-weight (default 2); without any of these the best symbol of every frame")
+    cli.add_fields(group, CTCOptions, leave_out=_SHARED)
 
 
 def check_generation_flags(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -156,6 +199,8 @@ def alignment_options(args: argparse.Namespace) -> dict[str, Any]:
         options["replace_unk"] = load_dictionary(args.replace_unk)
     elif args.replace_unk:
         options["replace_unk"] = True
+    if getattr(args, "timestamps", False):
+        options["timestamps"] = True
     return options
 
 
@@ -185,7 +230,8 @@ def _check_constraint_flags(args: argparse.Namespace, parser: argparse.ArgumentP
     """Refuses flags that do not go together."""
     if args.constraints and args.allowed_outputs:
         parser.error("--constraints and --allowed-outputs exclude each other: keep one")
-    if args.lm_path and "lm_weight" not in cli.given_fields(args, GenerationConfig):
+    neural = args.lm_path and not is_ngram(args.lm_path)
+    if neural and "lm_weight" not in cli.given_fields(args, GenerationConfig):
         parser.error("--lm-path needs --lm-weight: its default, 0, changes nothing")
 
 

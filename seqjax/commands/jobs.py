@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqjax import cli, models
-from seqjax.commands.flags import decodes_blank
-from seqjax.config import ConfigError, GenerationConfig
+from seqjax import models
+from seqjax.commands.flags import decodes_blank, search_options
+from seqjax.config import ConfigError
 from seqjax.generation.errors import InputError
 
 if TYPE_CHECKING:  # they import JAX
@@ -173,7 +173,7 @@ def data_job(args: argparse.Namespace, model: Generative) -> Job:
     from seqjax.data import planning
 
     split = model.split(args.data, args.subset)
-    settings = model.settings(references=True, **cli.given_fields(args, GenerationConfig))
+    settings = model.settings(references=True, **search_options(args, model))
     rules = rules_of(args)
     skips = rules.too_long == "skip" and args.format == "fairseq"  # left out, as in fairseq
     limits = split.limits if skips else (None, None)

@@ -6,6 +6,7 @@ Results as plain data and the job that they are of go in, lines come out.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import json
 import os
@@ -32,6 +33,8 @@ def plain_result(h: Hypothesis) -> dict[str, Any]:
         result["alignment"] = h.alignment
     if h.attention is not None:
         result["attention"] = h.attention.tolist()
+    if getattr(h, "times", None) is not None:
+        result["times"] = [dataclasses.asdict(word) for word in h.times]  # type: ignore[attr-defined]
     return result
 
 

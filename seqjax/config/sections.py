@@ -313,8 +313,9 @@ class GenerationConfig:
     """Siblings penalty."""
     padded_source_len: bool = False
     """Let `max_len_a` multiply the batch's padded source length, as fairseq does, instead
-    of each sentence's own; and let diverse beams look up a sentence's number among the rows
-    of the batch, as it does. With it, results depend on the batch."""
+    of each sentence's own; let diverse beams look up a sentence's number among the rows
+    of the batch, as it does; and let convolutions over frames of audio see the padding of the
+    batch, as its do. With it, results depend on the batch."""
     seed: int = 1
     """Of the samples, with each sentence's number."""
     max_tokens: int = 12000

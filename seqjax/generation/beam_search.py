@@ -48,7 +48,15 @@ from seqjax.generation.selection import (
     Strategy,
 )
 from seqjax.generation.topk import block_maxima
-from seqjax.models.protocol import Cache, Params, Stepper, Weights, encode_tokens, tempered
+from seqjax.models.protocol import (
+    Cache,
+    Params,
+    Read,
+    Stepper,
+    Weights,
+    encode_tokens,
+    tempered,
+)
 
 LEAST_TEMPERATURE = 1e-6
 SMALLEST_CAPACITY = 32
@@ -250,12 +258,12 @@ class Search:
         self.move = jax.jit(self._move, donate_argnames=("into",))
 
     def _begin(
-        self, params: Sequence[Params], weights: Sequence[Weights], source: jax.Array,
+        self, params: Sequence[Params], weights: Sequence[Weights], source: Read,
         sentences: Sentences, *, capacity: int,
     ) -> tuple[tuple[Cache, ...], SearchState]:
-        """Encodes `source` [B, S]; caches and state before the first step."""
+        """Encodes the sources; caches and state before the first step."""
         caches = tuple(
-            model.start(w, encode_tokens(model, p, source), rows=source.shape[0],
+            model.start(w, encode_tokens(model, p, source), rows=sentences.source_len.shape[0],
                         beam=self.options.beam, capacity=capacity)
             for model, p, w in zip(self.models, params, weights, strict=True))
         state = start_state(

@@ -27,6 +27,13 @@ from seqjax.generation.hypothesis import Hypothesis, Ids
 from seqjax.generation.output_constraints import OutputConstraint, output_constraint_of
 from seqjax.generation.precompile import First, precompile
 from seqjax.generation.processors import Sentences
+from seqjax.generation.reading import (
+    batch_of,
+    check_lengths,
+    least_sources,
+    sources_for,
+    vocabulary_size,
+)
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
 from seqjax.generation.selection import Strategy
@@ -36,6 +43,7 @@ from seqjax.models.protocol import (
     Encoder,
     LanguageModel,
     Params,
+    Read,
     Stepper,
     Weights,
     encode_tokens,
@@ -174,7 +182,8 @@ class Decoder:
 
         Args:
           params: as `prepare` takes or returns them.
-          sources: id sequences with their final eos, of any number and length.
+          sources: id sequences with their final eos, of any number and length; of models that
+            read audio, frames [S, F] of features or [S] samples.
           prefixes: tokens that each output must begin with (empty: none); with
             `config.prefix_size`, so many of them.
           plan: batches to be decoded; None: batches of like lengths. Results do not depend
@@ -219,7 +228,7 @@ class Decoder:
           ConfigError: constraints that exclude each other or an option.
           ValueError: constraints or permitted outputs that no output can fulfil.
         """
-        sources = [np.asarray(source, np.int32) for source in sources]
+        sources = sources_for(self.models, sources)
         if self.config.prefix_size and prefixes is None:
             raise ConfigError(f"generation.prefix_size: {self.config.prefix_size}, but no "
                               "prefixes were given of which it could be the size")
@@ -325,23 +334,22 @@ class Decoder:
             or self.config.no_repeat_ngram_size > 0
             or job.search.options.penalties is not None or len(job.prefixes[index]) > 0)
         if not may_be_empty or not self._first_step.is_finite(
-            prepared.params, prepared.weights, job.sources[index], bos=int(job.starts[index])
+            prepared.params, prepared.weights, self._one(job.sources[index]),
+            bos=int(job.starts[index])
         ):
             raise finite.ScoreError(f"{what}: no output has a finite score: {finite.WHY}")
+
+    def _one(self, source: np.ndarray) -> Read:
+        """A batch of one source."""
+        return batch_of([source], rows=1, width=len(source), pad=self.pad)
 
     def check_sources(self, lengths: Sequence[int] | np.ndarray) -> None:
         """Refuses sources that cannot be decoded, before anything is computed.
 
         Raises:
-          ValueError: a source without tokens or over the model's limit, by its number.
+          ValueError: a source without tokens, too short or over the model's limit, by its number.
         """
-        lengths = np.asarray(lengths, np.int64)
-        for index in np.flatnonzero(lengths == 0):
-            raise InputError(index, "has no tokens (not even eos)")
-        for index in np.flatnonzero(lengths > self.max_source_positions):
-            raise InputError(
-                index, f"has {lengths[index]} tokens, but the model takes at most "
-                f"{self.max_source_positions}: shorten or leave out that sentence")
+        check_lengths(lengths, self.models, most=self.max_source_positions)
 
     def plan(
         self, lengths: Sequence[int] | np.ndarray, *, few: bool = False
@@ -398,17 +406,15 @@ class Decoder:
 
     def _arrays(
         self, job: _Job, batch: DecodingBatch
-    ) -> tuple[jax.Array, Sentences, list[int]]:
+    ) -> tuple[Read, Sentences, list[int]]:
         """The sources of a batch, what is known of its sentences, and the capacities that they
         may need."""
         rows, sources, prefixes = batch.rows, job.sources, job.prefixes
-        source = np.full((rows, batch.width), self.pad, np.int32)
         longest = max((len(prefixes[i]) for i in batch.indices), default=0)
         prefix = np.full((rows, round_up_to_power(longest) if longest else 0), self.pad, np.int32)
         source_len, max_len = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
         index, bos = np.zeros(rows, np.int32), np.full(rows, self.bos, np.int32)
         for row, i in enumerate(batch.indices):
-            source[row, :len(sources[i])] = sources[i]
             prefix[row, :len(prefixes[i])] = prefixes[i]
             source_len[row], max_len[row], index[row] = len(sources[i]), job.limits[i], job.seeds[i]
             bos[row] = job.starts[i]
@@ -416,13 +422,15 @@ class Decoder:
         exempt = None
         if self.config.padded_source_len:
             exempt = place(np.full(rows, longest, np.int32))
+        source = batch_of([sources[i] for i in batch.indices], rows=rows, width=batch.width,
+                          pad=self.pad, isolated=not self.config.padded_source_len)
         sentences = Sentences(
             source_len=place(source_len), max_len=place(max_len), prefix=place(prefix),
             bos=place(bos), index=place(index),
             seed=jnp.uint32(self.config.seed), exempt=exempt, uncounted=self._uncounted(job, batch),
             source=self._read(job, batch, source),
             constraints=jax.tree.map(place, job.constraint.pack(batch.indices, rows=rows)))
-        return place(source), sentences, self._capacities(int(max_len.max()))
+        return jax.tree.map(place, source), sentences, self._capacities(int(max_len.max()))
 
     def _uncounted(self, job: _Job, batch: DecodingBatch) -> jax.Array | None:
         """Tokens of each row's output that are its prompt, where these count in no score."""
@@ -432,7 +440,7 @@ class Decoder:
         found[:len(batch.indices)] = job.uncounted[list(batch.indices)]
         return self._place(found)
 
-    def _read(self, job: _Job, batch: DecodingBatch, source: np.ndarray) -> jax.Array | None:
+    def _read(self, job: _Job, batch: DecodingBatch, source: Read) -> jax.Array | None:
         """What penalties know as each row's source: of language models the prompt."""
         prompts = None if any(isinstance(model, Encoder) for model in self.models) else [
             [job.starts[i], *job.prefixes[i]] for i in batch.indices]
@@ -471,27 +479,13 @@ class Decoder:
         """Where the batch axis is in each array of the caches, in the order of leaves."""
 
         def caches(rows: int) -> tuple[Cache, ...]:
-            source = jax.ShapeDtypeStruct((rows, 1), jnp.int32)
-            start = lambda params, weights, source: tuple(  # noqa: E731
-                model.start(w, encode_tokens(model, p, source), rows=rows, beam=1, capacity=1)
+            start = lambda params, weights: tuple(  # noqa: E731
+                model.start(w, encode_tokens(model, p, least_sources(model, rows)), rows=rows,
+                            beam=1, capacity=1)
                 for model, p, w in zip(self.models, params, weights, strict=True))
-            return jax.eval_shape(start, prepared.params, prepared.weights, source)
+            return jax.eval_shape(start, prepared.params, prepared.weights)
 
         return batch_axes(caches(1), caches(2))
-
-
-def vocabulary_size(model: Stepper, params: Params, weights: Weights) -> int:
-    """Entries of the model's output layer, found without computing anything."""
-
-    def logits(params: Params, weights: Weights) -> jax.Array:
-        encoded = encode_tokens(model, params, jnp.full((1, 1), model.eos, jnp.int32))
-        cache = model.start(weights, encoded, rows=1, beam=1, capacity=1)
-        features, _ = model.step(
-            weights, jnp.full((1, 1), model.eos, jnp.int32), cache,
-            position=jnp.zeros((), jnp.int32), ancestors=jnp.zeros((1, 1, 1), jnp.int32))
-        return features.logits()
-
-    return jax.eval_shape(logits, params, weights).shape[-1]
 
 
 def default_rows() -> int:

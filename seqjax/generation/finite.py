@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqjax.generation.hypothesis import Hypothesis
-from seqjax.models.protocol import Params, Stepper, Weights, encode_tokens
+from seqjax.models.protocol import Params, Read, Stepper, Weights, encode_tokens
 
 
 class ScoreError(ValueError):
@@ -62,23 +62,23 @@ class FirstStep:
         self.models = tuple(models)
         self._compiled = jax.jit(self._finite)
 
-    def is_finite(self, params: Sequence[Params], weights: Sequence[Weights], source: np.ndarray,
+    def is_finite(self, params: Sequence[Params], weights: Sequence[Weights], source: Read,
                   *, bos: int) -> bool:
         """Whether the log-probabilities of a first token are numbers.
 
         Args:
-          source: [S] ids.
+          source: of one row.
           bos: the token before the first.
         """
-        return bool(self._compiled(tuple(params), tuple(weights), source[None], jnp.int32(bos)))
+        return bool(self._compiled(tuple(params), tuple(weights), source, jnp.int32(bos)))
 
     def _finite(
-        self, params: Params, weights: Weights, source: jax.Array, bos: jax.Array
+        self, params: Params, weights: Weights, source: Read, bos: jax.Array
     ) -> jax.Array:
         good = jnp.bool_(True)
         for model, p, w in zip(self.models, params, weights, strict=True):
             cache = model.start(
-                w, encode_tokens(model, p, source), rows=source.shape[0], beam=1, capacity=1)
+                w, encode_tokens(model, p, source), rows=1, beam=1, capacity=1)
             features, _ = model.step(
                 w, bos.reshape(1, 1), cache, position=jnp.zeros((), jnp.int32),
                 ancestors=jnp.zeros((1, 1, 1), jnp.int32))

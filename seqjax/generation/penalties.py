@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqjax.config import ConfigError
 from seqjax.generation.decoding_plan import round_up_to_power
 from seqjax.generation.processors import Scores, Sentences, StepRules, log_sum_exp
 from seqjax.generation.topk import block_maxima
+from seqjax.models.protocol import Read
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +102,7 @@ def penalties_of(config: Asked, *, eos: int, pad: int) -> Penalties:
 
 
 def read(
-    asked: Penalties | None, source: np.ndarray, prompts: Sequence[Sequence[int]] | None, *,
+    asked: Penalties | None, source: Read, prompts: Sequence[Sequence[int]] | None, *,
     pad: int,
 ) -> np.ndarray | None:
     """What penalties take for the sources of a batch: [B, S] int32, padded.
@@ -109,9 +111,15 @@ def read(
       asked: of the search; None is given where none of it reads a source.
       source: [B, S].
       prompts: of language models, which read no source: of the first rows.
+
+    Raises:
+      ConfigError: sources are audio, which has no tokens.
     """
     if asked is None or not asked.reads_source:
         return None
+    if not isinstance(source, np.ndarray):
+        raise ConfigError("generation: encoder_repetition_penalty and encoder_no_repeat_ngram_size "
+                          "are of the source's tokens, but this model reads audio")
     if prompts is None:
         return source
     width = round_up_to_power(max(map(len, prompts)))

@@ -26,6 +26,7 @@ _METHODS = {
     "predict": "models with classification heads",
     "register_classification_head": "models that can have classification heads",
     "extract_features": "models of text", "log_probs": "models that predict words",
+    "transcribe": "models that recognise speech",
     "encode": "models of text", "decode": "models of text",
 }
 """Methods of facades, and which models they are for."""

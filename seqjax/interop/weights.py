@@ -82,6 +82,11 @@ class Plan:
         """Those of them that are parameters there, never used."""
         return any_of(self.names.unused)
 
+    @functools.cached_property
+    def buffers(self) -> re.Pattern[str]:
+        """Names of parameters that are buffers there."""
+        return any_of(self.names.buffers)
+
 
 def plan(
     shapes: Mapping[str, Any], names: WeightNames, *, config: ModelSection,

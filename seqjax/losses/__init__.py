@@ -9,10 +9,14 @@ from seqjax.losses.configs import (
     ADAPTIVE_LOSS,
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
+    CTC_BESIDE,
     LABEL_SMOOTHED_CROSS_ENTROPY,
     MASKED_LM,
 )
+from seqjax.losses.ctc_config import CTC
 from seqjax.losses.declarations import COUNTS, Loss, Metric
+from seqjax.losses.masked_units_config import MASKED_UNITS
+from seqjax.losses.model_config import MODEL
 from seqjax.losses.sentences_config import SENTENCE_PREDICTION, SENTENCE_RANKING
 from seqjax.losses.wav2vec_config import WAV2VEC
 
@@ -22,8 +26,12 @@ LOSSES: dict[str, Loss] = {loss.name: loss for loss in (
     ADAPTIVE_LOSS,
     ALIGNMENT_LOSS,
     CROSS_ENTROPY,
+    CTC_BESIDE,
+    CTC,
+    MASKED_UNITS,
     LABEL_SMOOTHED_CROSS_ENTROPY,
     MASKED_LM,
+    MODEL,
     SENTENCE_PREDICTION,
     SENTENCE_RANKING,
     WAV2VEC,

@@ -116,6 +116,28 @@ ALIGNMENT_LOSS = Loss(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CtcBesideConfig(LabelSmoothedCrossEntropyConfig):
+    """fairseq's `label_smoothed_cross_entropy_with_ctc`."""
+
+    name: Literal["label_smoothed_cross_entropy_with_ctc"] = (  # type: ignore[assignment]
+        "label_smoothed_cross_entropy_with_ctc")
+    """Chooses the loss."""
+    ctc_weight: float = 1.0
+    """What the CTC loss of the encoder's states is multiplied by (0: there is none)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ctc_weight < 0:
+            raise ValueError(f"config.loss.ctc_weight: {self.ctc_weight} is negative")
+
+
+CTC_BESIDE = Loss(
+    name="label_smoothed_cross_entropy_with_ctc", config=CtcBesideConfig,
+    compute="seqjax.losses.cross_entropy_ctc:compute", needs=frozenset({"ctc"}),
+    metrics=_TOKENS | _ACCURACY | {"ctc_loss": Metric(base2=True, like_loss=True)})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskedLMConfig:
     """fairseq's `masked_lm`."""
 

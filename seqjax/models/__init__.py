@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from seqjax.models.tables import FairseqTable, HuggingFaceTable
 
 PLACES = ("transformer", "lstm", "fconv", "lightconv", "bart", "roberta", "wav2vec2", "mbart",
-          "m2m", "marian", "fsmt", "bert", "xglm", "gpt2", "opt")
+          "m2m", "marian", "fsmt", "bert", "xglm", "gpt2", "opt", "hubert",
+          "data2vec_audio", "s2t_transformer", "xm_transformer")
 """Modules of this folder that have a tuple `FAMILIES`. The one registration."""
 
 

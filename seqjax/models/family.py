@@ -28,6 +28,8 @@ class Family:
     partition: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
     """Regular expression of parameter paths and the mesh axes of their last dimensions, for
     projections whose names `training.sharding.RULES` does not know; these come first."""
+    waveforms: bool = False
+    """Whether its models read samples of sound, and no words."""
     turns_padding: bool = False
     """Whether fairseq's encoder turns its padding from the left to the right, so that the
     attention that it prints begins with what is padding elsewhere."""

@@ -9,11 +9,12 @@ F feed-forward, H heads, K head size, L layers, W beam width, C cache capacity.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from seqjax.config import ModelSection
@@ -44,6 +45,10 @@ class Source:
     """[B, S] int32, when several sources share a row (packing)."""
     second: jax.Array | None = None
     """[B, S] bool: true on the second text of a pair, for models that tell it from the first."""
+    isolated: bool = struct.field(pytree_node=False, default=False)
+    """Whether every row comes out as it does alone, whatever it is batched with. Otherwise
+    encoders whose convolutions run over frames of features take padding for frames of zeros, as
+    fairseq's do, up to the end of the longest row."""
 
     @property
     def visible_segments(self) -> jax.Array | None:
@@ -305,6 +310,72 @@ class EncoderDecoder(Encoder, Stepper, Protocol):
     """A sequence-to-sequence model."""
 
 
+@runtime_checkable
+class FrameReader(Encoder, Protocol):
+    """A model that reads audio: frames of features, or samples."""
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Of one frame: (F,) of features, () of samples."""
+        ...
+
+    @property
+    def least_frames(self) -> int:
+        """What the shortest source has that can be encoded."""
+        ...
+
+
+class MaskedFrameReader(FrameReader, Protocol):
+    """One of waveforms, of which frames or channels may be masked. The masks are drawn on the host,
+    and go with the batch."""
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame is made of."""
+        ...
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        ...
+
+    def frames(self, samples: int) -> int:
+        """Of a row of samples."""
+        ...
+
+    @property
+    def max_frames(self) -> int:
+        """Of the longest row."""
+        ...
+
+    def draw_rows(
+        self, lengths: np.ndarray, seeds: np.ndarray, *, samples: int,
+        labels: Sequence[int] = (),
+    ) -> dict[str, np.ndarray]:
+        """Arrays [B, ...] of what is drawn for rows of `lengths` [B] samples in a batch of
+        `samples`, each by its own whole numbers `seeds` [B, n]; `labels`: width of each list of
+        labels of frames."""
+        ...
+
+    def drawn_of(self, batch: Mapping[str, jax.Array]) -> Any:
+        """What the model is given of a batch with these arrays (`drawn`)."""
+        ...
+
+
+class WaveformPretrainer(MaskedFrameReader, Protocol):
+    """A model of waveforms that learns from these alone, or from labels of frames."""
+
+    def pretrain(self, params: Params, *inputs: Any, **options: Any) -> Any:
+        """What the loss of its kind reads (`Forward.aux`): of a source and what was drawn, and of
+        a `Stateful` model, its state in front of these, with the new state; of one of labels, a
+        list of them behind."""
+        ...
+
+
+class SpeechToText(FrameReader, Stepper, Protocol):
+    """A sequence-to-sequence model that reads audio."""
+
+
 class LanguageModel(Stepper, Protocol):
     """A decoder without a source. It is generated from as an `EncoderDecoder` is, with
     prefix tokens after the first token, which is eos (or bos where it was trained so)."""
@@ -315,12 +386,22 @@ def reads(model: object) -> bool:
     return isinstance(model, Encoder)
 
 
-def encode_tokens(model: Encoder | Stepper, params: Params, tokens: jax.Array) -> Encoded | None:
-    """What a model makes of the sources `tokens` [B, S]: nothing if it is a language model,
-    which reads none."""
+def writes(model: object) -> bool:
+    """Whether a model writes, symbol by symbol."""
+    return hasattr(model, "step")
+
+
+Read = jax.Array | np.ndarray | Source
+"""Sources as searches hand them on: token ids [B, S], or of audio a `Source`."""
+
+
+def encode_tokens(model: Encoder | Stepper, params: Params, tokens: Read) -> Encoded | None:
+    """What a model makes of sources: nothing if it is a language model, which reads none."""
     if not isinstance(model, Encoder):
         return None
-    return model.encode(params, token_source(tokens, pad=model.pad))
+    if not isinstance(tokens, Source):
+        tokens = token_source(jnp.asarray(tokens), pad=model.pad)
+    return model.encode(params, tokens)
 
 
 class SentenceClassifier(Encoder, Protocol):
@@ -349,6 +430,15 @@ class SentenceClassifier(Encoder, Protocol):
 
 
 @runtime_checkable
+class Adopting(Protocol):
+    """A model around an encoder that is pretrained by itself, as another family's."""
+
+    def adopt(self, pretrained: Params, fresh: Params) -> Params:
+        """Fresh parameters, a pretrained encoder's in their place; or this model's as they are."""
+        ...
+
+
+@runtime_checkable
 class Stateful(Protocol):
     """A model that keeps something from update to update that is not learned by gradient: an
     EMA teacher, batch statistics. Training keeps it in `TrainState.extra`.
@@ -371,18 +461,25 @@ class Stateful(Protocol):
         ...
 
 
-def position_ids(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:
-    """fairseq's `make_positions`: rows of a table of positions for `tokens` [B, T].
+@runtime_checkable
+class Settling(Protocol):
+    """A model some of whose parameters are not the optimizer's to change, always or for a while:
+    running statistics, which its forward pass makes in training and reads in evaluation; what is
+    frozen, which weight decay must not move either. If it is `Stateful` too, all of its state is
+    among its parameters: `init_extra` of a checkpoint's gives it."""
 
-    A token's is `pad` + 1 plus the number of tokens before it in its segment that are not
-    padding; padding's, wherever it stands, is `pad`.
-    """
-    real = (tokens != pad).astype(jnp.int32)
-    count = jnp.cumsum(real, axis=1)
-    if segments is not None:
-        previous = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-        count -= jax.lax.cummax(jnp.where(segments != previous, count - real, 0), axis=1)
-    return count * real + pad
+    def settled(
+        self, params: Params, extra: Extra, *, before: Params, update: jax.Array
+    ) -> Params:
+        """The parameters as they are to be after an update. Works under jit.
+
+        Args:
+          params: what the optimizer made of them.
+          extra: after the update (`Stateful`; {} of most).
+          before: the parameters before it.
+          update: int32 scalar, updates applied before this one.
+        """
+        ...
 
 
 def segment_positions(segments: jax.Array) -> jax.Array:

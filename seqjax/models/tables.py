@@ -49,6 +49,11 @@ class ConfigKeys:
     """Raises ConfigError, or warns, for what is not told by the value of one key alone."""
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Older name -> today's, which is used where the latter is absent or zero."""
+    merge: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda given: given
+    """From the file's keys all of them on one level, where its files hold another model's
+    configuration inside of theirs. Raises ConfigError where that is missing."""
+    from_task: tuple[str, ...] = ()
+    """Keys of ours that fairseq has in its task's section."""
     derive: Callable[[dict[str, Any], set[str]], None] = lambda values, explicit: None
     """Fills in what fairseq's architecture functions derive from other keys; told which
     keys the file itself gave."""
@@ -66,6 +71,9 @@ class WeightNames:
     `version` rules). Raises ConfigError for what cannot be carried over."""
     ignored: tuple[str, ...] = ()
     """Regular expressions of whole names that hold no parameter; they are kept for export."""
+    nested: tuple[str, ...] = ()
+    """Names under which fairseq keeps not a tensor but a dict of several, as of a teacher's; they
+    are `NAME.KEY` here."""
     unused: tuple[str, ...] = ()
     """Those of them that fairseq registers as parameters all the same, and never uses: they have
     a number in the optimizer's state, but no moments."""
@@ -88,6 +96,12 @@ class WeightNames:
     order: tuple[str, ...] = ()
     """Parts of names between dots, in the order in which modules register them: torch numbers
     an optimizer's moments by it. Numbers are in order by themselves."""
+    orders: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Regular expression of whole names, and the order of their parts instead, for modules that
+    register the same parts otherwise; parts that lead to them stand in both alike."""
+    buffers: tuple[str, ...] = ()
+    """Regular expressions of names that are parameters here and buffers there, as running
+    statistics are: the optimizer has no number for them."""
     chosen: tuple[str, ...] = ()
     """Parts behind which stands a name that users chose, as heads have; these are in the order of
     the alphabet."""
@@ -109,6 +123,9 @@ class FairseqTable:
     arch: Callable[[Any], str] = lambda config: config.arch or config.name
     """The architecture that a file names: one that fairseq has, and whose function leaves a model
     as it is whose keys are all said."""
+    nest: Callable[[Any, Mapping[str, Any]], Mapping[str, Any]] = lambda config, args: {}
+    """From the configuration and all that a file says: what else its files say, as `ConfigKeys.
+    merge` reads it."""
     unsaid: tuple[str, ...] = ()
     """Keys of ours that no file of fairseq's has: what they say, its weights say, or
     `check_export` leaves them no choice."""
@@ -222,10 +239,12 @@ class HuggingFaceTable:
     pads with an id behind its vocabulary."""
     vocabularies: tuple[str, str] = ("vocab_size", "vocab_size")
     """Keys of `config.json` that say how many entries the vocabularies have that are read and that
-    are predicted."""
-    kind: Literal["encoder", "decoder", "encoder-decoder"] = "encoder-decoder"
-    """What such a model does: says which words are masked, goes on with a text, or writes one to
-    another. `tasks.of_huggingface` knows the task of each."""
+    are predicted ("": none does)."""
+    kind: Literal[
+        "encoder", "decoder", "encoder-decoder", "waveform", "speech"] = "encoder-decoder"
+    """What such a model does: says which words are masked, goes on with a text, writes one to
+    another, reads sound, or makes text of features of it. `tasks.of_huggingface` knows the task
+    of each."""
     languages: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda hf: {}
     """Keys of `config.task` (`source_lang`, `target_lang`) of a `config.json` that says which
     languages its model is for; needed where its two sides have vocabularies of their own."""

@@ -13,10 +13,11 @@ from seqjax.config import Config, ConfigError
 from seqjax.tasks.entry import TaskEntry, of_object
 from seqjax.tasks.protocol import Task
 
-PLACES = ("denoising", "language_modeling", "masked_lm", "multilingual_denoising",
+PLACES = ("audio_finetuning", "audio_pretraining", "denoising", "hubert_pretraining",
+          "language_modeling", "masked_lm", "multilingual_denoising",
           "multilingual_masked_lm", "sentence_prediction", "sentence_ranking", "seq2seq",
-          "span_masked_lm", "translation", "translation_from_pretrained_bart",
-          "translation_multi_simple_epoch")
+          "span_masked_lm", "speech_to_text", "translation", "translation_from_pretrained_bart",
+          "translation_multi_simple_epoch", "waveforms")
 """Modules of this folder that have an `ENTRY`. The one registration: a new task is its file and
 a name here."""
 
@@ -46,6 +47,11 @@ def of_fairseq(name: str) -> TaskEntry | None:
 def of_huggingface(kind: str) -> TaskEntry:
     """The task of Hugging Face's models of a kind (`models.tables.HuggingFaceTable.kind`)."""
     return next(e for e in TASKS.values() if e.huggingface == kind)
+
+
+def for_waveforms() -> TaskEntry:
+    """What models of waveforms are used with whose own task is not here."""
+    return next(e for e in TASKS.values() if e.waveforms)
 
 
 def fairseq_names() -> list[str]:

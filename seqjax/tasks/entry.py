@@ -39,6 +39,8 @@ class FairseqTask:
     """From fairseq's values of its section ours."""
     always: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Keys that its code reads of every run, and that nothing of ours says -> their defaults."""
+    assets: Callable[[Mapping[str, Any], str], dict[str, bytes]] = lambda section, data: {}
+    """(its section, data folder) -> files of a checkpoint beside dictionaries and tokenizers."""
     shared: bool = False
     """Whether assets hold one dictionary for both sides, or one for each, not for languages."""
 
@@ -71,6 +73,8 @@ class TaskEntry:
     huggingface: str = ""
     """The kind of Hugging Face's models (`models.tables.HuggingFaceTable.kind`) that are loaded as
     this task's; "": none."""
+    waveforms: bool = False
+    """Whether models of waveforms are used with it whose own task is not here."""
     loss: str = "cross_entropy"
     """`config.loss.name` of a model that comes without one."""
     own_order: bool = False

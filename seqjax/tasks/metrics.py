@@ -1,15 +1,18 @@
-"""Scores of hypotheses against references: sacreBLEU, chrF, TER, and fairseq's BLEU.
+"""Scores of hypotheses against references: sacreBLEU, chrF, TER, fairseq's BLEU, error rates.
 
 One place for training, decoding and `seqjax.score`, so that the same text always gets the
-same number. sacrebleu does the counting but for fairseq's token BLEU, which it has not.
+same number. sacrebleu does the counting but for fairseq's token BLEU, which it has not, and error
+rates, which are jiwer's.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import importlib
+import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from seqjax.losses import Metric
@@ -98,7 +101,79 @@ class SpecialTokens:
 _SPECIAL = SpecialTokens()
 
 
-METRICS = {"sacrebleu": sacrebleu, "bleu": bleu, "chrf": chrf, "ter": ter}
+def jiwer() -> Any:
+    """The module of that name, which aligns sequences.
+
+    Raises:
+      ModuleNotFoundError: it is not installed; says how to.
+    """
+    if importlib.util.find_spec("jiwer") is None:
+        raise ModuleNotFoundError(
+            "word and symbol error rates need jiwer: pip install 'seqjax[speech]' (or pip install "
+            "jiwer)")
+    return importlib.import_module("jiwer")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Errors:
+    """How many tokens are wrong, missing or too many, of how many there should be."""
+
+    count: int
+    total: int
+
+    @property
+    def percent(self) -> float:
+        """Errors for 100 tokens of the references; NaN where these have none."""
+        return 100 * self.count / self.total if self.total else math.nan
+
+
+def errors(
+    outputs: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]
+) -> Errors:
+    """Edits from the reference to the output of each pair, by jiwer, summed. Where a reference has
+    no tokens, all of the output's are errors."""
+    names: dict[Hashable, str] = {}
+
+    def written(tokens: Sequence[Hashable]) -> str:
+        return " ".join(names.setdefault(t, str(len(names))) for t in tokens)
+
+    pairs = list(zip(outputs, references, strict=True))
+    count = sum(len(out) for out, wanted in pairs if not len(wanted))
+    scored = [(written(out), written(wanted)) for out, wanted in pairs if len(wanted)]
+    if scored:
+        found = jiwer().process_words([wanted for _, wanted in scored],
+                                      [out for out, _ in scored])
+        count += found.substitutions + found.deletions + found.insertions
+    return Errors(count=count, total=sum(len(wanted) for wanted in references))
+
+
+def wer(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> Score:
+    """Word errors for a hundred words of the references; lower is better."""
+    return _error_rate("WER", hypotheses, references, str.split, lowercase=lowercase)
+
+
+def cer(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> Score:
+    """Character errors, spaces between words included, for a hundred characters."""
+    return _error_rate("CER", hypotheses, references, lambda x: list(" ".join(x.split())),
+                       lowercase=lowercase)
+
+
+def _error_rate(
+    name: str, hypotheses: Sequence[str], references: Sequence[str],
+    tokens: Callable[[str], Sequence[str]], *, lowercase: bool,
+) -> Score:
+    _check(hypotheses, references)
+    sides = [[tokens(x.lower() if lowercase else x) for x in side]
+             for side in (hypotheses, references)]
+    found = errors(*sides)
+    if not found.total:
+        raise ValueError(f"{name}: the references are all empty")
+    return Score(name=name.lower(), score=found.percent,
+                 text=f"{name}: {found.percent:.2f} ({found.count} errors, {found.total} "
+                      f"{'words' if name == 'WER' else 'characters'})")
+
+
+METRICS = {"sacrebleu": sacrebleu, "bleu": bleu, "chrf": chrf, "ter": ter, "wer": wer, "cer": cer}
 """`--metric` -> its function."""
 
 

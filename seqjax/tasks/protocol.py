@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # they import JAX, or numpy
 
 ModelT_contra = TypeVar("ModelT_contra", bound="Model", contravariant=True)
 """What a task's models are, as `Task.model_protocol` says."""
+TaskT = TypeVar("TaskT", bound="Task")
 
 
 class TextSection(TaskSection, Protocol):
@@ -273,6 +274,13 @@ class TextTask(Task[ModelT_contra], Protocol[ModelT_contra]):
     def decode_target(self, ids: Sequence[int] | np.ndarray) -> str:
         """Ids -> plain text, detokenised."""
         ...
+
+
+def with_model(task: TaskT, model: Model) -> TaskT:
+    """The task whose datasets go with a model: of a task with `for_model(model)`, such as one whose
+    batches hold what models draw for them."""
+    bound = getattr(task, "for_model", None)
+    return task if bound is None else bound(model)
 
 
 def check_model(task: Task, model: Model) -> None:

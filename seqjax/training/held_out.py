@@ -14,8 +14,8 @@ from seqjax.data.batches import Dataset
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.pipeline import epoch_batches
 from seqjax.data.planning import make_plan
-from seqjax.models.protocol import ModelT, Params, Stateful
-from seqjax.tasks.protocol import Task
+from seqjax.models.protocol import ModelT, Params, Settling, Stateful
+from seqjax.tasks.protocol import Task, with_model
 from seqjax.training import objective
 from seqjax.training.compilation import Job, compile_all
 from seqjax.training.metrics import add_sums, averages, shown
@@ -49,12 +49,14 @@ def held_out(
 
     Raises:
       ConfigError: a sentence over the model's limit, unless `skip_too_long`; the model has a
-        state beside its parameters.
+        state beside its parameters, which these do not have in them (`protocol.Settling`).
     """
-    if isinstance(model, Stateful):
+    if isinstance(model, Stateful) and not isinstance(model, Settling):
         raise ConfigError(
             f"config.model.name: {model.config.name} has a state beside its parameters "
             "(init_extra), which is not read outside of training: see the validations of the run")
+    task = with_model(task, model)
+    extra = objective.initial_extra(model, params)
     dataset, limits = task.dataset(subset), task.max_positions(model)
     loss_fn = objective.loss_function(task, model, loss, sentence_avg=sentence_avg)
     try:
@@ -69,10 +71,10 @@ def held_out(
     step, update = jax.jit(make_eval_step(loss_fn)), np.int32(0)
     jobs: dict[Hashable, Job] = {
         shape: Job(function=step, size=shape.tokens,
-                   arguments=(params, {}, _abstract(dataset, shape), update))
+                   arguments=(params, extra, _abstract(dataset, shape), update))
         for _, shape in plan.shapes}
     programs = compile_all(jobs)
-    found = [programs.get(batch.shape, step)(params, {}, batch.arrays, update)
+    found = [programs.get(batch.shape, step)(params, extra, batch.arrays, update)
              for batch in epoch_batches(plan, dataset)]
     sums: dict[str, tuple[float, float]] = {}
     for metrics in jax.device_get(found):

@@ -21,7 +21,7 @@ from seqjax.data.pipeline import DataState
 from seqjax.models import overrides
 from seqjax.models.parts.heads import carried
 from seqjax.models.parts.heads_config import HEADS
-from seqjax.models.protocol import Params
+from seqjax.models.protocol import Adopting, Params
 from seqjax.training import initial_weights, resuming, sharding
 from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.optimizers import OptState
@@ -173,9 +173,11 @@ def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
 
 
 def _from_weights(folder: pathlib.Path, parts: Parts, abstract: TrainState) -> Initial:
-    found, said = _with_heads(weights(folder, parts.config), parts, abstract)
-    params, lines = initial_weights.fitted(
-        found, initial_weights.of_folder(folder), parts.config, parts.task)
+    read = weights(folder, parts.config)
+    found, said = _with_heads(read, parts, abstract)
+    # An encoder that the model is made around knows none of its words.
+    trained = initial_weights.of_folder(folder) if found.keys() == read.keys() else None
+    params, lines = initial_weights.fitted(found, trained, parts.config, parts.task)
     return Initial(progress=Progress(), state=_with_params(params, parts, abstract),
                    origin="\n".join([f"starting from weights of {folder}", *lines, *said]))
 
@@ -184,7 +186,12 @@ def _with_heads(
     params: Params, parts: Parts, abstract: TrainState
 ) -> tuple[Params, list[str]]:
     """Weights with the classification heads of this run, new where they have none like them; and
-    a line on that."""
+    a line on that. Those of a pretrained encoder in the place where the model has it."""
+    if isinstance(parts.model, Adopting) and params.keys() != abstract.params.keys():
+        key = jax.random.key(parts.config.seed, impl="threefry2x32")
+        fresh = jax.device_get(jax.jit(lambda: parts.model.init(key))())
+        return parts.model.adopt(params, fresh), [
+            "the encoder is the pretrained one's; what stands behind it is new"]
     fresh = {}
     if HEADS in abstract.params:
         key = jax.random.key(parts.config.seed, impl="threefry2x32")

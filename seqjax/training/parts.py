@@ -18,7 +18,7 @@ from seqjax.data.epoch_plan import TrainPlan
 from seqjax.data.planning import make_plan
 from seqjax.losses import Loss
 from seqjax.models.protocol import Model, ModelT, Params
-from seqjax.tasks.protocol import Task, check_model
+from seqjax.tasks.protocol import Task, check_model, with_model
 from seqjax.training import initial_weights, objective, sharding
 from seqjax.training.metrics import Declared
 from seqjax.training.optimizers import Optimizer, make_optimizer
@@ -109,6 +109,7 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
     dtype = models.compute_dtype(config.train.compute_dtype)
     model = models.build(config.model, **task.vocab_sizes, compute_dtype=dtype)
     check_model(task, model)
+    task = with_model(task, model)
     optimizer = make_optimizer(config.optimizer)
     schedule = make_schedule(config.schedule, lr=config.train.lr,
                              max_update=config.train.max_update)
@@ -128,7 +129,8 @@ def prepare(config: Config, *, composition_epoch: int = 1) -> Parts:
         validator = Validator(config, task, model, mesh, loss_fn, loss=loss, max_positions=limits)
     partition = models.family(config.model.name).partition
     step_fn = sharding.own_rules(partition)(make_train_step(
-        loss_fn, optimizer, schedule, seed=config.seed, clip_norm=config.train.clip_norm))
+        loss_fn, optimizer, schedule, seed=config.seed, clip_norm=config.train.clip_norm,
+        settled=getattr(model, "settled", None)))
     return Parts(config=config, mesh=mesh, task=task, model=model, loss=loss, dataset=dataset,
                  plan=plan, optimizer=optimizer, schedule=schedule, step_fn=step_fn,
                  validator=validator, partition=partition)

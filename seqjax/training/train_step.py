@@ -35,6 +35,8 @@ LossFn = Callable[
 extra: `TrainState.extra` as it is before this micro-batch.
 rng: key of dropout, or None in an evaluation: no dropout, and the new extra is not kept.
 update: int32 scalar, fairseq's num_updates: updates applied before this one."""
+Settled = Callable[..., Params]
+"""`models.protocol.Settling.settled` of a model."""
 
 METRICS: dict[str, Metric] = {
     "gnorm": Metric(),
@@ -114,13 +116,14 @@ def loss_and_gradient(
 
 def make_train_step(
     loss_fn: LossFn, optimizer: Optimizer, schedule: Schedule, *, seed: int,
-    clip_norm: float = 0.0,
+    clip_norm: float = 0.0, settled: Settled | None = None,
 ) -> Callable[[TrainState, Arrays, Count], tuple[TrainState, Metrics]]:
     """The function (state, batch of [G, B, ...] arrays, epoch) -> (new state, metrics).
 
     The gradient is the sum over micro-batches of grad(loss.sum), divided once by the sum
     of the weights, then clipped by min(1, clip_norm / (norm + 1e-6)). An update whose
-    gradient is not finite leaves the state as it was, but for `skipped`.
+    gradient is not finite leaves the state as it was, but for `skipped`. `settled` is the model's
+    (`models.protocol.Settling`), if it has parameters that are not the optimizer's alone.
 
     Beside the loss's own metrics there are `METRICS`: `gnorm` (before clipping), `clip` (1 if
     clipped), `lr` (of the next update, which is what fairseq logs), `skipped` and
@@ -142,7 +145,10 @@ def make_train_step(
             if clip_norm > 0:
                 factor = jnp.minimum(1.0, clip_norm / (norm + 1e-6))
                 gradient = jax.tree.map(lambda g: g * factor, gradient)
-            return *optimizer.update(gradient, opt_state, params, rate), extra
+            new, opt_state = optimizer.update(gradient, opt_state, params, rate)
+            if settled is not None:
+                new = settled(new, extra, before=params, update=state.step)
+            return new, opt_state, extra
 
         # A branch: what it copies of the state is copied then, not kept from the start.
         finite = jnp.isfinite(norm)
@@ -150,12 +156,8 @@ def make_train_step(
             finite, update, lambda _gradient, _extra, *kept: (kept[1], kept[0], kept[2]),
             gradient, extra, state.opt_state, state.params, state.extra)
         new = TrainState(
-            step=state.step + finite,
-            skipped=jnp.where(finite, 0, state.skipped + 1),
-            params=params,
-            opt_state=opt_state,
-            extra=extra,
-        )
+            step=state.step + finite, skipped=jnp.where(finite, 0, state.skipped + 1),
+            params=params, opt_state=opt_state, extra=extra)
         one = jnp.ones((), jnp.float32)
         clipped = norm > clip_norm if clip_norm > 0 else jnp.zeros((), bool)
         metrics = {

@@ -85,10 +85,11 @@ def numbered(golden: Golden) -> tuple[list[str], list[str]]:
     """fairseq's parameters in the order in which its modules register them, which is that of the
     file, and those of them that no number is ever computed with."""
     table = models.fairseq_table(golden.config.name).names
-    ignored, unused = any_of(table.ignored), any_of(table.unused)
+    ignored, unused, buffers = (
+        any_of(part) for part in (table.ignored, table.unused, table.buffers))
     copies = table.copies(golden.config)
-    names = [name for name in golden.state if name not in copies and (
-        unused.fullmatch(name) or not ignored.fullmatch(name))]
+    names = [name for name in golden.state if name not in copies and not buffers.fullmatch(
+        name) and (unused.fullmatch(name) or not ignored.fullmatch(name))]
     return names, [name for name in names if unused.fullmatch(name)]
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from family_goldens import PAD, Golden
 
+from seqjax import models
 from seqjax.losses.configs import MaskedLMConfig
 from seqjax.losses.masked_lm import masked_lm
 from seqjax.models.protocol import Encoder, token_source
@@ -85,7 +86,9 @@ def steps(model: Any) -> bool:
 
 
 def kind_of(model: Any) -> Kind | None:
-    """How it is run; None: it reads or writes no text."""
+    """How it is run; None: it reads or writes no text, or reads waveforms."""
+    if models.family(model.config.name).waveforms:
+        return None
     if steps(model):
         return ENCODER_DECODER if isinstance(model, Encoder) else LANGUAGE_MODEL
     return MASKED if hasattr(model, "features") else None

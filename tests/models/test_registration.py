@@ -21,7 +21,8 @@ from seqjax.config import import_object
 from seqjax.models.tables import FairseqTable, HuggingFaceTable
 
 PACKAGE = pathlib.Path(seqjax.__file__).parent
-SHARED = {"__init__", "family", "tables", "protocol", "overrides", "vocabulary_rows", "parts"}
+SHARED = {"__init__", "family", "tables", "protocol", "overrides", "vocabulary_rows", "parts",
+          "finetuning", "audio_huggingface"}
 """What `seqjax/models/` holds besides families."""
 WORDS = {"transformer", "gpt2", "opt", "marian", "bert"}
 """Names that are words of the field as well: a text may say "transformer" and mean any of them;
@@ -43,9 +44,13 @@ TOKENIZERS = {"data/make_tokenizers.py", "data/word_starts.py", "commands/flags.
 """Files, beside `data/tokenizers/`, that name tokenizers, some of them called as models are."""
 OPTIONS = {
     ("commands/languages.py", "mbart"), ("tasks/translation_multi_simple_epoch.py", "mbart"),
+    ("losses/masked_units_config.py", "hubert"),  # as fairseq calls the loss
+    ("data/audio/filterbank.py", "hubert"),  # whose clusters are made of these features
+    ("commands/prepare_clusters.py", "hubert"),
+    ("tasks/__init__.py", "hubert"), ("tasks/hubert_pretraining.py", "hubert"),  # fairseq's task
 }
 """A value of fairseq's `--lang-tok-style`."""
-MADE_OF = {"roberta": ("models/bert.py",)}
+MADE_OF = {"roberta": ("models/bert.py",), "wav2vec2": ("models/xm_transformer/fairseq.py",)}
 """Families that others are made of."""
 
 

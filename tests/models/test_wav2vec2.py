@@ -21,6 +21,7 @@ from seqjax.models.parts import audio, masking
 from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import conv_layers, frame_count, receptive_field
 from seqjax.models.protocol import Encoder, MaskedLanguageModel, Source
+from seqjax.models.wav2vec2 import archs
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
 from seqjax.training import sharding
 from seqjax.training.optimizers import make_optimizer
@@ -102,15 +103,24 @@ def test_a_row_alone_is_a_row_of_a_padded_batch():
         np.testing.assert_allclose(together.out[row, :frames], alone.out[0], atol=1e-5)
 
 
-def test_group_norm_sees_padding_as_fairseqs_does():
+def test_group_norm_sees_padding_up_to_the_longest_row():
+    """As fairseq's, which pads no further; alone, none of it."""
     golden = goldens.load("group_norm")
-    source = golden.source
-    wide = Source(values=jnp.pad(source.values, ((0, 0), (0, 100))),
-                  mask=jnp.pad(source.mask, ((0, 0), (0, 100))))
-    frames = golden.model.frames(source.values.shape[1])
-    padded = golden.model.encode(golden.params, wide)
-    assert padded.mask.sum(1).tolist() == [frames] * len(source.values)
-    assert np.abs(padded.out[:, :frames] - golden.arrays["features"]).max() > 1e-2
+    source, frames = golden.source, golden.model.frames(413)
+    mask = source.mask.at[0, 300:].set(False)
+    shorter = Source(values=jnp.where(mask, source.values, 0), mask=mask)
+    wide = Source(*(jnp.pad(a, ((0, 0), (0, 100))) for a in (shorter.values, mask)))
+    run = jax.jit(golden.model.encode)
+    there, short = run(golden.params, shorter), golden.model.frames(300)
+    padded, apart = (
+        run(golden.params, dataclasses.replace(wide, isolated=x)) for x in (False, True))
+    assert padded.mask.sum(1).tolist() == there.mask.sum(1).tolist() == [short, frames, frames]
+    np.testing.assert_allclose(padded.out[:, :frames], there.out, atol=1e-5)
+    one = run(golden.params, Source(
+        values=source.values[:1, :300], mask=jnp.ones((1, 300), bool)))
+    assert np.abs(there.out[0, :short] - one.out[0]).max() > 1e-2
+    np.testing.assert_allclose(apart.out[0, :short], one.out[0], atol=1e-5)
+    np.testing.assert_allclose(apart.out[1:, :frames], golden.arrays["features"][1:], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "two_quantizers"])
@@ -283,7 +293,8 @@ def test_newer_names_of_weight_norm_are_read():
 
 @pytest.mark.parametrize("changes, message", [
     (dict(layer_type="conformer"), "layer_type='conformer'"),
-    (dict(layer_type="trf_adp"), "layer_type='trf_adp'"),
+    (dict(layer_type="trf_adp"), "adp_num"),
+    (dict(layer_type="trf_adp", adp_num=1, adp_trf_idx="0:1"), "adp_trf_idx='0:1'"),
     (dict(conv_pos_batch_norm=True), "conv_pos_batch_norm=True"),
     (dict(latent_temp="(2, x)"), "latent_temp"),
     (dict(conv_feature_layers="[(8, 10)]"), "conv_feature_layers"),
@@ -293,6 +304,13 @@ def test_checkpoints_of_what_is_not_here_are_refused_by_key(changes, message):
     tree = {"cfg": {"model": golden.about["model"] | changes}, "model": golden.state}
     with pytest.raises(ValueError, match=message):
         fairseq_weights.from_tree(tree)
+
+
+@pytest.mark.parametrize("values, layers, final", [(archs.BASE, 12, 256), (archs.LARGE, 24, 768)])
+def test_published_sizes(values, layers, final):
+    config = Wav2Vec2Config(**values)
+    assert (config.encoder_layers, config.final_dim) == (layers, final)
+    assert config.layer_norm_first == (config.extractor_mode == "layer_norm") == (layers == 24)
 
 
 def test_temperatures_given_as_text_are_read():

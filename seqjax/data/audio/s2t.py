@@ -346,6 +346,11 @@ class SpeechToTextDataset:
     def _standard(self, samples: np.ndarray) -> np.ndarray:
         return layer_norm(samples) if self.config.standardize_audio else samples
 
+    def language(self, index: int) -> str:
+        """Of a recording's text; "" where its table does not say."""
+        part, own = self._of(index)
+        return part.table.columns["tgt_lang"][int(part.ids[own])]
+
     def target(self, index: int, numbers: Sequence[int] | None = None) -> np.ndarray:
         """[T] int32 ids of a recording's text; of several (`numbers` in their table) joined."""
         part, own = self._of(index)

@@ -137,7 +137,7 @@ def describe(
     config, kept = override(config, overrides or {})
     names = models.fairseq_table(config.name).names
     try:
-        state, config = names.upgrade(_arrays_only(tree["model"]), config)
+        state, config = names.upgrade(_arrays_only(_flat(tree["model"], names.nested)), config)
         source, target = names.vocabulary(state)
     except KeyError as error:
         raise WeightsError(f"the checkpoint's model has no {error.args[0]}") from None
@@ -173,6 +173,14 @@ def _without_pruning(fairseq: FairseqConfig) -> FairseqConfig:
     gone = LAYERS_TO_KEEP.values()
     model = {k: v for k, v in fairseq.model.items() if k not in gone}
     return dataclasses.replace(fairseq, model=model)
+
+
+def _flat(state: Mapping[str, Any], nested: Collection[str]) -> dict[str, Any]:
+    """Dicts of tensors as tensors, `NAME.KEY`."""
+    found = {k: v for k, v in state.items() if k not in nested}
+    for name in nested:
+        found |= {f"{name}.{key}": value for key, value in (state.get(name) or {}).items()}
+    return found
 
 
 def _arrays_only(state: Mapping[str, Any]) -> State:

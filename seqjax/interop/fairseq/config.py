@@ -176,14 +176,17 @@ def task_args(config: FairseqConfig) -> TaskArgs:
         truncate_source=boolean(text("task", "truncate_source", False)),
         tokenizer=_component(config, "tokenizer", ("moses_", "source_lang", "target_lang")),
         bpe=_component(config, "bpe", ("bpe_", "sentencepiece_", "gpt2_", "vocab_bpe")),
-        criterion=_component(config, "criterion", ("sentence_avg", *_loss_keys())) or {},
+        criterion=_component(
+            config, "criterion",
+            ("sentence_avg", *_loss_keys(config.name("criterion")))) or {},
     )
 
 
-def _loss_keys() -> set[str]:
-    """Keys of all losses that are here; ours are named as fairseq's."""
-    return {field.name for cls in losses.CONFIGS.values() for field in dataclasses.fields(cls)
-            if field.name != "name"}
+def _loss_keys(name: str | None) -> set[str]:
+    """Keys of a loss, of all where it is not here; ours are named as fairseq's."""
+    own = losses.CONFIGS.get(name or "")
+    return {field.name for cls in (losses.CONFIGS.values() if own is None else [own])
+            for field in dataclasses.fields(cls) if field.name != "name"}
 
 
 def _component(
@@ -210,7 +213,9 @@ def model_config(config: FairseqConfig) -> ModelSection:
     fairseq_names.check({"arch": config.arch}, where="the checkpoint")
     family, defaults = models.ARCHS[config.arch]
     rules = models.fairseq_table(family).keys
-    given = {k: v for k, v in config.model.items() if v is not None and v != _MISSING}
+    shared = {key: config.get("task", key) for key in rules.from_task}
+    given = {k: v for k, v in {**shared, **rules.merge(config.model)}.items()
+             if v is not None and v != _MISSING}
     for old, new in rules.aliases.items():
         if given.get(old) and not given.get(new):
             given[new] = given[old]

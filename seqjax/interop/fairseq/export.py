@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import collections
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from seqjax import models
@@ -55,12 +55,24 @@ def save_fairseq(
     state = in_module_order(to_state(params, plan, kept=kept, dtypes=dtypes), plan)
     write_pt(path, {
         "args": argparse.Namespace(**args), "cfg": None,
-        "model": collections.OrderedDict(state), "criterion": None,
+        "model": _nested(state, plan.names.nested), "criterion": None,
         "optimizer_history": [{
             "criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {},
             "num_updates": 0}],
         "task_state": {}, "extra_state": {}, "last_optimizer_state": None, **(extra or {}),
     })
+
+
+def _nested(state: State, names: Collection[str]) -> collections.OrderedDict[str, Any]:
+    """The state dict with `NAME.KEY` as dicts of their own."""
+    found: collections.OrderedDict[str, Any] = collections.OrderedDict()
+    for key, value in state.items():
+        name, _, inner = key.partition(".")
+        if name in names:
+            found.setdefault(name, collections.OrderedDict())[inner] = value
+        else:
+            found[key] = value
+    return found
 
 
 def namespace(config: ModelSection, extra_args: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,5 +95,6 @@ def namespace(config: ModelSection, extra_args: Mapping[str, Any]) -> dict[str, 
             del args[key]
     if ours.get("adaptive_softmax_cutoff") is not None:
         args["criterion"] = "adaptive_loss"  # by which some models know that they have it
+    args |= table.nest(config, args)
     chosen = {group: args.get(group) for group in GROUPS if group != "model"}
     return spelled(args, chosen_types({**chosen, "model": model_of(args["arch"])}))

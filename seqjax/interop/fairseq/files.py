@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqjax import losses, tasks
+from seqjax import losses, models, tasks
 from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, build, to_plain
 from seqjax.data import folder
@@ -80,9 +80,9 @@ def read_model(
     try:
         chosen = text.components(checkpoint, bpe=bpe, tokenizer=tokenizer,
                                  options=tokenizer_options or {})
-        task, files = _task(path, checkpoint, data=data, chosen=chosen,
-                            asked=bool(bpe or tokenizer or tokenizer_options),
-                            overrides=task_overrides or {})
+        task, files = _around(path, checkpoint, data=data, chosen=chosen,
+                              asked=bool(bpe or tokenizer or tokenizer_options),
+                              overrides=task_overrides or {})
         loss = loss_section(checkpoint)
         shared = {k: task[k] for k in loss.keys() & task.keys() if k != "name"}
         sections = {"task": task, "model": to_plain(checkpoint.config), "loss": loss | shared}
@@ -127,6 +127,42 @@ def task_entry(checkpoint: FairseqCheckpoint) -> TaskEntry:
     return found
 
 
+class NoDictionariesError(ConfigError):
+    """There are none where a checkpoint's would be."""
+
+
+def _around(
+    path: str | os.PathLike[str], checkpoint: FairseqCheckpoint, *,
+    data: str | os.PathLike[str] | None, overrides: Mapping[str, Any], **options: Any
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """`_task`; of a model of waveforms whose task is not here, or whose dictionaries are not found
+    where nobody said that they are, what prepares waveforms alone: its states need no words."""
+    name = checkpoint.task.task or fairseq_names.USUAL["task"]
+    waveforms = models.family(checkpoint.config.name).waveforms
+    if waveforms and tasks.of_fairseq(name) is None:
+        return _waveforms(checkpoint, overrides), {}
+    try:
+        return _task(path, checkpoint, data=data, overrides=overrides, **options)
+    except NoDictionariesError:
+        if not waveforms or data is not None:
+            raise
+        return _waveforms(checkpoint, overrides), {}
+
+
+def _waveforms(
+    checkpoint: FairseqCheckpoint, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The section of a task that prepares waveforms as the checkpoint's own does."""
+    entry = tasks.for_waveforms()
+    fields = {f.name for f in dataclasses.fields(entry.config)} - {"name", "data"}
+    unknown = [key for key in overrides if key not in fields]
+    if unknown:
+        raise ConfigError(f"its task is {entry.name}, which has no {', '.join(unknown)}")
+    said = {k: checkpoint.fairseq.get("task", k) for k in fields}
+    found = {k: v for k, v in said.items() if v is not None}
+    return {"name": entry.name, **found, "classes": checkpoint.target_vocab_size, **overrides}
+
+
 def _task(
     path: str | os.PathLike[str], checkpoint: FairseqCheckpoint, *,
     data: str | os.PathLike[str] | None, chosen: Mapping[str, Mapping[str, Any]], asked: bool,
@@ -153,7 +189,7 @@ def _task(
     section |= {"name": entry.name, "data": place}
     if not entry.fairseq.shared:
         section |= dict(zip(keys, langs, strict=False))
-    sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
+    sizes = _sizes(checkpoint)
     root = _root(place, entry)
     section["data"] = root
     if hasattr(entry.config, "of_model"):
@@ -164,7 +200,7 @@ def _task(
     names = langs
     if entry.fairseq.shared:
         names = ("", "") if read[0] == read[-1] else ("source", "target")
-    files: dict[str, bytes] = _further(root, entry)
+    files: dict[str, bytes] = _further(root, entry) | entry.fairseq.assets(section, root)
     known = folder.load_tokenizers(root)
     for lang, name, vocabulary, file in zip(langs, names, read, where, strict=True):
         _check_beside(vocabulary, file, home, lang, added=added)
@@ -198,8 +234,14 @@ def _tokenizers(
     return files
 
 
+def _sizes(checkpoint: FairseqCheckpoint) -> tuple[int, ...]:
+    """Words of the source, where it has any, and of the target."""
+    both = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
+    return tuple(size for size in both if size)
+
+
 def _complete(
-    read: Sequence[Vocabulary], where: Sequence[str], sizes: tuple[int, int],
+    read: Sequence[Vocabulary], where: Sequence[str], sizes: tuple[int, ...],
     added: Sequence[str],
 ) -> None:
     """Puts the task's words behind those of the dictionaries.
@@ -287,8 +329,7 @@ def dictionaries_of(
         added = added_words(checkpoint, place)
     except ConfigError:
         return None
-    sizes = (checkpoint.source_vocab_size, checkpoint.target_vocab_size)
-    for lang, size in zip(langs, sizes, strict=False):
+    for lang, size in zip(langs, _sizes(checkpoint), strict=False):
         vocabulary = Vocabulary.load(folder.dict_path(place, lang))
         if len(vocabulary) + sum(word not in vocabulary for word in added) != size:
             return None
@@ -374,7 +415,7 @@ def _dictionaries(
         if all(map(os.path.isfile, wanted)):
             return place, tuple(lang or "" for lang in langs)
         missing = " and ".join(os.path.basename(p) for p in wanted if not os.path.isfile(p))
-    raise ConfigError(
+    raise NoDictionariesError(
         f"fairseq checkpoints hold no dictionaries; looked for {missing} in "
         + " and ".join(candidates) + ". Name the folder that it was trained on: "
         "data='data-bin' in Python, --data data-bin on the command line")

@@ -8,6 +8,7 @@ were one, through the same tables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -132,7 +133,7 @@ def updates(tree: Mapping[str, Any]) -> int:
 def _parameter_names(weights: Mapping[str, Any], plan: Plan) -> tuple[list[str], set[str]]:
     """Names of the parameters as the file has them, in the optimizer's order; and which of
     them fairseq never uses."""
-    names = [n for n in weights if n not in plan.copies
+    names = [n for n in weights if n not in plan.copies and not plan.buffers.fullmatch(n)
              and (plan.unused.fullmatch(n) or not plan.ignored.fullmatch(n))]
     return names, {n for n in names if plan.unused.fullmatch(n)}
 
@@ -163,6 +164,8 @@ def _named(
     for copy, owner in plan.copies.items():
         if copy in state and owner in state:
             state[copy] = state[owner]
+    for name in filter(plan.buffers.fullmatch, state):  # no gradient, no moments
+        state[name] = np.zeros_like(state[name], np.float32)
     return plan.names.upgrade(state, stored.config)[0]
 
 
@@ -191,7 +194,9 @@ def write_state(
     plan = plan_of(config, source_vocab_size=source_vocab_size,
                    target_vocab_size=target_vocab_size)
     idle = [n for n in plan.constants if plan.unused.fullmatch(n)]
-    names = registered({*plan.wanted, *idle} - set(plan.copies), plan.names, title=plan.table)
+    names = registered(
+        {n for n in (*plan.wanted, *idle) if n not in plan.copies
+         and not plan.buffers.fullmatch(n)}, plan.names, title=plan.table)
     for slot in slots(optimizer.name, optimizer.momentum):
         named = to_state(opt_state[slot], plan, kept={})
         for number, name in enumerate(names):
@@ -221,11 +226,13 @@ def registered(names: Iterable[str], table: WeightNames, *, title: str) -> list[
     Raises:
       WeightsError: a name with a part that the table's `order` lacks.
     """
-    places = {part: (index,) for index, part in enumerate(table.order)}
+    orders = [(re.compile(whole), _places(order)) for whole, order in (
+        *table.orders, (r".*", table.order))]
 
     def place(name: str, part: str) -> tuple[int, ...]:
         if part.isdigit():
             return (int(part),)
+        places = next(found for whole, found in orders if whole.fullmatch(name))
         found = places.get(part) or table.place(part)
         if found is None:
             raise WeightsError(
@@ -239,6 +246,10 @@ def registered(names: Iterable[str], table: WeightNames, *, title: str) -> list[
                 for before, part in zip(["", *parts], parts, strict=False)]
 
     return sorted(names, key=places_of)
+
+
+def _places(order: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    return {part: (index,) for index, part in enumerate(order)}
 
 
 def in_module_order(state: State, plan: Plan) -> State:

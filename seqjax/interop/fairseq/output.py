@@ -96,11 +96,12 @@ def sentence_lines(
       padding: see `alignment_text`.
     """
     ids = task.encode_source(source) if isinstance(source, str) else source
-    shown = source_text(task, ids, post_process=post_process)
+    heard = np.issubdtype(np.asarray(ids).dtype, np.floating)  # recordings have no text
+    shown = "" if heard else source_text(task, ids, post_process=post_process)
     if timing is not None:
         yield f"S-{index}\t{shown}"
         yield f"W-{index}\t{timing}"
-    else:
+    elif not heard:
         yield f"S-{index}\t" + (
             shown if task.source_tokenizer is None else task.source_tokenizer.decode(shown))
     for phrase in constraints or ():

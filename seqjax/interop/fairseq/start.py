@@ -49,7 +49,7 @@ def start_from(config: Config) -> Start | None:
         _check_model(checkpoint, config, path, heads=key == "resume_from")
         if config.checkpoint.verify:
             check_finite(checkpoint.params, "its weights")
-        found = dictionaries_of(path, checkpoint)
+        found = None if _is_part(checkpoint, config) else dictionaries_of(path, checkpoint)
         trained = None if found is None else dictionary_files(
             path, *found, predicted=checkpoint.target_vocab_size,
             added=added_words(checkpoint, found[0]))
@@ -66,6 +66,12 @@ def start_from(config: Config) -> Start | None:
                  data=data, composition_epoch=data.epoch, seconds=float(before), trained=trained)
 
 
+def _is_part(checkpoint: FairseqCheckpoint, config: Config) -> bool:
+    """Whether its model is an encoder that the configuration's is made around."""
+    return checkpoint.config.name != config.model.name and hasattr(
+        config.model, "check_pretrained")
+
+
 def _check_model(
     checkpoint: FairseqCheckpoint, config: Config, path: str, *, heads: bool
 ) -> None:
@@ -76,6 +82,9 @@ def _check_model(
       heads: whether classification heads must be the same; else those are new that the file has
         not.
     """
+    if _is_part(checkpoint, config):
+        config.model.check_pretrained(checkpoint.config)  # type: ignore[attr-defined]
+        return
     sizes = {"adaptive_input_cutoff": checkpoint.source_vocab_size,
              "adaptive_softmax_cutoff": checkpoint.target_vocab_size}
 

@@ -13,7 +13,14 @@ from typing import Any, cast
 
 from seqjax import tasks
 from seqjax.config import Config, ConfigError, ModelSection
-from seqjax.interop.huggingface import files, generation, symbols, tokenizer_files
+from seqjax.interop.huggingface import (
+    files,
+    generation,
+    speech,
+    symbols,
+    tokenizer_files,
+    waveforms,
+)
 from seqjax.interop.huggingface.model import GENERATION_MEMORY, remembered
 from seqjax.interop.huggingface.weights import Kind, choose, to_state
 from seqjax.interop.reading import Whole
@@ -21,6 +28,8 @@ from seqjax.models.overrides import resolved
 from seqjax.models.parts.heads_config import CLASS
 from seqjax.tasks.protocol import Task, TextTask, class_names
 
+_WRITING = ("encoder-decoder", "speech")
+"""Kinds of models that read one thing and write another."""
 SHARD = 5 << 30
 """Bytes of a file of weights at most, as transformers has it."""
 
@@ -60,7 +69,12 @@ def write_folder(
         _write_configs(temporary, whole, task, kind=kind, architecture=architecture)
         made = symbols.unpacked(whole.assets)
         if not made and made_here(about):  # a folder that came without a tokenizer goes back so
-            made = tokenizer_files.make(cast(TextTask, task))
+            if kind.table.kind == "waveform":
+                made = waveforms.files_of(task, model)
+            elif kind.table.kind == "speech":
+                made = speech.files_of(task)
+            else:
+                made = tokenizer_files.make(cast(TextTask, task))
         for name, content in made.items():
             (temporary / name).write_bytes(content)
         if target.is_dir():
@@ -123,16 +137,17 @@ def _write_configs(
     if hf.get("model_type") not in table.model_types:
         hf["model_type"] = table.model_types[0]
     sizes = (task.vocab_sizes["source_vocab_size"], task.vocab_sizes["target_vocab_size"])
-    hf |= dict(zip(table.vocabularies, sizes, strict=True))
+    hf |= {key: size for key, size in zip(table.vocabularies, sizes, strict=True) if key}
     hf["architectures"] = [architecture]
     if "torch_dtype" not in hf:
         hf.setdefault("dtype", "float32")
-    special = _special(task, whole, encoder_decoder=table.kind == "encoder-decoder")
+    special = dict(table.special) if table.kind == "waveform" else (
+        _special(task, whole, encoder_decoder=table.kind in _WRITING))
     if made_here(about):
         hf |= special
-    hf.setdefault("is_encoder_decoder", table.kind == "encoder-decoder")
+    hf.setdefault("is_encoder_decoder", table.kind in _WRITING)
     files.write_json(folder / files.CONFIG, hf)
-    if table.kind != "encoder":
+    if table.kind not in ("encoder", "waveform"):
         stored = whole.assets.get(GENERATION_MEMORY)
         if stored is None and not made_here(about):
             return  # there was none

@@ -19,7 +19,7 @@ from seqjax import tasks
 from seqjax.checkpoints import CheckpointError
 from seqjax.checkpoints.checksums import check_finite
 from seqjax.config import ConfigError, to_plain
-from seqjax.interop.huggingface import files, forms, generation, symbols
+from seqjax.interop.huggingface import files, forms, generation, speech, symbols, waveforms
 from seqjax.interop.huggingface.weights import Stored, describe
 from seqjax.interop.torch.pickle_machine import CheckpointError as TorchError
 from seqjax.interop.weights import Params
@@ -83,10 +83,13 @@ def _around(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What is around the model: sections of its configuration, and its vocabulary's files."""
     table = stored.kind.table
+    if table.kind == "waveform":
+        return waveforms.sections(folder, stored), symbols.packed(
+            symbols.token_files(os.fspath(folder)))
     said = files.read_json(folder, files.GENERATION)
     given = {k: v for k, v in hf.items() if k in generation.KEYS} if said is None else said
     place = os.fspath(folder)
-    sizes = (stored.source_vocab_size, stored.target_vocab_size)
+    sizes = (stored.source_vocab_size or stored.target_vocab_size, stored.target_vocab_size)
     source, target = symbols.sides(
         place, model_type=str(hf["model_type"]), layout=table.layout, sizes=sizes)
     special = symbols.special_ids(
@@ -114,7 +117,10 @@ def _around(
     for phrase in search.ignored:
         warnings.warn(f"{folder}: not honoured: {phrase}", stacklevel=4)
     notes = symbols.special_names(place)
-    if table.kind == "decoder":
+    if table.kind == "speech":
+        named |= speech.assets_of(folder, hf)
+        search.section.pop("bos_token", None)
+    elif table.kind == "decoder":
         section["prompt_start"] = symbols.prompt_start(target.tokenizer, special, notes)
     else:
         usual = hf.get("tokenizer_class") or table.tokenizer_class

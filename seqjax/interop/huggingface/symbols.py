@@ -24,7 +24,8 @@ FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "vocab.json", "vocab.txt", "merges.txt", "sentencepiece.bpe.model", "spiece.model",
     "sentencepiece.model", "source.spm", "target.spm", "target_vocab.json", "vocab-src.json",
-    "vocab-tgt.json", "bpecodes", "chat_template.jinja",
+    "vocab-tgt.json", "bpecodes", "chat_template.jinja", "preprocessor_config.json",
+    "processor_config.json",
 )
 """What a tokenizer may be made of, and is written back as it was."""
 FOLDER = "huggingface"

@@ -116,7 +116,7 @@ def describe(hf: Mapping[str, Any], tensors: State) -> Stored:
     except KeyError as error:
         raise weights.WeightsError(f"the weights have no {error.args[0]}") from None
     for key, size in zip(kind.table.vocabularies, (source, target), strict=True):
-        said = hf.get(key)
+        said = hf.get(key) if key else None
         if said is not None and said != size:
             raise CheckpointError(f"config.json says {key} {said}, but the embedding has {size} "
                                   "rows: they are of two models")

@@ -38,7 +38,7 @@ def joint_mask(memory: jax.Array, own: jax.Array) -> jax.Array:
 
 def attend(
     q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, *,
-    dropout_rate: float = 0.0, key: jax.Array | None = None,
+    bias: jax.Array | None = None, dropout_rate: float = 0.0, key: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Softmax attention with float32 softmax.
 
@@ -46,11 +46,14 @@ def attend(
       q: [B, T, H, K], already scaled.
       k, v: [B, S, H, K].
       mask: broadcastable to [B, H, T, S]; true where the key may be seen.
+      bias: float32, broadcastable to [B, H, T, S]; added to the scores.
 
     Returns:
       [B, T, H, K] in the type of `v`, and the probabilities [B, H, T, S] before dropout.
     """
     scores = jnp.einsum("bthk,bshk->bhts", q, k, preferred_element_type=jnp.float32)
+    if bias is not None:
+        scores = scores + bias
     if mask is not None:
         scores = jnp.where(mask, scores, MASKED)
     probs = jax.nn.softmax(scores, axis=-1)

@@ -51,8 +51,13 @@ class FeatureExtractor(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, samples: jax.Array) -> jax.Array:
-        """[B, T, C] for `samples` [B, N]; as many frames as `frame_count` says."""
+    def __call__(self, samples: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
+        """[B, T, C] for `samples` [B, N]; as many frames as `frame_count` says.
+
+        Args:
+          lengths: [B] int32, samples of each row that the statistics of a group norm are of
+            (None: all).
+        """
         x = samples.astype(self.dtype)[..., None]
         for i, layer in enumerate(self.layers):
             kaiming = nn.initializers.normal((2.0 / (layer.width * x.shape[-1])) ** 0.5)
@@ -62,7 +67,9 @@ class FeatureExtractor(nn.Module):
             if self.mode == "layer_norm":
                 x = LayerNorm(layer.channels, EPS, name=f"conv_layers_{i}_2_1")(x)
             elif i == 0:
-                x = ChannelNorm(layer.channels, name=f"conv_layers_{i}_2")(x)
+                counted = None if lengths is None else (
+                    jnp.arange(x.shape[1]) < frame_count(lengths, self.layers[:1])[:, None])
+                x = ChannelNorm(layer.channels, name=f"conv_layers_{i}_2")(x, counted)
             x = gelu(x)
         return x
 
@@ -141,19 +148,28 @@ _grouped.defvjp(_grouped_forward, _grouped_backward)
 
 
 class ChannelNorm(nn.Module):
-    """torch's `GroupNorm` with a group for each channel: over the frames of a row, all of
-    them, whatever is padding. Float32 statistics."""
+    """torch's `GroupNorm` with a group for each channel: over the frames of a row that are
+    counted, [B, T] bool (None: all of them, whatever is padding). Float32 statistics."""
 
     channels: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, counted: jax.Array | None = None) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones_init(), (self.channels,))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
         wide = x.astype(jnp.float32)
-        centred = wide - wide.mean(axis=1, keepdims=True)
-        inverse = jax.lax.rsqrt((centred * centred).mean(axis=1, keepdims=True) + EPS)
+        centred = wide - _frame_mean(wide, counted)
+        inverse = jax.lax.rsqrt(_frame_mean(centred * centred, counted) + EPS)
         return (centred * inverse * scale + bias).astype(x.dtype)
+
+
+def _frame_mean(x: jax.Array, counted: jax.Array | None) -> jax.Array:
+    """[B, 1, C] mean of [B, T, C] over the frames that are counted."""
+    if counted is None:
+        return x.mean(axis=1, keepdims=True)
+    counted = counted[..., None]
+    total = jnp.where(counted, x, 0).sum(axis=1, keepdims=True)
+    return total / jnp.maximum(counted.sum(axis=1, keepdims=True), 1)
 
 
 def frame_mask(real: jax.Array, layers: tuple[ConvLayer, ...]) -> jax.Array:
@@ -175,6 +191,11 @@ def scale_gradient(x: jax.Array, factor: float) -> jax.Array:
         return x
     stopped = jax.lax.stop_gradient(x)
     return stopped if factor == 0.0 else _scaled(x, factor)
+
+
+def scale_gradient_by(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """`x`, whose gradient is multiplied by a factor that is computed."""
+    return _scaled(x, factor)
 
 
 @jax.custom_vjp
@@ -221,13 +242,20 @@ class PositionalConvolutions(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, real: jax.Array | None = None) -> jax.Array:
+        """As many frames as `x` [B, T, D] has.
+
+        Args:
+          real: [B, T] bool, frames behind which every convolution reads zeros, as if the row
+            ended there (None: it reads what the one before made of them).
+        """
         width = max(3, self.width // self.depth)
         for i in range(self.depth):
             x = Convolution(
                 self.dim, self.dim, width, groups=self.groups, padding=width // 2,
                 dtype=self.dtype, name=f"convs_{i}")(x)
             x = gelu(_normalised(_without_last(x, width)))
+            x = x if real is None else jnp.where(real[..., None], x, 0)
         return x
 
 
@@ -310,6 +338,12 @@ def masked_positions(mask: Array, count: int) -> tuple[jax.Array, jax.Array]:
     """
     order = jnp.argsort(~mask, axis=1, stable=True)[:, :count]
     return order, jnp.take_along_axis(jnp.asarray(mask), order, axis=1)
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """`x` [..., C] in float32, divided by its length or by 1e-8: what cosines are made of."""
+    wide = x.astype(jnp.float32)
+    return wide * jax.lax.rsqrt(jnp.maximum((wide * wide).sum(-1, keepdims=True), 1e-16))
 
 
 # ---- codebooks ----

@@ -64,6 +64,8 @@ def _no_key() -> None:
 def layer(
     w: Params, x: jax.Array, *, form: LayerForm, mix: Mix, read: Read | None = None,
     key: Callable[[], jax.Array | None] = _no_key,
+    tell: Callable[[jax.Array], None] | None = None,
+    last: Callable[[jax.Array], jax.Array] | None = None,
 ) -> tuple[jax.Array, jax.Array | None]:
     """Mixing, reading the source, feed-forward, each with its norm, dropout and residual.
 
@@ -72,12 +74,14 @@ def layer(
       x: [..., D] in the type of matrix products.
       read: None without a source, or without attention to it.
       key: the next key to drop out by; None without dropout.
+      tell: is told what the feed-forward network says, as it is added to the rest.
+      last: what becomes of the layer's output (None: it stays as it is).
 
     Returns:
       [..., D], and the attention that `read` tells of.
     """
     before, probs = x, None
-    mixing, reading, last = form.norms
+    mixing, reading, final = form.norms
 
     def enter(name: str, x: jax.Array) -> jax.Array:
         return norm(w[name], x, form.eps) if form.pre_norm else x
@@ -90,8 +94,12 @@ def layer(
     if read is not None:
         y, probs = read(enter(reading, x))
         x = leave(reading, x + dropout(y, form.dropout, key()))
-    y = _feed_forward(w, enter(last, x), form, key)
-    x = leave(last, normformer.residual(w, x) + y)
+    y = _feed_forward(w, enter(final, x), form, key)
+    if tell is not None:
+        tell(y)
+    x = leave(final, normformer.residual(w, x) + y)
+    if last is not None:
+        x = last(x)
     return _skip(before, x, form.layerdrop, key), probs
 
 

@@ -36,7 +36,8 @@ def hidden_states(layers: Any, x: jax.Array, *inputs: Any) -> jax.Array:
 
 
 def stack(
-    layer: type[nn.Module], runtime: RuntimeConfig, *, length: int, inputs: int, own: int = 0
+    layer: type[nn.Module], runtime: RuntimeConfig, *, length: int, inputs: int, own: int = 0,
+    methods: tuple[str, ...] = (),
 ) -> Any:
     """`layer` repeated `length` times with parameters stacked on axis 0.
 
@@ -44,6 +45,7 @@ def stack(
       runtime: says how much is unrolled and recomputed.
       inputs: number of further inputs, the same for every layer.
       own: number of inputs in front of those of which each layer has its own, on axis 0.
+      methods: further ones of `layer` that the stack has.
     """
     if runtime.remat != "none":
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
@@ -51,7 +53,7 @@ def stack(
             layer, policy=policy if runtime.remat == "dots" else None, prevent_cse=False
         )
     return nn.scan(
-        layer, methods=["__call__", *(["kept"] if issubclass(layer, Layer) else [])],
+        layer, methods=["__call__", *(["kept"] if issubclass(layer, Layer) else []), *methods],
         variable_axes={"params": 0}, split_rngs={"params": True, "dropout": True},
         in_axes=(0,) * own + (nn.broadcast,) * inputs,  # type: ignore[arg-type]
         length=length,

@@ -80,8 +80,8 @@ class LayerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EncoderConfig(LayerConfig):
-    """Layers that see all of the source."""
+class EncoderStackConfig(LayerConfig):
+    """Layers that see all of the source, whatever it is made of."""
 
     encoder_embed_dim: int = 512
     """Width of the encoder."""
@@ -89,18 +89,24 @@ class EncoderConfig(LayerConfig):
     """Inner width of the feed-forward network."""
     encoder_layers: int = 6
     """Layers of the encoder."""
-    encoder_layers_to_keep: tuple[int, ...] | None = dataclasses.field(
-        default=None, metadata=ORIGIN)
-    """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
-    their number is `encoder_layers`, whatever that says."""
     encoder_attention_heads: int = 8
     """Heads of the attention; the width is a multiple of them."""
     encoder_normalize_before: bool = False
     """Norms in front of each sublayer (pre-norm) instead of behind it."""
-    encoder_learned_pos: bool = False
-    """Learned positions instead of sinusoids."""
     encoder_layerdrop: float = dataclasses.field(default=0.0, metadata=TRAINING_ONLY)
     """How often a layer is skipped in training (LayerDrop, Fan et al. 2019)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderConfig(EncoderStackConfig):
+    """An encoder of words."""
+
+    encoder_layers_to_keep: tuple[int, ...] | None = dataclasses.field(
+        default=None, metadata=ORIGIN)
+    """Of the model that `init_from` names, the layers to begin with, from 0 (None: all);
+    their number is `encoder_layers`, whatever that says."""
+    encoder_learned_pos: bool = False
+    """Learned positions instead of sinusoids."""
     no_encoder_final_norm: bool = False
     """A pre-norm encoder without a norm behind its last layer: fairseq's of early 2018, which
     later versions tell by `encoder.version`."""

@@ -7,6 +7,7 @@ position-by-position decoding is in `decoding.py`.
 from __future__ import annotations
 
 import functools
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from jax.typing import DTypeLike
 
 from seqjax.models.parts import decoder_layer, normformer
 from seqjax.models.parts.attention import MultiheadAttention, causal_mask, joint_mask, segment_mask
+from seqjax.models.parts.configs import RuntimeConfig
 from seqjax.models.parts.decoder_ends import DecoderEnds
 from seqjax.models.parts.decoder_layer import LayerForm
 from seqjax.models.parts.layers import Embedding, LayerNorm, dropout_key
@@ -25,15 +27,14 @@ from seqjax.models.parts.stack_ends import Ends
 from seqjax.models.protocol import Encoded, Source
 from seqjax.models.transformer.config import (
     DecoderConfig,
-    EncoderConfig,
     EncoderOnlyConfig,
+    EncoderStackConfig,
     LayerConfig,
     TransformerConfig,
 )
-from seqjax.models.transformer.lm_config import TransformerLanguageModelConfig
 
 
-def encoder_form(cfg: EncoderConfig) -> LayerForm:
+def encoder_form(cfg: EncoderStackConfig) -> LayerForm:
     """The switches of an encoder's layers."""
     return LayerForm(
         pre_norm=cfg.encoder_normalize_before, activation=cfg.activation_fn, dropout=cfg.dropout,
@@ -69,7 +70,7 @@ def as_read(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.A
 class EncoderLayer(Layer):
     """Self-attention and feed-forward, pre- or post-norm."""
 
-    config: EncoderConfig
+    config: EncoderStackConfig
     dtype: DTypeLike
 
     @nn.compact
@@ -177,7 +178,7 @@ class Encoder(Ends[TransformerConfig | EncoderOnlyConfig]):
         return self.embed_tokens(source.values)
 
 
-class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
+class Decoder(DecoderEnds[DecoderConfig]):
     """fairseq's `TransformerDecoder`, up to the output projection."""
 
     memory_dim: int | None = None
@@ -192,7 +193,8 @@ class Decoder(DecoderEnds[TransformerConfig | TransformerLanguageModelConfig]):
             self.layernorm_embedding = LayerNorm(dim)
         self.joint = self.memory_dim is not None and getattr(cfg, "cross_self_attention", False)
         reads = self.memory_dim is not None and not getattr(cfg, "no_cross_attention", False)
-        self.layers = stack(DecoderLayer, cfg, length=cfg.decoder_layers, inputs=3)(
+        self.layers = stack(
+            DecoderLayer, cast(RuntimeConfig, cfg), length=cfg.decoder_layers, inputs=3)(
             cfg, self.dtype, self.memory_dim if reads else None, self.joint
         )
         if cfg.decoder_normalize_before and not cfg.no_decoder_final_norm:

@@ -1,29 +1,23 @@
-"""fairseq's names for wav2vec 2.0: what its configuration and its weights are called.
-
-A convolution's weight [out, in, K] is a kernel [K, in, out] here; blocks of fairseq's extractor
-are numbered lists of convolution, dropout, norm and activation, ours are named after them.
-"""
+"""fairseq's names for wav2vec 2.0: what its configuration and its weights are called."""
 
 from __future__ import annotations
 
 import ast
-import re
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from seqjax.config import ConfigError
-from seqjax.models.parts import module_order as order
-from seqjax.models.tables import TRANSPOSED, ConfigKeys, FairseqTable, State, WeightNames
+from seqjax.models.parts import audio_names as names
+from seqjax.models.tables import ConfigKeys, FairseqTable, State, WeightNames
 from seqjax.models.wav2vec2.config import Wav2Vec2Config
 
 
 def upgrade(state: State, config: Wav2Vec2Config) -> tuple[State, Wav2Vec2Config]:
-    """torch's newer names of a weight norm's two parts as the older ones."""
-    parts = {"0": "weight_g", "1": "weight_v"}
-    return {
-        re.sub(r"\bparametrizations\.weight\.original([01])$", lambda m: parts[m[1]], name): value
-        for name, value in state.items()
-    }, config
+    """Today's names, and whether anything of pretraining is left."""
+    if "final_proj.weight" not in state:
+        config = dataclasses.replace(config, pretraining_heads=False)
+    return names.weight_norms(state), config
 
 
 def copies(config: Wav2Vec2Config) -> Mapping[str, str]:
@@ -49,34 +43,24 @@ def derive(values: dict[str, Any], explicit: set[str]) -> None:
                               ) from None
 
 
-_ORDER = (
-    "mask_emb", "feature_extractor", "conv_layers", "post_extract_proj", "quantizer",
-    "project_q", "input_quantizer", "project_inp", "vars", "weight_proj", "encoder", "pos_conv",
-    "layers", "self_attn", *order.ATTENTION, "self_attn_layer_norm", "fc1", "fc2",
-    "final_layer_norm", "layer_norm", "target_glu", "final_proj",
-    "weight", "bias", "weight_g", "weight_v")
-"""A weight norm takes the weight away and adds its two parts behind the bias."""
-
 NAMES = WeightNames(
     vocabulary=lambda state: (0, 0),
     upgrade=upgrade,
     copies=copies,
     renames=(
-        (r"\bconv_layers_(\d+)_0\.", r"conv_layers.\1.0."),
-        (r"\bconv_layers_(\d+)_2\.", r"conv_layers.\1.2."),
-        (r"\bconv_layers_(\d+)_2_1\.", r"conv_layers.\1.2.1."),
-        (r"\bpos_conv\.convs_(\d+)\.", r"pos_conv.\1.0."),
-        (r"\bpos_conv\.(weight_[gv]|bias)$", r"pos_conv.0.\1"),
+        *names.RENAMES,
         (r"\bweight_proj_(\d+)_last\.", r"weight_proj.\1."),
         (r"\bweight_proj_(\d+)\.", r"weight_proj.\1.0."),
-        (r"^target_glu\.", "target_glu.0."),
     ),
-    transforms=((r".*\.weight_[gv]", TRANSPOSED),),
-    order=_ORDER,
+    transforms=names.TRANSFORMS,
+    order=(*names.ENCODER_ORDER, "quantizer", "project_q", "input_quantizer", "project_inp", "vars",
+           "weight_proj", *names.LAYER_ORDER, "target_glu", "final_proj", *names.ARRAY_ORDER),
 )
 
 TABLE = FairseqTable(
     keys=ConfigKeys(
-        refused={"layer_type": ("transformer",), "conv_pos_batch_norm": (False,)}, derive=derive),
+        refused={"layer_type": ("transformer", "trf_adp"), "conv_pos_batch_norm": (False,),
+                 "adp_trf_idx": ("all",)}, derive=derive),
     names=NAMES,
+    unsaid=("pretraining_heads", "projects_features"),
 )
