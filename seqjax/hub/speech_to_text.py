@@ -190,16 +190,23 @@ class SpeechTranslator(Generative[Any]):
     # ---- what it computes ----
 
     def log_probs(
-        self, audio: Sequence[Audio], prev_output_tokens: Sequence[Sequence[int]]
-    ) -> list[np.ndarray]:
-        """Natural log-probabilities [T, V] of each recording's next words.
+        self, audio: Audio | Sequence[Audio],
+        prev_output_tokens: Sequence[int] | np.ndarray | Sequence[Sequence[int]],
+    ) -> Any:
+        """Natural log-probabilities [T, V] of each recording's next words: an array for one, a
+        list for a list.
 
         Args:
+          audio: paths, samples in [-1, 1], or features [T, F].
           prev_output_tokens: what the decoder has read of each, ids.
         """
+        if isinstance(audio, (str, os.PathLike, np.ndarray)):
+            one: Any = prev_output_tokens
+            return self.log_probs([audio], [one])[0]
         sources = sources_for(self.models, [self.features(x) for x in audio])
+        listed: Any = prev_output_tokens
         prev = [np.asarray(arguments.ids(p, name="prev_output_tokens", size=len(
-            self.task.target_vocab)), np.int32) for p in prev_output_tokens]
+            self.task.target_vocab)), np.int32) for p in listed]
         if len(prev) != len(sources):
             raise ValueError(f"log_probs: {len(sources)} recordings, but {len(prev)} "
                              "prev_output_tokens")
