@@ -13,6 +13,7 @@ from tiny_run import metrics, resolve
 import seqjax
 from seqjax import checkpoints as ck
 from seqjax import generate, interactive
+from seqjax.checkpoints import CheckpointError
 from seqjax.config import ConfigError
 from seqjax.interop import pretrained_parts
 from seqjax.training import initial_state, parts, train_loop
@@ -187,6 +188,6 @@ def test_an_encoder_of_another_model_begins(trained, tmp_path, capsys):
     assert new["encoder"]["ctc_proj"]["kernel"].shape != old["encoder"]["ctc_proj"]["kernel"].shape
     with pytest.raises(ConfigError, match="give one of them"):
         pretrained_parts.start_from(dataclasses.replace(config, init_from=str(folder)))
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(CheckpointError, match="load_pretrained_encoder_from: nowhere"):
         pretrained_parts.start_from(config_of(data, model={
             **MODEL, "load_pretrained_encoder_from": "nowhere"}))
