@@ -119,14 +119,10 @@ def _train(
     resolved = settings.resolve(encoders.complete(raw))
 
     from seqjax.interop.fairseq import start as fairseq_start
-    from seqjax.training import checks, initial_state, train_loop
+    from seqjax.training import checks, train_loop
 
     checks.check(resolved)  # before a checkpoint is read
-    if initial_state.named_parts(resolved):
-        from seqjax.interop import pretrained_parts
-
-        start = pretrained_parts.start_from(resolved)
-    elif pretrained is None:
+    if pretrained is None:
         start = fairseq_start.start_from(resolved)
     else:
         from seqjax.interop.huggingface import start as huggingface_start

@@ -3,9 +3,6 @@ what a loaded model does, with a conformer whose encoder has a CTC loss of its o
 
 from __future__ import annotations
 
-import dataclasses
-
-import jax
 import numpy as np
 import pytest
 from tiny_run import metrics, resolve
@@ -13,9 +10,7 @@ from tiny_run import metrics, resolve
 import seqjax
 from seqjax import checkpoints as ck
 from seqjax import generate, interactive
-from seqjax.checkpoints import CheckpointError
 from seqjax.config import ConfigError
-from seqjax.interop import pretrained_parts
 from seqjax.training import initial_state, parts, train_loop
 from seqjax.training.checkpoints import read_state
 
@@ -167,27 +162,3 @@ def test_what_cannot_be_heard_is_refused(trained):
         model.transcribe(np.zeros((40, 5), np.float32))
     with pytest.raises(ValueError):
         model.transcribe(np.full(4000, np.nan, np.float32))
-
-
-def test_an_encoder_of_another_model_begins(trained, tmp_path, capsys):
-    """Of other words: the decoder and the projection for CTC are new."""
-    _, _, folder = trained
-    data = write_data(tmp_path / "other")
-    (data / "dict.txt").write_text((data / "dict.txt").read_text() + "more 1\n")
-    config = config_of(
-        data, model={**MODEL, "load_pretrained_encoder_from": str(folder)},
-        train={"max_update": 1, "lr": [1e-9]}, valid={"enabled": False})
-    with pytest.raises(ConfigError, match="python -m seqjax.train reads it"):
-        train_loop.train(config, workdir=str(tmp_path / "without"))
-    start = pretrained_parts.start_from(config)
-    train_loop.train(config, workdir=str(tmp_path / "run"), start=start)
-    assert "the encoder is that of" in capsys.readouterr().err
-    old, new = (seqjax.load(str(f), quiet=True).params[0] for f in (folder, tmp_path / "run"))
-    pick = [params["encoder"]["layers"]["self_attn"] for params in (old, new)]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *pick)
-    assert new["encoder"]["ctc_proj"]["kernel"].shape != old["encoder"]["ctc_proj"]["kernel"].shape
-    with pytest.raises(ConfigError, match="give one of them"):
-        pretrained_parts.start_from(dataclasses.replace(config, init_from=str(folder)))
-    with pytest.raises(CheckpointError, match="load_pretrained_encoder_from: nowhere"):
-        pretrained_parts.start_from(config_of(data, model={
-            **MODEL, "load_pretrained_encoder_from": "nowhere"}))

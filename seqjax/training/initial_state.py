@@ -55,16 +55,6 @@ class Start:
     words."""
 
 
-PARTS = {"encoder": "load_pretrained_encoder_from", "decoder": "load_pretrained_decoder_from"}
-"""Part of a model -> the key that names a checkpoint which it begins with."""
-
-
-def named_parts(config: Config) -> dict[str, str]:
-    """Part -> checkpoint, of those that the configuration names."""
-    found = {part: getattr(config.model, key, None) for part, key in PARTS.items()}
-    return {part: path for part, path in found.items() if path}
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Initial:
     """What a run begins with."""
@@ -131,9 +121,6 @@ def begin(
                           reset=config.resume_reset)
     if config.init_from:
         return _from_weights(ck.find(_ours(config.init_from, "init_from")), parts, abstract)
-    for part in named_parts(config):  # read by `seqjax.interop`, which is not known here
-        raise ConfigError(f"config.model.{PARTS[part]}: python -m seqjax.train reads it; else give "
-                          "start=seqjax.interop.pretrained_parts.start_from(config)")
     state = jax.jit(parts.fresh_state, out_shardings=_places(abstract))()
     return Initial(progress=Progress(), state=state, origin="starting afresh")
 
@@ -181,12 +168,8 @@ def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
     return Initial(
         progress=Progress(step=start.step, data=start.data, seconds=start.seconds), state=state,
         assets=start.assets if initial_weights.same(start.trained, parts.task) else {},
-        origin="\n".join([_said(config, start), *start.lines, *lines, *said]))
-
-
-def _said(config: Config, start: Start) -> str:
-    path = config.resume_from or config.init_from
-    return f"starting from {path} at update {start.step}" if path else "starting afresh"
+        origin="\n".join([f"starting from {config.resume_from or config.init_from} at update "
+                          f"{start.step}", *start.lines, *lines, *said]))
 
 
 def _from_weights(folder: pathlib.Path, parts: Parts, abstract: TrainState) -> Initial:

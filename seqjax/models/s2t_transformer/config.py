@@ -93,9 +93,6 @@ class SpeechConfig(RuntimeConfig, SubsamplerConfig, EncoderStackConfig, DecoderC
     """fairseq's architecture name; sets defaults of the other keys."""
     max_source_positions: int = dataclasses.field(default=6000, metadata=LIMIT)
     """Longest source, in frames of features."""
-    load_pretrained_encoder_from: str | None = dataclasses.field(default=None, metadata=ORIGIN)
-    """A checkpoint (any that `seqjax.load` takes) whose encoder this one begins with, without its
-    projection for CTC; all else begins at random. A recogniser's, for a translator."""
     encoder_freezing_updates: int = dataclasses.field(default=0, metadata=TRAINING_ONLY)
     """The encoder is not trained in the first so many updates."""
     ctc_weight: float = dataclasses.field(default=0.0, metadata=gives("ctc"))
@@ -240,8 +237,6 @@ class ConvTransformerConfig(SpeechConfig):
     """Convolutions over time and frequencies; there are no others."""
     conv_out_channels: int = 512
     """Their channels (not given: encoder_embed_dim)."""
-    load_pretrained_decoder_from: str | None = dataclasses.field(default=None, metadata=ORIGIN)
-    """A checkpoint whose decoder this one begins with; its dictionary must be the same."""
     max_source_positions: int = dataclasses.field(default=3000, metadata=LIMIT)
     """Longest source, in frames of features."""
 
