@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
     add("--s2t", action="store_true", help="do so; needs --transcripts")
     add("--vocab-type", choices=["unigram", "bpe", "char"], default="unigram",
         help="pieces of the text")
-    add("--vocab-size", type=int, default=1000, metavar="N", help="how many (but for char)")
+    add("--vocab-size", type=int, default=1000, metavar="N",
+        help="entries of the dictionary (but for char)")
     add("--specaugment", choices=["lb", "ld", "sm", "ss", "none"], default="lb",
         help="what training masks")
     add = result.add_argument_group("files").add_argument

@@ -26,6 +26,8 @@ from seqjax.data.sources import SourceError, iterate_lines, require_file
 from seqjax.data.vocabulary import Vocabulary
 
 Case = Literal["keep", "lower", "upper"]
+Tell = Callable[[int], object]
+"""Called with how many more are done."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ def find_files(root: str, ext: str, *, must_contain: str | None = None) -> list[
 
 
 def scan(
-    root: str, paths: Sequence[str], *, threads: int, tell: Callable[[int], object],
+    root: str, paths: Sequence[str], *, threads: int, tell: Tell,
 ) -> Found:
     """Lengths and rates of files, of several at a time; `tell` is called with 1 for each."""
     def head(path: str) -> Head | AudioError:
