@@ -343,6 +343,11 @@ class MaskedFrameReader(FrameReader, Protocol):
         """Of a row of samples."""
         ...
 
+    @property
+    def max_frames(self) -> int:
+        """Of the longest row."""
+        ...
+
     def draw_rows(
         self, lengths: np.ndarray, seeds: np.ndarray, *, samples: int,
         labels: Sequence[int] = (),

@@ -162,8 +162,8 @@ class AudioTask:
 
     def max_positions(self, model: MaskedFrameReader) -> tuple[int | None, int | None]:
         """Samples of the longest recording; there is no limit to targets."""
-        frames = model.max_source_positions
-        return None if frames >= NO_LIMIT else frames * model.hop, None
+        limited = model.max_frames < NO_LIMIT
+        return model.max_source_positions if limited else None, None
 
     def too_long_advice(self, model: MaskedFrameReader) -> str:
         """Nothing in general: recordings have their own lengths."""

@@ -155,12 +155,14 @@ def _check_rate(config: Config) -> None:
 
 
 def _numbers(config: Config) -> Iterator[tuple[str, Any]]:
-    """Dotted key -> value, of keys with a number or several."""
+    """Dotted key -> value, of keys with a number or several. Not of those with their default: it
+    can always be meant (a width of 0 that stands for another key's)."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name == "generation":
             continue  # checked where searches are made, for all who search
-        inner = ({f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        inner = ({f.name: getattr(value, f.name) for f in dataclasses.fields(value)
+                  if getattr(value, f.name) != f.default}
                  if dataclasses.is_dataclass(value) else {"": value})
         for name, x in inner.items():
             parts = x if isinstance(x, (tuple, list)) and x else (x,)
