@@ -20,6 +20,7 @@ from seqjax.data.audio.s2t_table import SpeechTable
 from seqjax.data.audio.s2t_text import TargetText
 from seqjax.data.epoch_plan import Shape
 from seqjax.data.sources import SourceError
+from seqjax.data.tokenizers import TokenizerError
 
 BOOKS = {"train-clean-100": {"19-198-0000": "ONE TWO", "19-198-0001": "TWO THREE FOUR",
                              "26-495-0000": "FIVE IT'S"},
@@ -187,26 +188,29 @@ def test_wrong_options(books, talks, tmp_path):
 
 def test_wrong_corpora(books, talks, tmp_path, capsys):
     """Errors name the file and the line."""
-    out = tmp_path / "out"
+    out, char = tmp_path / "out", ["--vocab-type", "char"]
+    with pytest.raises(TokenizerError, match="--vocab-size 8000 is too large"):
+        run(books, out, "librispeech")
+    assert not out.exists()  # before any sound was read
     text = books / "train-clean-100" / "19" / "198" / "19-198.trans.txt"
     sound = text.with_name("19-198-0001.flac")
     content = sound.read_bytes()
     sound.write_bytes(content[:len(content) // 2])
     with pytest.raises(AudioError, match=r"trans.txt: line 2: .*0001.flac: .*cut off"):
-        run(books, out, "librispeech")
+        run(books, out, "librispeech", *char)
     sound.unlink()
     for store in ("features", "files"):
         with pytest.raises(AudioError, match=r"trans.txt: line 2: .*0001.flac: no such file"):
-            run(books, out, "librispeech", "--store", store)
+            run(books, out, "librispeech", *char, "--store", store)
     assert os.listdir(out) == []
-    assert run(books, out, "librispeech", "--vocab-type", "char", "--on-bad", "skip") == 0
+    assert run(books, out, "librispeech", *char, "--on-bad", "skip") == 0
     assert "skipped 1 utterances" in capsys.readouterr().err
     text.write_text(text.read_text() + "19-198-0002\n")
     with pytest.raises(SourceError, match=r"trans.txt: line 3 is '19-198-0002'; expected"):
-        run(books, out, "librispeech")
+        run(books, out, "librispeech", *char)
     text.write_text("19-198-0000 A\n19-198-0000 B\n")
     with pytest.raises(SourceError, match=r"line 2: 19-198-0000 is in .*line 1 already"):
-        run(books, out, "librispeech")
+        run(books, out, "librispeech", *char)
     segments = talks / "data" / "train" / "txt" / "train.yaml"
     lines = segments.read_text()
     for wrong, message in (
@@ -216,4 +220,4 @@ def test_wrong_corpora(books, talks, tmp_path, capsys):
             (lines.partition("\n")[2], r"has 2 segments, .*train.en 3 lines")):
         segments.write_text(wrong)
         with pytest.raises((SourceError, AudioError), match=message):
-            run(talks, tmp_path / "talks", "mustc")
+            run(talks, tmp_path / "talks", "mustc", *char)

@@ -17,7 +17,6 @@ import tiny_run
 import tiny_speech
 import tiny_text
 
-from seqjax import config as configuration
 from seqjax import (
     average,
     convert,
@@ -29,6 +28,7 @@ from seqjax import (
     settings,
     train,
 )
+from seqjax import config as configuration
 from seqjax.commands import prepare_audio, prepare_clusters, prepare_s2t
 from seqjax.config import Config
 from seqjax.data.indexed import IndexedWriter

@@ -90,17 +90,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; gives the exit status."""
     args = parser().parse_args(argv)
     _check_options(args)
-    corpus = _corpus(args)
+    corpus, kind = _corpus(args), args.task if args.layout == "mustc" else ""
+    vocabulary = preparing_s2t.corpus_vocabulary(  # before sound is read: sizes may be wrong
+        preparing_s2t.Pieces(kind=args.vocab_type, size=args.vocab_size), kind=kind,
+        train=[u.text for name, part in corpus.items() if name.startswith("train") for u in part])
     os.makedirs(args.dest, exist_ok=True)
     tables = _tables(args, corpus)
-    statistics = _statistics(args, tables) if args.cmvn == "global" else None
-    root = "" if args.store == "files" else os.path.realpath(args.dest)
+    features = preparing_s2t.Features(
+        root="" if args.store == "files" else os.path.realpath(args.dest),
+        sample_rate=args.sample_rate, specaugment=args.specaugment,
+        statistics=_statistics(args, tables) if args.cmvn == "global" else None)
     for path in preparing_s2t.write_corpus(
-            args.dest, tables, kind=args.task if args.layout == "mustc" else "",
-            pieces=preparing_s2t.Pieces(kind=args.vocab_type, size=args.vocab_size),
-            features=preparing_s2t.Features(
-                root=root, sample_rate=args.sample_rate, specaugment=args.specaugment,
-                statistics=statistics)):
+            args.dest, tables, vocabulary=vocabulary, features=features, kind=kind):
         print(path)
     for name, part in tables.items():
         hours = sum(x.frames for x in part) / 360_000

@@ -215,8 +215,8 @@ def _from_encoder(
         return models.build(config.model, compute_dtype=jax.numpy.float32,
                             **{**parts.task.vocab_sizes, **sizes})
 
-    of_words = vocabulary_rows.axes(build, source_vocab_size=0,
-                                    target_vocab_size=len(parts.task.target_vocab))
+    of_words = vocabulary_rows.axes(
+        build, source_vocab_size=0, target_vocab_size=parts.task.vocab_sizes["target_vocab_size"])
     key = jax.random.key(config.seed, impl="threefry2x32")
     fresh = jax.device_get(jax.jit(lambda: parts.model.init(key))())
     found = {**fresh, "encoder": params["encoder"]}

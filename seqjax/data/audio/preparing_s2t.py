@@ -105,25 +105,37 @@ def write_tables(
     return _write(dest, {**files, "config.yaml": yaml.safe_dump(config).encode()})
 
 
-def write_corpus(
-    dest: str, tables: Mapping[str, Sequence[Stored]], *, pieces: Pieces, features: Features,
-    kind: str = "",
-) -> list[str]:
-    """The tables of a corpus, its dictionary, tokenizer and `config.yaml`; gives what was written.
+def corpus_vocabulary(
+    pieces: Pieces, train: Sequence[str], *, kind: str = ""
+) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Files of the dictionary and tokenizer of a corpus, and what `config.yaml` says of them.
 
     Args:
-      tables: utterances of each split; of those that begin with `train` the pieces are made.
+      train: texts of training.
       kind: `asr` or `st`, where a corpus is prepared for both: part of the files' names.
 
     Raises:
       TokenizerError: too many or too few pieces for the text.
     """
+    config: dict[str, Any] = {}
+    name = f"{pieces.name}{f'_{kind}' if kind else ''}"
+    return _vocabulary(pieces, train, config, dictionary=f"{name}.txt",
+                       model=f"{name}.model"), config
+
+
+def write_corpus(
+    dest: str, tables: Mapping[str, Sequence[Stored]], *, features: Features,
+    vocabulary: tuple[dict[str, bytes], dict[str, Any]], kind: str = "",
+) -> list[str]:
+    """The tables of a corpus, its dictionary, tokenizer and `config.yaml`; gives what was written.
+
+    Args:
+      tables: utterances of each split.
+      vocabulary: of `corpus_vocabulary`.
+      kind: see there.
+    """
     end = f"_{kind}" if kind else ""
-    config = features.config()
-    train = [x.utterance.text for name, part in tables.items() if name.startswith("train")
-             for x in part]
-    files = _vocabulary(pieces, train, config, dictionary=f"{pieces.name}{end}.txt",
-                        model=f"{pieces.name}{end}.model")
+    files, config = dict(vocabulary[0]), {**features.config(), **vocabulary[1]}
     for name, part in tables.items():
         rows = [f"{x.utterance.id}\t{x.audio}\t{x.frames}\t{x.utterance.text}\t"
                 f"{x.utterance.speaker}" for x in part]
