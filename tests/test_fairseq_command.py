@@ -44,8 +44,8 @@ def test_parsing():
     assert command.given == {
         "path": "a.pt:b.pt", "beam": "5", "post_process": "subword_nmt", "lenpen": "-0.5",
         "sampling": True, "batch_size": "8", "print_alignment": "hard", "quiet": True}
-    with pytest.raises(ConfigError, match="unknown flag --beam"):
-        fairseq_command.parse("fairseq-train d --arch transformer --beam 5")
+    with pytest.raises(ConfigError, match="unknown flag --path"):
+        fairseq_command.parse("fairseq-train d --arch transformer --path x.pt")
 
 
 @pytest.mark.parametrize("command", [
@@ -481,3 +481,15 @@ def test_the_command_prints_all_of_it(capsys):
     assert "not honoured: --reset-optimizer: without --restore-file" in err
     assert "nothing to set for: --num-workers 4 (the file says why)" in err
     assert "    --num-workers 4: batching.prefetch" in out and "def get_config" in out
+
+
+def test_searches_of_validations_of_recognisers():
+    """fairseq's `eval_wer_config`, and `normalize`, which the model takes from the task."""
+    command = ("fairseq-train d --task audio_finetuning --labels ltr --arch wav2vec_seq2seq "
+               "--w2v-path p.pt --autoregressive --max-tokens 100 --max-update 9 "
+               "--criterion cross_entropy --beam 7 --max-len-a 0.5")
+    config, recipe = converted(command + " --eval-wer")
+    assert config["generation"]["beam"] == 7 and config["generation"]["max_len_a"] == 0.5
+    assert config["valid"]["decode"] and config["task"]["eval_wer"]
+    _, recipe = converted(command)
+    assert "--beam 7: without effect without --eval-wer" in recipe.unneeded

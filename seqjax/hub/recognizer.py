@@ -283,7 +283,7 @@ class Recognizer(Speech, Generative[Any]):
     def _times(self, found: CTCHypothesis, scores: np.ndarray) -> tuple[Word, ...]:
         """When words are said, by the best alignment of the symbols that were found."""
         task, model = self.task, self.models[0]
-        spans = align(scores, found.tokens, blank=BLANK)
+        spans = align(scores, found.tokens.tolist(), blank=BLANK)
         seconds = model.hop / task.config.sample_rate
         if task.boundary is None:  # symbols by themselves
             said = [(task.vocab[int(token)], *map(int, span))
@@ -329,7 +329,7 @@ class Writer(SpeechTranslator):
             limits=task.max_positions(self.models[0]))
 
 
-def of_task(**fields: Any) -> Loaded:
+def of_task(**fields: Any) -> Recognizer | Writer | Pretrained:
     """What a model of the tasks of waveforms can do: recognise speech by CTC, write it symbol by
     symbol, or give features.
 

@@ -434,6 +434,16 @@ class SentenceClassifier(Encoder, Protocol):
 
 
 @runtime_checkable
+class Adopting(Protocol):
+    """A model around an encoder that is pretrained by itself, as a model of another family."""
+
+    def adopt(self, pretrained: Params, fresh: Params) -> Params:
+        """Fresh parameters with a pretrained encoder's in their place; parameters of this model
+        stay as they are."""
+        ...
+
+
+@runtime_checkable
 class Stateful(Protocol):
     """A model that keeps something from update to update that is not learned by gradient: an
     EMA teacher, batch statistics. Training keeps it in `TrainState.extra`.

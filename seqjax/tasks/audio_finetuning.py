@@ -277,7 +277,9 @@ class Recognition(AudioTask, Text):
 
     def recordings_of(self, dataset: AudioDataset | DrawnDataset) -> AudioDataset:
         """The recordings of a dataset of this task, without masks."""
-        return getattr(dataset, "recordings", dataset)
+        from seqjax.data.audio.drawn import DrawnDataset
+
+        return dataset.recordings if isinstance(dataset, DrawnDataset) else dataset
 
     def next_command(self, workdir: str, *, subset: str) -> list[str]:
         """Recordings of a split become text."""

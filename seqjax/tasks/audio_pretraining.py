@@ -101,7 +101,7 @@ class AudioPretrainingTask(AudioTask):
 
     def forward(
         self, model: WaveformPretrainer, params: Params, batch: Mapping[str, jax.Array],
-        rng: jax.Array | None = None, update: jax.Array | None = None, extra: Any = None,
+        rng: jax.Array | None = None, update: jax.Array | None = None, *, extra: Any = None,
     ) -> Forward:
         """The pass over a batch of waveforms `source` [B, N] with what was drawn for them; pure.
         What the model says is in `aux`.

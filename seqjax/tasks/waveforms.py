@@ -14,8 +14,12 @@ from seqjax.config import Config, ConfigError
 from seqjax.tasks.entry import TaskEntry
 
 if TYPE_CHECKING:
+    import jax
+
+    from seqjax.config import GenerationConfig
+    from seqjax.data.batches import Dataset
     from seqjax.data.dictionaries import Dictionary
-    from seqjax.models.protocol import Encoder
+    from seqjax.models.protocol import Encoder, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,15 +40,14 @@ class WaveformsConfig:
     """Symbols, or classes of labels, that the model knows."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WaveformsTask:
     """See the module."""
 
-    Config = WaveformsConfig
+    Config: ClassVar[type] = WaveformsConfig
     facade: ClassVar[str] = "seqjax.hub.speech:Speech"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:Encoder"
-
-    def __init__(self, config: WaveformsConfig) -> None:
-        self.config = config
+    config: WaveformsConfig
 
     @classmethod
     def setup(cls, config: Config) -> Self:
@@ -61,7 +64,7 @@ class WaveformsTask:
         """See `Task.from_assets`."""
         del files
         task: Any = config.task
-        return cls(task)
+        return cls(config=task)
 
     def assets(self) -> dict[str, bytes]:
         """There are no files."""
@@ -69,7 +72,7 @@ class WaveformsTask:
 
     def with_config(self, **changes: Any) -> Self:
         """See `Task.with_config`."""
-        return type(self)(dataclasses.replace(self.config, **changes))
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
 
     @property
     def vocab_sizes(self) -> dict[str, int]:
@@ -106,13 +109,18 @@ class WaveformsTask:
         """It depends on the rows."""
         return ""
 
-    def forward(self, *args: Any, **options: Any) -> NoReturn:
+    def forward(
+        self, model: Encoder, params: Params, batch: Mapping[str, jax.Array],
+        rng: jax.Array | None = None, update: jax.Array | None = None,
+    ) -> NoReturn:
         """There is nothing to learn."""
         self._no_data()
 
-    def evaluator(self, *args: Any, **options: Any) -> None:
+    def evaluator(
+        self, model: Encoder, dataset: Dataset, *, generation: GenerationConfig, limit: int = 0,
+        sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
+    ) -> None:
         """There is nothing to measure."""
-        return None
 
     def next_command(self, workdir: str, *, subset: str) -> list[str]:
         """There is no command."""
@@ -125,4 +133,4 @@ class WaveformsTask:
 
 ENTRY = TaskEntry(
     name="waveforms", config=WaveformsConfig, task="seqjax.tasks.waveforms:WaveformsTask",
-    facade=WaveformsTask.facade, decodes=False, waveforms=True, huggingface="waveforms")
+    facade=WaveformsTask.facade, decodes=False, waveforms=True, huggingface="waveform")

@@ -46,6 +46,8 @@ OPTIONS = {
     ("commands/languages.py", "mbart"), ("tasks/translation_multi_simple_epoch.py", "mbart"),
     ("losses/masked_units_config.py", "hubert"),  # as fairseq calls the loss
     ("data/audio/filterbank.py", "hubert"),  # whose clusters are made of these features
+    ("commands/prepare_clusters.py", "hubert"),
+    ("tasks/__init__.py", "hubert"), ("tasks/hubert_pretraining.py", "hubert"),  # fairseq's task
 }
 """A value of fairseq's `--lang-tok-style`."""
 MADE_OF = {"roberta": ("models/bert.py",), "wav2vec2": ("models/xm_transformer/fairseq.py",)}

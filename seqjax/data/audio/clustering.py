@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import os
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,8 @@ def learn(features: np.ndarray, *, clusters: int, seed: int, restarts: int = 20)
     if len(features) < clusters:
         raise ConfigError(f"--clusters {clusters}: there are {len(features)} frames only; take "
                           "fewer clusters or more recordings (--percent)")
-    model = MiniBatchKMeans(
+    made: Any = MiniBatchKMeans  # its annotations are guessed from its defaults
+    model = made(
         n_clusters=clusters, init="k-means++", max_iter=100, batch_size=10_000, tol=0.0,
         max_no_improvement=100, n_init=restarts, reassignment_ratio=0.0, random_state=seed,
         compute_labels=False)

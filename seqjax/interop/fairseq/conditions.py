@@ -52,10 +52,18 @@ def _cosine_restarts(flat: Flat) -> bool:
     return _number(flat, "lr_period_updates") > 0
 
 
+SEARCH = ("beam", "nbest", "max_len_a", "max_len_b", "min_len", "match_source_len",
+          "unnormalized", "lenpen", "unkpen", "temperature", "diverse_beam_groups",
+          "diverse_beam_strength", "diversity_rate", "no_repeat_ngram_size", "prefix_size",
+          "sampling", "sampling_topk", "sampling_topp", "lm_weight")
+"""Of the search of validations: fairseq's `eval_wer_config`."""
+
 RULES = (
     Rule(flags=("eval_bleu_args", "eval_bleu_detok", "eval_bleu_detok_args",
                 "eval_bleu_remove_bpe", "eval_bleu_print_samples", "eval_tokenized_bleu"),
          counts=_on("eval_bleu"), without="without --eval-bleu"),
+    Rule(flags=("eval_wer_post_process", *SEARCH),
+         counts=_on("eval_wer"), without="without --eval-wer"),
     Rule(flags=("valid_subset", "validate_interval", "validate_interval_updates",
                 "max_valid_steps", "patience", "best_checkpoint_metric",
                 "maximize_best_checkpoint_metric", "keep_best_checkpoints", "eval_bleu",

@@ -25,6 +25,8 @@ from seqjax.config import (
     resolve_model,
     to_plain,
 )
+from seqjax.interop.fairseq import flags as fairseq_flags
+from seqjax.interop.fairseq.conditions import SEARCH
 from seqjax.interop.fairseq.config import FairseqConfig, model_config
 from seqjax.interop.fairseq.restore import restore_options
 from seqjax.models.overrides import kept_layers, with_layers
@@ -245,7 +247,8 @@ def _batching(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
 
 def _validation(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     section = raw["valid"]
-    decode = bool(flat.get("eval_bleu"))
+    decode = bool(flat.get("eval_bleu") or flat.get("eval_wer")
+                  or raw["loss"]["name"] == "ctc")  # which always counts errors
     if whole(flat.get("validate_after_updates") or 0) > 0:
         section["after_updates"] = whole(flat["validate_after_updates"])
     if flat.get("disable_validation"):
@@ -257,9 +260,8 @@ def _validation(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     if decode:
         section["decode_sentences"] = 0
         section["samples"] = 2 if flat.get("eval_bleu_print_samples") else 0
-        options = flat.get("eval_bleu_args") or "{}"
-        given = json.loads(options) if isinstance(options, str) else dict(options)
         known = {f.name for f in dataclasses.fields(GenerationConfig)}
+        given = _search(flat)
         raw["generation"] = {k: v for k, v in given.items() if k in known}
         for key in sorted(set(given) - known):
             notes.append(f"--eval-bleu-args: {key} is not an option here.")
@@ -275,6 +277,18 @@ def _validation(flat: Mapping[str, Any], raw: Raw, notes: list[str]) -> None:
     for key, usual in (("every_epochs", 1), ("every_updates", 0), ("patience", 0)):
         if key in section and int(section[key]) == usual:
             del section[key]
+
+
+def _search(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """How validations search for outputs."""
+    if flat.get("eval_wer"):
+        nested = flat.get("eval_wer_config")
+        given = {**flat, **(nested if isinstance(nested, Mapping) else {})}
+        flags = {f.dest: f for f in fairseq_flags.table() if f.key.startswith("generation.")}
+        return {flags[dest].key.partition(".")[2]: given[dest] for dest in SEARCH
+                if not flags[dest].is_default(given.get(dest))}
+    options = flat.get("eval_bleu_args") or "{}"
+    return json.loads(options) if isinstance(options, str) else dict(options)
 
 
 def _best(

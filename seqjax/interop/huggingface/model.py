@@ -83,7 +83,7 @@ def _around(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What is around the model: sections of its configuration, and its vocabulary's files."""
     table = stored.kind.table
-    if table.kind == "waveforms":
+    if table.kind == "waveform":
         return waveforms.sections(folder, stored), symbols.packed(
             symbols.token_files(os.fspath(folder)))
     said = files.read_json(folder, files.GENERATION)

@@ -107,8 +107,8 @@ def encoder_form(section: ModelSection) -> dict[str, Any]:
 class FinetuneKeys(EncoderKeys, Protocol):
     """What the modules read of a family's section."""
 
-    @property
-    def blocks(self) -> bool: ...
+    blocks: ClassVar[bool]
+
     @property
     def final_dropout(self) -> float: ...
     @property

@@ -123,11 +123,13 @@ class WaveformModel:
     ) -> dict[str, np.ndarray]:
         """Arrays that go with a batch, of what is drawn for each row by itself
         (`row_draws.draw_rows`)."""
-        return row_draws.draw_rows(self, lengths, seeds, samples=samples, labels=labels)
+        family: Any = self  # draws by itself
+        return row_draws.draw_rows(family, lengths, seeds, samples=samples, labels=labels)
 
     def drawn_of(self, batch: Mapping[str, jax.Array]) -> Drawn:
         """What `encode` and `pretrain` are given of a batch with these arrays."""
-        return row_draws.drawn_of(self, batch)
+        family: Any = self
+        return row_draws.drawn_of(family, batch)
 
     def encode(
         self, params: Params, source: Source, *, drawn: Drawn | None = None,

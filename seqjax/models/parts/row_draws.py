@@ -124,18 +124,23 @@ def drawn_of(model: Draws, batch: Mapping[str, jax.Array]) -> Drawn:
     width = model.frames(samples) if cfg.negatives_from_everywhere else count
     negatives = negatives + jnp.arange(rows, dtype=jnp.int32)[:, None] * width
     if cfg.cross_sample_negatives:
-        parts = negatives.reshape(rows, count, -1), _of_any_row(cfg, batch, count, width)
+        others = _of_any_row(batch, (count, cfg.cross_sample_negatives), width,
+                             everywhere=cfg.negatives_from_everywhere)
+        parts = negatives.reshape(rows, count, -1), others
         negatives = jnp.concatenate(parts, axis=2).reshape(rows, -1)
     return Drawn(**{**said, "negatives": negatives})
 
 
 def _of_any_row(
-    cfg: Any, batch: Mapping[str, jax.Array], count: int, width: int
+    batch: Mapping[str, jax.Array], wanted: tuple[int, int], width: int, *, everywhere: bool
 ) -> jax.Array:
-    """[B, M, n] further negatives of each masked frame, of any row, none the frame itself."""
+    """[B, M, n] further negatives of each masked frame, of any row, none the frame itself; M, n
+    are `wanted`, of rows that have `width` numbers each. `everywhere`: of frames that are not
+    masked too."""
+    count, _ = wanted
     mask, seeds = batch[PREFIX + "mask"], batch[PREFIX + "seed"]
     masked = jnp.minimum(mask.sum(axis=1), count)
-    if cfg.negatives_from_everywhere:
+    if everywhere:
         real = jnp.arange(width) < batch[PREFIX + "frames"][:, None]
         at = jnp.argsort(~mask, axis=1, stable=True)[:, :count]
     else:
@@ -147,6 +152,5 @@ def _of_any_row(
     places = jnp.nonzero(flat, size=flat.size)[0].astype(jnp.int32)
     own = jnp.take_along_axis(ranks, at, axis=1)[..., None]  # [B, M, 1]
     key = jax.random.fold_in(jax.random.key(0), seeds.sum().astype(jnp.uint32))
-    shape = (len(mask), count, cfg.cross_sample_negatives)
-    drawn = jax.random.randint(key, shape, 0, jnp.maximum(total - 1, 1))
+    drawn = jax.random.randint(key, (len(mask), *wanted), 0, jnp.maximum(total - 1, 1))
     return places[drawn + (drawn >= own)]

@@ -107,10 +107,12 @@ class SpeechToTextModel(ModuleEncoderDecoder):
         return self._apply(params, None, 0, source, method="encoder_states")
 
     def decoder_states(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
+        segments: jax.Array | None = None,
     ) -> jax.Array:
         """See `protocol.LayeredStepper`."""
-        return self._apply(params, None, 1, prev_output_tokens, encoded, method="decoder_states")
+        return self._apply(
+            params, None, 1, prev_output_tokens, encoded, segments, method="decoder_states")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

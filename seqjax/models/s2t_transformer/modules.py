@@ -172,8 +172,11 @@ class SpeechToText(nn.Module):
     def encoder_states(self, source: Source) -> jax.Array:
         return self.encoder.hidden_states(source)
 
-    def decoder_states(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
-        return self.decoder.hidden_states(tokens, self.decoder.embed_tokens(tokens), encoded)
+    def decoder_states(
+        self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None
+    ) -> jax.Array:
+        return self.decoder.hidden_states(
+            tokens, self.decoder.embed_tokens(tokens), encoded, segments)
 
     def ctc_logits(self, states: jax.Array) -> jax.Array:
         return self.encoder.ctc_logits(states)

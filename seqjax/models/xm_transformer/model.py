@@ -136,10 +136,12 @@ class XMTransformerModel(ModuleEncoderDecoder):
         return Drawn(mask=mask, channels=channels)
 
     def decoder_states(
-        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None,
+        self, params: Params, prev_output_tokens: jax.Array, encoded: Encoded | None = None, *,
+        segments: jax.Array | None = None,
     ) -> jax.Array:
         """See `protocol.LayeredStepper`."""
-        return self._apply(params, None, 1, prev_output_tokens, encoded, method="decoder_states")
+        return self._apply(
+            params, None, 1, prev_output_tokens, encoded, segments, method="decoder_states")
 
     # Single steps are a transformer's, by the section of the decoder alone.
 

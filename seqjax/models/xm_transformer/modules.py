@@ -170,8 +170,11 @@ class XMTransformer(nn.Module):
     ) -> tuple[jax.Array, jax.Array | None]:
         return self.decoder(tokens, self.decoder.embed_tokens(tokens), encoded, segments)
 
-    def decoder_states(self, tokens: jax.Array, encoded: Encoded) -> jax.Array:
-        return self.decoder.hidden_states(tokens, self.decoder.embed_tokens(tokens), encoded)
+    def decoder_states(
+        self, tokens: jax.Array, encoded: Encoded, segments: jax.Array | None
+    ) -> jax.Array:
+        return self.decoder.hidden_states(
+            tokens, self.decoder.embed_tokens(tokens), encoded, segments)
 
     def __call__(self, samples: jax.Array, tokens: jax.Array) -> jax.Array:
         """Touches every parameter (for initialisation)."""
