@@ -45,7 +45,7 @@ class Utterance:
 
 
 def librispeech(root: str, split: str) -> list[Utterance]:
-    """Utterances of a split of LibriSpeech (and of Libri-Light's labelled ones).
+    """Utterances of a split of LibriSpeech.
 
     Raises:
       SourceError: no transcripts, a line without a text, an utterance that comes twice; names the

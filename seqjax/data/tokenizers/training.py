@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from seqjax.data.tokenizers.base import TokenizerError
@@ -20,7 +20,6 @@ def train_sentencepiece(
     model_type: str = "unigram",
     character_coverage: float = 1.0,
     fairseq_ids: bool = False,
-    symbols: Sequence[str] = (),
 ) -> SentencePieceTokenizer:
     """Trains a SentencePiece model; the same lines give the same bytes.
 
@@ -32,7 +31,6 @@ def train_sentencepiece(
         languages with thousands of characters 0.9995 is usual.
       fairseq_ids: special symbols, `<pad>` among them, have the ids of fairseq's dictionaries, so
         that one of these pieces has `vocab_size` entries.
-      symbols: further symbols, a piece each.
 
     Raises:
       TokenizerError: the text is too small or the vocabulary too large or too small.
@@ -53,7 +51,6 @@ def train_sentencepiece(
             # A fixed number of threads, whatever the machine: sums of floats depend on it.
             num_threads=4,
             minloglevel=2,
-            user_defined_symbols=list(symbols),
             **(ids if fairseq_ids else {}),
         )
     except RuntimeError as error:
