@@ -2,7 +2,7 @@
 clusters of what that has learned.
 
 Paper:     "HuBERT: Self-Supervised Speech Representation Learning by Masked Prediction of Hidden
-           Units" (arXiv 2106.07447), section IV, and fairseq's
+           Units" (arXiv 2106.07447) and fairseq's
            examples/hubert/config/pretrain/hubert_base_librispeech.yaml with data/iter1.yaml
            (`:iter1`) and data/iter2.yaml (`:iter2`); 94.7 M parameters
 Expected:  what its fine-tuning gives: see configs/hubert_finetune.py

@@ -1,7 +1,7 @@
 """wav2vec 2.0 base, pretrained on the sound of LibriSpeech alone.
 
 Paper:     "wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations" (arXiv
-           2006.11477), sections 3 and 4.2, and fairseq's
+           2006.11477) and fairseq's
            examples/wav2vec/config/pretraining/wav2vec2_base_librispeech.yaml; 95 M parameters
 Expected:  what its fine-tuning gives: see configs/wav2vec2_finetune.py, which begins with it, or
            with fairseq's own (wav2vec_small.pt)

@@ -5,8 +5,7 @@ Paper:     "wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Repr
            `:1h`, `:10h`, `:100h` and `:960h` are its other files; 94.4 M parameters
 Expected:  with ten minutes and LibriSpeech's 4-gram model (weight 3.23, -0.26 a word): word error
            rate 8.9 of dev-clean, 9.1 of test-clean in the paper's table; with its transformer
-           language model 13.2 of dev-other. The rates without a language model are several times
-           that
+           language model 13.2 of dev-other
 Hardware:  fairseq: 2 GPUs, each 3,200,000 samples and update_freq 4, as 8 micro-batches here (of
            960 hours 8 GPUs). Not run by us yet: the recordings could not be had here
 Data:      openslr.org/12, unpacked; the labelled ten minutes of Libri-Light
