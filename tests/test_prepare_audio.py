@@ -150,7 +150,7 @@ def test_tables_of_speech_to_text(corpus, kind):
         "utterance_cmvn", "specaugment")
     dataset = SpeechToTextDataset.load(out, "train", config, texts=TargetText.load(out, config),
                                        train=False, reading=Reading())
-    assert dataset.lengths.source.tolist() == [1, 1, 1, 1]
+    assert np.asarray(dataset.lengths.source).tolist() == [1, 1, 1, 1]
     batch = dataset.materialise(np.arange(4), np.arange(4), Shape(4, 8, 24))
     assert batch["source_lengths"].tolist() == [1, 1, 1, 1]
     texts = dataset.texts
