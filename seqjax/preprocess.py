@@ -3,9 +3,10 @@
 With fairseq's flags and text that is already split into words or pieces, the stores and
 dictionaries are fairseq's byte for byte. Beyond that it takes raw text (`--tokenizer`),
 tab-separated files and TensorFlow datasets (`--source`). docs/data.md has examples.
-`python -m seqjax.preprocess audio DIR` lists recordings (`commands.prepare_audio`); `features`,
-`kmeans` and `labels` make labels of their frames (`commands.prepare_clusters`), `ngram` a language
-model of a text (`commands.prepare_ngram`).
+`python -m seqjax.preprocess audio DIR` lists recordings (`commands.prepare_audio`), `s2t` makes
+tables of a corpus of speech (`commands.prepare_s2t`); `features`, `kmeans` and `labels` make labels
+of their frames (`commands.prepare_clusters`), `ngram` a language model of a text
+(`commands.prepare_ngram`).
 
 The command line is checked here and the result put in its place; the steps are in
 `data.prepare`. Everything is written to a hidden folder inside the destination first, so
@@ -63,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     result = cli.Parser(
         prog="python -m seqjax.preprocess",
         description="Turn text into a data folder. Flags are fairseq-preprocess's, and more."
-        " `preprocess audio DIR` lists recordings instead; `preprocess features`, `kmeans`,"
+        " `preprocess audio DIR` lists recordings instead; `preprocess s2t`, `features`, `kmeans`,"
         " `labels` and `ngram` prepare speech, too: see `preprocess audio --help`.",
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -155,6 +156,7 @@ _OTHERS = {
     "kmeans": "seqjax.commands.prepare_clusters:kmeans_main",
     "labels": "seqjax.commands.prepare_clusters:labels_main",
     "ngram": "seqjax.commands.prepare_ngram:main",
+    "s2t": "seqjax.commands.prepare_s2t:main",
 }
 """What the first word on the command line may be, for data of another kind."""
 

@@ -32,7 +32,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sentence-bleu", action="store_true",
                         help="one line a sentence; of bleu with one more match, and n-gram, of "
                              "every length above 1, as fairseq smooths it")
-    parser.add_argument("--tokenize", help="sacrebleu's tokenizer (default 13a)")
+    parser.add_argument("--tokenize", help="sacrebleu's tokenizer (default 13a; of wer: none)")
+    parser.add_argument("--no-punctuation", action="store_true",
+                        help="wer: leave out words of punctuation alone, behind --tokenize")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     return parser.parse_args(arguments)
 
@@ -70,10 +72,12 @@ def _metrics(args: argparse.Namespace) -> list[str]:
     if args.sacrebleu and args.metric and args.metric != ["sacrebleu"]:
         raise ConfigError("--sacrebleu is the same as --metric sacrebleu: name all metrics there")
     names = args.metric or (["sacrebleu"] if args.sacrebleu else ["bleu"])
-    for flag, given, metric in (("--order", args.order is not None, "bleu"),
-                                ("--tokenize", args.tokenize is not None, "sacrebleu")):
-        if given and metric not in names:
-            raise ConfigError(f"{flag} is of --metric {metric}, and {' '.join(names)} takes none")
+    for flag, given, takers in (("--order", args.order is not None, ["bleu"]),
+                                ("--tokenize", args.tokenize is not None, ["sacrebleu", "wer"]),
+                                ("--no-punctuation", args.no_punctuation, ["wer"])):
+        if given and not set(takers) & set(names):
+            raise ConfigError(f"{flag} is of --metric {' or '.join(takers)}, and "
+                              f"{' '.join(names)} takes none")
     if args.order is not None and args.order < 1:
         raise ConfigError(f"--order {args.order}: the longest n-gram has 1 word or more")
     if args.sentence_bleu and args.json:
@@ -91,6 +95,8 @@ def _score(
         options |= {"order": args.order or 4, "smooth": args.sentence_bleu}
     if name == "sacrebleu":
         options["tokenize"] = args.tokenize or "13a"
+    if name == "wer":
+        options |= {"tokenize": args.tokenize or "none", "punctuation": not args.no_punctuation}
     return metrics.METRICS[name](hypotheses, references, **options)
 
 

@@ -353,6 +353,18 @@ def test_what_a_run_begins_with(source, reset):
         assert begins == (None, "m.pt", parts)
 
 
+def test_an_encoder_that_recognition_trained():
+    """fairseq's --load-pretrained-encoder-from; weights of a whole model go before it."""
+    command = ("fairseq-train data --task speech_to_text --arch s2t_transformer_s --max-tokens 9 "
+               "--optimizer adam --lr 1e-3 --load-pretrained-encoder-from asr.pt")
+    recipe = fairseq_recipe.from_command(command)
+    assert (recipe.raw["init_from"], recipe.raw["init_parts"]) == ("asr.pt", "encoder")
+    assert not recipe.unsupported
+    recipe = fairseq_recipe.from_command(f"{command} --finetune-from-model st.pt")
+    assert recipe.raw["init_from"] == "st.pt" and "init_parts" not in recipe.raw
+    assert any("--load-pretrained-encoder-from asr.pt: without effect" in n for n in recipe.notes)
+
+
 def test_the_recorded_runs_agree_with_that(repository):
     """Of fairseq's own runs: update count and rate tell the optimizer, losses the data."""
     file = repository / "tests" / "goldens" / "flags" / "resets.json"

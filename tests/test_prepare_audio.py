@@ -71,6 +71,25 @@ def test_letters_words_and_dictionaries(corpus):
     assert letters.string(found.ids(0), post_process="letter") == "it's one two"
 
 
+def test_splits_that_a_corpus_says(corpus, capsys):
+    """One after the other, with the dictionary of the first."""
+    words = ["--transcripts", str(corpus / "texts"), "--case", "lower", "--no-punctuation"]
+    assert run(corpus, *words, "--path-must-contain", "/b/", "--split", "train") == 0
+    assert "note:" not in capsys.readouterr().err
+    before = (corpus / "out" / "dict.ltr.txt").read_text()
+    assert run(corpus, *words, "--path-must-contain", "/a/", "--split", "dev_other") == 0
+    out = corpus / "out"
+    assert (out / "dict.ltr.txt").read_text() == before
+    assert sorted(p.name for p in out.iterdir()) == [
+        "dev_other.ltr", "dev_other.tsv", "dev_other.wrd", "dict.ltr.txt", "dict.wrd.txt",
+        "train.ltr", "train.tsv", "train.wrd"]
+    assert lines(out / "dev_other.wrd") == ["it's one two", "two"]
+    assert "dict.ltr.txt has no ' n s w, which are unknown" in capsys.readouterr().err
+    for more in (["--valid-percent", "0"], ["--s2t"]):
+        with pytest.raises(ConfigError, match="--split x: goes with neither"):
+            run(corpus, *words, "--split", "x", *more)
+
+
 def test_transcripts_as_librispeech_and_asterisk_have_them(corpus):
     (corpus / "corpus" / "a" / "a.trans.txt").write_text("x-1 ONE TWO\nx-2 TWO\n")
     (corpus / "corpus" / "b" / "b.trans.txt").write_text("b/y-1: THREE\ny-2.wav: FOUR\n")
@@ -131,7 +150,7 @@ def test_tables_of_speech_to_text(corpus, kind):
         "utterance_cmvn", "specaugment")
     dataset = SpeechToTextDataset.load(out, "train", config, texts=TargetText.load(out, config),
                                        train=False, reading=Reading())
-    assert dataset.lengths.source.tolist() == [1, 1, 1, 1]
+    assert np.asarray(dataset.lengths.source).tolist() == [1, 1, 1, 1]
     batch = dataset.materialise(np.arange(4), np.arange(4), Shape(4, 8, 24))
     assert batch["source_lengths"].tolist() == [1, 1, 1, 1]
     texts = dataset.texts

@@ -93,3 +93,27 @@ def test_mistakes(files, tmp_path, capsys):
 def test_flags_that_would_be_ignored_are_refused(files, more, message):
     with pytest.raises(ConfigError, match=message):
         score.main([*files, *more])
+
+
+# Recorded with fairseq's EvaluationTokenizer: tokenizer, lower case, without punctuation -> errors
+# and words.
+HEARD = ["Well, it's \"good\" -- really.", "One (two) three!", "¿Qué? 3.5%", "A . b"]
+SAID = ["well it's good, really", "One two: three four", "Que, 3.5 %", "a b"]
+WORD_ERRORS = [("none", False, False, 12, 13), ("none", False, True, 9, 12),
+               ("none", True, False, 11, 13), ("none", True, True, 8, 12),
+               ("13a", False, False, 13, 16), ("13a", False, True, 4, 12),
+               ("13a", True, False, 11, 16), ("13a", True, True, 2, 12)]
+
+
+def test_word_errors_of_words_as_fairseq_makes_them(tmp_path, capsys):
+    for tokenizer, lower, bare, errors, words in WORD_ERRORS:
+        found = metrics.wer(HEARD, SAID, lowercase=lower, tokenize=tokenizer, punctuation=not bare)
+        assert found.text == f"WER: {100 * errors / words:.2f} ({errors} errors, {words} words)"
+    for name, lines in (("sys", HEARD), ("ref", SAID)):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
+    files = ["--sys", str(tmp_path / "sys"), "--ref", str(tmp_path / "ref")]
+    score.main([*files, "--metric", "wer", "--tokenize", "13a", "--ignore-case",
+                "--no-punctuation"])
+    assert capsys.readouterr().out == "WER: 16.67 (2 errors, 12 words)\n"
+    with pytest.raises(ConfigError, match="--no-punctuation is of --metric wer, and cer takes"):
+        score.main([*files, "--metric", "cer", "--no-punctuation"])

@@ -3,16 +3,20 @@ what a loaded model does, with a conformer whose encoder has a CTC loss of its o
 
 from __future__ import annotations
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 from tiny_run import metrics, resolve
 
 import seqjax
 from seqjax import checkpoints as ck
-from seqjax import generate, interactive
+from seqjax import convert, generate, interactive
 from seqjax.config import ConfigError
+from seqjax.interop.fairseq import start as fairseq_start
 from seqjax.training import initial_state, parts, train_loop
-from seqjax.training.checkpoints import read_state
+from seqjax.training.checkpoints import Checkpoints, read_state
 
 WORDS = ("red", "green", "blue", "old", "new")
 FEATURES = 6
@@ -151,6 +155,48 @@ def test_language_tags_begin_outputs(tmp_path):
     found = model.generate([str(data / "valid0.npy")], target_lang="fr")[0][0]
     tag = model.task.target_vocab.index("<lang:fr>")
     assert found.tokens[0] == tag and "lang" not in found.text
+
+
+def test_another_language_begins_with_the_encoder(trained, tmp_path):
+    """Of a folder of ours, and of fairseq's file: another dictionary, another decoder."""
+    data, config, folder = trained
+    other = write_data(tmp_path / "data", tags=True)
+    convert.main([str(folder), str(tmp_path / "asr.pt")])
+    found = {}
+    for source in (str(folder), str(tmp_path / "asr.pt")):
+        made = parts.prepare(dataclasses.replace(
+            config_of(other, loss={"ignore_prefix_size": 1}, model={"decoder_layers": 2}),
+            init_from=source, init_parts="encoder"))
+        start = fairseq_start.start_from(made.config)
+        with Checkpoints(tmp_path / "new", made.config.checkpoint) as saved:
+            state = initial_state.begin(
+                made, initial_state.abstract_state(made), saved=saved, start=start)
+        assert "what stands behind it is new" in state.origin
+        found[source] = jax.device_get(state.state.params)
+    ours, theirs = found.values()
+    jax.tree.map(np.testing.assert_array_equal, ours["decoder"], theirs["decoder"])
+    old = seqjax.load(str(folder)).params[0]["encoder"]
+    for params in (ours, theirs):
+        assert params["encoder"]["ctc_proj"]["kernel"].shape == (8, 11)
+        assert params["decoder"]["layers"]["fc1"]["kernel"].shape[0] == 2
+        kept = {k: v for k, v in params["encoder"].items() if k != "ctc_proj"}
+        jax.tree.map(np.testing.assert_array_equal, kept,
+                     {k: v for k, v in old.items() if k != "ctc_proj"})
+
+
+def test_encoders_that_are_not_taken(trained, tmp_path):
+    data, config, folder = trained
+    wrong = dataclasses.replace(config, init_parts="encoder")
+    with pytest.raises(ConfigError, match="init_parts=encoder: says what is taken of"):
+        initial_state.check(wrong)
+    with pytest.raises(ConfigError, match="no word's row is taken"):
+        initial_state.check(dataclasses.replace(
+            wrong, init_from=str(folder), init_vocabulary="match"))
+    convert.main([str(folder), str(tmp_path / "asr.pt")])
+    wider = dataclasses.replace(config_of(data, model={"encoder_ffn_embed_dim": 16}),
+                                init_from=str(tmp_path / "asr.pt"), init_parts="encoder")
+    with pytest.raises(ValueError, match="encoder_ffn_embed_dim: 12 there, 16 here"):
+        fairseq_start.start_from(wider)
 
 
 def test_what_cannot_be_heard_is_refused(trained):

@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     add("--ext", default="flac", metavar="EXT", help="how the files' names end: flac, wav, ogg")
     add("--seed", type=int, default=42, metavar="N", help="of the draw between both")
     add("--path-must-contain", metavar="TEXT", help="leave files without it in their path out")
+    add("--split", metavar="NAME", help="all recordings are of this split (not in fairseq): of "
+        "corpora that say which; dictionaries that are there already are kept")
     add = result.add_argument_group("transcripts").add_argument
     add("--transcripts", metavar="FILE", help="a line a recording, its name and its text; or a "
         "folder with *.trans.txt: write .wrd, .ltr and dict.ltr.txt too")
@@ -45,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     add("--s2t", action="store_true", help="do so; needs --transcripts")
     add("--vocab-type", choices=["unigram", "bpe", "char"], default="unigram",
         help="pieces of the text")
-    add("--vocab-size", type=int, default=1000, metavar="N", help="how many (but for char)")
+    add("--vocab-size", type=int, default=1000, metavar="N",
+        help="entries of the dictionary (but for char)")
     add("--specaugment", choices=["lb", "ld", "sm", "ss", "none"], default="lb",
         help="what training masks")
     add = result.add_argument_group("files").add_argument
@@ -67,8 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         case=args.case, punctuation=not args.no_punctuation))
     recordings = _usable(args, found, texts)
     os.makedirs(args.dest, exist_ok=True)
-    parts = preparing.split(recordings, valid_percent=args.valid_percent, seed=args.seed)
-    if not parts["train"]:
+    parts = {args.split: recordings} if args.split else preparing.split(
+        recordings, valid_percent=args.valid_percent, seed=args.seed)
+    if not parts.get("train", True):
         raise ConfigError(f"--valid-percent {args.valid_percent} leaves none of {len(recordings)} "
                           "recordings for training")
     for path in _write(args, found.root, parts, texts):
@@ -86,6 +90,8 @@ def _check_options(args: argparse.Namespace) -> None:
     if args.transcripts is None and (args.no_punctuation or args.case != "keep" or args.s2t):
         raise ConfigError("--case, --no-punctuation and --s2t go with --transcripts")
     default = parser().get_default
+    if args.split and (args.valid_percent != default("valid_percent") or args.s2t):
+        raise ConfigError(f"--split {args.split}: goes with neither --valid-percent nor --s2t")
     for name in ("vocab_type", "vocab_size", "specaugment"):
         if getattr(args, name) != default(name) and not args.s2t:
             raise ConfigError(f"--{name.replace('_', '-')} goes with --s2t")
@@ -103,8 +109,13 @@ def _write(
     written = [preparing.write_manifest(args.dest, name, root, part)
                for name, part in parts.items()]
     if texts is not None:
-        written += preparing.write_labels(
-            args.dest, {name: [texts[r.name] for r in part] for name, part in parts.items()})
+        paths, unknown = preparing.write_labels(
+            args.dest, {name: [texts[r.name] for r in part] for name, part in parts.items()},
+            keep=bool(args.split))
+        written += paths
+        if unknown:
+            print(f"note: {args.dest}/dict.ltr.txt has no {' '.join(unknown)}, which are unknown "
+                  "symbols there", file=sys.stderr)
     return written
 
 

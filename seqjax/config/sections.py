@@ -374,6 +374,10 @@ class Config:
     """Start from these weights, with a fresh optimizer (fine-tuning): a work folder or checkpoint
     of ours, fairseq's `.pt`, a folder of Hugging Face's or `hf:org/name`, of which the model is
     the folder's."""
+    init_parts: Literal["all", "encoder"] = "all"
+    """What of `init_from` is taken. `encoder`: only the encoder of a model of recordings; what
+    stands behind it, and all that belongs to words, begins anew, so that its dictionary may be
+    another (fairseq's `--load-pretrained-encoder-from`: recognition before translation)."""
     init_vocabulary: Literal["same", "match"] = "same"
     """`init_from` whose dictionaries are not the data's: `same`: refused. `match`: embedding
     rows are moved by symbol; words that the weights do not know begin as in a fresh model."""

@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import importlib.util
 import math
+import unicodedata
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -147,9 +148,38 @@ def errors(
     return Errors(count=count, total=sum(len(wanted) for wanted in references))
 
 
-def wer(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> Score:
-    """Word errors for a hundred words of the references; lower is better."""
-    return _error_rate("WER", hypotheses, references, str.split, lowercase=lowercase)
+def wer(
+    hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False,
+    tokenize: str = "none", punctuation: bool = True,
+) -> Score:
+    """Word errors for a hundred words of the references; lower is better.
+
+    Args:
+      tokenize: sacrebleu's tokenizer that makes words of lines first (fairseq's
+        `--wer-tokenizer`).
+      punctuation: without it, words of nothing else are left out (`--wer-remove-punct`).
+    """
+    split = _splitting(tokenize)
+
+    def words(line: str) -> list[str]:
+        found = split(line)
+        return found if punctuation else [word for word in found if not _is_punctuation(word)]
+
+    return _error_rate("WER", hypotheses, references, words, lowercase=lowercase)
+
+
+def _splitting(tokenize: str) -> Callable[[str], list[str]]:
+    """Line -> words, by a tokenizer of sacrebleu's or at white space (`none`)."""
+    if tokenize == "none":
+        return str.split
+    from sacrebleu.metrics.bleu import BLEU
+
+    tokenizer = BLEU(tokenize=tokenize).tokenizer
+    return lambda line: tokenizer(line).split()
+
+
+def _is_punctuation(word: str) -> bool:
+    return all(unicodedata.category(letter).startswith("P") for letter in word)
 
 
 def cer(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> Score:

@@ -110,7 +110,7 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], where: st
             f"{where} is a checkpoint of another configuration:\n  " + "\n  ".join(fatal)
             + "\nUse another --workdir, or give these keys the checkpoint's values"
         )
-    places = ("resume_from", "init_from")
+    places = ("resume_from", "init_from", "init_parts")
     return [line for key, line in lines.items() if key not in places]
 
 

@@ -16,12 +16,13 @@ import jax
 import numpy as np
 
 from seqjax import checkpoints as ck
+from seqjax import models
 from seqjax.config import Config, ConfigError
 from seqjax.data.pipeline import DataState
-from seqjax.models import overrides
+from seqjax.models import overrides, vocabulary_rows
 from seqjax.models.parts.heads import carried
 from seqjax.models.parts.heads_config import HEADS
-from seqjax.models.protocol import Adopting, Params
+from seqjax.models.protocol import Adopting, Model, Params
 from seqjax.training import initial_weights, resuming, sharding
 from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.optimizers import OptState
@@ -82,6 +83,12 @@ def check(config: Config) -> None:
             "config.model.encoder_layers_to_keep, config.model.decoder_layers_to_keep: these are "
             "layers of a trained model; name it in config.init_from (resume_from cannot leave "
             "any out), or set encoder_layers and decoder_layers")
+    if config.init_parts != "all" and not config.init_from:
+        raise ConfigError(f"config.init_parts={config.init_parts}: says what is taken of "
+                          "config.init_from; name the trained model there")
+    if config.init_parts != "all" and config.init_vocabulary != "same":
+        raise ConfigError(f"config.init_parts={config.init_parts}: no word's row is taken; leave "
+                          "out config.init_vocabulary")
     if config.init_vocabulary == "match" and not config.init_from:
         raise ConfigError(
             "config.init_vocabulary=match: rows are moved when a run begins with the weights of "
@@ -152,6 +159,8 @@ def _continued(
 
 def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
     config = parts.config
+    if config.init_parts == "encoder" and not config.resume_from:
+        return _from_encoder(start.params, parts, abstract, origin=str(config.init_from))
     said: list[str] = []
     if not config.resume_from:
         params, said = _with_heads(start.params, parts, abstract)
@@ -174,12 +183,50 @@ def _from_start(start: Start, parts: Parts, abstract: TrainState) -> Initial:
 
 def _from_weights(folder: pathlib.Path, parts: Parts, abstract: TrainState) -> Initial:
     read = weights(folder, parts.config)
+    if parts.config.init_parts == "encoder":
+        return _from_encoder(read, parts, abstract, origin=str(folder))
     found, said = _with_heads(read, parts, abstract)
     # An encoder that the model is made around knows none of its words.
     trained = initial_weights.of_folder(folder) if found.keys() == read.keys() else None
     params, lines = initial_weights.fitted(found, trained, parts.config, parts.task)
     return Initial(progress=Progress(), state=_with_params(params, parts, abstract),
                    origin="\n".join([f"starting from weights of {folder}", *lines, *said]))
+
+
+def _from_encoder(
+    params: Params, parts: Parts, abstract: TrainState, *, origin: str
+) -> Initial:
+    """The encoder of trained weights, and a fresh model around it.
+
+    Raises:
+      ConfigError: this or the other model has none, or it reads words.
+      CheckpointError: it is of another form.
+    """
+    config = parts.config
+    if parts.task.vocab_sizes["source_vocab_size"] or "encoder" not in abstract.params:
+        raise ConfigError(f"config.init_parts=encoder: for encoders of recordings; that of "
+                          f"config.model.name={config.model.name} reads words or is all of it: "
+                          "leave it out")
+    if "encoder" not in params:
+        raise ConfigError(f"config.init_parts=encoder: {origin} has no encoder (its parameters: "
+                          f"{', '.join(params)})")
+
+    def build(**sizes: int) -> Model:
+        return models.build(config.model, compute_dtype=jax.numpy.float32,
+                            **{**parts.task.vocab_sizes, **sizes})
+
+    of_words = vocabulary_rows.axes(
+        build, source_vocab_size=0, target_vocab_size=parts.task.vocab_sizes["target_vocab_size"])
+    key = jax.random.key(config.seed, impl="threefry2x32")
+    fresh = jax.device_get(jax.jit(lambda: parts.model.init(key))())
+    found = {**fresh, "encoder": params["encoder"]}
+    for name in of_words:  # scores of words by CTC
+        first, *path = name.split(".")
+        if first == "encoder":
+            value = functools.reduce(lambda tree, part: tree[part], path, fresh["encoder"])
+            found = _put(found, ("encoder", *path), value)
+    return Initial(progress=Progress(), state=_with_params(found, parts, abstract), origin=(
+        f"starting from the encoder of {origin}; what stands behind it is new"))
 
 
 def _with_heads(

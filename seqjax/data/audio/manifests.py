@@ -107,11 +107,13 @@ class AudioManifest:
 
 def find_root(root: str, near: str, name: str) -> str:
     """The folder that `root` means: as it is, or under a folder above the file `near` that says
-    it; the first of them where there is the recording `name`."""
-    if os.path.isabs(root):
-        return root
+    it; the first of them where there is the recording `name`. A whole path is what it says, or the
+    folder of that file, where recordings have been moved with it."""
     name = file_of(name)
     place = os.path.dirname(os.path.abspath(near))
+    if os.path.isabs(root):
+        moved = os.path.exists(os.path.join(place, name))
+        return place if moved and not os.path.exists(os.path.join(root, name)) else root
     above = [place]
     while (parent := os.path.dirname(above[-1])) != above[-1]:
         above.append(parent)

@@ -26,6 +26,8 @@ from seqjax.data.sources import SourceError, iterate_lines, require_file
 from seqjax.data.vocabulary import Vocabulary
 
 Case = Literal["keep", "lower", "upper"]
+Tell = Callable[[int], object]
+"""Called with how many more are done."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,7 @@ def find_files(root: str, ext: str, *, must_contain: str | None = None) -> list[
 
 
 def scan(
-    root: str, paths: Sequence[str], *, threads: int, tell: Callable[[int], object],
+    root: str, paths: Sequence[str], *, threads: int, tell: Tell,
 ) -> Found:
     """Lengths and rates of files, of several at a time; `tell` is called with 1 for each."""
     def head(path: str) -> Head | AudioError:
@@ -187,9 +189,16 @@ def letters(text: str) -> str:
     return " ".join(text.replace(" ", "|")) + " |"
 
 
-def write_labels(dest: str, texts: dict[str, list[str]]) -> list[str]:
-    """`.wrd` and `.ltr` of each split's texts, and the dictionaries of the training split; gives
-    what was written.
+def write_labels(
+    dest: str, texts: dict[str, list[str]], *, keep: bool = False
+) -> tuple[list[str], list[str]]:
+    """`.wrd` and `.ltr` of each split's texts, and the dictionaries of the first split.
+
+    Args:
+      keep: dictionaries that are there already stay as they are.
+
+    Returns:
+      What was written, and letters of the texts that a dictionary that was kept has not.
 
     Raises:
       SourceError: a text with a character that stands between words in `.ltr`.
@@ -199,17 +208,23 @@ def write_labels(dest: str, texts: dict[str, list[str]]) -> list[str]:
             if "|" in line:
                 raise SourceError(f"transcript {number} of {name}: {line!r} contains '|', which "
                                   "stands between words: take it out (--no-punctuation)")
-    written = []
+    written, unknown = [], []
+    first = next(iter(texts.values()))
     for kind, form in (("wrd", str), ("ltr", letters)):
         for name, lines in texts.items():
             written.append(_write(os.path.join(dest, f"{name}.{kind}"),
                                   "".join(f"{form(line)}\n" for line in lines)))
+        counts = Counter(word for line in first for word in form(line).split())
+        path = os.path.join(dest, f"dict.{kind}.txt")
+        if keep and os.path.isfile(path):
+            known = Vocabulary.load(path)
+            unknown += [w for w in sorted(counts) if w not in known] if kind == "ltr" else []
+            continue
         vocabulary = Vocabulary()
-        vocabulary.add_counts(Counter(
-            word for line in texts["train"] for word in form(line).split()))
+        vocabulary.add_counts(counts)
         vocabulary.finalize(padding_factor=1)
-        written.append(_write(os.path.join(dest, f"dict.{kind}.txt"), vocabulary.to_text()))
-    return written
+        written.append(_write(path, vocabulary.to_text()))
+    return written, unknown
 
 
 def _write(path: str, text: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from seqjax.data.tokenizers.base import TokenizerError
 from seqjax.data.tokenizers.sentencepieces import SentencePieceTokenizer
@@ -18,6 +19,7 @@ def train_sentencepiece(
     vocab_size: int,
     model_type: str = "unigram",
     character_coverage: float = 1.0,
+    fairseq_ids: bool = False,
 ) -> SentencePieceTokenizer:
     """Trains a SentencePiece model; the same lines give the same bytes.
 
@@ -27,11 +29,15 @@ def train_sentencepiece(
       model_type: `unigram` or `bpe`.
       character_coverage: share of the text's characters that get a piece of their own; for
         languages with thousands of characters 0.9995 is usual.
+      fairseq_ids: special symbols, `<pad>` among them, have the ids of fairseq's dictionaries, so
+        that one of these pieces has `vocab_size` entries.
 
     Raises:
       TokenizerError: the text is too small or the vocabulary too large or too small.
     """
     import sentencepiece
+
+    ids: dict[str, Any] = {"bos_id": 0, "pad_id": 1, "eos_id": 2, "unk_id": 3}
 
     model = io.BytesIO()
     try:
@@ -45,6 +51,7 @@ def train_sentencepiece(
             # A fixed number of threads, whatever the machine: sums of floats depend on it.
             num_threads=4,
             minloglevel=2,
+            **(ids if fairseq_ids else {}),
         )
     except RuntimeError as error:
         raise TokenizerError(_explain_sentencepiece(str(error), vocab_size)) from None

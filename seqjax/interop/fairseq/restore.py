@@ -48,6 +48,7 @@ def restore_options(flat: Mapping[str, Any]) -> RestoreOptions:
     """
     reset = [name for name in RESETS if flat.get(f"reset_{name}")]
     tuned, once = flat.get("finetune_from_model"), flat.get("continue_once")
+    encoder = flat.get("load_pretrained_encoder_from")
     file = flat.get("restore_file")
     file = None if file in (None, "", LAST) else str(file)
     names = ", ".join(_flag(f"reset_{name}") for name in reset)
@@ -68,10 +69,15 @@ def restore_options(flat: Mapping[str, Any]) -> RestoreOptions:
                          "folder that holds checkpoints goes on from its own last one.")
     elif tuned:
         raw = {"init_from": str(tuned)}
+    elif encoder:
+        raw = {"init_from": str(encoder), "init_parts": "encoder"}
     else:
         raw = {}
         if reset or overrides:
             unsupported.append(_of_the_last(flat, reset, bool(overrides)))
+    if encoder and (source or tuned):
+        notes.append(f"--load-pretrained-encoder-from {encoder}: without effect beside "
+                     f"{flag if source else '--finetune-from-model'}, which has all weights.")
     if once and tuned:
         notes.append(f"--finetune-from-model {tuned}: without effect beside --continue-once.")
     if "init_from" in raw and float(flat.get("stop_time_hours") or 0) > 0:

@@ -23,6 +23,9 @@ from seqjax.training.checkpoints import check_config
 from seqjax.training.initial_state import Start
 from seqjax.training.initial_weights import dictionary_files
 
+_OF_WORDS = ("decoder_", "share_", "adaptive_", "tie_", "max_target", "ctc_weight")
+"""What keys of a model begin with on which its encoder does not depend."""
+
 
 def start_from(config: Config) -> Start | None:
     """Where the run begins, if the configuration names a fairseq checkpoint.
@@ -92,6 +95,8 @@ def _check_model(
         plain = to_plain(resolved(section))
         for key in () if heads else UNSAID:
             plain.pop(key, None)
+        if config.init_parts == "encoder" and not config.resume_from:
+            plain = {k: v for k, v in plain.items() if not k.startswith(_OF_WORDS)}
         if plain.get("share_all_embeddings"):  # which fairseq saves as both, and so is the same
             plain["share_decoder_input_output_embed"] = True
         for key, size in sizes.items():
