@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from seqjax import checkpoints, models, settings
+from seqjax import models, settings
 from seqjax.config import ConfigError, to_plain
 from seqjax.interop.fairseq.config import from_checkpoint, model_config
-from seqjax.interop.fairseq.files import is_pt
-from seqjax.interop.torch.files import read_pt
 
 _KEY = "config.model.w2v_path"
 
@@ -57,6 +55,10 @@ def complete(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _pretrained(path: str) -> tuple[Any, bool | None]:
     """The pretrained model's section, and whether waveforms were normalised for it, if it says."""
+    from seqjax import checkpoints  # these import JAX; most runs name no such model
+    from seqjax.interop.fairseq.files import is_pt
+    from seqjax.interop.torch.files import read_pt
+
     if is_pt(path):
         tree = read_pt(path)
         try:
