@@ -18,6 +18,7 @@ from tiny_run import write_data
 import seqjax
 from seqjax import cli, console, evaluate, losses
 from seqjax.console import compiling
+from seqjax.generation.beam_search import capacities
 from seqjax.generation.decoding_plan import plan_decoding
 from seqjax.training import compilation
 from seqjax.training.progress import Reporter
@@ -324,3 +325,9 @@ def test_a_validation_has_few_shapes():
     mixed = plan_decoding([500, *[10] * 20], batch_size=8, few=True)
     assert {b.width for b in mixed} == {512, 16}
     assert [(b.rows, b.width) for b in plan_decoding([5, 6], batch_size=64, few=True)] == [(2, 16)]
+    # Many short sentences alone have a width of their own, and short outputs a small cache.
+    assert [(b.rows, b.width) for b in plan_decoding([5] * 40 + [12], batch_size=64)] == [(64, 12)]
+    assert plan_decoding([5] * 40 + [13], batch_size=64)[0].width == 16
+    assert capacities(11, 1024) == [12] and capacities(16, 1024) == [16]
+    assert capacities(17, 1024) == [32] and capacities(70, 100) == [32, 64, 100]
+    assert capacities(3, 2) == [3]

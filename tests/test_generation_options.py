@@ -304,3 +304,13 @@ def test_scoring_says_which_options_it_does_not_need(run, capsys):
                "--format", "jsonl", "--output", "{run}/scored")(run, dict(beam=4, batch_size=2))
     assert "--beam: no effect with --score-reference" in capsys.readouterr().err
     assert len((run / "scored").read_text().splitlines()) == 8
+
+
+def test_options_of_an_earlier_call_are_of_their_types():
+    """What a call's options come to is kept; True is another value than 1."""
+    inherited = GenerationConfig()
+    assert options.settle(inherited, {"beam": 1}).beam == 1
+    assert options.settle(inherited, {"beam": 1}).beam == 1
+    for wrong in (True, "many"):
+        with pytest.raises(ConfigError, match="beam"):
+            options.settle(inherited, {"beam": wrong})

@@ -272,11 +272,12 @@ class Vocabulary:
         if not include_eos:
             left_out.add(self.eos)
         unknown = self.unk_string(escape_unk) if unk_string is None else unk_string
-        pieces = (
-            unknown if index == self.unk else self[index]
-            for index in map(int, ids)
-            if index not in left_out
-        )
+        listed = ids.tolist() if isinstance(ids, np.ndarray) else map(int, ids)
+        symbols, known = self.symbols, range(len(self.symbols))
+        pieces = [
+            unknown if index == self.unk else symbols[index] if index in known else self[index]
+            for index in listed if index not in left_out
+        ]
         return _post_process(separator.join(pieces), post_process)
 
     def unk_string(self, escape: bool = False) -> str:

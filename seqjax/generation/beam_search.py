@@ -401,8 +401,8 @@ class Search:
 
 def capacities(needed: int, largest: int) -> list[int]:
     """The capacities a search goes through that may need `needed` positions: powers of two,
-    the last one no larger than the model's `largest`."""
-    menu = [SMALLEST_CAPACITY]
+    the last one no larger than the model's `largest`; of short outputs a multiple of 4."""
+    menu = [-(-needed // 4) * 4 if needed <= SMALLEST_CAPACITY // 2 else SMALLEST_CAPACITY]
     while menu[-1] < needed:
         menu.append(2 * menu[-1])
     menu[-1] = max(min(menu[-1], largest), needed)

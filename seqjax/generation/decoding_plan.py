@@ -26,6 +26,10 @@ class DecodingBatch:
     """Source tokens in a row, padding included."""
 
 
+SHORT, MANY = 12, 32
+"""Tokens, and sentences: so many that are so short get a width of their own."""
+
+
 def round_up_to_power(n: int, *, least: int = 1) -> int:
     """The smallest power of two that is neither below `n` nor below `least`."""
     return max(least, 1 << max(0, n - 1).bit_length())
@@ -51,16 +55,17 @@ def plan_decoding(
 
     Returns:
       Batches, longest sentences first. A batch is as wide as its longest sentence needs,
-      in powers of two, and full, but for the last one, whose rows are a power of two times
+      in powers of two (`SHORT`, where many sentences are all no longer), and full, but for the last one, whose rows are a power of two times
       `row_multiple`. So there is at most one shape per power of two, plus one.
     """
     lengths = np.asarray(lengths, np.int64)
     order = np.argsort(-lengths, kind="stable")
     batches: list[DecodingBatch] = []
+    short = len(lengths) >= MANY and lengths.max() <= SHORT < least_width
     start = 0
     while start < len(order):
         longest = int(lengths[order[start]])
-        width = round_up_to_power(longest, least=least_width)
+        width = SHORT if short else round_up_to_power(longest, least=least_width)
         if largest_width is not None:
             width = min(width, max(largest_width, longest))
         if few and batches and 4 * width >= batches[-1].width:

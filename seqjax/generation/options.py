@@ -46,6 +46,19 @@ def overridden(config: GenerationConfig) -> dict[str, str]:
     return found
 
 
+def _build(inherited: GenerationConfig, given: Mapping[str, Any]) -> GenerationConfig:
+    return configuration.build(
+        GenerationConfig, {**configuration.to_plain(inherited), **given}, "generation")
+
+
+@functools.lru_cache(maxsize=64)
+def _built(
+    inherited: GenerationConfig, given: tuple[tuple[str, type, Any], ...]
+) -> GenerationConfig:
+    """The same for the options of the last calls, with their types: True is not 1."""
+    return _build(inherited, {name: value for name, _, value in given})
+
+
 def settle(
     inherited: GenerationConfig, given: Mapping[str, Any], *, references: bool = False,
 ) -> GenerationConfig:
@@ -60,8 +73,9 @@ def settle(
       ConfigError: an unknown option or a wrong type; a given option that can have no effect;
         `prefix_size` without references, wherever it is from.
     """
-    config = configuration.build(
-        GenerationConfig, {**configuration.to_plain(inherited), **given}, "generation")
+    plain = all(isinstance(x, (str, int, float, type(None))) for x in given.values())
+    config = (_built(inherited, tuple((k, type(x), x) for k, x in given.items())) if plain else
+              _build(inherited, given))
     if config.prefix_size > 0 and not references:
         raise ConfigError(
             f"generation.prefix_size: {config.prefix_size}, but there are no references here "

@@ -17,6 +17,7 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from seqjax.models.parts.gelu import gelu
 from seqjax.models.parts.initializers import Initializer, fan_in_uniform, zero_row
 from seqjax.models.parts.position_split import by_position
 
@@ -261,7 +262,7 @@ def activation(name: str) -> Callable[[jax.Array], jax.Array]:
     """fairseq's activation functions by name."""
     return {
         "relu": jax.nn.relu,
-        "gelu": functools.partial(jax.nn.gelu, approximate=False),
+        "gelu": gelu,
         "gelu_fast": functools.partial(jax.nn.gelu, approximate=True),
         "gelu_accurate": functools.partial(jax.nn.gelu, approximate=True),
         "tanh": jnp.tanh,

@@ -45,12 +45,12 @@ class DecoderWeights(StepWeights):
 class DecoderCache:
     """Keys and values, one entry a layer.
 
-    Positions and slots share an axis, row c * W + w: XLA then updates in place. Apart, it
+    Positions and slots share an axis, c * W + w: XLA then updates in place. Apart, it
     reads one copy and writes another.
     """
 
     keys: tuple[jax.Array, ...]
-    """[B, H, C * W, K]."""
+    """[B, H, K, C * W]."""
     values: tuple[jax.Array, ...]
     """[B, H, C * W, K]."""
     memory: SourceCache | None
@@ -103,18 +103,19 @@ def start(
             None if p is None else project_source(p, encoded.out, encoded.mask, heads=heads)
             for p in (weights.memory, weights.joint)
         )
-    shape = (rows, heads, capacity * beam, cfg.decoder_embed_dim // heads)
-    empty = (jnp.zeros(shape, weights.dtype),) * cfg.decoder_layers
-    return DecoderCache(keys=empty, values=empty, memory=memory, joint=joint, beam=beam)
+    size, length = cfg.decoder_embed_dim // heads, capacity * beam
+    keys = (jnp.zeros((rows, heads, size, length), weights.dtype),) * cfg.decoder_layers
+    values = (jnp.zeros((rows, heads, length, size), weights.dtype),) * cfg.decoder_layers
+    return DecoderCache(keys=keys, values=values, memory=memory, joint=joint, beam=beam)
 
 
 def grow(cache: DecoderCache, *, capacity: int) -> DecoderCache:
     """The same cache with `capacity` positions."""
-    extra = capacity * cache.beam - cache.keys[0].shape[2]
-    padding = ((0, 0), (0, 0), (0, extra), (0, 0))
+    extra = (0, capacity * cache.beam - cache.values[0].shape[2])
+    none = (0, 0)
     return dataclasses.replace(
-        cache, keys=tuple(jnp.pad(k, padding) for k in cache.keys),
-        values=tuple(jnp.pad(v, padding) for v in cache.values),
+        cache, keys=tuple(jnp.pad(k, (none, none, none, extra)) for k in cache.keys),
+        values=tuple(jnp.pad(v, (none, none, extra, none)) for v in cache.values),
     )
 
 
@@ -133,10 +134,11 @@ def step(
 
     def mix(layer: int, y: jax.Array) -> jax.Array:
         """Self-attention over the cache, which gets this position's keys and values."""
-        w, at = weights.layers[layer], (0, 0, position * beam, 0)
+        w, place = weights.layers[layer], position * beam
         q, k, v = (split_heads(part, heads) for part in jnp.split(project(w["qkv"], y), 3, -1))
-        keys[layer] = jax.lax.dynamic_update_slice(keys[layer], k, at)
-        values[layer] = jax.lax.dynamic_update_slice(values[layer], v, at)
+        keys[layer] = jax.lax.dynamic_update_slice(
+            keys[layer], k.swapaxes(2, 3), (0, 0, 0, place))
+        values[layer] = jax.lax.dynamic_update_slice(values[layer], v, (0, 0, place, 0))
         source = [] if cache.joint is None else [cache.joint.seen(layer)]
         return project(w["out"], attend(q, [*source, (keys[layer], values[layer], bias)]))
 
