@@ -70,7 +70,8 @@ def project_source(
     both = both.reshape(*both.shape[:-1], heads, both.shape[-1] // heads).swapaxes(3, 4)
     layers = range(both.shape[0])
     return SourceCache(
-        keys=tuple(both[i, 0].swapaxes(2, 3) for i in layers), values=tuple(both[i, 1] for i in layers),
+        keys=tuple(both[i, 0].swapaxes(2, 3) for i in layers),
+        values=tuple(both[i, 1] for i in layers),
         bias=jnp.where(mask, 0.0, MASKED)[:, None, None, :],
     )
 
