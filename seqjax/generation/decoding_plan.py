@@ -55,8 +55,9 @@ def plan_decoding(
 
     Returns:
       Batches, longest sentences first. A batch is as wide as its longest sentence needs,
-      in powers of two (`SHORT`, where many sentences are all no longer), and full, but for the last one, whose rows are a power of two times
-      `row_multiple`. So there is at most one shape per power of two, plus one.
+      in powers of two (`SHORT`, where many sentences are all no longer), and full, but for the
+      last one, whose rows are a power of two times `row_multiple`. So there is at most one
+      shape per power of two, plus one.
     """
     lengths = np.asarray(lengths, np.int64)
     order = np.argsort(-lengths, kind="stable")
