@@ -10,8 +10,42 @@ from seqjax.models.parts.audio_encoder_config import AudioEncoderConfig
 from seqjax.models.parts.configs import ORIGIN, TRAINING_ONLY, check_rates
 
 
+class EncoderForm:
+    """What HuBERT's encoder has none of, of the keys that others of waveforms have."""
+
+    @property
+    def pos_conv_depth(self) -> int:
+        """One convolution for positions."""
+        return 1
+
+    @property
+    def mask_channel_before(self) -> bool:
+        """Channels are masked behind the frames."""
+        return False
+
+    @property
+    def layer_type(self) -> str:
+        """Layers have no adapters."""
+        return "transformer"
+
+    @property
+    def adp_num(self) -> int:
+        """See `layer_type`."""
+        return -1
+
+    @property
+    def adp_dim(self) -> int:
+        """See `layer_type`."""
+        return 0
+
+    @property
+    def adp_act_fn(self) -> str:
+        """See `layer_type`."""
+        return "relu"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HubertConfig(AudioEncoderConfig):
+class HubertConfig(EncoderForm, AudioEncoderConfig):
     """fairseq's `hubert`, pretraining included."""
 
     name: Literal["hubert"] = "hubert"
@@ -70,36 +104,6 @@ class HubertConfig(AudioEncoderConfig):
     def projections(self) -> int:
         """Projections of frames behind the encoder."""
         return max(len(self.label_classes), 1) if self.untie_final_proj else 1
-
-    @property
-    def pos_conv_depth(self) -> int:
-        """One convolution for positions."""
-        return 1
-
-    @property
-    def mask_channel_before(self) -> bool:
-        """Channels are masked behind the frames."""
-        return False
-
-    @property
-    def layer_type(self) -> str:
-        """Layers have no adapters."""
-        return "transformer"
-
-    @property
-    def adp_num(self) -> int:
-        """See `layer_type`."""
-        return -1
-
-    @property
-    def adp_dim(self) -> int:
-        """See `layer_type`."""
-        return 0
-
-    @property
-    def adp_act_fn(self) -> str:
-        """See `layer_type`."""
-        return "relu"
 
     def labels_per_frame(self) -> float:
         """Labels from one frame to the next."""

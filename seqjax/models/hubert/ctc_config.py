@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 
 from seqjax.config import gives
 from seqjax.models.finetuning.config import FinetuningConfig
+from seqjax.models.hubert.config import EncoderForm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HubertCtcConfig(FinetuningConfig):
+class HubertCtcConfig(EncoderForm, FinetuningConfig):
     """fairseq's `hubert_ctc`."""
 
     blocks: ClassVar[bool] = True
@@ -26,36 +27,6 @@ class HubertCtcConfig(FinetuningConfig):
     def __post_init__(self) -> None:
         self.check_encoder()
         self.check_finetuning()
-
-    @property
-    def pos_conv_depth(self) -> int:
-        """One convolution for positions."""
-        return 1
-
-    @property
-    def mask_channel_before(self) -> bool:
-        """Channels are masked behind the frames."""
-        return False
-
-    @property
-    def layer_type(self) -> str:
-        """Layers have no adapters."""
-        return "transformer"
-
-    @property
-    def adp_num(self) -> int:
-        """See `layer_type`."""
-        return -1
-
-    @property
-    def adp_dim(self) -> int:
-        """See `layer_type`."""
-        return 0
-
-    @property
-    def adp_act_fn(self) -> str:
-        """See `layer_type`."""
-        return "relu"
 
     @property
     def blank_weight(self) -> float:

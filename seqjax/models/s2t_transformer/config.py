@@ -21,7 +21,7 @@ from seqjax.models.parts.configs import (
     check_positive,
     check_rates,
 )
-from seqjax.models.transformer.config import DecoderConfig, EncoderStackConfig
+from seqjax.models.transformer.config import EncoderStackConfig, WritingDecoderConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class SubsamplerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SpeechConfig(RuntimeConfig, SubsamplerConfig, EncoderStackConfig, DecoderConfig):
+class SpeechConfig(RuntimeConfig, SubsamplerConfig, EncoderStackConfig, WritingDecoderConfig):
     """What the families here share."""
 
     name: str = ""
@@ -128,26 +128,6 @@ class SpeechConfig(RuntimeConfig, SubsamplerConfig, EncoderStackConfig, DecoderC
         "decoder_input_dim": "input_dim", "decoder_output_dim": "output_dim",
     }
     """Key -> the property that says what it comes to."""
-
-    @property
-    def shares_input(self) -> bool:
-        """There are no words in the source whose embedding could be shared."""
-        return False
-
-    @property
-    def ties_output(self) -> bool:
-        """Whether the output projection is the decoder's embedding (never an adaptive one)."""
-        return self.share_decoder_input_output_embed and self.adaptive_softmax_cutoff is None
-
-    @property
-    def input_dim(self) -> int:
-        """Width of the target embedding."""
-        return self.decoder_input_dim or self.decoder_embed_dim
-
-    @property
-    def output_dim(self) -> int:
-        """Width in front of the output projection."""
-        return self.decoder_output_dim or self.decoder_embed_dim
 
 
 def _follow_dropout(values: dict[str, Any]) -> None:

@@ -170,6 +170,31 @@ class DecoderConfig(LayerConfig, NormFormerConfig, AdaptiveSoftmaxConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WritingDecoderConfig(DecoderConfig):
+    """Of a decoder beside an encoder that reads no words."""
+
+    @property
+    def shares_input(self) -> bool:
+        """There are no words in the source whose embedding could be shared."""
+        return False
+
+    @property
+    def ties_output(self) -> bool:
+        """Whether the output projection is the decoder's embedding (never an adaptive one)."""
+        return self.share_decoder_input_output_embed and self.adaptive_softmax_cutoff is None
+
+    @property
+    def input_dim(self) -> int:
+        """Width of the target embedding."""
+        return self.decoder_input_dim or self.decoder_embed_dim
+
+    @property
+    def output_dim(self) -> int:
+        """Width in front of the output projection."""
+        return self.decoder_output_dim or self.decoder_embed_dim
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderOnlyConfig(RuntimeConfig, EncoderConfig):
     """A model that is an encoder."""
 

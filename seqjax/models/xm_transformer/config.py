@@ -20,7 +20,7 @@ from seqjax.models.parts.configs import (
     check_positive,
     check_rates,
 )
-from seqjax.models.transformer.config import DecoderConfig, TransformerConfig
+from seqjax.models.transformer.config import TransformerConfig, WritingDecoderConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,8 @@ class AdaptorConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class XMTransformerConfig(AdaptorConfig, FinetuningConfig, WaveformEncoderConfig, DecoderConfig):
+class XMTransformerConfig(
+        AdaptorConfig, FinetuningConfig, WaveformEncoderConfig, WritingDecoderConfig):
     """fairseq's `xm_transformer`."""
 
     name: Literal["xm_transformer"] = "xm_transformer"
@@ -140,7 +141,7 @@ class XMTransformerConfig(AdaptorConfig, FinetuningConfig, WaveformEncoderConfig
     @property
     def decoder_section(self) -> TransformerConfig:
         """That of the decoder alone, as a transformer's whose encoder's states it reads."""
-        names = {f.name for f in dataclasses.fields(DecoderConfig)} | {"scan_unroll", "remat"}
+        names = {f.name for f in dataclasses.fields(WritingDecoderConfig)} | {"scan_unroll", "remat"}
         own = {name: getattr(self, name) for name in names}
         rates = {rate: getattr(self, f"decoder_{rate}") for rate in (
             "dropout", "attention_dropout", "activation_dropout")}
@@ -164,25 +165,6 @@ class XMTransformerConfig(AdaptorConfig, FinetuningConfig, WaveformEncoderConfig
         """Longest source, in frames of the encoder's convolutions."""
         return self.max_positions
 
-    @property
-    def shares_input(self) -> bool:
-        """There are no words in the source whose embedding could be shared."""
-        return False
-
-    @property
-    def ties_output(self) -> bool:
-        """Whether the output projection is the decoder's embedding (never an adaptive one)."""
-        return self.share_decoder_input_output_embed and self.adaptive_softmax_cutoff is None
-
-    @property
-    def input_dim(self) -> int:
-        """Width of the target embedding."""
-        return self.decoder_input_dim or self.decoder_embed_dim
-
-    @property
-    def output_dim(self) -> int:
-        """Width in front of the output projection."""
-        return self.decoder_output_dim or self.decoder_embed_dim
 
 
 ARCHS: dict[str, dict[str, Any]] = {"xm_transformer": {}}
