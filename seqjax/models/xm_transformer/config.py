@@ -141,7 +141,8 @@ class XMTransformerConfig(
     @property
     def decoder_section(self) -> TransformerConfig:
         """That of the decoder alone, as a transformer's whose encoder's states it reads."""
-        names = {f.name for f in dataclasses.fields(WritingDecoderConfig)} | {"scan_unroll", "remat"}
+        names = {"scan_unroll", "remat"} | {
+            f.name for f in dataclasses.fields(WritingDecoderConfig)}
         own = {name: getattr(self, name) for name in names}
         rates = {rate: getattr(self, f"decoder_{rate}") for rate in (
             "dropout", "attention_dropout", "activation_dropout")}
