@@ -1,0 +1,185 @@
+"""The first block of an extractor, as a CPU does it fastest: samples [B, N] in, [B, T, C] out.
+
+It is a convolution over samples, a norm of each channel over the frames of a row, and a GELU. Its
+arrays are by far the largest of a model of waveforms, while a frame is made of a few samples: so
+frames are made anew, some at a time, wherever they are needed, and never leave the cache
+(docs/decisions/0014). Letters beside the usual ones: N samples, T frames, C channels, F frames at
+a time, K samples of a frame.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqjax.models.parts.convolutions import convolve
+from seqjax.models.parts.gelu import gelu, slope
+
+EPS = 1e-5
+"""Of the norm, torch's default."""
+_AT_ONCE = 640
+"""Frames of all rows together that are made at a time, about."""
+
+
+class _Scaled(NamedTuple):
+    """The norm of a row's channels, as a factor and what is added; each [B, 1, C]."""
+
+    mean: jax.Array
+    inverse: jax.Array
+    factor: jax.Array
+    shift: jax.Array
+
+
+def channel_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, counted: jax.Array | None
+) -> jax.Array:
+    """torch's `GroupNorm` with a group for each channel, in float32: over the frames of a row that
+    are counted, [B] int32, the first ones (None: all of them, whatever is padding)."""
+    wide = x.astype(jnp.float32)
+    seen = None if counted is None else jnp.arange(x.shape[1]) < counted[:, None]
+    centred = wide - _frame_mean(wide, seen)
+    inverse = jax.lax.rsqrt(_frame_mean(centred * centred, seen) + EPS)
+    return (centred * inverse * scale + bias).astype(x.dtype)
+
+
+def _frame_mean(x: jax.Array, counted: jax.Array | None) -> jax.Array:
+    """[B, 1, C] mean of [B, T, C] over the frames that are counted."""
+    if counted is None:
+        return x.mean(axis=1, keepdims=True)
+    counted = counted[..., None]
+    total = jnp.where(counted, x, 0).sum(axis=1, keepdims=True)
+    return total / jnp.maximum(counted.sum(axis=1, keepdims=True), 1)
+
+
+def plain(
+    samples: jax.Array, kernel: jax.Array, scale: jax.Array, bias: jax.Array,
+    counted: jax.Array | None, *, stride: int,
+) -> jax.Array:
+    """The block as it is defined: samples [B, N] with a kernel [K, 1, C], a norm with `scale` and
+    `bias` [C] by the statistics of the first `counted` [B] frames, and a GELU."""
+    x = convolve(samples[..., None], kernel, None, stride=stride, dtype=samples.dtype)
+    return gelu(channel_norm(x, scale, bias, counted))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def in_pieces(
+    samples: jax.Array, kernel: jax.Array, scale: jax.Array, bias: jax.Array,
+    counted: jax.Array, stride: int,
+) -> jax.Array:
+    """`plain` in float32, some frames at a time."""
+    return _forward(samples, kernel, scale, bias, counted, stride)[0]
+
+
+def _forward(samples, kernel, scale, bias, counted, stride):
+    frames = (samples.shape[1] - kernel.shape[0]) // stride + 1
+    some = _piece(frames, samples.shape[0])
+    make = functools.partial(_frames, samples, kernel, stride=stride, some=some)
+    norm = _norm(make, scale, bias, counted, pieces=frames // some)
+
+    def write(i: jax.Array, y: jax.Array) -> jax.Array:
+        piece = gelu(make(i) * norm.factor + norm.shift)
+        return jax.lax.dynamic_update_slice_in_dim(y, piece, i * some, axis=1)
+
+    shape = (samples.shape[0], frames, kernel.shape[2])
+    y = jax.lax.fori_loop(0, frames // some, write, jnp.zeros(shape, jnp.float32))
+    return y, (samples, kernel, scale, bias, counted, norm)
+
+
+def _piece(frames: int, rows: int) -> int:
+    """F: a divisor of the frames."""
+    most = max(16, _AT_ONCE // rows)
+    return max(f for f in range(1, min(most, frames) + 1) if frames % f == 0)
+
+
+def _samples(samples: jax.Array, i: jax.Array, *, width: int, stride: int, some: int) -> jax.Array:
+    """[B, ...]: those that the frames of a piece are made of."""
+    return jax.lax.dynamic_slice_in_dim(
+        samples, i * some * stride, (some - 1) * stride + width, axis=1)
+
+
+def _frames(
+    samples: jax.Array, kernel: jax.Array, i: jax.Array, *, stride: int, some: int
+) -> jax.Array:
+    """[B, F, C]: a piece of the convolution."""
+    seen = _samples(samples, i, width=kernel.shape[0], stride=stride, some=some)
+    return convolve(seen[..., None], kernel, None, stride=stride)
+
+
+def _norm(
+    make: Callable[[jax.Array], jax.Array], scale: jax.Array, bias: jax.Array,
+    counted: jax.Array, *, pieces: int,
+) -> _Scaled:
+    """The statistics of pieces are joined as they come (Chan, Golub and LeVeque 1979)."""
+    rows, channels = counted.shape[0], scale.shape[0]
+    size = jax.eval_shape(make, jnp.int32(0)).shape[1]
+
+    def join(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        mean, square = found
+        x = make(i)
+        before = jnp.minimum(counted, i * size)[:, None, None]
+        new = (jnp.clip(counted - i * size, 0, size))[:, None, None]
+        seen = jnp.arange(size)[:, None] < new
+        own = jnp.where(seen, x, 0).sum(axis=1, keepdims=True) / jnp.maximum(new, 1)
+        spread = jnp.where(seen, jnp.square(x - own), 0).sum(axis=1, keepdims=True)
+        share = new / jnp.maximum(before + new, 1)
+        apart = own - mean
+        return mean + apart * share, square + spread + jnp.square(apart) * share * before
+
+    none = jnp.zeros((rows, 1, channels), jnp.float32)
+    mean, square = jax.lax.fori_loop(0, pieces, join, (none, none))
+    inverse = jax.lax.rsqrt(square / jnp.maximum(counted, 1)[:, None, None] + EPS)
+    factor = inverse * scale
+    return _Scaled(mean, inverse, factor, bias - mean * factor)
+
+
+def _backward(stride, saved, dy):
+    """With g the gradient of what the GELU reads, the gradient of a frame h of the convolution is
+    factor * (g - [h is counted] * (sum g + (h - mean) * inverse**2 * sum g (h - mean)) / counted).
+    h is the product of its samples w with the kernel, so that all that the kernel's gradient
+    needs are sums of g, of w g and, over the frames that are counted, of w and w w'."""
+    samples, kernel, scale, bias, counted, norm = saved
+    width, _, channels = kernel.shape
+    frames = dy.shape[1]
+    some = _piece(frames, samples.shape[0])
+    make = functools.partial(_frames, samples, kernel, stride=stride, some=some)
+
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
+        g = jax.lax.dynamic_slice_in_dim(dy, i * some, some, axis=1) * slope(
+            make(i) * norm.factor + norm.shift)
+        seen = _windows(
+            _samples(samples, i, width=width, stride=stride, some=some), width, stride, some)
+        seen = jnp.pad(seen, ((0, 0), (0, 0), (0, 1)), constant_values=1.0)
+        return total + jnp.einsum("bfk,bfc->bkc", seen, g)
+
+    none = jnp.zeros((samples.shape[0], width + 1, channels), jnp.float32)
+    total = jax.lax.fori_loop(0, frames // some, add, none)
+    weighted, alone = total[:, :width], total[:, width:]  # [B, K, C], [B, 1, C]
+    count = jnp.maximum(counted, 1)[:, None, None]
+    seen = (jnp.arange(frames) < counted[:, None])[..., None]
+    windows = jnp.where(seen, _windows(samples, width, stride, frames), 0)
+    centre = windows.sum(axis=1, keepdims=True) / count
+    windows = jnp.where(seen, windows - centre, 0)
+    weighted = weighted - centre.swapaxes(1, 2) * alone
+    both = jnp.einsum("btk,btl->bkl", windows, windows)
+    along = (kernel[:, 0] * weighted).sum(axis=1, keepdims=True)  # sum g (h - mean)
+    pulled = jnp.einsum("bkl,lc->bkc", both, kernel[:, 0]) * norm.inverse**2 * along / count
+    dkernel = (norm.factor * (weighted - pulled)).sum(axis=0)[:, None]
+    dscale, dbias = (norm.inverse * along).sum(axis=(0, 1)), alone.sum(axis=(0, 1))
+    # Nobody asks for that of samples, and then it is not computed.
+    dsamples = jax.vjp(
+        lambda s: plain(s, kernel, scale, bias, counted, stride=stride), samples)[1](dy)[0]
+    return dsamples, dkernel, dscale, dbias, None
+
+
+def _windows(samples: jax.Array, width: int, stride: int, frames: int) -> jax.Array:
+    """[B, F, K]: the samples of each frame."""
+    last = (frames - 1) * stride + 1
+    parts: list[Any] = [samples[:, k:k + last:stride] for k in range(width)]
+    return jnp.stack(parts, axis=-1)
+
+
+in_pieces.defvjp(_forward, _backward)
