@@ -62,7 +62,7 @@ class Convolution(nn.Module):
         """
         shift = self.shift if self.bias else None
         if folded:
-            y = fold(x.astype(self.dtype), self.kernel.astype(self.dtype), self.stride)
+            y: Any = fold(x.astype(self.dtype), self.kernel.astype(self.dtype), self.stride)
             return y if shift is None else y + shift.astype(self.dtype)
         return convolve(
             x, self.kernel, shift, stride=self.stride, padding=self.padding, groups=self.groups,

@@ -7,6 +7,7 @@ T frames, C channels.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -47,12 +48,12 @@ class FeatureExtractor(nn.Module):
         if folded:
             samples = _whole(samples, self.layers)
         samples = samples.astype(self.dtype)
-        x = samples[..., None]
+        x: Any = samples[..., None]
         for i, layer in enumerate(self.layers):
             convolution, norm = self._convolution(i, layer), self._norm(i, layer)
             if folded and isinstance(norm, ChannelNorm) and convolution.plain:
-                x = first_block.in_pieces(
-                    samples, convolution.kernel, norm.scale, norm.bias, counted, layer.stride)
+                weights = {"kernel": convolution.kernel, "scale": norm.scale, "bias": norm.bias}
+                x = first_block.in_pieces(samples, weights, counted, layer.stride)
                 continue
             x = convolution(x, folded=folded and i > 0)
             if isinstance(norm, ChannelNorm):

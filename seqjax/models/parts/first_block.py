@@ -10,7 +10,7 @@ a time, K samples of a frame.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -65,16 +65,20 @@ def plain(
     return gelu(channel_norm(x, scale, bias, counted))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def in_pieces(
-    samples: jax.Array, kernel: jax.Array, scale: jax.Array, bias: jax.Array,
-    counted: jax.Array, stride: int,
+    samples: jax.Array, weights: Mapping[str, jax.Array], counted: jax.Array, stride: int
 ) -> jax.Array:
-    """`plain` in float32, some frames at a time."""
-    return _forward(samples, kernel, scale, bias, counted, stride)[0]
+    """`plain` in float32, some frames at a time.
+
+    Args:
+      weights: its `kernel`, `scale` and `bias`.
+    """
+    return _forward(samples, weights, counted, stride)[0]
 
 
-def _forward(samples, kernel, scale, bias, counted, stride):
+def _forward(samples, weights, counted, stride):
+    kernel, scale, bias = (weights[name] for name in ("kernel", "scale", "bias"))
     frames = (samples.shape[1] - kernel.shape[0]) // stride + 1
     some = _piece(frames, samples.shape[0])
     make = functools.partial(_frames, samples, kernel, stride=stride, some=some)
@@ -86,7 +90,7 @@ def _forward(samples, kernel, scale, bias, counted, stride):
 
     shape = (samples.shape[0], frames, kernel.shape[2])
     y = jax.lax.fori_loop(0, frames // some, write, jnp.zeros(shape, jnp.float32))
-    return y, (samples, kernel, scale, bias, counted, norm)
+    return y, (samples, weights, counted, norm)
 
 
 def _piece(frames: int, rows: int) -> int:
@@ -141,7 +145,8 @@ def _backward(stride, saved, dy):
     factor * (g - [h is counted] * (sum g + (h - mean) * inverse**2 * sum g (h - mean)) / counted).
     h is the product of its samples w with the kernel, so that all that the kernel's gradient
     needs are sums of g, of w g and, over the frames that are counted, of w and w w'."""
-    samples, kernel, scale, bias, counted, norm = saved
+    samples, weights, counted, norm = saved
+    kernel = weights["kernel"]
     width, _, channels = kernel.shape
     frames = dy.shape[1]
     some = _piece(frames, samples.shape[0])
@@ -171,8 +176,8 @@ def _backward(stride, saved, dy):
     dscale, dbias = (norm.inverse * along).sum(axis=(0, 1)), alone.sum(axis=(0, 1))
     # Nobody asks for that of samples, and then it is not computed.
     dsamples = jax.vjp(
-        lambda s: plain(s, kernel, scale, bias, counted, stride=stride), samples)[1](dy)[0]
-    return dsamples, dkernel, dscale, dbias, None
+        lambda s: plain(s, **weights, counted=counted, stride=stride), samples)[1](dy)[0]
+    return dsamples, {"kernel": dkernel, "scale": dscale, "bias": dbias}, None
 
 
 def _windows(samples: jax.Array, width: int, stride: int, frames: int) -> jax.Array:
