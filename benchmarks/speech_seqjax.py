@@ -19,13 +19,21 @@ from seqjax.losses.wav2vec_config import Wav2VecConfig
 from seqjax.models.parts import audio, extractor
 from seqjax.settings import resolve
 from seqjax.tasks.audio_pretraining import AudioPretrainingConfig, AudioPretrainingTask
-from seqjax.training import objective, optimizers, schedules, state, train_step
+from seqjax.training import (
+    host_memory,
+    objective,
+    optimizers,
+    schedules,
+    state,
+    train_step,
+)
 
 
 class Pretraining:
     """A wav2vec 2.0 in pretraining, by the task's forward pass, its loss and the train step."""
 
     def __init__(self, *, folder: str, rows: int, seconds: float):
+        host_memory.keep_freed()  # as `python -m seqjax.train` does
         found = read_model(folder)
         self.model: Any = models.build(
             resolve(found.config).model, source_vocab_size=0, target_vocab_size=0,
@@ -99,7 +107,7 @@ class Pretraining:
         assert grads is not None
         kernels = [grads[f"conv_layers_{i}_0"]["kernel"] for i in range(7)]
         return {"work": times * self.seconds} | (
-            {"shown": [float(jnp.linalg.norm(g)) for g in kernels]} if full else {})
+            {"shown": [_norm(g) for g in kernels]} if full else {})
 
     def positions(self, *, times: int, full: bool = False) -> dict[str, Any]:
         """The positional convolution, backward alone."""
@@ -118,8 +126,12 @@ class Pretraining:
         for _ in range(times):
             found = jax.block_until_ready(self.back(self.pull, self.dy))
         return {"work": times * self.seconds} | (
-            {"shown": sorted(float(jnp.linalg.norm(g)) for g in jax.tree.leaves(found))}
+            {"shown": sorted(_norm(g) for g in jax.tree.leaves(found))}
             if full else {})
+
+
+def _norm(gradient: jax.Array) -> float:
+    return float(np.linalg.norm(np.asarray(gradient, np.float64)))
 
 
 class Transcription:

@@ -108,7 +108,7 @@ class Pretraining:
             module(self.samples).square().sum().backward()
         grads = [layer.conv.weight.grad for layer in module.conv_layers]
         return {"work": times * self.seconds} | (
-            {"shown": [float(g.norm()) for g in grads]} if full else {})
+            {"shown": [float(g.double().norm()) for g in grads]} if full else {})
 
     def positions(self, *, times: int, full: bool = False) -> dict[str, Any]:
         """The positional convolution, backward alone."""
@@ -123,9 +123,9 @@ class Pretraining:
             module.zero_grad(set_to_none=True)
             self.x.grad = None
             self.kept.backward(self.dy, retain_graph=True)
-        found = [self.x.grad, *(p.grad for p in module.parameters())]
+        grads = [g for g in (self.x.grad, *(p.grad for p in module.parameters())) if g is not None]
         return {"work": times * self.seconds} | (
-            {"shown": sorted(float(g.norm()) for g in found if g is not None)} if full else {})
+            {"shown": sorted(float(g.double().norm()) for g in grads)} if full else {})
 
 
 class Transcription:

@@ -85,7 +85,9 @@ class Recording(Encoded):
 class Search(CTCDecoder):
     """The search of one call's options, and the sizes of batches."""
 
-    def __init__(self, task: Any, options: CTCOptions, sizes: GenerationConfig) -> None:
+    def __init__(
+        self, task: Recognition | WaveformsTask, options: CTCOptions, sizes: GenerationConfig
+    ) -> None:
         super().__init__(
             task.vocab.symbols, blank=task.blank, silence=task.boundary, options=options)
         self.config = sizes

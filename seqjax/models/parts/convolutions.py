@@ -140,31 +140,33 @@ def by_products(
     before = max(0, -starts[-1])
     behind = max(0, starts[0] + rows - dy.shape[1])
 
-    def one(group: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        x, kernel, dy = group
-        channels, out = kernel.shape[1:]
-        x = jnp.pad(x, ((0, 0), (side - 1, side - 1), (0, 0)))
-        near = jnp.concatenate([x[:, i:i + rows] for i in range(side)], -1)
-        dy = jnp.pad(dy, ((0, 0), (before, behind), (0, 0)))
-        far = jnp.concatenate([dy[:, s + before:s + before + rows] for s in starts], -1)
-        taps = kernel.reshape(blocks, side * channels, out).swapaxes(0, 1)
-        dk = jnp.einsum("brx,bry->xy", near, far)
-        dk = dk.reshape(side * channels, blocks, out).swapaxes(0, 1)
+    def one(group: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        inputs, taps, given = _of_group(group, groups, x, kernel, dy)
+        channels, out = taps.shape[1:]
+        inputs = jnp.pad(inputs, ((0, 0), (side - 1, side - 1), (0, 0)))
+        near = jnp.concatenate([inputs[:, i:i + rows] for i in range(side)], -1)
+        given = jnp.pad(given, ((0, 0), (before, behind), (0, 0)))
+        far = jnp.concatenate([given[:, s + before:s + before + rows] for s in starts], -1)
+        taps = taps.reshape(blocks, side * channels, out).swapaxes(0, 1)
+        dtaps = jnp.einsum("brx,bry->xy", near, far)
+        dtaps = dtaps.reshape(side * channels, blocks, out).swapaxes(0, 1)
         dnear = jnp.einsum("bry,xy->brx", far, taps.reshape(side * channels, -1))
         dnear = dnear.reshape(*dnear.shape[:2], side, channels)
-        dx = sum(dnear[:, side - 1 - i:side - 1 - i + frames, i] for i in range(side))
-        return dx, dk.reshape(-1, channels, out)  # type: ignore[return-value]
+        dx: Any = sum(dnear[:, side - 1 - i:side - 1 - i + frames, i] for i in range(side))
+        return (jax.lax.dynamic_update_slice_in_dim(found[0], dx, group * channels, axis=2),
+                jax.lax.dynamic_update_slice_in_dim(
+                    found[1], dtaps.reshape(-1, channels, out), group * out, axis=2))
 
-    def apart(a: jax.Array) -> jax.Array:
-        return jnp.moveaxis(a.reshape(*a.shape[:-1], groups, -1), -2, 0)
+    dx, dk = jax.lax.fori_loop(0, groups, one, (jnp.zeros_like(x), jnp.zeros_like(kernel)))
+    return dx, dk[:width]
 
-    def together(a: jax.Array) -> jax.Array:
-        a = jnp.moveaxis(a, 0, -2)
-        return a.reshape(*a.shape[:-2], -1)
 
-    # The kernel has its groups among its outputs alone.
-    dx, dk = jax.lax.map(one, (apart(x), apart(kernel), apart(dy)))
-    return together(dx), together(dk)[:width]
+def _of_group(group: jax.Array, groups: int, *arrays: jax.Array) -> list[jax.Array]:
+    """The part of each array's last axis that is a group's; of a kernel, whose outputs alone are
+    grouped, too."""
+    return [jax.lax.dynamic_slice_in_dim(
+        a, group * (a.shape[-1] // groups), a.shape[-1] // groups, axis=a.ndim - 1)
+        for a in arrays]
 
 
 # ---- strides ----
