@@ -97,7 +97,7 @@ class EncoderLayer(Layer):
                               name="adapter_layer")
         said: list[jax.Array] = []
         x, _ = decoder_layer.layer(
-            w, x, form=form, mix=lambda y: attention(y, None, mask)[0],
+            w, x, form=form, mix=lambda y: attention.without_probabilities(y, mask),
             key=lambda: dropout_key(self), tell=said.append,
             last=None if adapter is None else lambda x: x + adapter(x))
         return x, said[0]

@@ -15,16 +15,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from seqjax.models.parts.backend import on_cpu
 from seqjax.models.parts.initializers import Initializer, uniform
 
 CHANNELS_LAST = ("NWC", "WIO", "NWC")
 _TAPS = 8
 """Taps of a kernel of groups that are put side by side."""
-
-
-def on_cpu() -> bool:
-    """Whether programs are made for a CPU, on which the ways of this module pay."""
-    return jax.default_backend() == "cpu"
 
 
 class Convolution(nn.Module):

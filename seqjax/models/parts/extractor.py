@@ -16,7 +16,8 @@ from jax.typing import DTypeLike
 
 from seqjax.models.parts import first_block
 from seqjax.models.parts.audio_config import ConvLayer, frame_count
-from seqjax.models.parts.convolutions import Convolution, folds, on_cpu
+from seqjax.models.parts.backend import on_cpu
+from seqjax.models.parts.convolutions import Convolution, folds
 from seqjax.models.parts.first_block import EPS
 from seqjax.models.parts.gelu import gelu
 from seqjax.models.parts.layers import LayerNorm

@@ -10,7 +10,7 @@ a time, K samples of a frame.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -77,61 +77,64 @@ def in_pieces(
     return _forward(samples, weights, counted, stride)[0]
 
 
+class _Pieces:
+    """Frames of the convolution, some at a time: numbers of pieces in, [B, F, C] out. The last
+    piece begins earlier where they do not come out even, and has frames that were there before."""
+
+    def __init__(self, samples: jax.Array, kernel: jax.Array, stride: int) -> None:
+        self.samples, self.kernel, self.stride = samples, kernel, stride
+        self.frames = (samples.shape[1] - kernel.shape[0]) // stride + 1
+        most = min(max(16, _AT_ONCE // samples.shape[0]), self.frames)
+        self.count = -(-self.frames // most)
+        self.size = -(-self.frames // self.count)
+
+    def start(self, i: jax.Array) -> jax.Array:
+        """The first frame of a piece."""
+        return jnp.minimum(i * self.size, self.frames - self.size)
+
+    def fresh(self, i: jax.Array, counted: jax.Array | None = None) -> jax.Array:
+        """Which frames [B or 1, F, 1] of a piece were not there before, and are counted."""
+        place = self.start(i) + jnp.arange(self.size)
+        fresh = (place >= i * self.size)[None]
+        return (fresh if counted is None else fresh & (place < counted[:, None]))[..., None]
+
+    def seen(self, i: jax.Array) -> jax.Array:
+        """[B, N']: the samples of a piece."""
+        return jax.lax.dynamic_slice_in_dim(
+            self.samples, self.start(i) * self.stride,
+            (self.size - 1) * self.stride + self.kernel.shape[0], axis=1)
+
+    def __call__(self, i: jax.Array) -> jax.Array:
+        """[B, F, C]: the convolution."""
+        return convolve(self.seen(i)[..., None], self.kernel, None, stride=self.stride)
+
+
 def _forward(samples, weights, counted, stride):
-    kernel, scale, bias = (weights[name] for name in ("kernel", "scale", "bias"))
-    frames = (samples.shape[1] - kernel.shape[0]) // stride + 1
-    some = _piece(frames, samples.shape[0])
-    make = functools.partial(_frames, samples, kernel, stride=stride, some=some)
-    norm = _norm(make, scale, bias, counted, pieces=frames // some)
-
+    pieces = _Pieces(samples, weights["kernel"], stride)
+    norm = _norm(pieces, weights["scale"], weights["bias"], counted)
     # Whole: a loop that fills an array has it filled with zeros before.
-    x = convolve(samples[..., None], kernel, None, stride=stride)
-    y = gelu(x * norm.factor + norm.shift)
-    return y, (samples, weights, counted, norm)
-
-
-def _piece(frames: int, rows: int) -> int:
-    """F: a divisor of the frames."""
-    most = max(16, _AT_ONCE // rows)
-    return max(f for f in range(1, min(most, frames) + 1) if frames % f == 0)
-
-
-def _samples(samples: jax.Array, i: jax.Array, *, width: int, stride: int, some: int) -> jax.Array:
-    """[B, ...]: those that the frames of a piece are made of."""
-    return jax.lax.dynamic_slice_in_dim(
-        samples, i * some * stride, (some - 1) * stride + width, axis=1)
-
-
-def _frames(
-    samples: jax.Array, kernel: jax.Array, i: jax.Array, *, stride: int, some: int
-) -> jax.Array:
-    """[B, F, C]: a piece of the convolution."""
-    seen = _samples(samples, i, width=kernel.shape[0], stride=stride, some=some)
-    return convolve(seen[..., None], kernel, None, stride=stride)
+    x = convolve(samples[..., None], weights["kernel"], None, stride=stride)
+    return gelu(x * norm.factor + norm.shift), (samples, weights, counted, norm)
 
 
 def _norm(
-    make: Callable[[jax.Array], jax.Array], scale: jax.Array, bias: jax.Array,
-    counted: jax.Array, *, pieces: int,
+    pieces: _Pieces, scale: jax.Array, bias: jax.Array, counted: jax.Array
 ) -> _Scaled:
     """The statistics of pieces are joined as they come (Chan, Golub and LeVeque 1979)."""
-    rows, channels = counted.shape[0], scale.shape[0]
-    size = jax.eval_shape(make, jnp.int32(0)).shape[1]
 
     def join(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         mean, square = found
-        x = make(i)
-        before = jnp.minimum(counted, i * size)[:, None, None]
-        new = (jnp.clip(counted - i * size, 0, size))[:, None, None]
-        seen = jnp.arange(size)[:, None] < new
+        x, seen = pieces(i), pieces.fresh(i, counted)
+        before = jnp.minimum(counted, i * pieces.size)[:, None, None]
+        new = seen.sum(axis=1, keepdims=True)
         own = jnp.where(seen, x, 0).sum(axis=1, keepdims=True) / jnp.maximum(new, 1)
         spread = jnp.where(seen, jnp.square(x - own), 0).sum(axis=1, keepdims=True)
         share = new / jnp.maximum(before + new, 1)
         apart = own - mean
         return mean + apart * share, square + spread + jnp.square(apart) * share * before
 
-    none = jnp.zeros((rows, 1, channels), jnp.float32)
-    mean, square = jax.lax.fori_loop(0, pieces, join, (none, none))
+    none = jnp.zeros((counted.shape[0], 1, scale.shape[0]), jnp.float32)
+    mean, square = jax.lax.fori_loop(0, pieces.count, join, (none, none))
     inverse = jax.lax.rsqrt(square / jnp.maximum(counted, 1)[:, None, None] + EPS)
     factor = inverse * scale
     return _Scaled(mean, inverse, factor, bias - mean * factor)
@@ -145,24 +148,21 @@ def _backward(stride, saved, dy):
     samples, weights, counted, norm = saved
     kernel = weights["kernel"]
     width, _, channels = kernel.shape
-    frames = dy.shape[1]
-    some = _piece(frames, samples.shape[0])
-    make = functools.partial(_frames, samples, kernel, stride=stride, some=some)
+    pieces = _Pieces(samples, kernel, stride)
 
     def add(i: jax.Array, total: jax.Array) -> jax.Array:
-        g = jax.lax.dynamic_slice_in_dim(dy, i * some, some, axis=1) * slope(
-            make(i) * norm.factor + norm.shift)
-        seen = _windows(
-            _samples(samples, i, width=width, stride=stride, some=some), width, stride, some)
+        given = jax.lax.dynamic_slice_in_dim(dy, pieces.start(i), pieces.size, axis=1)
+        g = given * slope(pieces(i) * norm.factor + norm.shift)
+        seen = _windows(pieces.seen(i), width, stride, pieces.size)
         seen = jnp.pad(seen, ((0, 0), (0, 0), (0, 1)), constant_values=1.0)
-        return total + jnp.einsum("bfk,bfc->bkc", seen, g)
+        return total + jnp.einsum("bfk,bfc->bkc", jnp.where(pieces.fresh(i), seen, 0), g)
 
     none = jnp.zeros((samples.shape[0], width + 1, channels), jnp.float32)
-    total = jax.lax.fori_loop(0, frames // some, add, none)
+    total = jax.lax.fori_loop(0, pieces.count, add, none)
     weighted, alone = total[:, :width], total[:, width:]  # [B, K, C], [B, 1, C]
     count = jnp.maximum(counted, 1)[:, None, None]
-    seen = (jnp.arange(frames) < counted[:, None])[..., None]
-    windows = jnp.where(seen, _windows(samples, width, stride, frames), 0)
+    seen = (jnp.arange(pieces.frames) < counted[:, None])[..., None]
+    windows = jnp.where(seen, _windows(samples, width, stride, pieces.frames), 0)
     centre = windows.sum(axis=1, keepdims=True) / count
     windows = jnp.where(seen, windows - centre, 0)
     weighted = weighted - centre.swapaxes(1, 2) * alone
