@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.models.parts import audio_config, convolutions, extractor, first_block
+from seqjax.models.parts import attention, audio_config, convolutions, extractor, first_block
 from seqjax.models.parts.gelu import gelu
 
 RNG = np.random.default_rng(0)
@@ -138,3 +138,22 @@ def test_an_extractor_is_the_same_on_every_device(monkeypatch, mode, bias, layer
     jax.clear_caches()
     for a, b in zip(found, jax.jit(lambda p: every(p))(params), strict=True):
         same(a, b, tolerance=2e-5)
+
+
+def test_heads_attend_one_by_one_as_together():
+    """Rows so long that they do; masked, and with gradients."""
+    module = attention.MultiheadAttention(8, 2)
+    frames = int(attention._LONG**0.5) + 1
+    x, real = normal(1, frames, 8), jnp.arange(frames)[None] < frames - 9
+    params = module.init(jax.random.key(2), x, None, None)["params"]
+
+    @jax.jit
+    def both(params, x):
+        mask = real[:, None, None, :]
+        return (with_gradients(lambda p, x: module.apply(
+                    {"params": p}, x, mask, method="without_probabilities"), params, x),
+                with_gradients(lambda p, x: module.apply({"params": p}, x, None, mask)[0],
+                               params, x))
+
+    assert "while" in both.lower(params, x).as_text()
+    same(*both(params, x))
