@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any, cast
 
 import family_goldens
 import jax
@@ -300,8 +301,9 @@ def test_fine_tuning_begins_with_a_pretrained_encoder_and_freezes_it(data, tmp_p
 def test_a_file_of_fairseqs_with_its_dictionary_is_a_recogniser(tmp_path):
     """And without, a model that gives features."""
     golden = family_goldens.load("hubert_ctc/base")
-    file, size = tmp_path / "ctc.pt", golden.sizes["target_vocab_size"]
-    save_fairseq(file, golden.checkpoint.params, golden.config, **golden.sizes, extra_args={
+    file, sizes = tmp_path / "ctc.pt", cast(Any, golden.sizes)
+    size = sizes["target_vocab_size"]
+    save_fairseq(file, golden.checkpoint.params, golden.config, **sizes, extra_args={
         "task": "audio_finetuning", "sample_rate": 1000, "labels": "ltr",
         "normalize": golden.config.normalize, "criterion": "ctc"})
     row = golden.arrays["samples"][0, :golden.arrays["lengths"][0]].astype(np.float32)

@@ -13,7 +13,8 @@ import pytest
 from family_goldens import FOLDER, PAD, load, loss_of
 
 from seqjax.generation.teacher_forcing import previous_tokens
-from seqjax.models.protocol import position_ids, token_source
+from seqjax.models.parts.positions import position_ids
+from seqjax.models.protocol import token_source
 
 RECORDED = dict(np.load(FOLDER / "padding_inside.npz"))
 CASES = sorted({name.rpartition("/")[0] for name in RECORDED})

@@ -124,9 +124,10 @@ def _how(args: argparse.Namespace) -> tuple[dict[str, Any], int, Compute]:
         return ({"features": "mfcc", "sample_rate": rate}, rate,
                 lambda manifest, places: _mfcc(manifest, places, rate))
     from seqjax import hub
+    from seqjax.hub.speech import Speech
 
     model = hub.load(args.checkpoint, quiet=True)
-    if not hasattr(model, "extract_features") or not hasattr(model.task.config, "sample_rate"):
+    if not isinstance(model, Speech):
         raise ConfigError(f"--checkpoint {args.checkpoint}: is no model of waveforms")
     about = {"features": f"layer {args.layer}", "checkpoint": model.identity}
 

@@ -27,7 +27,13 @@ from seqjax.generation.hypothesis import Hypothesis, Ids
 from seqjax.generation.output_constraints import OutputConstraint, output_constraint_of
 from seqjax.generation.precompile import First, precompile
 from seqjax.generation.processors import Sentences
-from seqjax.generation.reading import batch_of, check_lengths, sources_for, vocabulary_size
+from seqjax.generation.reading import (
+    batch_of,
+    check_lengths,
+    least_sources,
+    sources_for,
+    vocabulary_size,
+)
 from seqjax.generation.rows import batch_axes
 from seqjax.generation.scheduling import FREE, Run, run_all
 from seqjax.generation.selection import Strategy
@@ -41,7 +47,6 @@ from seqjax.models.protocol import (
     Stepper,
     Weights,
     encode_tokens,
-    least_sources,
 )
 
 

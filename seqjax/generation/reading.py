@@ -23,8 +23,16 @@ from seqjax.models.protocol import (
     Stepper,
     Weights,
     encode_tokens,
-    least_sources,
 )
+
+
+def least_sources(model: Model, rows: int) -> Read:
+    """The shortest sources that a model can read, without meaning, from which shapes follow."""
+    if not isinstance(model, FrameReader):
+        return jnp.full((rows, 1), getattr(model, "eos", model.pad), jnp.int32)
+    frames = model.least_frames
+    return Source(values=jnp.zeros((rows, frames, *model.frame_shape), jnp.float32),
+                  mask=jnp.ones((rows, frames), bool), isolated=True)
 
 
 def sources_for(models: Sequence[Model], sources: Sequence[object]) -> list[np.ndarray]:

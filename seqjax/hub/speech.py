@@ -22,7 +22,7 @@ from seqjax.hub.loaded import Loaded
 from seqjax.losses.ctc import frame_log_probs
 from seqjax.models.parts.backend import on_cpu
 from seqjax.models.parts.stack import layers_apart, layers_stacked
-from seqjax.models.protocol import Params, Source
+from seqjax.models.protocol import Params, Source, writes
 
 _ON_CPU = 1 << 17
 """Samples of a batch."""
@@ -97,7 +97,7 @@ class Speech(Loaded[Any]):
           ConfigError: a model that recognises no symbols.
         """
         model = self._one_model("log_probs")
-        if not hasattr(model, "features") or hasattr(model, "step"):
+        if getattr(model, "features", None) is None or writes(model):
             raise ConfigError(f"log_probs: models of {model.config.name!r} say no symbols of "
                               "frames; extract_features gives their states")
         return self._over(audio, self._scores(), "log_probs")
@@ -148,11 +148,12 @@ class Speech(Loaded[Any]):
 
     def _check_projection(self) -> None:
         model = self.models[0]
+        project = getattr(model, "final_proj", None)
         try:
-            if not hasattr(model, "final_proj"):
+            if project is None:
                 raise ValueError(f"models of {model.config.name!r} have none to use")
             jax.eval_shape(
-                model.final_proj, self.params[0],
+                project, self.params[0],
                 jax.ShapeDtypeStruct((1, model.config.encoder_embed_dim), jnp.float32))
         except ValueError as error:
             raise ConfigError(f"final_proj: {str(error).removeprefix('final_proj: ')}") from None

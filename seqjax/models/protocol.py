@@ -386,6 +386,11 @@ def reads(model: object) -> bool:
     return isinstance(model, Encoder)
 
 
+def writes(model: object) -> bool:
+    """Whether a model writes, symbol by symbol."""
+    return hasattr(model, "step")
+
+
 Read = jax.Array | np.ndarray | Source
 """Sources as searches hand them on: token ids [B, S], or of audio a `Source`."""
 
@@ -397,15 +402,6 @@ def encode_tokens(model: Encoder | Stepper, params: Params, tokens: Read) -> Enc
     if not isinstance(tokens, Source):
         tokens = token_source(jnp.asarray(tokens), pad=model.pad)
     return model.encode(params, tokens)
-
-
-def least_sources(model: Model, rows: int) -> Read:
-    """The shortest sources that a model can read, without meaning, from which shapes follow."""
-    if not isinstance(model, FrameReader):
-        return jnp.full((rows, 1), getattr(model, "eos", model.pad), jnp.int32)
-    frames = model.least_frames
-    return Source(values=jnp.zeros((rows, frames, *model.frame_shape), jnp.float32),
-                  mask=jnp.ones((rows, frames), bool), isolated=True)
 
 
 class SentenceClassifier(Encoder, Protocol):
@@ -430,6 +426,15 @@ class SentenceClassifier(Encoder, Protocol):
         Raises:
           ValueError: there is no such head.
         """
+        ...
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """A model around an encoder that is pretrained by itself, as another family's."""
+
+    def adopt(self, pretrained: Params, fresh: Params) -> Params:
+        """Fresh parameters, a pretrained encoder's in their place; or this model's as they are."""
         ...
 
 
@@ -475,20 +480,6 @@ class Settling(Protocol):
           update: int32 scalar, updates applied before this one.
         """
         ...
-
-
-def position_ids(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:
-    """fairseq's `make_positions`: rows of a table of positions for `tokens` [B, T].
-
-    A token's is `pad` + 1 plus the number of tokens before it in its segment that are not
-    padding; padding's, wherever it stands, is `pad`.
-    """
-    real = (tokens != pad).astype(jnp.int32)
-    count = jnp.cumsum(real, axis=1)
-    if segments is not None:
-        previous = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
-        count -= jax.lax.cummax(jnp.where(segments != previous, count - real, 0), axis=1)
-    return count * real + pad
 
 
 def segment_positions(segments: jax.Array) -> jax.Array:

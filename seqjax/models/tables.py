@@ -241,7 +241,7 @@ class HuggingFaceTable:
     """Keys of `config.json` that say how many entries the vocabularies have that are read and that
     are predicted ("": none does)."""
     kind: Literal[
-        "encoder", "decoder", "encoder-decoder", "waveforms", "speech"] = "encoder-decoder"
+        "encoder", "decoder", "encoder-decoder", "waveform", "speech"] = "encoder-decoder"
     """What such a model does: says which words are masked, goes on with a text, writes one to
     another, reads sound, or makes text of features of it. `tasks.of_huggingface` knows the task
     of each."""

@@ -347,9 +347,11 @@ class AudioFinetuningTask(Recognition):
         Raises:
           ConfigError: a model with a decoder without `autoregressive`, or the other way round.
         """
-        writes = hasattr(model, "step")
-        if writes != self.autoregressive:
-            said = "has a decoder: set it to True" if writes else "has no decoder: leave it out"
+        from seqjax.models.protocol import writes
+
+        found = writes(model)
+        if found != self.autoregressive:
+            said = "has a decoder: set it to True" if found else "has no decoder: leave it out"
             raise ConfigError(f"config.task.autoregressive: {self.autoregressive}, but the model "
                               f"{model.config.name} {said}")
         return super().for_model(model)
@@ -407,7 +409,8 @@ class AudioFinetuningTask(Recognition):
 def check_normalised(config: Config) -> None:
     """Refuses waveforms that are normalised for the task and not for the model, or the other way
     round."""
-    model, task = getattr(config.model, "normalize", None), getattr(config.task, "normalize", None)
+    task = cast(AudioConfig, config.task).normalize
+    model = getattr(config.model, "normalize", None)
     if model is not None and model != task:
         raise ConfigError(f"config.task.normalize: {task}, but config.model.normalize is {model}: "
                           "both say how waveforms were prepared in pretraining")

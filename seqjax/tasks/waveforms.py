@@ -19,8 +19,12 @@ from seqjax.tasks import assets
 from seqjax.tasks.entry import TaskEntry
 
 if TYPE_CHECKING:
+    import jax
+
+    from seqjax.config import GenerationConfig
+    from seqjax.data.batches import Dataset
     from seqjax.data.dictionaries import Dictionary
-    from seqjax.models.protocol import Encoder
+    from seqjax.models.protocol import Encoder, Params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,15 +52,16 @@ class WaveformsConfig:
     """Whether transcripts are lowered."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class WaveformsTask:
     """See the module."""
 
-    Config = WaveformsConfig
+    Config: ClassVar[type] = WaveformsConfig
     facade: ClassVar[str] = "seqjax.hub.recognizer:of_task"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:Encoder"
-
-    def __init__(self, config: WaveformsConfig, vocab: Vocabulary | None = None) -> None:
-        self.config, self.symbols = config, vocab
+    config: WaveformsConfig
+    symbols: Vocabulary | None = None
+    """What is heard (None: nobody said what it is)."""
 
     @classmethod
     def setup(cls, config: Config) -> Self:
@@ -73,9 +78,9 @@ class WaveformsTask:
         """See `Task.from_assets`."""
         task: Any = config.task
         try:
-            return cls(task, assets.unpack_vocabulary("", files))
+            return cls(config=task, symbols=assets.unpack_vocabulary("", files))
         except KeyError:
-            return cls(task)
+            return cls(config=task)
 
     def assets(self) -> dict[str, bytes]:
         """The symbols, if the model hears any."""
@@ -83,7 +88,7 @@ class WaveformsTask:
 
     def with_config(self, **changes: Any) -> Self:
         """See `Task.with_config`."""
-        return type(self)(dataclasses.replace(self.config, **changes), self.symbols)
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
 
     # ---- symbols ----
 
@@ -151,13 +156,18 @@ class WaveformsTask:
         """It depends on the rows."""
         return ""
 
-    def forward(self, *args: Any, **options: Any) -> NoReturn:
+    def forward(
+        self, model: Encoder, params: Params, batch: Mapping[str, jax.Array],
+        rng: jax.Array | None = None, update: jax.Array | None = None,
+    ) -> NoReturn:
         """There is nothing to learn."""
         self._no_data()
 
-    def evaluator(self, *args: Any, **options: Any) -> None:
+    def evaluator(
+        self, model: Encoder, dataset: Dataset, *, generation: GenerationConfig, limit: int = 0,
+        sharding: jax.sharding.Sharding | None = None, row_multiple: int = 1,
+    ) -> None:
         """There is nothing to measure."""
-        return None
 
     def next_command(self, workdir: str, *, subset: str) -> list[str]:
         """There is no command."""
@@ -170,4 +180,4 @@ class WaveformsTask:
 
 ENTRY = TaskEntry(
     name="waveforms", config=WaveformsConfig, task="seqjax.tasks.waveforms:WaveformsTask",
-    facade=WaveformsTask.facade, decodes=False, waveforms=True, huggingface="waveforms")
+    facade=WaveformsTask.facade, decodes=False, waveforms=True, huggingface="waveform")

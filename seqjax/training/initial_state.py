@@ -21,7 +21,7 @@ from seqjax.data.pipeline import DataState
 from seqjax.models import overrides
 from seqjax.models.parts.heads import carried
 from seqjax.models.parts.heads_config import HEADS
-from seqjax.models.protocol import Params
+from seqjax.models.protocol import Adopting, Params
 from seqjax.training import initial_weights, resuming, sharding
 from seqjax.training.checkpoints import Checkpoints
 from seqjax.training.optimizers import OptState
@@ -187,10 +187,10 @@ def _with_heads(
 ) -> tuple[Params, list[str]]:
     """Weights with the classification heads of this run, new where they have none like them; and
     a line on that. Those of a pretrained encoder in the place where the model has it."""
-    if hasattr(parts.model, "adopt") and params.keys() != abstract.params.keys():
+    if isinstance(parts.model, Adopting) and params.keys() != abstract.params.keys():
         key = jax.random.key(parts.config.seed, impl="threefry2x32")
         fresh = jax.device_get(jax.jit(lambda: parts.model.init(key))())
-        return parts.model.adopt(params, fresh), [  # type: ignore[attr-defined]
+        return parts.model.adopt(params, fresh), [
             "the encoder is the pretrained one's; what stands behind it is new"]
     fresh = {}
     if HEADS in abstract.params:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqjax import checkpoints, models, settings
-from seqjax.config import ConfigError
+from seqjax.config import ConfigError, to_plain
 from seqjax.interop.fairseq.config import from_checkpoint, model_config
 from seqjax.interop.fairseq.files import is_pt
 from seqjax.interop.torch.files import read_pt
@@ -67,5 +67,5 @@ def _pretrained(path: str) -> tuple[Any, bool | None]:
         found = said.get("task", "normalize")
         return section, None if found is None else bool(found)
     config = settings.resolve(checkpoints.read_config(checkpoints.find(path)))
-    found = getattr(config.task, "normalize", None)
+    found = to_plain(config.task).get("normalize")
     return config.model, found

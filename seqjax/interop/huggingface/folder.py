@@ -69,7 +69,7 @@ def write_folder(
         _write_configs(temporary, whole, task, kind=kind, architecture=architecture)
         made = symbols.unpacked(whole.assets)
         if not made and made_here(about):  # a folder that came without a tokenizer goes back so
-            if kind.table.kind == "waveforms":
+            if kind.table.kind == "waveform":
                 made = waveforms.files_of(task, model)
             elif kind.table.kind == "speech":
                 made = speech.files_of(task)
@@ -141,13 +141,13 @@ def _write_configs(
     hf["architectures"] = [architecture]
     if "torch_dtype" not in hf:
         hf.setdefault("dtype", "float32")
-    special = dict(table.special) if table.kind == "waveforms" else (
+    special = dict(table.special) if table.kind == "waveform" else (
         _special(task, whole, encoder_decoder=table.kind in _WRITING))
     if made_here(about):
         hf |= special
     hf.setdefault("is_encoder_decoder", table.kind in _WRITING)
     files.write_json(folder / files.CONFIG, hf)
-    if table.kind not in ("encoder", "waveforms"):
+    if table.kind not in ("encoder", "waveform"):
         stored = whole.assets.get(GENERATION_MEMORY)
         if stored is None and not made_here(about):
             return  # there was none

@@ -83,7 +83,7 @@ def _around(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What is around the model: sections of its configuration, and its vocabulary's files."""
     table = stored.kind.table
-    if table.kind == "waveforms":
+    if table.kind == "waveform":
         return _around_waveforms(folder, hf, stored)
     said = files.read_json(folder, files.GENERATION)
     given = {k: v for k, v in hf.items() if k in generation.KEYS} if said is None else said

@@ -39,5 +39,5 @@ TABLE = HuggingFaceTable(
         vocabulary=lambda state: (0, 0), upgrade=upgrade, renames=hf.renames(PREFIX),
         transforms=hf.TRANSFORMS),
     join=lambda state, config: hf.join(state, config, PREFIX),
-    prefix=PREFIX, kind="waveforms", special=hf.SPECIAL, vocabularies=("", ""),
+    prefix=PREFIX, kind="waveform", special=hf.SPECIAL, vocabularies=("", ""),
 )

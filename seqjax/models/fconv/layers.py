@@ -19,8 +19,9 @@ from seqjax.models.fconv.config import ConvSpec
 from seqjax.models.parts.attention import MASKED
 from seqjax.models.parts.layers import dropout, gated, linear
 from seqjax.models.parts.module_model import PAD
+from seqjax.models.parts.positions import position_ids
 from seqjax.models.parts.windows import windows
-from seqjax.models.protocol import Params, position_ids
+from seqjax.models.protocol import Params
 
 HALF = 0.5**0.5
 """Sums of two are scaled by this, which keeps their variance."""

@@ -52,7 +52,7 @@ def table(
             ignored=(hf.COUNTED,), constants=hf.constants(prefix),
             renames=hf.renames(prefix), transforms=hf.TRANSFORMS),
         join=lambda state, config: hf.join(state, config, prefix),
-        prefix=prefix, kind="waveforms", special=hf.SPECIAL, vocabularies=("", "vocab_size"))
+        prefix=prefix, kind="waveform", special=hf.SPECIAL, vocabularies=("", "vocab_size"))
 
 
 SEVERAL = table(

@@ -31,5 +31,5 @@ TABLE = HuggingFaceTable(
         ignored=(hf.COUNTED,), constants=hf.constants(PREFIX),
         transforms=hf.TRANSFORMS),
     join=lambda state, config: hf.join(state, config, PREFIX),
-    prefix=PREFIX, kind="waveforms", special=hf.SPECIAL, vocabularies=("", ""),
+    prefix=PREFIX, kind="waveform", special=hf.SPECIAL, vocabularies=("", ""),
 )

@@ -10,7 +10,21 @@ from seqjax.models.parts.initializers import embedding_init
 from seqjax.models.parts.keys import PositionKeys
 from seqjax.models.parts.layers import sinusoid_table
 from seqjax.models.parts.module_model import PAD
-from seqjax.models.protocol import Params, position_ids
+from seqjax.models.protocol import Params
+
+
+def position_ids(tokens: jax.Array, segments: jax.Array | None, *, pad: int) -> jax.Array:
+    """fairseq's `make_positions`: rows of a table of positions for `tokens` [B, T].
+
+    A token's is `pad` + 1 plus the number of tokens before it in its segment that are not
+    padding; padding's, wherever it stands, is `pad`.
+    """
+    real = (tokens != pad).astype(jnp.int32)
+    count = jnp.cumsum(real, axis=1)
+    if segments is not None:
+        previous = jnp.pad(segments[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+        count -= jax.lax.cummax(jnp.where(segments != previous, count - real, 0), axis=1)
+    return count * real + pad
 
 
 class Positions(nn.Module):

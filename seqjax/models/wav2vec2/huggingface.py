@@ -40,5 +40,5 @@ TABLE = HuggingFaceTable(
                  (r"^quantizer\.vars$", "quantizer.codevectors")),
         transforms=hf.TRANSFORMS),
     join=lambda state, config: hf.join(state, config, PREFIX),
-    prefix=PREFIX, kind="waveforms", special=hf.SPECIAL, vocabularies=("", ""),
+    prefix=PREFIX, kind="waveform", special=hf.SPECIAL, vocabularies=("", ""),
 )
