@@ -331,7 +331,7 @@ class Writer(SpeechTranslator):
             limits=task.max_positions(self.models[0]))
 
 
-def of_task(**fields: Any) -> Recognizer | Writer | Pretrained:
+def of_task(**fields: Any) -> Speech | Recognizer | Writer:
     """What a model of the tasks of waveforms can do: recognise speech by CTC, write it symbol by
     symbol, or give features.
 
