@@ -45,9 +45,9 @@ class Pretraining:
             "source": np.stack(clips(lengths, seed=2)), "source_lengths": lengths,
             **self.model.draw_rows(lengths, np.arange(rows)[:, None], samples=samples)}
         self.optimizer = optimizers.make_optimizer(configs.OptimizerConfig())
+        task: Any = AudioPretrainingTask(config=AudioPretrainingConfig(), seed=1)
         self.loss = objective.loss_function(
-            AudioPretrainingTask(config=AudioPretrainingConfig(), seed=1), self.model,
-            Wav2VecConfig(loss_weights=(0.1, 10.0)))
+            task, self.model, Wav2VecConfig(loss_weights=(0.1, 10.0)))
         self.update = self._made(self.loss)
         self.state = self._fresh()
 
