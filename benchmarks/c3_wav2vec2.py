@@ -35,7 +35,7 @@ def run(options: Options) -> list[Row]:
         checks = {"step": _same_losses(sides), **{n: _same(sides, n) for n in ("front",
                                                                               "positions")}}
         rows = []
-        for name, times in (("front", 1), ("positions", 4), ("step", 1)):
+        for name, times in (("front", 3), ("positions", 8), ("step", 3)):
             for side in sides.values():
                 side.call(name, times=times)
             samples = harness.take_turns(
