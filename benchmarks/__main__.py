@@ -11,6 +11,7 @@ from benchmarks import harness
 
 BENCHMARKS = {
     "c1": ("benchmarks.c1_train", "training speed"),
+    "c3": ("benchmarks.c3_wav2vec2", "wav2vec 2.0 in pretraining, and its convolutions"),
     "c5": ("benchmarks.c5_decode", "beam search, transformer-base, forced length"),
     "c8": ("benchmarks.c8_translate", "translating 2,000 sentences end to end"),
     "c9": ("benchmarks.c9_latency", "latency of one sentence"),
@@ -21,6 +22,7 @@ BENCHMARKS = {
     "c14": ("benchmarks.c14_memory", "memory of decoding"),
     "c15": ("benchmarks.c15_vocabulary", "training with a large vocabulary"),
     "c16": ("benchmarks.c16_huggingface", "a BART over Hugging Face transformers"),
+    "c17": ("benchmarks.c17_transcription", "transcription over Hugging Face transformers"),
     "load": ("benchmarks.load_pt", "reading fairseq's checkpoints"),
     "g1": ("benchmarks.g1_train", "training speed on a GPU"),
     "g7": ("benchmarks.g7_decode", "beam search on a GPU"),

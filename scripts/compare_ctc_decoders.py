@@ -86,10 +86,9 @@ def with_seqjax(folder: Path) -> None:
         beam=BEAM, lm=str(folder / "lm.arpa"), lm_weight=ALPHA * np.log(10), word_score=BETA,
         token_min_logp=-5.0))
     decoder.decode(rows)
-    begin = time.perf_counter()
+    begin = _clocks()
     found = decoder.decode(rows)
-    seconds = time.perf_counter() - begin
-    _report("seqjax", seconds, [" ".join(h[0].words or ()) for h in found], said)
+    _report("seqjax", _since(begin), [" ".join(h[0].words or ()) for h in found], said)
 
 
 def with_pyctcdecode(folder: Path) -> None:
@@ -102,16 +101,26 @@ def with_pyctcdecode(folder: Path) -> None:
     decoder = build_ctcdecoder(
         ["", " ", *SYMBOLS[2:]], str(folder / "lm.arpa"),
         unigrams=[word for word in words if not word.startswith("<")], alpha=ALPHA, beta=BETA)
-    begin = time.perf_counter()
+    begin = _clocks()
     found = [decoder.decode(row, beam_width=BEAM, token_min_logp=-5.0) for row in rows]
-    _report("pyctcdecode", time.perf_counter() - begin, found, said)
+    _report("pyctcdecode", _since(begin), found, said)
 
 
-def _report(name: str, seconds: float, found: Sequence[str], said: Sequence[str]) -> None:
+def _clocks() -> tuple[float, float]:
+    """Seconds of the wall's clock, and of the CPU."""
+    return time.perf_counter(), time.process_time()
+
+
+def _since(begin: tuple[float, float]) -> str:
+    wall, cpu = (now - then for now, then in zip(_clocks(), begin, strict=True))
+    return f"{wall:.2f} s, of the CPU {cpu:.2f} s"
+
+
+def _report(name: str, seconds: str, found: Sequence[str], said: Sequence[str]) -> None:
     errors = sum(_errors(one.split(), other.split())
                  for one, other in zip(found, said, strict=True))
     words = sum(len(line.split()) for line in said)
-    print(f"{name}: {seconds:.2f} s, WER {errors / words:.4f}")
+    print(f"{name}: {seconds}, WER {errors / words:.4f}")
 
 
 def _errors(found: Sequence[str], said: Sequence[str]) -> int:

@@ -8,6 +8,9 @@ Needs transformers 5 and torch; seqjax and its tests need neither. Writes
 `tests/seeded_weights.py` makes, and `out` [B, T, C] of the batch of `batch()`: logits of a class
 for CTC, else the last states; of the class of pretraining `projected` and `quantized` besides. Of
 models with a group norm no mask is given, as transformers' processors give none.
+
+`transcripts.json`: for several CTC tokenizers their `files` and the `texts` that transformers'
+pipeline writes for the same samples, one recording after the other, with `HubertForCTC`.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import json
 import pathlib
 import sys
+import tempfile
 
 import numpy as np
 import torch
@@ -41,6 +45,16 @@ CASES: dict[str, dict] = {
     "Wav2Vec2ForCTC": dict(_LAYER, adapter_attn_dim=5),
     "HubertModel": dict(_LAYER), "HubertForCTC": dict(_GROUP, conv_pos_batch_norm=True),
     "Data2VecAudioModel": dict(_SEVERAL), "Data2VecAudioForCTC": dict(_SEVERAL),
+}
+
+
+HEARD = "HubertForCTC"
+VOCABULARIES: dict[str, tuple[list[str], dict]] = {
+    "usual": (["<pad>", "<s>", "</s>", "<unk>", "|", "E", "T", "A", "O"], {}),
+    "blank behind": (["a", "|", "b", "c", "d", "[UNK]", "[PAD]"],
+                     {"unk_token": "[UNK]", "pad_token": "[PAD]"}),
+    "lowered": (["<pad>", "|", "</s>", "<unk>", "<s>", "E", "T", "'", "N"],
+                {"do_lower_case": True}),
 }
 
 
@@ -78,6 +92,32 @@ def record(name: str, given: dict) -> dict[str, np.ndarray]:
             "out": out.numpy(), **arrays}
 
 
+def transcripts() -> dict[str, dict]:
+    """See the module."""
+    config, arrays = transformers.HubertForCTC.config_class, record(HEARD, CASES[HEARD])
+    model = transformers.HubertForCTC(config(**json.loads(str(arrays["config"])))).eval()
+    shapes = {n: tuple(s) for n, s in json.loads(str(arrays["shapes"])).items()}
+    drawn = {n: torch.from_numpy(v) for n, v in seeded_state(shapes, SEED).items()}
+    model.load_state_dict({**model.state_dict(), **drawn})
+    samples, lengths = batch()
+    found = {}
+    for name, (words, given) in VOCABULARIES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            place = pathlib.Path(folder)
+            (place / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
+            tokenizer = transformers.Wav2Vec2CTCTokenizer(place / "vocab.json", **given)
+            assert len(tokenizer) == model.config.vocab_size, len(tokenizer)
+            tokenizer.save_pretrained(place)
+            pipeline = transformers.pipeline(
+                "automatic-speech-recognition", model=model, tokenizer=tokenizer,
+                feature_extractor=transformers.Wav2Vec2FeatureExtractor(do_normalize=False))
+            texts = [pipeline(row[:n].copy())["text"]
+                     for row, n in zip(samples, lengths, strict=True)]
+            found[name] = {"files": {f.name: f.read_text() for f in sorted(place.iterdir())},
+                           "texts": texts}
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record what transformers computes.")
     parser.add_argument("folder", type=pathlib.Path)
@@ -88,6 +128,9 @@ def main() -> None:
         path = args.folder / f"{name}.npz"
         np.savez_compressed(path, allow_pickle=False, **record(name, CASES[name]))
         print(path, path.stat().st_size)
+    if not args.names:
+        path = args.folder / "transcripts.json"
+        path.write_text(json.dumps(transcripts(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

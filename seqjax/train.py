@@ -191,4 +191,7 @@ def describe(words: Sequence[str] = (), raw: Mapping[str, Any] | None = None) ->
 
 
 if __name__ == "__main__":
+    from seqjax.training import host_memory
+
+    host_memory.keep_freed()  # this process is the command's own
     cli.run(main)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import harness, seqjax_side, sizes, synthetic, table, workloads
+from benchmarks import harness, seqjax_side, sizes, speech_work, synthetic, table, workloads
 
 
 def test_lengths_are_those_of_the_plan() -> None:
@@ -66,6 +66,15 @@ def test_token_batches_hold_every_sentence_once_within_the_budget() -> None:
 def test_costs(found: float, mflop: float) -> None:
     """Per target token, against the figures worked out by hand in the plan."""
     assert found / 1e6 == pytest.approx(mflop, rel=0.02)
+
+
+def test_recordings_last_as_long_as_asked() -> None:
+    lengths = speech_work.mixed_lengths(1.0, seed=5)
+    assert abs(lengths.sum() / speech_work.RATE - 60) < 2
+    assert lengths.min() >= 2 * speech_work.RATE and lengths.max() <= 20 * speech_work.RATE
+    short = speech_work.clips(lengths[:2] // 100, seed=4)
+    assert [len(x) for x in short] == (lengths[:2] // 100).tolist()
+    assert all(0.7 < np.abs(x).max() <= 1 and x.dtype == np.float32 for x in short)
 
 
 def test_weights_fit_the_model() -> None:

@@ -114,9 +114,9 @@ def test_epsilons_of_normalisation():
 
 def test_few_shapes():
     widths = {waveforms.width(n) for n in range(400, 16000 * 60, 997)}
-    assert len(widths) <= 15 and max(widths) < 1.5 * 16000 * 60
-    for n in (1, 8192, 8193, 12288, 12289, 10**6):
-        assert n <= waveforms.width(n) <= max(8192, 2 * n)
+    assert len(widths) <= 23 and max(widths) < 1.25 * 16000 * 60
+    for n in (1, 8192, 8193, 12288, 12289, 65535, 65537, 81921, 10**6):
+        assert n <= waveforms.width(n) <= max(8192, (1.25 if n > 65536 else 1.5) * n)
     rows = [np.ones(n, np.float32) for n in (5, 9000, 6, 7)]
     found = list(waveforms.batches(rows))
     assert sorted(sum((places for places, *_ in found), [])) == [0, 1, 2, 3]

@@ -152,3 +152,60 @@ def test_folders_are_loaded_used_and_written(tmp_path):
     scaled = 0.687 * (values[0] - values[0].mean()) / values[0].std()
     np.testing.assert_allclose(normed.log_probs(quiet), m.log_probs(scaled), atol=1e-2)
     shutil.rmtree(target)
+
+
+SPOKEN = json.loads((FOLDER / "transcripts.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def hearing(tmp_path_factory):
+    """A folder for each of transformers' tokenizers, with the same weights."""
+    hf, tensors, _ = recorded("HubertForCTC")
+    root = tmp_path_factory.mktemp("hearing")
+    for name, spoken in SPOKEN.items():
+        (root / name).mkdir()
+        files.write_json(root / name / "config.json", hf)
+        files.write_tensors(root / name, tensors, max_shard_size=1 << 30)
+        files.write_json(root / name / "preprocessor_config.json", {"do_normalize": False})
+        for file, text in spoken["files"].items():
+            (root / name / file).write_text(text)
+    return root
+
+
+def test_transcripts_are_those_of_transformers(hearing, tmp_path):
+    """Whatever the blank's number, with special symbols and with several spaces, as its pipeline
+    writes them; also of a folder that was written again."""
+    values, real = samples()
+    rows = [row[mask] for row, mask in zip(values, real, strict=True)]
+    for name, spoken in SPOKEN.items():
+        m = seqjax.load(str(hearing / name), quiet=True)
+        assert m.transcribe(rows) == spoken["texts"], name
+    assert m.transcribe(rows[0]) == spoken["texts"][0]
+    assert len({m.task.blank for m in map(seqjax.load, [str(hearing / n) for n in SPOKEN])}) == 2
+    words = m.transcribe(rows[0], timestamps=True).words
+    assert " ".join(w.word for w in words).lower() == " ".join(spoken["texts"][0].split())
+    assert all(0 <= w.start <= w.end <= len(rows[0]) / 16000 for w in words)
+    target = tmp_path / "written"
+    write_folder(reading.read(str(hearing / name)), target)
+    assert seqjax.load(str(target), quiet=True).transcribe(rows) == spoken["texts"]
+    with pytest.raises(ConfigError, match="no data to evaluate"):
+        m.evaluate("test", data=str(tmp_path))
+
+
+def test_a_vocabulary_of_another_model_is_refused(hearing, tmp_path):
+    folder = tmp_path / "folder"
+    shutil.copytree(hearing / "usual", folder)
+    (folder / "vocab.json").unlink()
+    silent = seqjax.load(str(folder), quiet=True)
+    assert not hasattr(silent, "transcribe") and silent.log_probs(samples()[0][0]).shape[1] == 9
+    listed = json.loads(SPOKEN["usual"]["files"]["vocab.json"])
+    files.write_json(folder / "vocab.json", {**listed, "X": 9})
+    with pytest.raises(ConfigError, match="vocab.json: 'X' is number 9, but the model has 9"):
+        seqjax.load(str(folder), quiet=True)
+    files.write_json(folder / "vocab.json", {"deu": listed, "fra": listed})
+    with pytest.raises(ConfigError, match="target_lang 'eng', but for deu, fra"):
+        seqjax.load(str(folder), quiet=True)
+    said = json.loads((folder / "tokenizer_config.json").read_text())
+    files.write_json(folder / "tokenizer_config.json", {**said, "target_lang": "fra"})
+    assert seqjax.load(str(folder), quiet=True).task.vocab.symbols == sorted(
+        listed, key=listed.__getitem__)

@@ -30,9 +30,9 @@ from seqjax.hub.inputs import Rules, Selection
 from seqjax.hub.loaded import Loaded
 from seqjax.hub.speech import Speech
 from seqjax.hub.speech_to_text import SpeechTranslator
-from seqjax.losses.ctc import BLANK
 from seqjax.tasks.audio_finetuning import Recognition
 from seqjax.tasks.inputs import Encoded
+from seqjax.tasks.waveforms import WaveformsTask
 
 Audio = str | os.PathLike[str] | np.ndarray
 """A path, or samples [N] in [-1, 1]."""
@@ -85,8 +85,11 @@ class Recording(Encoded):
 class Search(CTCDecoder):
     """The search of one call's options, and the sizes of batches."""
 
-    def __init__(self, task: Recognition, options: CTCOptions, sizes: GenerationConfig) -> None:
-        super().__init__(task.vocab.symbols, blank=BLANK, silence=task.boundary, options=options)
+    def __init__(
+        self, task: Recognition | WaveformsTask, options: CTCOptions, sizes: GenerationConfig
+    ) -> None:
+        super().__init__(
+            task.vocab.symbols, blank=task.blank, silence=task.boundary, options=options)
         self.config = sizes
 
 
@@ -273,17 +276,16 @@ class Recognizer(Speech, Generative[Any]):
     def _heard(
         self, found: CTCHypothesis, scores: np.ndarray, *, timestamps: bool
     ) -> Heard:
-        task = self.task
-        said = task.decode_target(found.tokens).split() if found.words is None else found.words
+        said = self.task.said(found.tokens) if found.words is None else " ".join(found.words)
         return Heard(
             tokens=found.tokens, score=found.score, positional_scores=np.zeros(0, np.float32),
-            text=" ".join(said), words=None if found.words is None else list(found.words),
+            text=said, words=None if found.words is None else list(found.words),
             times=self._times(found, scores) if timestamps else None)
 
     def _times(self, found: CTCHypothesis, scores: np.ndarray) -> tuple[Word, ...]:
         """When words are said, by the best alignment of the symbols that were found."""
         task, model = self.task, self.models[0]
-        spans = align(scores, found.tokens.tolist(), blank=BLANK)
+        spans = align(scores, found.tokens.tolist(), blank=task.blank)
         seconds = model.hop / task.config.sample_rate
         if task.boundary is None:  # symbols by themselves
             said = [(task.vocab[int(token)], *map(int, span))
@@ -329,7 +331,7 @@ class Writer(SpeechTranslator):
             limits=task.max_positions(self.models[0]))
 
 
-def of_task(**fields: Any) -> Recognizer | Writer | Pretrained:
+def of_task(**fields: Any) -> Speech | Recognizer | Writer:
     """What a model of the tasks of waveforms can do: recognise speech by CTC, write it symbol by
     symbol, or give features.
 
@@ -337,6 +339,8 @@ def of_task(**fields: Any) -> Recognizer | Writer | Pretrained:
       **fields: of `Loaded`.
     """
     task = fields["task"]
+    if isinstance(task, WaveformsTask):
+        return Speech(**fields) if task.symbols is None else Recognizer(**fields)
     if not isinstance(task, Recognition):
         return Pretrained(**fields)
     return Writer(**fields) if task.autoregressive else Recognizer(**fields)

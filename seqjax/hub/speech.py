@@ -20,8 +20,12 @@ from seqjax.generation import finite
 from seqjax.hub import waveforms
 from seqjax.hub.loaded import Loaded
 from seqjax.losses.ctc import frame_log_probs
+from seqjax.models.parts.backend import on_cpu
+from seqjax.models.parts.stack import layers_apart, layers_stacked
 from seqjax.models.protocol import Params, Source, writes
 
+_ON_CPU = 1 << 17
+"""Samples of a batch."""
 Program = Callable[[Params, np.ndarray, np.ndarray], jax.Array]
 
 
@@ -125,9 +129,11 @@ class Speech(Loaded[Any]):
     def _frames(
         self, rows: list[np.ndarray], program: Program
     ) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-        model = self.models[0]
-        for places, samples, real in waveforms.batches(rows):
-            out = np.asarray(program(self.params[0], samples, real))
+        model, params = self.models[0], self._pass_params()
+        # Rows side by side make a CPU no faster, and rows that are all padding cost as any other.
+        at_once = _ON_CPU if on_cpu() else waveforms.BATCH_SAMPLES
+        for places, samples, real in waveforms.batches(rows, at_once=at_once):
+            out = np.asarray(program(params, samples, real))
             yield places, [out[i, : model.frames(len(rows[place]))].copy()
                            for i, place in enumerate(places)]
 
@@ -162,10 +168,20 @@ class Speech(Loaded[Any]):
             programs[key] = jax.jit(make())
         return programs[key]
 
+    def _pass_params(self) -> Params:
+        """The parameters as passes over whole rows read them fastest; kept for the next call."""
+        params, kept = self.params[0], self.__dict__
+        if getattr(self.models[0].config, "scan_unroll", 0):
+            return params
+        if kept.get("_read_from") is not params:
+            kept["_read_from"], kept["_apart"] = params, layers_apart(params)
+        return kept["_apart"]
+
     def _program(self, layer: int | None, final_proj: bool) -> Program:
         model = self.models[0]
 
         def run(params: Params, samples: jax.Array, real: jax.Array) -> jax.Array:
+            params = layers_stacked(params)
             states = model.layer_states(
                 params, Source(values=samples, mask=real, isolated=True), layer=layer).out
             states = model.final_proj(params, states) if final_proj else states
@@ -177,6 +193,7 @@ class Speech(Loaded[Any]):
         model = self.models[0]
 
         def run(params: Params, samples: jax.Array, real: jax.Array) -> jax.Array:
+            params = layers_stacked(params)
             encoded = model.encode(
                 params, Source(values=samples, mask=real, isolated=True))
             return frame_log_probs(model.features(params, encoded).logits(), encoded.mask)

@@ -11,8 +11,9 @@ import numpy as np
 
 from seqjax.data.audio.reading import AudioError, Reading, file_of, read_samples
 
-SHORTEST = 1 << 13
-"""Samples of the narrowest batch; others are this times a power of 2, or 1.5 times that."""
+SHORTEST, LONG = 1 << 13, 1 << 16
+"""Samples of the narrowest batch. Others are a power of 2 or 1.5 times that; from the second number
+on also 1.25 and 1.75 times, where what is padded costs more than one more program."""
 BATCH_SAMPLES = 1 << 20
 """Of one batch at most, where a row is not longer."""
 
@@ -68,9 +69,12 @@ def _of_array(audio: Any, *, name: str) -> np.ndarray:
 
 
 def batches(
-    rows: Sequence[np.ndarray]
+    rows: Sequence[np.ndarray], *, at_once: int = BATCH_SAMPLES
 ) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
     """Batches of all rows, those of like length together, of few shapes.
+
+    Args:
+      at_once: samples of one batch at most, where a row is not longer.
 
     Yields:
       Places of the rows in `rows`; samples [B, N] float32 and which are real [B, N]; rows behind
@@ -80,7 +84,7 @@ def batches(
     for place, row in enumerate(rows):
         by_width.setdefault(width(len(row)), []).append(place)
     for size, places in sorted(by_width.items()):
-        most = 1 << max(BATCH_SAMPLES // size, 1).bit_length() - 1
+        most = 1 << max(at_once // size, 1).bit_length() - 1
         for start in range(0, len(places), most):
             some = places[start : start + most]
             shape = (1 << (len(some) - 1).bit_length(), size)
@@ -94,8 +98,7 @@ def batches(
 def width(samples: int) -> int:
     """Samples of the batch that a row of `samples` is put into."""
     size = SHORTEST
-    while size < samples:
-        if samples <= size // 2 * 3:
-            return size // 2 * 3
+    while 2 * size < samples:
         size *= 2
-    return size
+    quarters = (4, 5, 6, 7, 8) if size >= LONG else (4, 6, 8)
+    return next(size // 4 * n for n in quarters if samples <= size // 4 * n)

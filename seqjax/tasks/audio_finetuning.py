@@ -129,6 +129,11 @@ class Recognition(AudioTask, Text):
                 or getattr(self.config, "eval_wer_post_process", "letter"))
 
     @property
+    def blank(self) -> int:
+        """Id of what says nothing."""
+        return 0
+
+    @property
     def boundary(self) -> int | None:
         """Id of the symbol between words (None: there is none)."""
         return self.vocab.index(BOUNDARY) if BOUNDARY in self.vocab else None
@@ -180,6 +185,10 @@ class Recognition(AudioTask, Text):
     def decode_target(self, ids: Sequence[int] | np.ndarray) -> str:
         """Ids of symbols -> words."""
         return self.vocab.string(ids, post_process=self.joined)
+
+    def said(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Words, with one space between them, whatever silence was heard there."""
+        return " ".join(self.decode_target(ids).split())
 
     def check_folder(self, data: str) -> None:
         """Refuses a data folder of other symbols than the model's.

@@ -1,7 +1,8 @@
-"""What a model of waveforms is used with whose own task is not here: how samples are prepared.
+"""What a model of waveforms is used with whose own task is not here: how samples are prepared, and
+what the symbols are that it hears, where it hears any.
 
 A checkpoint's section goes in; a task goes out for which there are no data, whose models
-give features (`seqjax.hub.speech`).
+give features (`seqjax.hub.speech`) or transcripts (`seqjax.hub.recognizer`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
 
+import numpy as np
+
 from seqjax.config import Config, ConfigError
+from seqjax.data.vocabulary import Vocabulary
+from seqjax.tasks import assets
 from seqjax.tasks.entry import TaskEntry
 
 if TYPE_CHECKING:
@@ -38,6 +43,13 @@ class WaveformsConfig:
     """Added to the variance: 1e-5 in fairseq, 1e-7 in transformers."""
     classes: int = 0
     """Symbols, or classes of labels, that the model knows."""
+    blank: int = 0
+    """Of a recogniser by CTC: the id that says nothing. In fairseq it is the first, in transformers
+    that of padding."""
+    word_delimiter: str | None = None
+    """The symbol between words (None: there is none)."""
+    lower_case: bool = False
+    """Whether transcripts are lowered."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,9 +57,11 @@ class WaveformsTask:
     """See the module."""
 
     Config: ClassVar[type] = WaveformsConfig
-    facade: ClassVar[str] = "seqjax.hub.speech:Speech"
+    facade: ClassVar[str] = "seqjax.hub.recognizer:of_task"
     model_protocol: ClassVar[str] = "seqjax.models.protocol:Encoder"
     config: WaveformsConfig
+    symbols: Vocabulary | None = None
+    """What is heard (None: nobody said what it is)."""
 
     @classmethod
     def setup(cls, config: Config) -> Self:
@@ -62,17 +76,50 @@ class WaveformsTask:
     @classmethod
     def from_assets(cls, config: Config, files: Mapping[str, bytes]) -> Self:
         """See `Task.from_assets`."""
-        del files
         task: Any = config.task
-        return cls(config=task)
+        try:
+            return cls(config=task, symbols=assets.unpack_vocabulary("", files))
+        except KeyError:
+            return cls(config=task)
 
     def assets(self) -> dict[str, bytes]:
-        """There are no files."""
-        return {}
+        """The symbols, if the model hears any."""
+        return {} if self.symbols is None else assets.pack_vocabulary("", self.symbols)
 
     def with_config(self, **changes: Any) -> Self:
         """See `Task.with_config`."""
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **changes))
+
+    # ---- symbols ----
+
+    @property
+    def vocab(self) -> Vocabulary:
+        """Of the symbols.
+
+        Raises:
+          ConfigError: nobody said what they are.
+        """
+        if self.symbols is None:
+            raise ConfigError("nothing says what the symbols of this model are")
+        return self.symbols
+
+    @property
+    def blank(self) -> int:
+        """See `WaveformsConfig`."""
+        return self.config.blank
+
+    @property
+    def boundary(self) -> int | None:
+        """Id of the symbol between words."""
+        return self.vocab.indices.get(self.config.word_delimiter or "")
+
+    def decode_target(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Ids of symbols, without blanks -> text, as transformers writes it: special symbols too,
+        every delimiter a space."""
+        text = "".join(" " if i == self.boundary else self.vocab[i] for i in map(int, ids)).strip()
+        return text.lower() if self.config.lower_case else text
+
+    said = decode_target
 
     @property
     def vocab_sizes(self) -> dict[str, int]:

@@ -84,8 +84,7 @@ def _around(
     """What is around the model: sections of its configuration, and its vocabulary's files."""
     table = stored.kind.table
     if table.kind == "waveform":
-        return waveforms.sections(folder, stored), symbols.packed(
-            symbols.token_files(os.fspath(folder)))
+        return _around_waveforms(folder, hf, stored)
     said = files.read_json(folder, files.GENERATION)
     given = {k: v for k, v in hf.items() if k in generation.KEYS} if said is None else said
     place = os.fspath(folder)
@@ -130,6 +129,19 @@ def _around(
         if section.get("decoder_first") or section["decoder_start"] == "{target}":
             search.section.pop("first_tokens", None)
     return {"task": section, "loss": loss, "generation": search.section}, named
+
+
+def _around_waveforms(
+    folder: str | os.PathLike[str], hf: Mapping[str, Any], stored: Stored
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    sections = waveforms.sections(folder, stored)
+    named = symbols.packed(symbols.token_files(os.fspath(folder)))
+    heard = waveforms.symbols_of(folder, hf, size=stored.target_vocab_size)
+    if heard is not None:
+        vocabulary, said = heard
+        named |= assets.pack_vocabulary("", vocabulary)
+        sections["task"] |= said
+    return sections, named
 
 
 def memory(hf: Mapping[str, Any], stored: Stored) -> dict[str, bytes]:

@@ -91,7 +91,7 @@ def sides(
             Side(symbols=_fitted(found.target_symbols, sizes[1], name), tokenizer=found.target))
 
 
-def _content(token: Any) -> str | None:
+def content(token: Any) -> str | None:
     """A token as these files have it: a string, or an object that says more of it."""
     return token.get("content") if isinstance(token, Mapping) else token
 
@@ -148,7 +148,7 @@ def special_ids(
       ConfigError: one that is no id, or none that ends a text.
     """
     by_symbol = {word: i for i, word in enumerate(symbols or ())}
-    named = {key: by_symbol.get(_content((said or {}).get(f"{key}_token")) or "")
+    named = {key: by_symbol.get(content((said or {}).get(f"{key}_token")) or "")
              for key in _NAMES}
     usual = {key: next((by_symbol[name] for name in names if name in by_symbol), None)
              for key, names in ROLES.items() if key != "bos" or table.kind == "encoder"}

@@ -10,12 +10,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from seqjax.models.parts.backend import on_cpu
 from seqjax.models.parts.initializers import xavier_uniform
 from seqjax.models.parts.layers import Linear, dropout, dropout_key
 from seqjax.models.parts.position_split import inside_layer, into_products
 
 MASKED = jnp.finfo(jnp.float32).min
 """Score of a masked key: finite, so that rows which see nothing stay finite."""
+
+
+_LONG = 1 << 17
+"""Scores of a head from which on heads are taken one after the other."""
 
 
 def causal_mask(length: int) -> jax.Array:
@@ -61,6 +66,31 @@ def attend(
     return jnp.einsum("bhts,bshk->bthk", weights, v), probs
 
 
+def attend_by_heads(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None
+) -> jax.Array:
+    """`attend` without dropout and without the probabilities, one head after the other: the scores
+    of long rows then stay in the cache of a CPU.
+
+    Args:
+      mask: [B, 1, 1 or T, S], the same for all heads.
+    """
+    seen = None if mask is None else mask[:, 0]
+
+    def one(head: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        q, k, v = head
+        scores = jnp.einsum("btk,bsk->bts", q, k, preferred_element_type=jnp.float32)
+        if seen is not None:
+            scores = jnp.where(seen, scores, MASKED)
+        # Divided by their sum where there is less to divide.
+        weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+        out = jnp.einsum("bts,bsk->btk", weights.astype(v.dtype), v)
+        return (out / weights.sum(axis=-1, keepdims=True)).astype(v.dtype)
+
+    heads = jax.lax.map(one, tuple(jnp.moveaxis(a, 2, 0) for a in (q, k, v)))
+    return jnp.moveaxis(heads, 0, 2)
+
+
 class MultiheadAttention(nn.Module):
     """fairseq's `MultiheadAttention`: q, k, v and out projections."""
 
@@ -96,18 +126,32 @@ class MultiheadAttention(nn.Module):
         Returns:
           [B, T, D] and the attention probabilities [B, H, T, S].
         """
+        out, probs = attend(*self._heads(x, memory), mask, dropout_rate=self.dropout,
+                            key=dropout_key(self))
+        return self._joined(out), probs
+
+    def without_probabilities(self, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+        """What the call gives first, of `x` [B, T, D] that attends to itself with a mask
+        [B, 1, 1 or T, S], as fast as it can be had."""
+        dropped = self.dropout > 0 and self.has_rng("dropout")
+        if dropped or not on_cpu() or x.shape[0] * x.shape[1] ** 2 < _LONG:
+            return self(x, None, mask)[0]
+        return self._joined(attend_by_heads(*self._heads(x, None), mask))
+
+    def _heads(
+        self, x: jax.Array, memory: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, scaled, keys and values."""
         if memory is None:
             q, k, v = self._project(x, (self.q_proj, self.k_proj, self.v_proj))
         else:
             (q,) = self._project(x, (self.q_proj,))
             k, v = self._project(memory, (self.k_proj, self.v_proj))
         scale = (self.embed_dim // self.heads) ** -0.5
-        out, probs = attend(
-            self._split(q * scale), self._split(k), self._split(v), mask,
-            dropout_rate=self.dropout, key=dropout_key(self),
-        )
-        out = inside_layer(out.reshape(*x.shape[:2], self.embed_dim))
-        return self.out_proj(out), probs
+        return self._split(q * scale), self._split(k), self._split(v)
+
+    def _joined(self, out: jax.Array) -> jax.Array:
+        return self.out_proj(inside_layer(out.reshape(*out.shape[:2], self.embed_dim)))
 
     def _project(self, x: jax.Array, layers: tuple[Linear, ...]) -> tuple[jax.Array, ...]:
         """All of `layers`, in training in one matrix product.

@@ -1,15 +1,13 @@
-"""What models of waveforms share: samples to frames, positions by convolution, masks, codebooks.
+"""What models of waveforms share: positions by convolution, masks, codebooks.
 
-Waveforms [B, N] come in; features [B, T, C], their mask, quantized vectors and what these say of
+Features [B, T, C] come in; positions, masked features, quantized vectors and what these say of
 their codebooks go out. Linen modules here own parameters; nothing knows a whole model.
-Letters beside the usual ones: N samples, T frames, C channels, G groups of a codebook.
+Letters beside the usual ones: T frames, C channels, G groups of a codebook.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +16,10 @@ from flax import linen as nn
 from flax import struct
 from jax.typing import DTypeLike
 
-from seqjax.models.parts.audio_config import ConvLayer, frame_count
-from seqjax.models.parts.initializers import Initializer, uniform
-from seqjax.models.parts.layers import LayerNorm, Linear
+from seqjax.models.parts.convolutions import Convolution, convolve
+from seqjax.models.parts.gelu import gelu
+from seqjax.models.parts.layers import Linear
 
-CHANNELS_LAST = ("NWC", "WIO", "NWC")
 EPS = 1e-5
 """Of every norm, torch's default. (What a waveform is divided by before it gets here has
 another: fairseq adds 1e-5 to the variance, Hugging Face 1e-7.)"""
@@ -32,157 +29,7 @@ Array = jax.Array | np.ndarray
 """What is drawn on the host, before or after it is on a device."""
 
 
-def gelu(x: jax.Array) -> jax.Array:
-    """The exact one, by the error function."""
-    return jax.nn.gelu(x, approximate=False)
-
-
-# ---- samples to frames ----
-
-
-class FeatureExtractor(nn.Module):
-    """fairseq's `ConvFeatureExtractionModel`: convolutions over samples."""
-
-    layers: tuple[ConvLayer, ...]
-    mode: str
-    """`default`: a group norm of single channels behind the first convolution, over all frames
-    of a row; `layer_norm`: a layer norm behind each."""
-    bias: bool
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, samples: jax.Array, lengths: jax.Array | None = None) -> jax.Array:
-        """[B, T, C] for `samples` [B, N]; as many frames as `frame_count` says.
-
-        Args:
-          lengths: [B] int32, samples of each row that the statistics of a group norm are of
-            (None: all).
-        """
-        x = samples.astype(self.dtype)[..., None]
-        for i, layer in enumerate(self.layers):
-            kaiming = nn.initializers.normal((2.0 / (layer.width * x.shape[-1])) ** 0.5)
-            x = Convolution(
-                x.shape[-1], layer.channels, layer.width, bias=self.bias, stride=layer.stride,
-                kernel_init=kaiming, dtype=self.dtype, name=f"conv_layers_{i}_0")(x)
-            if self.mode == "layer_norm":
-                x = LayerNorm(layer.channels, EPS, name=f"conv_layers_{i}_2_1")(x)
-            elif i == 0:
-                counted = None if lengths is None else (
-                    jnp.arange(x.shape[1]) < frame_count(lengths, self.layers[:1])[:, None])
-                x = ChannelNorm(layer.channels, name=f"conv_layers_{i}_2")(x, counted)
-            x = gelu(x)
-        return x
-
-
-class Convolution(nn.Module):
-    """torch's `Conv1d` over frames [B, T, C]; kernel [K, in / groups, out]."""
-
-    in_channels: int
-    channels: int
-    width: int
-    bias: bool = True
-    stride: int = 1
-    padding: int = 0
-    groups: int = 1
-    kernel_init: Initializer | None = None
-    """None: torch's default."""
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        fan_in = self.width * self.in_channels // self.groups
-        kernel = self.param(
-            "kernel", self.kernel_init or uniform(fan_in**-0.5),
-            (self.width, self.in_channels // self.groups, self.channels))
-        bias = None
-        if self.bias:
-            bias = self.param("bias", uniform(fan_in**-0.5), (self.channels,))
-        return convolve(
-            x, kernel, bias, stride=self.stride, padding=self.padding, groups=self.groups,
-            dtype=self.dtype)
-
-
-def convolve(
-    x: jax.Array, kernel: jax.Array, bias: jax.Array | None, *, stride: int = 1,
-    padding: int = 0, groups: int = 1, dtype: DTypeLike = jnp.float32,
-) -> jax.Array:
-    """`x` [B, T, in] with `kernel` [K, in / groups, out], in `dtype`."""
-    y: Any = _grouped(x.astype(dtype), kernel.astype(dtype), stride, padding, groups)
-    return y if bias is None else y + bias.astype(dtype)
-
-
-def _convolve(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int
-) -> jax.Array:
-    return jax.lax.conv_general_dilated(
-        x, kernel, (stride,), [(padding, padding)], dimension_numbers=CHANNELS_LAST,
-        feature_group_count=groups)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _grouped(
-    x: jax.Array, kernel: jax.Array, stride: int, padding: int, groups: int
-) -> jax.Array:
-    """`_convolve`, with the gradient of a kernel of groups taken group by group.
-
-    XLA (of jax 0.10) multiplies it by the size of every mesh axis along which rows are not
-    split; that of a convolution without groups is right (findings/grouped_convolution.sh).
-    """
-    return _convolve(x, kernel, stride, padding, groups)
-
-
-def _grouped_forward(x, kernel, stride, padding, groups):
-    return _convolve(x, kernel, stride, padding, groups), (x, kernel)
-
-
-def _grouped_backward(stride, padding, groups, saved, dy):
-    x, kernel = saved
-    dx = jax.vjp(lambda x: _convolve(x, kernel, stride, padding, groups), x)[1](dy)[0]
-    parts = zip(*(jnp.split(a, groups, axis=-1) for a in (x, kernel, dy)), strict=True)
-    own = [jax.vjp(lambda k, x=x: _convolve(x, k, stride, padding, 1), kernel)[1](dy)[0]
-           for x, kernel, dy in parts]
-    return dx, jnp.concatenate(own, axis=-1)
-
-
-_grouped.defvjp(_grouped_forward, _grouped_backward)
-
-
-class ChannelNorm(nn.Module):
-    """torch's `GroupNorm` with a group for each channel: over the frames of a row that are
-    counted, [B, T] bool (None: all of them, whatever is padding). Float32 statistics."""
-
-    channels: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, counted: jax.Array | None = None) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones_init(), (self.channels,))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.channels,))
-        wide = x.astype(jnp.float32)
-        centred = wide - _frame_mean(wide, counted)
-        inverse = jax.lax.rsqrt(_frame_mean(centred * centred, counted) + EPS)
-        return (centred * inverse * scale + bias).astype(x.dtype)
-
-
-def _frame_mean(x: jax.Array, counted: jax.Array | None) -> jax.Array:
-    """[B, 1, C] mean of [B, T, C] over the frames that are counted."""
-    if counted is None:
-        return x.mean(axis=1, keepdims=True)
-    counted = counted[..., None]
-    total = jnp.where(counted, x, 0).sum(axis=1, keepdims=True)
-    return total / jnp.maximum(counted.sum(axis=1, keepdims=True), 1)
-
-
-def frame_mask(real: jax.Array, layers: tuple[ConvLayer, ...]) -> jax.Array:
-    """[B, T] bool: frames that see nothing but real samples, by wav2vec 2.0's rule.
-
-    fairseq attends to all frames of a row that is too short for one; here it has none.
-
-    Args:
-      real: [B, N] bool, the real samples, padding behind them.
-    """
-    frames = frame_count(real.shape[1], layers)
-    lengths = frame_count(real.sum(axis=1, dtype=jnp.int32), layers)
-    return jnp.arange(frames) < lengths[:, None]
+# ---- gradients ----
 
 
 def scale_gradient(x: jax.Array, factor: float) -> jax.Array:

@@ -19,6 +19,9 @@ from seqjax.models.parts.attention import MultiheadAttention
 from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import frame_count
 from seqjax.models.parts.audio_encoder_config import ADAPTED, EncoderKeys
+from seqjax.models.parts.convolutions import Convolution
+from seqjax.models.parts.extractor import FeatureExtractor, frame_mask
+from seqjax.models.parts.gelu import gelu
 from seqjax.models.parts.initializers import uniform
 from seqjax.models.parts.layers import (
     EPS,
@@ -30,7 +33,7 @@ from seqjax.models.parts.layers import (
 )
 from seqjax.models.parts.stack import Layer, hidden_states, stack
 
-ADAPTER_ACTIVATIONS = {"relu": jax.nn.relu, "gelu": audio.gelu, "selu": jax.nn.selu}
+ADAPTER_ACTIVATIONS = {"relu": jax.nn.relu, "gelu": gelu, "selu": jax.nn.selu}
 
 
 @struct.dataclass
@@ -94,7 +97,7 @@ class EncoderLayer(Layer):
                               name="adapter_layer")
         said: list[jax.Array] = []
         x, _ = decoder_layer.layer(
-            w, x, form=form, mix=lambda y: attention(y, None, mask)[0],
+            w, x, form=form, mix=lambda y: attention.without_probabilities(y, mask),
             key=lambda: dropout_key(self), tell=said.append,
             last=None if adapter is None else lambda x: x + adapter(x))
         return x, said[0]
@@ -133,10 +136,10 @@ class NormedPositions(nn.Module):
         normed = (x.astype(jnp.float32) - mean) * jax.lax.rsqrt(variance + EPS) * scale + bias
         normed = normed if real is None else jnp.where(real[..., None], normed, 0)
         begun = nn.initializers.normal((4.0 / (self.width * self.dim)) ** 0.5)
-        y = audio.Convolution(
+        y = Convolution(
             self.dim, self.dim, self.width, groups=self.groups, padding=self.width // 2,
             kernel_init=begun, dtype=self.dtype, name="conv")(normed)
-        return audio.gelu(y[:, : x.shape[1]])
+        return gelu(y[:, : x.shape[1]])
 
 
 class TransformerEncoder(nn.Module):
@@ -215,7 +218,7 @@ class WaveformEncoder(nn.Module):
 
     def setup(self) -> None:
         cfg, dim = self.config, self.config.encoder_embed_dim
-        self.feature_extractor = audio.FeatureExtractor(
+        self.feature_extractor = FeatureExtractor(
             cfg.conv_layers, cfg.extractor_mode, cfg.conv_bias, self.dtype)
         if cfg.has_projection:
             self.post_extract_proj = self._linear(cfg.feature_dim, dim)
@@ -232,7 +235,7 @@ class WaveformEncoder(nn.Module):
     def _frames(self, real: jax.Array, frames: int, alone: bool) -> jax.Array:
         """[B, frames] bool: which frames of `real` [B, N] samples are no padding."""
         del alone
-        return audio.frame_mask(real, self.config.conv_layers)[:, :frames]
+        return frame_mask(real, self.config.conv_layers)[:, :frames]
 
     def heard(
         self, samples: jax.Array, real: jax.Array, *, limit: int | None = None,

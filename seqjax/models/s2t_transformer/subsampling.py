@@ -19,7 +19,7 @@ from flax import linen as nn
 from flax import struct
 from jax.typing import DTypeLike
 
-from seqjax.models.parts.audio import Convolution
+from seqjax.models.parts.convolutions import Convolution
 from seqjax.models.parts.initializers import uniform
 from seqjax.models.parts.layers import Linear, gated
 from seqjax.models.protocol import Source

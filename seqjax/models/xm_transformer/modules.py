@@ -12,8 +12,9 @@ from flax import struct
 from jax.typing import DTypeLike
 
 from seqjax.models.finetuning.modules import FinetunedEncoder
-from seqjax.models.parts.audio import Convolution, Drawn
+from seqjax.models.parts.audio import Drawn
 from seqjax.models.parts.audio_config import frame_count
+from seqjax.models.parts.convolutions import Convolution
 from seqjax.models.parts.layers import LayerNorm, Linear, dropout_key, gated
 from seqjax.models.parts.module_model import PAD
 from seqjax.models.protocol import Encoded
