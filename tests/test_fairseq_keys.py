@@ -27,10 +27,16 @@ SMALL = {
 }
 WITHOUT_OPTION = {"scale_attn", "scale_fc", "scale_heads", "scale_resids", "decoder_input_dim",
                   "decoder_output_dim", "decoder_conv_dim", "no_token_positional_embeddings",
-                  "encoder_learned_pos", "no_scale_embedding"}
+                  "encoder_learned_pos", "no_scale_embedding", "no_decoder_final_norm",
+                  "decoder_layerdrop", "decoder_learned_pos", "adaptive_softmax_cutoff",
+                  "adaptive_softmax_dropout", "adaptive_softmax_factor",
+                  # of the task's config.yaml and of the criterion
+                  "input_feat_per_channel", "input_channels", "ctc_weight"}
 """Keys that fairseq's code reads from the Namespace of models that have no option for them."""
 
 
+NESTED = {"xm_transformer": "wav2vec2"}
+"""Families whose files have the keys of another model in `w2v_args`."""
 REGISTERED = {"mbart": "bart", "m2m": "transformer", "fsmt": "transformer",
               "xglm": "transformer_lm", "opt": "transformer_lm"}
 """Families whose files name a model of fairseq's of another name."""
@@ -88,6 +94,7 @@ def test_everything_that_is_here_has_a_name_in_fairseq():
         "adaptive_loss": "AdaptiveLoss", "masked_lm": "MaskedLmLoss",
         "sentence_prediction": "SentencePredictionCriterion",
         "sentence_ranking": "SentenceRankingCriterion",
+        "label_smoothed_cross_entropy_with_ctc": "LabelSmoothedCrossEntropyWithCtcCriterion",
         "wav2vec": "Wav2vecCriterion", "hubert": "HubertCriterion", "ctc": "CtcCriterion",
         "model": "ModelCriterion"}
     assert fairseq_keys.classes("optimizer") == {
@@ -122,6 +129,9 @@ def test_a_models_keys_are_fairseqs(family, changed):
     wrong = {k: v for k, v in args.items() if k in kinds and not fits(v, kinds[k])}
     assert not wrong
     stated = {k for k in to_plain(resolved(config)) if k in fairseq_keys.types("model", there)}
+    if family in NESTED:
+        inner = vars(models.fairseq_table(family).nest(config, args)["w2v_args"])
+        stated -= {k for k in inner if inner[k] == getattr(config, k, None)}
     assert {k for k in stated if getattr(resolved(config), k) is not None} <= set(args)
     if changed and family in SMALL:
         assert args["criterion"] == "adaptive_loss"
@@ -136,6 +146,8 @@ def test_keys_that_fairseq_does_not_have_change_no_weight(family):
     of_tasks = {k for name in tasks.CONFIGS for k in fairseq_keys.types("task", name)}
     there = REGISTERED.get(family, family)
     lost = own - set(fairseq_keys.types("model", there)) - of_tasks
+    if family in NESTED:
+        lost -= set(fairseq_keys.types("model", NESTED[family]))
     known = {*models.fairseq_table(family).unsaid, "remat", "scan_unroll", "time_unroll",
              "short_batch_softmax", "encoder_layers_to_keep", "decoder_layers_to_keep"}
     assert lost <= known | WITHOUT_OPTION
