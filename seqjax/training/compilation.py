@@ -9,6 +9,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -104,6 +105,18 @@ class Job:
     """The largest is compiled first."""
 
 
+_TRACING = threading.Lock()
+
+
+def _compiled(job: Job) -> Compiled:
+    """One job's program. Traces come one after the other: they hold the GIL anyway, and flax, when
+    it makes the class of a scanned layer, changes for a moment that of the layer, which another
+    thread may read."""
+    with _TRACING:
+        lowered = job.function.lower(*job.arguments)
+    return lowered.compile()
+
+
 def compile_all(
     jobs: Mapping[Hashable, Job],
     *,
@@ -126,9 +139,7 @@ def compile_all(
     with compiling.planned(len(jobs), conclude=conclude) as one_done:
         try:
             for key in order:
-                job = jobs[key]
-                future = pool.submit(lambda job=job: job.function.lower(*job.arguments).compile())
-                futures[future] = key
+                futures[pool.submit(_compiled, jobs[key])] = key
             for future in as_completed(futures):
                 key = futures[future]
                 done[key] = future.result()
