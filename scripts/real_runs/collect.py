@@ -87,10 +87,10 @@ def main() -> None:
             file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.baseline.json"))},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print("\n".join([*table(found["runs"]), ""]))
     for name, values in found["baselines"].items():
-        print(f"{name}: {json.dumps(values)}")
+        print(f"{name}: {json.dumps(values, ensure_ascii=False)}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import pathlib
 import sys
 
@@ -22,9 +21,10 @@ from seqjax.data.audio.manifests import AudioManifest
 from seqjax.generation.ctc.decoder import CTCDecoder
 from seqjax.generation.ctc.options import CTCOptions
 
-WEIGHTS = (0.5, 1.0, 1.5, 2.0)
-WORD_SCORES = (-1.0, 0.0, 1.0)
-UNKNOWN = (-6.0, -3.0)
+LETTERS = [{"lm_weight": weight, "word_score": 0.0, "sil_weight": score}
+           for weight in (1.0, 1.5, 2.0) for score in (0.0, 1.0, 2.0)]
+WORDS = [{"lm_weight": weight, "word_score": score, "unk_weight": -3.0}
+         for weight in (0.5, 1.0) for score in (0.0, 2.0, 4.0)]
 
 
 def main() -> None:
@@ -42,14 +42,10 @@ def main() -> None:
     silence = vocabulary.index("|")
     options = CTCOptions(beam=25, lm=args.lm, unit_lm=args.unit_lm)
     tried = {}
-    for weight, score, unknown in itertools.product(
-            WEIGHTS, WORD_SCORES, (None,) if args.unit_lm else UNKNOWN):
-        flags = {"lm_weight": weight, "word_score": score}
-        if unknown is not None:
-            flags["unk_weight"] = unknown
+    for flags in LETTERS if args.unit_lm else WORDS:
         decoder = CTCDecoder(vocabulary.symbols, blank=0, silence=silence,
                              options=dataclasses.replace(options, **flags))
-        said = [" ".join(found[0].words or ()) for found in decoder.decode(rows)]
+        said = [model.task.decode_target(found[0].tokens) for found in decoder.decode(rows)]
         tried[tuple(flags.items())] = errors = 100 * jiwer.wer(references, said)
         print(f"{flags}: {errors:.2f}", file=sys.stderr)
     best = min(tried, key=tried.__getitem__)
