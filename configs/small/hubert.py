@@ -26,11 +26,11 @@ def get_config() -> ConfigDict:
                   "final_dim": 64, "untie_final_proj": True, "mask_prob": 0.7, "mask_length": 6},
         "loss": {"name": "hubert", "pred_masked_weight": 1.0, "pred_nomask_weight": 0.0,
                  "loss_weights": (10.0,)},
-        "train": {"lr": 1.5e-3, "max_update": 500, "clip_norm": 5.0},
+        "train": {"lr": 1.5e-3, "max_update": 300, "clip_norm": 5.0},
         "optimizer": {"name": "adam", "adam_betas": (0.9, 0.98)},
         "schedule": {"name": "polynomial_decay", "warmup_updates": 100},
         "batching": {"mode": "bucketed", "max_tokens": 640_000, "num_shapes": 2,
                      "required_batch_size_multiple": 1},
-        "valid": {"every_epochs": 0, "every_updates": 250},
+        "valid": {"every_epochs": 0, "every_updates": 100},
         "log": {"interval_updates": 50},
     })

@@ -3,6 +3,7 @@ unpacked to folders of recordings, one for each split, and their texts.
 
     python scripts/real_runs/audio.py festvox FOLDER UNPACKED     # festvox-ru
     python scripts/real_runs/audio.py asterisk FOLDER UNPACKED    # asterisk-core-sounds-*
+    python scripts/real_runs/audio.py phrases FOLDER UNPACKED     # festvox-ru
 
 `clips/train`, `clips/valid`, ... have the recordings (hard links, or copies), `texts` a line for
 each: its name, a tab, its text.
@@ -17,11 +18,16 @@ of texts 0, 12, 24, ... are for testing, `new`: their English is never seen in t
 others, text i is held out in one language, if there is another with it: for testing if i % 6 is 3,
 `seen`, for validation if i % 6 is 5. Their English is seen in training, said in other languages.
 Recordings of more than 15 seconds are left out.
+
+`phrases`: festvox's utterances, with the same split, cut where the speaker pauses at a mark of
+punctuation. Its labels have the phones and the pauses with their times. A mark and a pause belong
+together where about the same share of the letters and of the phones lies before both.
 """
 
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import pathlib
 import re
@@ -52,8 +58,8 @@ def write(folder: pathlib.Path, rows: list[tuple[str, str, pathlib.Path, str]]) 
     print(f"{folder}: {dict(Counter(split for split, *_ in rows))}")
 
 
-def festvox(folder: pathlib.Path, unpacked: pathlib.Path) -> None:
-    """Utterances of festvox-ru."""
+def utterances(unpacked: pathlib.Path) -> list[tuple[str, str, pathlib.Path, str]]:
+    """Those of festvox-ru: (split, name, recording, text) of each."""
     rows = []
     voice = unpacked / FESTVOX
     for row in (voice / "etc/txt.done.data").read_text(encoding="utf-8").splitlines():
@@ -63,7 +69,12 @@ def festvox(folder: pathlib.Path, unpacked: pathlib.Path) -> None:
         name, text = found.group(1), found.group(3).replace("+", "")
         split = {0: "test", 5: "valid"}.get(int(found.group(2)) % 10, "train")
         rows.append((split, name, voice / "wav" / f"{name}.wav", text))
-    write(folder, rows)
+    return rows
+
+
+def festvox(folder: pathlib.Path, unpacked: pathlib.Path) -> None:
+    """Utterances of festvox-ru."""
+    write(folder, utterances(unpacked))
 
 
 def seconds(recording: pathlib.Path) -> float:
@@ -109,10 +120,51 @@ def asterisk(folder: pathlib.Path, unpacked: pathlib.Path) -> None:
                    for split, *rest, text in rows])
 
 
+def cuts_of(text: str, labels: pathlib.Path) -> list[tuple[int, float]]:
+    """Where an utterance can be cut: (place in the text, seconds) of marks that are pauses."""
+    phones, pauses, before = 0, [], 0.0
+    for line in labels.read_text(encoding="latin-1").splitlines()[1:]:
+        end, _, phone = line.split()
+        if phone == "pau":
+            pauses.append((phones, (before + float(end)) / 2))
+        phones, before = phones + (phone != "pau"), float(end)
+    letters = [m.start() for m in re.finditer(r"[^\W\d_]", text) if m.group() not in "ьъ"]
+    found = []
+    for mark in re.finditer(r"[,.:;!?]|\s-\s", text):
+        share = sum(place < mark.start() for place in letters) / len(letters) * phones
+        near = [pause for pause in pauses if abs(pause[0] - share) <= 2]
+        if len(near) == 1 and 0 < near[0][0] < phones:
+            found.append((mark.end(), near[0][1]))
+    return found
+
+
+def phrases(folder: pathlib.Path, unpacked: pathlib.Path) -> None:
+    """What lies between pauses of festvox-ru."""
+    rows, parts = [], folder / "parts"
+    parts.mkdir(exist_ok=True)
+    for split, name, recording, text in utterances(unpacked):
+        cuts = cuts_of(text, unpacked / FESTVOX / "lab" / f"{name}.lab")
+        with wave.open(str(recording)) as file:
+            rate, count = file.getframerate(), file.getnframes()
+            places = [(0, 0), *((t, round(s * rate)) for t, s in cuts), (len(text), count)]
+            for i, ((first, start), (last, end)) in enumerate(itertools.pairwise(places)):
+                part = text[first:last]
+                if not normal(part) or end <= start:
+                    continue
+                path = parts / f"{name}-{i}.wav"
+                file.setpos(start)
+                with wave.open(str(path), "wb") as out:
+                    out.setparams(file.getparams())
+                    out.writeframes(file.readframes(end - start))
+                rows.append((split, path.stem, path, part))
+    write(folder, rows)
+
+
 def main() -> None:
     kind, folder = sys.argv[1], pathlib.Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    {"festvox": festvox, "asterisk": asterisk}[kind](folder, *map(pathlib.Path, sys.argv[3:]))
+    made = {"festvox": festvox, "asterisk": asterisk, "phrases": phrases}
+    made[kind](folder, *map(pathlib.Path, sys.argv[3:]))
 
 
 if __name__ == "__main__":

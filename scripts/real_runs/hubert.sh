@@ -29,7 +29,7 @@ clusters layer2 km2 100 --checkpoint "$RUN/first" --layer 2
 # Its frames are 512 samples apart.
 run seqjax.train --config configs/small/hubert.py --workdir "$RUN/second" \
   --config.task.data="$RUN/data" --config.task.labels=km2 --config.task.label_rate=31.25 \
-  --config.train.max_update=700
+  --config.train.max_update=400
 
 # Every fourth transcript of the training split, 20 minutes.
 if [ ! -e "$RUN/few/train.tsv" ]; then
@@ -41,7 +41,7 @@ fi
 baseline "$RUN/same words.baseline.json" same-words "$RUN/few/train.wrd" "$RUN/few/test.wrd"
 recognise() {  # name of the run, flags
   run seqjax.train --config configs/small/recognition.py --workdir "$RUN/$1" \
-    --config.task.data="$RUN/few" --config.train.max_update=800 \
+    --config.task.data="$RUN/few" --config.train.max_update=400 \
     --config.valid.every_updates=200 --config.batching.num_shapes=2 "${@:2}"
   tested "$RUN/$1" "$RUN/few" greedy test
 }
