@@ -22,7 +22,7 @@ from seqjax.generation.ctc.decoder import CTCDecoder
 from seqjax.generation.ctc.options import CTCOptions
 
 LETTERS = [{"lm_weight": weight, "word_score": 0.0, "sil_weight": score}
-           for weight in (1.0, 1.5, 2.0) for score in (0.0, 1.0, 2.0)]
+           for weight in (1.5, 2.0) for score in (0.0, 1.0, 2.0)]
 WORDS = [{"lm_weight": weight, "word_score": score, "unk_weight": -3.0}
          for weight in (0.5, 1.0) for score in (0.0, 2.0)]
 
