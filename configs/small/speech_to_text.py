@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
                   "share_decoder_input_output_embed": True, "dropout": 0.1},
         "loss": {"name": "label_smoothed_cross_entropy_with_ctc", "label_smoothing": 0.1,
                  "ctc_weight": 1.0},
-        "train": {"lr": 2e-3, "max_update": 900, "clip_norm": 5.0},
+        "train": {"lr": 2e-3, "max_update": 600, "clip_norm": 5.0},
         "optimizer": {"name": "adam", "adam_betas": (0.9, 0.98)},
         "schedule": {"name": "tri_stage", "phase_ratio": (0.1, 0.4, 0.5),
                      "final_lr_scale": 0.05},
