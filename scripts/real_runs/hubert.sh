@@ -46,7 +46,8 @@ recognise() {  # name of the run, flags
     --config.valid.every_updates=200 --config.batching.num_shapes=2 "${@:2}"
   tested "$RUN/$1" "$RUN/few" greedy test
 }
-recognise pretrained --config.model.name=hubert_ctc --config.model.w2v_path="$RUN/second" \
-  --config.train.lr=5e-4
+pretrained=(--config.model.name=hubert_ctc --config.model.w2v_path="$RUN/second")
+recognise pretrained "${pretrained[@]}"
+recognise pretrained-5e-4 "${pretrained[@]}" --config.train.lr=5e-4
 recognise nothing --config.model.name=hubert_ctc
 "$PYTHON" scripts/real_runs/collect.py "$RUN" "$OUT/hubert.json"
