@@ -6,7 +6,8 @@ Expected: docs/small-runs.md has the curves and results
 Command:  scripts/real_runs/speech_to_text.sh, which has each step; this one is
 
     python -m seqjax.train --config configs/small/speech_to_text.py \\
-        --workdir runs/speech_to_text/conformer --config.task.data=runs/speech_to_text/data
+        --workdir runs/speech_to_text/novel --config.train.max_update=1500 \\
+        --config.task.data=runs/speech_to_text/novel-data/data
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +16,8 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """A quarter of the frames, four layers of 144, a decoder of two."""
     return ConfigDict({
-        "task": {"name": "speech_to_text", "data": "runs/speech_to_text/data", "scoring": "wer"},
+        "task": {"name": "speech_to_text", "data": "runs/speech_to_text/novel-data/data",
+                 "scoring": "wer"},
         "model": {"name": "s2t_conformer", "encoder_layers": 4, "encoder_embed_dim": 144,
                   "encoder_ffn_embed_dim": 288, "encoder_attention_heads": 4,
                   "attn_type": "espnet", "pos_enc_type": "rope", "depthwise_conv_kernel_size": 15,
