@@ -1,4 +1,4 @@
-"""The small pretraining runs: that they fit together, and what they are measured against
+"""The small runs: that they fit together, and what they are measured against
 (configs/small, scripts/real_runs)."""
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import tarfile
+import wave
 
 import pytest
 
@@ -30,11 +31,16 @@ def script(repository):
 def test_what_is_fine_tuned_is_what_was_pretrained(repository):
     small = repository / "configs" / "small"
     found = {file.stem: resolve(config.load_file(str(file))) for file in small.glob("*.py")}
-    assert set(found) == {"denoising", "translation", "masked_lm", "questions", "gpt"}
+    assert set(found) == {"denoising", "translation", "masked_lm", "questions", "gpt",
+                          "recognition", "hubert", "speech_to_text", "speech_translation"}
     for before, after in (("denoising", "translation"), ("masked_lm", "questions")):
         old, new = (config.to_plain(found[name].model) for name in (before, after))
         other = {key for key in old if old[key] != new[key]}
         assert other <= {"dropout", "classification_heads"}, (before, other)
+    form = {key: value for key, value in config.to_plain(found["hubert"].model).items()
+            if key.startswith(("conv_", "encoder_", "extractor", "layer_norm"))}
+    tuned = config.to_plain(found["recognition"].model)
+    assert {key for key in form if tuned.get(key, form[key]) != form[key]} == set()
     for file in small.glob("*.py"):
         assert "scripts/real_runs/" in file.read_text(), f"{file}: no command"
 
@@ -82,6 +88,46 @@ def test_questions_are_split_by_book_and_have_lost_their_mark(script, tmp_path, 
     assert not any(f"book{n} " in words for n in (3, 5, 10, 13, 15, 20))
 
 
+def test_prompts_are_split_by_their_english(script, tmp_path, capsys):
+    audio = script("audio")
+    for language in ("en", *audio.VOICES):
+        notes = tmp_path / "in/usr/share/doc" / f"asterisk-core-sounds-{language}"
+        notes.mkdir(parents=True)
+        lines = ["; a note", "", "beep: [a tone]", "long: A long one"]
+        lines += [f"k{i}: Say {chr(97 + i // 26)}{chr(97 + i % 26)}, please" for i in range(96)]
+        (notes / f"core-sounds-{language}.txt.gz").write_bytes(
+            gzip.compress("\n".join(lines).encode()))
+    for voice in audio.VOICES.values():
+        folder = tmp_path / "in/usr/share/asterisk/sounds" / voice
+        folder.mkdir(parents=True)
+        for key in ("beep", "long", *(f"k{i}" for i in range(96))):
+            with wave.open(str(folder / f"{key}.wav"), "wb") as file:
+                file.setparams((1, 2, 10, 0, "NONE", ""))
+                file.writeframes(bytes(400 if key == "long" else 20))
+    audio.asterisk(tmp_path / "out", tmp_path / "in")
+    text = dict(line.split("\t") for line in (tmp_path / "out/texts").read_text().splitlines())
+    said = {split: [text[file.stem] for file in (tmp_path / "out/clips" / split).iterdir()]
+            for split in ("train", "valid", "seen", "new")}
+    assert sum(map(len, said.values())) == len(text) == 4 * 96  # no tone, nothing of 20 seconds
+    assert len(said["new"]) == 4 * 8 and len(said["seen"]) == len(said["valid"]) == 16
+    assert not set(said["new"]) & set(said["train"] + said["seen"] + said["valid"])
+    assert set(said["seen"]) | set(said["valid"]) <= set(said["train"])
+
+
+def test_the_best_single_answer_is_found(script, tmp_path):
+    baselines = script("baselines")
+    (tmp_path / "train").write_text("a b c\na b\nc d e f\n")
+    (tmp_path / "test").write_text("a b c\na c\na b\n")
+    words = baselines.same_words(str(tmp_path / "train"), str(tmp_path / "test"))
+    assert words["wer"] == {"score": 28.57, "transcript": "a b c", "of no word": 100.0}
+    (tmp_path / "train").write_text("press the key now\n" * 3 + "press the other key now\nyes\n")
+    (tmp_path / "test").write_text("press the other key now please\nyes\n")
+    found = baselines.same_translation(str(tmp_path / "train"), str(tmp_path / "test"))
+    assert found["chosen on training"]["translation"] == "press the key now"
+    assert found["chosen on test"]["translation"] == "press the other key now"
+    assert found["chosen on test"]["bleu"] > found["chosen on training"]["bleu"]
+
+
 def test_curves_are_collected(script, tmp_path):
     run = tmp_path / "tuned.2"
     run.mkdir()
@@ -93,8 +139,11 @@ def test_curves_are_collected(script, tmp_path):
             {"group": "valid", "num_updates": 4, "loss": 1.5, "ppl": 2.8284}]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run / "test.json").write_text('$ python -m seqjax.score --json\n{"sacrebleu": 3.5}\n')
+    (run / "test.greedy.hyp").write_text("a\nb\nc\nd\n")
+    (run / "test.greedy.json").write_text('{"wer": 1.5}\n')
     assert script("collect").run_of(run) == {
         "seed": 2, "lr": [0.1], "max_update": 4, "init_from": "bart",
         "train": {"update": [2, 4], "loss": [3.0, 2.0]},
         "valid": {"update": [2, 4], "loss": [2.5, 1.5], "ppl": [5.6569, 2.8284]},
-        "seconds": 8, "test": {"sacrebleu": 3.5}}
+        "seconds": 8, "test": {"sacrebleu": 3.5},
+        "test greedy": {"wer": 1.5, "first outputs": ["a", "b", "c"]}}

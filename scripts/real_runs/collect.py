@@ -4,7 +4,8 @@
 
 Of every work folder in RUN: the curves in its metrics.jsonl (update, loss of training and what
 validations measured), seed, rate, updates, where its weights began, seconds of training without
-compilation, and its test.json. Of RUN itself: what lies there as NAME.baseline.json.
+compilation, its test.json, and what is behind SPLIT.HOW.json and SPLIT.HOW.hyp: how well, and what,
+it said of a split when it searched so. Of RUN itself: what lies there as NAME.baseline.json.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import pathlib
 import sys
 from typing import Any
 
-MEASURED = ("loss", "nll_loss", "ppl", "accuracy", "bleu")
+MEASURED = ("loss", "nll_loss", "ppl", "accuracy", "bleu", "uer", "wer", "ctc_loss",
+            "correct_m_0")
+SHOWN = 3
 
 
 def short(value: Any) -> Any:
@@ -44,10 +47,15 @@ def run_of(folder: pathlib.Path) -> dict[str, Any]:
              "max_update": config["train"]["max_update"],
              "init_from": start and pathlib.Path(start).name,
              **curves(folder / "metrics.jsonl")}
-    if (folder / "test.json").exists():
-        text = (folder / "test.json").read_text(encoding="utf-8")
-        start_of_json = text.index("{")  # behind the command, which stands there too
-        found["test"] = json.loads(text[start_of_json:])
+    for file in sorted(folder.glob("*.json")):
+        name = file.name.removesuffix(".json").replace(".", " ")
+        if name == "test" or file.with_suffix(".hyp").exists():
+            text = file.read_text(encoding="utf-8")
+            start_of_json = text.index("{")  # behind the command, which stands there too
+            found[name] = json.loads(text[start_of_json:])
+        if name != "test" and file.with_suffix(".hyp").exists():
+            said = file.with_suffix(".hyp").read_text(encoding="utf-8").splitlines()
+            found[name]["first outputs"] = said[:SHOWN]
     return found
 
 
@@ -56,8 +64,9 @@ def table(runs: dict[str, Any]) -> list[str]:
     lines = ["| run | from | rate | updates | s | last validation | test |", "| --- " * 7 + "|"]
     for name, run in runs.items():
         valid = {k: v[-1] for k, v in run["valid"].items() if v and k != "update"}
+        tests = {k: said(v) for k, v in run.items() if k.startswith(("test", "seen", "new"))}
         cells = [name, run["init_from"] or "nothing", *run["lr"], run["max_update"],
-                 run["seconds"], said(valid), said(run.get("test", {}))]
+                 run["seconds"], said(valid), "; ".join(f"{k}: {v}" for k, v in tests.items())]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return lines
 
@@ -78,10 +87,10 @@ def main() -> None:
             file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.baseline.json"))},
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print("\n".join([*table(found["runs"]), ""]))
     for name, values in found["baselines"].items():
-        print(f"{name}: {json.dumps(values)}")
+        print(f"{name}: {json.dumps(values, ensure_ascii=False)}")
 
 
 if __name__ == "__main__":
