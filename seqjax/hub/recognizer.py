@@ -23,7 +23,7 @@ from seqjax.generation.ctc.decoder import CTCDecoder
 from seqjax.generation.ctc.hypothesis import CTCHypothesis, word_times
 from seqjax.generation.ctc.options import CTCOptions
 from seqjax.generation.errors import InputError
-from seqjax.hub import evaluation
+from seqjax.hub import evaluation, waveforms
 from seqjax.hub.evaluation import Evaluated
 from seqjax.hub.generative import Generative, Hypothesis, Split
 from seqjax.hub.inputs import Rules, Selection
@@ -225,7 +225,7 @@ class Recognizer(Speech, Generative[Any]):
         if options.get("nbest", 1) != 1:
             raise ConfigError(f"generation.nbest: {options['nbest']}, but this gives the best "
                               "alone: generate() gives them all")
-        single = isinstance(audio, (str, os.PathLike, np.ndarray)) or _are_samples(audio)
+        single = waveforms.is_one(audio)
         listed: Any = [audio] if single else audio
         for i, one in enumerate(listed):
             if isinstance(one, (str, os.PathLike)) and not os.path.isfile(
@@ -349,11 +349,6 @@ def of_task(**fields: Any) -> Speech | Recognizer | Writer:
 def _silence(samples: int) -> np.ndarray:
     """Stands for samples that are not in memory: as many zeros, which take no room."""
     return np.broadcast_to(np.int32(0), (samples,))
-
-
-def _are_samples(audio: Any) -> bool:
-    """Whether a list is one of numbers."""
-    return bool(len(audio)) and isinstance(audio[0], (int, float, np.number))
 
 
 def _groups(sizes: Sequence[int]) -> Iterator[list[int]]:

@@ -105,7 +105,7 @@ class Speech(Loaded[Any]):
     # ---- recordings to rows of frames ----
 
     def _over(self, audio: Any, program: Program, what: str) -> Any:
-        single = not isinstance(audio, list | tuple) or _is_samples(audio)
+        single = waveforms.is_one(audio)
         rows = [self._samples(one, f"audio[{i}]")
                 for i, one in enumerate([audio] if single else audio)]
         found: list[Any] = [None] * len(rows)
@@ -199,8 +199,3 @@ class Speech(Loaded[Any]):
             return frame_log_probs(model.features(params, encoded).logits(), encoded.mask)
 
         return self._kept("log_probs", lambda: run)
-
-
-def _is_samples(audio: Any) -> bool:
-    """Whether a list is one of numbers."""
-    return bool(audio) and isinstance(audio[0], int | float | np.number)

@@ -24,7 +24,7 @@ from seqjax.generation.decoder import Decoder
 from seqjax.generation.errors import InputError
 from seqjax.generation.processors import mean_log_probs
 from seqjax.generation.reading import batch_of, sources_for
-from seqjax.hub import arguments
+from seqjax.hub import arguments, waveforms
 from seqjax.hub.generative import Generative, Hypothesis, Split, padded
 from seqjax.hub.inputs import Rules, Selection, TooLongError, by_place, of_selected
 from seqjax.models.protocol import Params, Read, encode_tokens
@@ -112,7 +112,7 @@ class SpeechTranslator(Generative[Any]):
           audio: paths, samples in [-1, 1], or features [T, F].
           **options: fields of `GenerationConfig`, and what `stream` takes.
         """
-        single = isinstance(audio, (str, os.PathLike, np.ndarray))
+        single = waveforms.is_one(audio)
         listed: Any = [audio] if single else audio
         if options.get("nbest", 1) != 1 and not options.get("sampling"):
             raise ConfigError(f"generation.nbest: {options['nbest']}, but this gives the best "
@@ -200,13 +200,14 @@ class SpeechTranslator(Generative[Any]):
           audio: paths, samples in [-1, 1], or features [T, F].
           prev_output_tokens: what the decoder has read of each, ids.
         """
-        if isinstance(audio, (str, os.PathLike, np.ndarray)):
-            one: Any = prev_output_tokens
-            return self.log_probs([audio], [one])[0]
-        sources = sources_for(self.models, [self.features(x) for x in audio])
-        listed: Any = prev_output_tokens
+        if waveforms.is_one(audio):
+            one: Any = audio, prev_output_tokens
+            return self.log_probs([one[0]], [one[1]])[0]
+        listed: Any = audio
+        sources = sources_for(self.models, [self.features(x) for x in listed])
+        given: Any = prev_output_tokens
         prev = [np.asarray(arguments.ids(p, name="prev_output_tokens", size=len(
-            self.task.target_vocab)), np.int32) for p in listed]
+            self.task.target_vocab)), np.int32) for p in given]
         if len(prev) != len(sources):
             raise ValueError(f"log_probs: {len(sources)} recordings, but {len(prev)} "
                              "prev_output_tokens")
@@ -230,7 +231,7 @@ class SpeechTranslator(Generative[Any]):
         Raises:
           ConfigError: an ensemble, or a model that does not tell of its layers.
         """
-        single = isinstance(audio, (str, os.PathLike, np.ndarray))
+        single = waveforms.is_one(audio)
         listed: Any = [audio] if single else audio
         tells = hasattr(self.models[0], "encoder_states")
         if len(self.models) > 1 or (layer is not None and not tells):

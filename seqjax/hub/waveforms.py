@@ -18,6 +18,12 @@ BATCH_SAMPLES = 1 << 20
 """Of one batch at most, where a row is not longer."""
 
 
+def is_one(audio: Any) -> bool:
+    """Whether what is given is one recording, not a list of them: a list of numbers is samples."""
+    return not isinstance(audio, list | tuple) or bool(audio) and isinstance(
+        audio[0], int | float | np.number)
+
+
 def read(audio: Any, *, name: str, sample_rate: int) -> np.ndarray:
     """Float32 samples [N] in [-1, 1].
 

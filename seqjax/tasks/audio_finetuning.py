@@ -18,11 +18,10 @@ from seqjax.config import Config, ConfigError, GenerationConfig, LossSection
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import POST_PROCESS_KINDS, Vocabulary
-from seqjax.losses import Metric
-from seqjax.tasks import assets
+from seqjax.tasks import assets, metrics
 from seqjax.tasks.audio import AudioConfig, AudioTask, check_data, source_of
 from seqjax.tasks.entry import FairseqTask, TaskEntry
-from seqjax.tasks.text import Text, special_ids
+from seqjax.tasks.text import OneVocabulary, special_ids
 
 if TYPE_CHECKING:  # they import JAX, or read files
     import jax
@@ -35,10 +34,6 @@ if TYPE_CHECKING:  # they import JAX, or read files
     from seqjax.models.protocol import EncoderDecoder, MaskedFrameReader, Params, Stepper
     from seqjax.tasks.evaluator import Evaluator
 
-METRICS: Mapping[str, Metric] = {
-    name: Metric(format="{:.2f}") for name in ("uer", "wer", "raw_wer")}
-"""In percent: symbol errors, word errors, and word errors without the language model that `wer` was
-found with."""
 BOUNDARY = "|"
 """The symbol between words."""
 
@@ -89,13 +84,15 @@ class AudioFinetuningConfig(LabelledConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recognition(AudioTask, Text):
+class Recognition(AudioTask, OneVocabulary):
     """Recordings and symbols that are said in them. What tasks of several sections share."""
 
     facade: ClassVar[str] = "seqjax.hub.recognizer:of_task"
     config: AudioConfig
     vocab: Vocabulary
     """Of the symbols; number 0 is the blank."""
+    tokenizer: Tokenizer | None = None
+    """There is none: see `joined`."""
     loss: LossSection | None = None
     """Section of the loss, which says what validations count."""
 
@@ -105,6 +102,11 @@ class Recognition(AudioTask, Text):
     def kind(self) -> str:
         """Of the labels: `ltr`."""
         raise NotImplementedError
+
+    @property
+    def lang(self) -> str:
+        """Names the files of symbols, as a language does those of words: see `kind`."""
+        return self.kind
 
     @property
     def label_folder(self) -> str:
@@ -139,26 +141,6 @@ class Recognition(AudioTask, Text):
         return self.vocab.index(BOUNDARY) if BOUNDARY in self.vocab else None
 
     @property
-    def source_vocab(self) -> Vocabulary:
-        """There are no words in recordings; that of the symbols."""
-        return self.vocab
-
-    @property
-    def target_vocab(self) -> Vocabulary:
-        """Of the symbols."""
-        return self.vocab
-
-    @property
-    def source_tokenizer(self) -> Tokenizer | None:
-        """There is none."""
-        return None
-
-    @property
-    def target_tokenizer(self) -> Tokenizer | None:
-        """There is none: see `joined`."""
-        return None
-
-    @property
     def vocab_sizes(self) -> dict[str, int]:
         """What `models.build` needs."""
         return {"source_vocab_size": 0, "target_vocab_size": len(self.vocab),
@@ -169,10 +151,6 @@ class Recognition(AudioTask, Text):
         """That of the symbols."""
         return (Dictionary(side="target", name=assets.vocabulary_name(self.kind),
                            vocabulary=self.vocab),)
-
-    def assets(self) -> dict[str, bytes]:
-        """The dictionary."""
-        return assets.pack_vocabulary(self.kind, self.vocab)
 
     def words_of(self, text: str) -> np.ndarray:
         """Ids of symbols, without what stands around them."""
@@ -419,5 +397,5 @@ def check_normalised(config: Config) -> None:
 ENTRY = TaskEntry(
     name="audio_finetuning", config=AudioFinetuningConfig,
     task="seqjax.tasks.audio_finetuning:AudioFinetuningTask",
-    facade=AudioFinetuningTask.facade, decodes=False, metrics=METRICS, output="transcript",
+    facade=AudioFinetuningTask.facade, decodes=False, metrics=metrics.ERRORS, output="transcript",
     loss="ctc", fairseq=FairseqTask(name="audio_finetuning", languages=("labels",)))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 from seqjax.config import Config, GenerationConfig
-from seqjax.tasks import audio_finetuning
+from seqjax.tasks import audio_finetuning, metrics
 from seqjax.tasks.audio import AudioTask, check_data, source_of
 from seqjax.tasks.entry import FairseqTask, TaskEntry
 
@@ -134,5 +134,5 @@ ENTRY = TaskEntry(
     name="audio_pretraining", config=AudioPretrainingConfig,
     task="seqjax.tasks.audio_pretraining:AudioPretrainingTask",
     facade=AudioPretrainingTask.facade, decodes=False, loss="wav2vec",
-    metrics=audio_finetuning.METRICS, output="transcript",
+    metrics=metrics.ERRORS, output="transcript",
     fairseq=FairseqTask(name="audio_pretraining", languages=("labels",)))

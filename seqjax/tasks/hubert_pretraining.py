@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 from seqjax.config import Config, ConfigError, GenerationConfig, coerce
 from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.vocabulary import Vocabulary
-from seqjax.tasks import assets
+from seqjax.tasks import assets, metrics
 from seqjax.tasks.audio import AudioConfig, AudioTask, check_data, source_of
-from seqjax.tasks.audio_finetuning import METRICS, Recognition
+from seqjax.tasks.audio_finetuning import Recognition
 from seqjax.tasks.entry import FairseqTask, TaskEntry
 
 if TYPE_CHECKING:  # they import JAX, or read files
@@ -287,5 +287,5 @@ def _kinds(section: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
 ENTRY = TaskEntry(
     name="hubert_pretraining", config=HubertPretrainingConfig,
     task="seqjax.tasks.hubert_pretraining:HubertPretrainingTask",
-    facade=HubertPretrainingTask.facade, decodes=False, loss="hubert", metrics=METRICS,
+    facade=HubertPretrainingTask.facade, decodes=False, loss="hubert", metrics=metrics.ERRORS,
     output="transcript", fairseq=FairseqTask(name="hubert_pretraining", sides=_kinds))

@@ -20,6 +20,12 @@ from seqjax.losses import Metric
 
 BLEU: Mapping[str, Metric] = {"bleu": Metric(maximize=True, format="{:.2f}")}
 """How validations say sacreBLEU."""
+ERRORS: Mapping[str, Metric] = {
+    name: Metric(format="{:.2f}") for name in ("uer", "wer", "raw_wer")}
+"""In percent: symbol errors, word errors, and word errors without the language model that `wer` was
+found with."""
+WORD_ERRORS: Mapping[str, Metric] = {"wer": ERRORS["wer"]}
+"""Of outputs that are written by a decoder, as words."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

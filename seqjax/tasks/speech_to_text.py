@@ -23,7 +23,6 @@ from seqjax.data.dictionaries import Dictionary, first_difference
 from seqjax.data.tokenizers import Tokenizer
 from seqjax.data.vocabulary import Vocabulary
 from seqjax.generation.target_form import TargetForm
-from seqjax.losses import Metric
 from seqjax.tasks import assets, metrics
 from seqjax.tasks.entry import FairseqTask, TaskEntry
 from seqjax.tasks.text import Text, special_ids
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from seqjax.models.protocol import Params, SpeechToText
     from seqjax.tasks.evaluator import TranslationEvaluator
 
-WER: Mapping[str, Metric] = {"wer": Metric(format="{:.2f}")}
-"""Word errors for a hundred words of the references."""
 _ABOUT = "speech.json"
 """Asset with what `config.yaml` says."""
 
@@ -445,6 +442,6 @@ def _fairseq_assets(section: Mapping[str, Any], data: str) -> dict[str, bytes]:
 ENTRY = TaskEntry(
     name="speech_to_text", config=SpeechToTextConfig,
     task="seqjax.tasks.speech_to_text:SpeechToTextTask", facade=SpeechToTextTask.facade,
-    metrics={**metrics.BLEU, **WER}, output="output", huggingface="speech",
+    metrics={**metrics.BLEU, **metrics.WORD_ERRORS}, output="output", huggingface="speech",
     loss="label_smoothed_cross_entropy",
     fairseq=FairseqTask(name="speech_to_text", assets=_fairseq_assets))

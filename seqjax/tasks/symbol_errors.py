@@ -48,8 +48,7 @@ class CtcEvaluator:
       sharding, row_multiple: how rows lie on the devices.
     """
 
-    metrics: Mapping[str, Metric] = {
-        name: Metric(format="{:.2f}") for name in ("uer", "wer", "raw_wer")}
+    metrics: Mapping[str, Metric] = metrics.ERRORS
 
     def __init__(
         self, model: MaskedFrameReader, dataset: AudioDataset, *, symbols: Vocabulary,
@@ -170,8 +169,7 @@ class WrittenEvaluator(TranslationEvaluator):
     """Decodes as the evaluator of translation does, and counts `uer` and `wer`: what fairseq's
     `eval_wer` reports of models with a decoder. Symbols are the characters of the text."""
 
-    metrics: Mapping[str, Metric] = {
-        name: Metric(format="{:.2f}") for name in ("uer", "wer")}
+    metrics: Mapping[str, Metric] = {name: metrics.ERRORS[name] for name in ("uer", "wer")}
 
     def __call__(self, params: Params) -> Evaluation:
         """Decodes with these parameters."""

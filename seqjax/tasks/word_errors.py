@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from seqjax.losses import Metric
 from seqjax.models.protocol import Params
 from seqjax.tasks.evaluator import Evaluation, TranslationEvaluator
-from seqjax.tasks.metrics import errors
+from seqjax.tasks.metrics import WORD_ERRORS, errors
 
 
 class WordErrorEvaluator(TranslationEvaluator):
     """Decodes as the evaluator of translation does, and counts words: `wer`, jiwer's, in percent.
     References without words are left out."""
 
-    metrics: Mapping[str, Metric] = {"wer": Metric(format="{:.2f}")}
+    metrics: Mapping[str, Metric] = WORD_ERRORS
 
     def __call__(self, params: Params) -> Evaluation:
         samples = super().__call__(params).samples
