@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 
 import audio_clips
 import family_goldens
@@ -45,6 +46,11 @@ def mfcc(manifest, tmp_path_factory):
     assert os.stat(os.path.join(folder, "train_1_2.npy")).st_mtime_ns == made  # it went on
     with pytest.raises(ConfigError, match="sample_rate is 8000 there, 16000 here"):
         preprocess.main([*command[:4], "--shards", "2"])
+    lines = pathlib.Path(manifest).read_text().splitlines()
+    other = tmp_path_factory.mktemp("other") / "train.tsv"  # as many recordings, in another order
+    other.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    with pytest.raises(ConfigError, match="list is .* there"):
+        preprocess.main(["features", str(other), *command[2:]])
     return folder
 
 

@@ -101,7 +101,7 @@ def features_main(argv: Sequence[str] | None = None) -> int:
                           "recordings; shards are counted from 0")
     split = os.path.splitext(os.path.basename(args.manifest))[0]
     shards = Shards(folder=args.dest, split=split, count=count)
-    shards.begin({**about, "recordings": len(manifest)})
+    shards.begin({**about, "recordings": len(manifest), "list": manifest.digest})
     progress = cli.Progress(len(manifest), unit="recordings")
     for shard in range(count) if args.shard is None else (args.shard,):
         places = part(len(manifest), shard=shard, shards=count)

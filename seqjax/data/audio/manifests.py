@@ -8,6 +8,7 @@ the list is.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -71,6 +72,13 @@ class AudioManifest:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def digest(self) -> str:
+        """Tells lists of other recordings, or in another order, apart."""
+        listed = "\n".join(f"{name}\t{n}" for name, n in zip(
+            self.names, self.frames.tolist(), strict=True))
+        return hashlib.sha256(listed.encode()).hexdigest()[:16]
 
     def file(self, index: int) -> str:
         """The path of a recording, perhaps with the slice of an archive that it is."""
